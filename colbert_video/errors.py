@@ -1,0 +1,87 @@
+"""The errors that users see: each says what came, which rule it breaks and what to do about it."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+
+class ColBERTVideoError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class SettingsError(ColBERTVideoError, ValueError):
+    """An argument or a setting is out of range or contradicts another."""
+
+
+class ModelError(ColBERTVideoError):
+    """A backbone or a checkpoint cannot be used."""
+
+
+class DependencyError(ColBERTVideoError, ImportError):
+    """An optional package is needed and missing."""
+
+
+class IndexFolderError(ColBERTVideoError):
+    """An index folder is missing, unfinished, damaged, or made by another model."""
+
+
+class FailureKind(str, Enum):
+    """Why a video file was refused; reports count these."""
+
+    MISSING = "missing"
+    """No such file, or it cannot be read."""
+    EMPTY = "empty"
+    """The file holds no bytes."""
+    UNREADABLE = "unreadable"
+    """No known container format, or its header is damaged."""
+    NO_VIDEO = "no_video"
+    """The container holds no video stream (audio only, cover art only)."""
+    UNDECODABLE = "undecodable"
+    """There is a video stream, but no frame of it decodes."""
+    ENCRYPTED = "encrypted"
+    """The stream is protected by DRM."""
+    TOO_LARGE = "too_large"
+    """A frame has more pixels than the limit."""
+    TIMEOUT = "timeout"
+    """Decoding took longer than the time limit."""
+    CRASHED = "crashed"
+    """The decoder killed its process."""
+    UNSUPPORTED = "unsupported"
+    """The chosen decoder cannot read this kind of file."""
+
+
+class NothingIndexedError(ColBERTVideoError):
+    """Not one of the given videos could be indexed.
+
+    Attributes:
+        failures: What failed, each with id, path, kind and detail.
+    """
+
+    def __init__(self, failures: Sequence[Any]) -> None:
+        first = failures[0]
+        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+        super().__init__(
+            f"no video could be indexed: {first.path}: {first.kind}: {first.detail}{more}. Check that the files are "
+            "videos that play."
+        )
+        self.failures = tuple(failures)
+
+
+class VideoError(ColBERTVideoError):
+    """One video file cannot be used.
+
+    Attributes:
+        path: The file.
+        kind: The reason, countable.
+        detail: The reason in words.
+    """
+
+    def __init__(self, path: str, kind: FailureKind, detail: str) -> None:
+        super().__init__(f"{path}: {kind.value}: {detail}")
+        self.path = path
+        self.kind = kind
+        self.detail = detail
+
+    def __reduce__(self) -> "tuple[type[VideoError], tuple[str, FailureKind, str]]":
+        """Rebuild from the three parts: exceptions otherwise unpickle from the message alone."""
+        return VideoError, (self.path, self.kind, self.detail)

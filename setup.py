@@ -1,0 +1,79 @@
+"""Packaging: `indexing/` and `training/` install as `colbert_video.indexing` and `colbert_video.training`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = "0.1.0"
+
+# Wheels of faiss-gpu and decord exist for some platforms only; the others get the CPU build of faiss and PyAV alone.
+LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
+NOT_LINUX_X86 = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+DECORD_PLATFORMS = f"({LINUX_X86}) or sys_platform == 'win32'"
+
+INSTALL_REQUIRES = [
+    "av>=15",
+    "click>=8.1.8",
+    "colbert-ai>=0.2.22",
+    f"decord>=0.6.0; {DECORD_PLATFORMS}",
+    f"faiss-cpu>=1.9; {NOT_LINUX_X86}",
+    f"faiss-gpu>=1.14.3; {LINUX_X86}",
+    "huggingface_hub>=0.30",
+    "jaxtyping>=0.2.34",
+    "numpy>=1.26",
+    "open_clip_torch>=3.3.0",
+    "pillow>=10",
+    "rich>=13",
+    "safetensors>=0.4",
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "transformers>=4.40",
+    "ujson>=5",
+]
+TRAIN = ["accelerate>=1.0", "matplotlib>=3.8", "pyyaml>=6", "tensorboard>=2.16"]
+SERVE = ["fastapi>=0.115", "starlette>=1.5.1", "uvicorn>=0.30"]
+CLUSTER = ["ray[data,serve]>=2.60"]
+TEST = [
+    *TRAIN,
+    "beartype>=0.19",
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "ninja>=1.11",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.15",
+    "types-PyYAML",
+]
+
+setup(
+    name="colbert_video",
+    version=VERSION,
+    description="Late-interaction (ColBERT) text-to-video search: words in, moments of video out.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    package_dir={
+        "colbert_video": "colbert_video",
+        "colbert_video.indexing": "indexing",
+        "colbert_video.training": "training",
+    },
+    packages=[
+        "colbert_video",
+        # The links colbert_video/indexing and colbert_video/training are for the checkout; the mapping installs them.
+        *find_packages(
+            include=["colbert_video.*"],
+            exclude=["colbert_video.indexing*", "colbert_video.training*"],
+        ),
+        *(f"colbert_video.{name}" for name in find_packages(include=["indexing*", "training*"])),
+    ],
+    package_data={
+        "colbert_video": ["py.typed", "checkpoints/*/*"],
+        "colbert_video.training": ["recipes/*.yaml"],
+    },
+    install_requires=INSTALL_REQUIRES,
+    extras_require={"train": TRAIN, "serve": SERVE, "cluster": CLUSTER, "test": TEST},
+    entry_points={"console_scripts": ["colbert-video = colbert_video.cli:main"]},
+)
