@@ -1,0 +1,180 @@
+"""Saving and loading a model as a folder of safetensors and JSON; nothing is unpickled.
+
+- config.json: the model's switches and preprocessing
+- open_clip_config.json: the backbone's architecture, in open_clip's own form
+- model.safetensors: all weights
+- tokenizer files: only for backbones with a Hugging Face tokenizer
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from colbert_video.config import ModelConfig
+from colbert_video.errors import ColBERTVideoError, ModelError
+from colbert_video.model import VideoColBERT
+from colbert_video.open_clip_models import in_one_line, rebuild_backbone
+
+FORMAT = 1
+SHIPPED = Path(__file__).parent / "checkpoints"
+"""Checkpoints that come with the package; "toy" is one."""
+
+
+def save_model(model: VideoColBERT, folder: Path, *, half: bool = False) -> None:
+    """Write a checkpoint beside its target and move it into place, so that no interruption leaves a half-written one.
+
+    Args:
+        model: What to save; it is named after the folder, unless it is stored in half precision.
+        folder: Target; an empty folder is filled, a checkpoint replaced.
+        half: Whether to store weights in half precision.
+
+    Raises:
+        ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
+    """
+    folder = folder.expanduser().resolve()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
+            fresh = Path(staging) / "checkpoint"
+            fresh.mkdir()
+            _write(model, fresh, half=half)
+            _check_replaceable(folder, {path.name for path in fresh.iterdir()})
+            _move_into_place(fresh, folder, aside=Path(staging) / "replaced")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the checkpoint {folder} cannot be written: {in_one_line(error)}.") from error
+    if not half:
+        model.name = str(folder)
+
+
+def _check_replaceable(folder: Path, names: set[str]) -> None:
+    """Refuse to replace a folder that would lose anything but an older checkpoint."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        _read_config(folder)
+    except ModelError as error:
+        raise ModelError(
+            f"{folder} exists and is not a checkpoint; choose another folder or remove it."
+        ) from error
+    others = sorted(path.name for path in folder.iterdir() if path.name not in names)
+    if others:
+        raise ModelError(
+            f"replacing the checkpoint {folder} would delete {', '.join(others)}; choose another folder or move them away."
+        )
+
+
+def _move_into_place(fresh: Path, folder: Path, *, aside: Path) -> None:
+    try:
+        if folder.exists():
+            folder.rename(aside)
+        fresh.rename(folder)
+    except BaseException:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+
+
+def _write(model: VideoColBERT, folder: Path, *, half: bool) -> None:
+    _write_json(folder / "config.json", {"format": FORMAT, "model": model.config.to_dict()})
+    _write_json(folder / "open_clip_config.json", {"model_cfg": model.backbone.model_cfg})
+    if hasattr(model.backbone.tokenizer, "save_pretrained"):
+        model.backbone.tokenizer.save_pretrained(str(folder))
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if half:
+        weights = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+        }
+    save_file(weights, folder / "model.safetensors")
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(name: str | Path, *, device: torch.device) -> VideoColBERT:
+    """Load a model by any of its names.
+
+    Args:
+        name: "toy" or another shipped checkpoint, a folder, "BACKBONE:TAG" for an untrained open_clip model, or a
+            Hugging Face Hub id "user/model".
+        device: Where to put it.
+
+    Raises:
+        ModelError: If the name leads nowhere or the checkpoint is unusable.
+    """
+    text, folder = str(name), Path(name).expanduser()
+    if (SHIPPED / text / "config.json").is_file():
+        return load_checkpoint(SHIPPED / text, device=device, name=text)
+    if folder.is_dir():
+        return load_checkpoint(folder, device=device, name=str(folder.resolve()))
+    if isinstance(name, Path):
+        raise ModelError(f"there is no folder {folder}.")
+    backbone, colon, tag = text.partition(":")
+    if colon and tag and "/" not in backbone:
+        return VideoColBERT.from_backbone(backbone, pretrained=tag, device=device)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return load_checkpoint(_download(text), device=device, name=text)
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
+    raise ModelError(
+        f"there is no model {text!r}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
+        "'PE-Core-B-16:meta', nor a Hub id 'user/model'."
+    )
+
+
+def load_checkpoint(folder: Path, *, device: torch.device, name: str) -> VideoColBERT:
+    """Load a checkpoint folder, to be remembered by `name`.
+
+    Raises:
+        ModelError: If a file is missing, damaged, or does not fit the others.
+    """
+    config = _read_config(folder)
+    backbone = rebuild_backbone(folder, config.preprocess)
+    model = VideoColBERT(config, backbone)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict(weights, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"{folder / 'model.safetensors'} is missing, damaged, or does not fit its configuration: "
+            f"{in_one_line(error)}. Save or download the checkpoint again."
+        ) from error
+    model.name = name
+    return model.to(device).eval()
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error})."
+        ) from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:
+        raise ModelError(
+            f"{path} has no format {FORMAT}; it was written by another program or a newer version."
+        )
+    if not (folder / "open_clip_config.json").is_file():
+        raise ModelError(f"{folder} is not a complete checkpoint: open_clip_config.json is missing.")
+    try:
+        return ModelConfig.from_dict(values["model"])
+    except ColBERTVideoError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
+        )
+    except Exception as error:
+        raise ModelError(
+            f"there is no folder {repository!r}, and no such model could be fetched from the Hub: {in_one_line(error)}. "
+            "Check the name and the network, or download it elsewhere and pass its folder."
+        ) from error

@@ -1,0 +1,28 @@
+"""The one place that decides on which device tensors live."""
+
+import torch
+
+from colbert_video.errors import SettingsError
+
+
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
+    """Return `device`, or the first GPU where there is one, or the CPU.
+
+    Raises:
+        SettingsError: If the name is no device, or a GPU is asked for that is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"device={str(device)!r} is no device that torch knows; use 'cpu' or 'cuda:0'."
+        ) from error
+    count = torch.cuda.device_count()
+    if resolved.type == "cuda" and (resolved.index or 0) >= count:
+        seen = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
+        raise SettingsError(
+            f"device={str(device)!r}, but torch sees {seen} here; use one that is there or 'cpu'."
+        )
+    return resolved
