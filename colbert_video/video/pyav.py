@@ -1,0 +1,78 @@
+"""Sampling with PyAV: choose frames by the true timestamps of packets, decode only what the chosen ones need.
+
+Counts and durations in a container's header are ignored, as they are often wrong. Packets marked for discarding (what
+an edit list cuts away) are decoded where others refer to them and never shown. Files without usable timestamps are
+decoded in order from the start, as a player would.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.container import Deadline, OpenVideo, open_video
+from colbert_video.video.decoding import Reading
+from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.in_order import read_in_order
+from colbert_video.video.names import native_name
+from colbert_video.video.packets import read_from_packets
+from colbert_video.video.resize import FrameResizer
+from colbert_video.video.seeking import read_by_seeking
+
+KEPT_BYTES = 64 * 2**20
+"""Files up to this size have their packets kept in memory; larger ones are sought through."""
+IN_ORDER_FORMATS = ("avi", "gif")
+"""AVI has no presentation timestamps, and the frames of a GIF build on one another whatever is marked as keyframe."""
+
+
+def read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
+    """Read sampled frames with PyAV.
+
+    Args:
+        path: A local file.
+        settings: What to read.
+
+    Returns:
+        The frames, those that FFmpeg shows at the same times.
+
+    Raises:
+        VideoError: If the file cannot be used.
+    """
+    deadline = Deadline(settings.timeout, path)
+    resizer = FrameResizer(path, settings)
+    with open_video(path, deadline, settings.max_pixels) as video:
+        codec = video.codec
+        reading = _read(video, settings, resizer)
+    if reading is None:
+        reading = read_in_order(path, settings, deadline, resizer)
+    return _sampled(reading, settings, resizer, codec)
+
+
+def _read(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> Reading | None:
+    if Path(native_name(video.path)).stat().st_size > KEPT_BYTES:
+        return read_by_seeking(video, settings, resizer)
+    if video.format in IN_ORDER_FORMATS:
+        return None
+    return read_from_packets(video, settings, resizer)
+
+
+def _sampled(
+    reading: Reading, settings: SamplingSettings, resizer: FrameResizer, codec: str
+) -> SampledFrames:
+    source = resizer.source
+    if source is None:
+        raise VideoError(resizer.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
+    distinct = len(set(reading.times))
+    repeats = (f"{distinct} distinct frames of {settings.num_frames}; some repeat",)
+    return SampledFrames(
+        pixels=np.stack(reading.pixels),
+        times=np.array(reading.times, dtype=np.float64),
+        duration=reading.duration,
+        fps=reading.fps,
+        width=source.width,
+        height=source.height,
+        rotation=source.rotation,
+        codec=codec,
+        decoder="pyav",
+        warnings=reading.warnings + (repeats if distinct < settings.num_frames else ()),
+    )

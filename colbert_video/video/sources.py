@@ -1,0 +1,230 @@
+"""From what a user names - a folder, a glob, files, records - to one record per video with an id of its own."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colbert_video.errors import SettingsError
+from colbert_video.video.frames import check_window
+from colbert_video.video.names import native_name, readable_name
+
+logger = logging.getLogger(__name__)
+
+# fmt: off
+EXTENSIONS = frozenset((
+    ".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv",
+    ".gif", ".h264", ".h265", ".hevc", ".ivf", ".m1v", ".m2t", ".m2ts", ".m2v", ".m4v", ".mjpeg",
+    ".mjpg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mpv", ".mts", ".mxf", ".nut",
+    ".obu", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".swf", ".ts", ".vob", ".webm", ".wmv",
+    ".wtv", ".y4m",
+))
+# fmt: on
+"""What files in a folder are taken for videos; a file named by itself may have any extension."""
+
+Videos = str | os.PathLike[str] | Iterable[Any]
+"""A folder, a file, a glob, or an iterable of these, (id, path), (id, path, metadata) and VideoRecord."""
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video to index.
+
+    Raises:
+        SettingsError: If the id is empty, the metadata is no JSON object, or the window holds no moment.
+    """
+
+    id: str
+    """Its name in the index, unique there."""
+    path: str
+    """The file; bytes of its name that are not UTF-8 are written as \\\\xNN."""
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What to store and filter by; anything that JSON can hold."""
+    window: tuple[float, float] | None = None
+    """The part to index, [start, end) in seconds; None for all of it."""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise SettingsError(f"the video {self.path} has an empty id; give it a name.")
+        try:
+            json.dumps(self.metadata)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"the metadata of {self.id!r} cannot be stored as JSON: {error}.") from error
+        if self.window is not None:
+            check_window(self.window)
+
+    def stamp(self) -> tuple[int | None, int | None]:
+        """Size in bytes and modification time in nanoseconds, to notice changes; (None, None) if there is no file."""
+        try:
+            status = Path(native_name(self.path)).stat()
+        except (OSError, ValueError):
+            return None, None
+        return status.st_size, status.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Videos that were found."""
+
+    records: tuple[VideoRecord, ...]
+    """One for each video."""
+    ignored: int
+    """Files in folders that are no videos by their extension."""
+
+
+def find_videos(videos: Videos) -> Sources:
+    """Find videos and give them ids.
+
+    A file below a folder is called by its path from there, with "/" between names; a file found by a glob by its path
+    from the glob's fixed part; a file named by itself by its file name. Hidden files and folders are passed over.
+    A missing file that was named is no error here: it fails when it is read, as other unreadable files do.
+
+    Args:
+        videos: A folder (searched recursively), a file, a glob (`**` for any depth), or an iterable of these,
+            (id, path), (id, path, metadata) and VideoRecord.
+
+    Returns:
+        The records, those of a folder or glob sorted by id.
+
+    Raises:
+        SettingsError: If a folder is missing or holds no videos, a glob matches none, an item is none of these, or two
+            videos have the same id.
+    """
+    if isinstance(videos, str | os.PathLike):
+        found = [_named(os.fspath(videos), alone=True)]
+    else:
+        found = [_item(item) for item in videos]
+    records = tuple(record for sources in found for record in sources.records)
+    if not records:
+        raise SettingsError("no videos were given; name a folder, a file, a glob, or a list of these.")
+    _check_ids(records)
+    return Sources(records, sum(sources.ignored for sources in found))
+
+
+def _item(item: Any) -> Sources:
+    if isinstance(item, VideoRecord):
+        return Sources((item,), 0)
+    if isinstance(item, str | os.PathLike):
+        return _named(os.fspath(item), alone=False)
+    if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+        raise SettingsError(
+            f"{item!r} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord."
+        )
+    name, path, *rest = item
+    metadata = rest[0] if rest else {}
+    if (
+        not isinstance(name, str)
+        or not isinstance(path, str | os.PathLike)
+        or not isinstance(metadata, Mapping)
+    ):
+        raise SettingsError(
+            f"{item!r} is no (id, path, metadata); these must be a string, a path and a dict."
+        )
+    return Sources((VideoRecord(name, _absolute(path), dict(metadata)),), 0)
+
+
+def _named(name: str, *, alone: bool) -> Sources:
+    path = Path(native_name(name))
+    if path.is_dir():
+        return _in_folder(path)
+    if not path.exists() and _has_wildcard(name):
+        return _matching(name)
+    if alone and not path.exists() and not is_video(path):
+        raise SettingsError(
+            f"there is no file or folder {name}; check the name and the working folder {Path.cwd()}."
+        )
+    return Sources((VideoRecord(readable_name(path.name), _absolute(path)),), 0)
+
+
+def _in_folder(folder: Path) -> Sources:
+    files = list(_walk(folder, set()))
+    videos = [file for file in files if is_video(file)]
+    if not videos:
+        raise SettingsError(
+            f"the folder {folder} holds no videos ({len(files)} other files); videos are known by extensions such as .mp4, "
+            ".mkv or .webm. Name files one by one if they have others."
+        )
+    return Sources(_records(videos, folder), len(files) - len(videos))
+
+
+def _matching(pattern: str) -> Sources:
+    parts = Path(pattern).parts
+    fixed = next(i for i, part in enumerate(parts) if _has_wildcard(part))
+    folder, rest = Path(*parts[:fixed]), [*parts[fixed:]]
+    if rest[-1] == "**":
+        rest.append("*")
+    matches = [
+        file for file in folder.glob(str(Path(*rest))) if file.is_file() and not _is_hidden(file, folder)
+    ]
+    asked = Path(pattern).suffix  # "*.dat" asks for these files whatever they are, "*" does not.
+    videos = matches if asked and not _has_wildcard(asked) else [file for file in matches if is_video(file)]
+    if not videos:
+        raise SettingsError(
+            f"no video matches {pattern} ({len(matches)} other files); quote it and check the folder {folder}."
+        )
+    return Sources(_records(videos, folder), len(matches) - len(videos))
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file counts as a video by its extension, in any case."""
+    return path.suffix.lower() in EXTENSIONS
+
+
+def _records(files: Iterable[Path], folder: Path) -> tuple[VideoRecord, ...]:
+    records = [
+        VideoRecord(readable_name(file.relative_to(folder).as_posix()), _absolute(file)) for file in files
+    ]
+    return tuple(sorted(records, key=lambda record: record.id))
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """All files below a folder; a folder that is reached twice through links is entered once."""
+    try:
+        status = folder.stat()
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        logger.warning("cannot look into %s: %s", readable_name(str(folder)), error.strerror)
+        return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if _is_folder(entry):
+            yield from _walk(entry, seen)
+        else:
+            yield entry
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # No permission to look: it is reported when it is read.
+        return False
+
+
+def _has_wildcard(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    return readable_name(str(Path(path).absolute()))
+
+
+def _check_ids(records: Iterable[VideoRecord]) -> None:
+    paths: dict[str, str] = {}
+    for record in records:
+        if record.id in paths:
+            raise SettingsError(
+                f"two videos have the id {record.id!r}: {paths[record.id]} and {record.path}. Give them ids of their own, as "
+                "(id, path)."
+            )
+        paths[record.id] = record.path
