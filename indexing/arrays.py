@@ -1,0 +1,103 @@
+"""Precomputed tokens, from any encoder, as a source of chunks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.entries import VideoEntry
+
+VIDEOS_PER_CHUNK = 2048
+"""Videos read from the arrays at once, so that memory-mapped arrays larger than memory work."""
+NORM_TOLERANCE = 0.02
+"""How far from 1 a token's length may be; half precision stays well within."""
+
+Tokens = np.ndarray | Tensor | Sequence[np.ndarray] | Sequence[Tensor]
+"""One bag a video: (videos, tokens, dim), or a list of (tokens, dim)."""
+
+
+class ArraySource:
+    """Videos given as arrays of tokens, as a `TokenSource`.
+
+    Args:
+        ids: One id a video.
+        bags: Tokens of each bag, one item a video.
+        dim: Dimensions every token must have.
+        metadata: JSON values of each video, or None.
+
+    Raises:
+        SettingsError: If lengths disagree or an id is repeated; tokens are checked when they are read.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        bags: Mapping[str, Tokens],
+        *,
+        dim: int,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._ids = list(ids)
+        self._bags = dict(bags)
+        self._dim = dim
+        self._metadata = metadata
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        if not self._ids:
+            raise SettingsError("no ids were given; at least one video is needed.")
+        if len(set(self._ids)) != len(self._ids):
+            repeated = next(name for name in self._ids if self._ids.count(name) > 1)
+            raise SettingsError(f"id {repeated!r} is given twice; ids must be unique.")
+        lengths = {f"{bag} tokens": len(tokens) for bag, tokens in self._bags.items()}
+        if self._metadata is not None:
+            lengths["metadata"] = len(self._metadata)
+        for name, length in lengths.items():
+            if length != len(self._ids):
+                raise SettingsError(f"{len(self._ids)} ids but {length} {name}; one is needed for each video.")
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def counts(self) -> dict[str, int]:
+        """Tokens in each bag."""
+        return {bag: _count(tokens) for bag, tokens in self._bags.items()}
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        for start in range(0, len(self._ids), VIDEOS_PER_CHUNK):
+            stop = min(start + VIDEOS_PER_CHUNK, len(self._ids))
+            bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
+            yield TokenChunk([self._entry(position) for position in range(start, stop)], bags)
+
+    def _entry(self, position: int) -> VideoEntry:
+        metadata = {} if self._metadata is None else self._metadata[position]
+        return VideoEntry(id=self._ids[position], metadata=metadata)
+
+    def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> BagTokens:
+        runs = [self._checked(bag, position, tokens[position]) for position in range(start, stop)]
+        return BagTokens.from_list(runs)
+
+    def _checked(self, bag: str, position: int, item: Any) -> Float[Tensor, "tokens dim"]:
+        run = torch.as_tensor(np.array(item) if isinstance(item, np.ndarray) else item).detach().cpu().float()
+        where = f"{bag} tokens of video {self._ids[position]!r}"
+        if run.ndim != 2 or run.shape[1] != self._dim or not len(run):
+            raise SettingsError(f"{where} have shape {tuple(run.shape)}; (tokens, {self._dim}) with a token is needed.")
+        norms = run.norm(dim=1)
+        if not bool(((norms - 1).abs() < NORM_TOLERANCE).all()):  # also catches NaN
+            raise SettingsError(f"{where} are not unit vectors (a length is {_worst(norms):.3g}); L2-normalise them first.")
+        return run
+
+
+def _worst(norms: Float[Tensor, "tokens"]) -> float:
+    return float(norms[(norms - 1).abs().nan_to_num(torch.inf).argmax()])
+
+
+def _count(tokens: Tokens) -> int:
+    if isinstance(tokens, np.ndarray | Tensor) and tokens.ndim == 3:
+        return tokens.shape[0] * tokens.shape[1]
+    return sum(len(run) for run in tokens)

@@ -1,0 +1,302 @@
+"""The residual codec: a token is its nearest centroid plus a residual of a few bits a dimension.
+
+ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with two changes that
+lose less: tokens are first turned by a fixed random rotation, which spreads outlier dimensions and leaves inner
+products alone, and buckets are Lloyd-Max instead of quantiles.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.buckets import lloyd_max, quantile_buckets
+from colbert_video.indexing.kmeans import assign, num_partitions, spherical_kmeans
+from colbert_video.indexing.packing import bucket_table, check_nbits, pack
+from colbert_video.indexing.tensors import read_tensor, read_tensor_pair
+
+CHUNK = 2**14  # tokens encoded or decoded at once
+HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 50_000, 256
+NORM_TOLERANCE = 0.02  # bfloat16 rounding moves a unit norm by less than half of this
+BUCKETS = {"lloyd_max": lloyd_max, "quantile": quantile_buckets}
+
+
+@dataclass(frozen=True)
+class EncodedTokens:
+    """Compressed tokens of one bag, in order."""
+
+    codes: Int32[Tensor, "tokens"]
+    """Centroid of each token."""
+    residuals: UInt8[Tensor, "tokens bytes"]
+    """Packed bucket ids, dim * nbits // 8 bytes a token."""
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualCodec:
+    """Everything needed to compress tokens and to read them back.
+
+    `encode` takes tokens as the model gives them; `decode` returns them rotated, ready for rotated queries.
+    """
+
+    rotation: Float[Tensor, "dim dim"]
+    """Orthogonal; rotated tokens are `tokens @ rotation`."""
+    centroids: Float[Tensor, "centroids dim"]
+    """Rotated centroids, float32 in memory, with values that float16 holds exactly."""
+    cutoffs: Float[Tensor, "cutoffs"]
+    """2**nbits - 1 ascending bucket borders, the same for every dimension."""
+    weights: Float[Tensor, "buckets"]
+    """The 2**nbits values that stand for the buckets."""
+    avg_residual: float
+    """Mean absolute residual of the held-out tokens; ColBERT stores it, scoring does not use it."""
+    nbits: int
+    """Bits a dimension: 1, 2, 4 or 8."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        check_nbits(self.nbits, self.dim)
+        _refuse_wrong_shapes(self)
+        for name, array in self._arrays().items():
+            if not bool(array.isfinite().all()):
+                raise SettingsError(f"codec {name} holds NaN or infinity; train it again")
+        if bool((self.cutoffs.diff() < 0).any()):
+            raise SettingsError("codec cutoffs are not ascending; train it again")
+
+    @classmethod
+    def train(
+        cls,
+        tokens: Float[Tensor, "tokens dim"],
+        *,
+        nbits: int = 4,
+        seed: int = 0,
+        centroids: int | None = None,
+        buckets: Literal["lloyd_max", "quantile"] = "lloyd_max",
+        rotate: bool = True,
+    ) -> "ResidualCodec":
+        """Fit a codec to a sample of a corpus.
+
+        As in ColBERT, centroids are fitted to most of the sample and buckets to the rest (5 %, at most 50,000
+        tokens). A sample too small to spare tokens serves for both.
+
+        Args:
+            tokens: Unit-norm tokens as the model gives them, at least one, in any order.
+            nbits: Bits kept a dimension.
+            seed: Seed of rotation, clustering and bucket sample.
+            centroids: How many, at most the number of tokens; None for ColBERT's formula on this sample.
+            buckets: "lloyd_max", or "quantile" as in stock ColBERT.
+            rotate: Turn tokens by a random rotation first; False keeps them as they are.
+
+        Returns:
+            The codec, on the device of `tokens`.
+
+        Raises:
+            SettingsError: Tokens are not unit-norm, or a setting is out of range.
+        """
+        check_nbits(nbits, tokens.shape[1])
+        _refuse_unnormalised(tokens)
+        if buckets not in BUCKETS:
+            raise SettingsError(f"buckets={buckets!r}: choose one of {sorted(BUCKETS)}")
+        count = num_partitions(len(tokens)) if centroids is None else centroids
+        rotation = random_rotation(tokens.shape[1], seed) if rotate else torch.eye(tokens.shape[1])
+        rotation = rotation.to(tokens.device)
+        sample, heldout = _hold_out(tokens.float() @ rotation, count, seed)
+        means = spherical_kmeans(sample, centroids=count, seed=seed).half().float()
+        residuals = heldout - means[assign(heldout, means).long()]
+        cutoffs, weights = BUCKETS[buckets](residuals, nbits, seed=seed)
+        return cls(rotation, means, cutoffs, weights, float(residuals.abs().mean()), nbits)
+
+    @property
+    def dim(self) -> int:
+        """Token dimension."""
+        return self.centroids.shape[1]
+
+    @property
+    def num_centroids(self) -> int:
+        """How many centroids there are."""
+        return self.centroids.shape[0]
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the rotation changes anything."""
+        return not torch.equal(self.rotation, torch.eye(self.dim, device=self.rotation.device))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all arrays: equal for codecs that read each other's bytes."""
+        digest = hashlib.sha256(f"{self.nbits} {self.num_centroids} {self.dim}".encode())
+        for array in self._arrays().values():
+            digest.update(array.cpu().numpy().astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> "ResidualCodec":
+        """Return this codec with its arrays on `device`."""
+        return replace(
+            self,
+            rotation=self.rotation.to(device),
+            centroids=self.centroids.to(device),
+            cutoffs=self.cutoffs.to(device),
+            weights=self.weights.to(device),
+        )
+
+    def rotate(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """Turn query or video tokens into the space of the centroids; inner products stay as they were."""
+        return tokens.float() @ self.rotation
+
+    def encode(self, tokens: Float[Tensor, "tokens dim"]) -> EncodedTokens:
+        """Compress tokens.
+
+        Args:
+            tokens: Unit-norm tokens as the model gives them (not rotated), on the codec's device.
+
+        Returns:
+            Codes and residuals, on the CPU.
+
+        Raises:
+            SettingsError: Tokens are not unit-norm, or hold NaN.
+        """
+        codes = torch.empty(len(tokens), dtype=torch.int32)
+        residuals = torch.empty(len(tokens), self.dim * self.nbits // 8, dtype=torch.uint8)
+        for start in range(0, len(tokens), CHUNK):
+            part = slice(start, start + CHUNK)
+            codes[part], residuals[part] = self._encode_chunk(tokens[part])
+        return EncodedTokens(codes, residuals)
+
+    def _encode_chunk(
+        self, tokens: Float[Tensor, "tokens dim"]
+    ) -> tuple[Int32[Tensor, "tokens"], UInt8[Tensor, "tokens bytes"]]:
+        _refuse_unnormalised(tokens)
+        rotated = self.rotate(tokens)
+        codes = assign(rotated, self.centroids)
+        residuals = rotated - self.centroids[codes.long()]  # (tokens, dim)
+        buckets = torch.bucketize(residuals, self.cutoffs, out_int32=True).to(torch.uint8)
+        return codes, pack(buckets, self.nbits)
+
+    def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
+        """Return the bucket weights that packed residuals stand for, on the codec's device."""
+        packed = residuals.to(self.centroids.device).int()
+        return functional.embedding(packed, self._weights_by_byte).flatten(1)
+
+    def decode(
+        self, codes: Int32[Tensor, "tokens"], residuals: UInt8[Tensor, "tokens bytes"]
+    ) -> Float[Tensor, "tokens dim"]:
+        """Read tokens back, as ColBERT's `ResidualCodec.decompress` does on a CPU.
+
+        Args:
+            codes: Centroid of each token.
+            residuals: Packed residuals.
+
+        Returns:
+            Rotated tokens of unit norm, float32, on the codec's device.
+        """
+        tokens = self.dequantise(residuals)
+        tokens += functional.embedding(codes.to(tokens.device), self.centroids)
+        return functional.normalize(tokens, dim=1)
+
+    def reconstruction_error(self, tokens: Float[Tensor, "tokens dim"]) -> float:
+        """Return the mean of 1 - cosine between tokens (not rotated) and what is read back of them."""
+        if len(tokens) == 0:
+            raise SettingsError("reconstruction_error needs at least one token; got none")
+        total = 0.0
+        for chunk in tokens.split(CHUNK):
+            codes, residuals = self._encode_chunk(chunk)
+            cosines = functional.cosine_similarity(self.decode(codes, residuals), self.rotate(chunk), dim=1)
+            total += float((1 - cosines).sum())
+        return total / len(tokens)
+
+    def save(self, folder: Path) -> None:
+        """Write ColBERT's centroids.pt, buckets.pt and avg_residual.pt, and our rotation.pt, into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: array.cpu().contiguous().clone() for name, array in self._arrays().items()}
+        torch.save(arrays["centroids"].half(), folder / "centroids.pt")
+        torch.save((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
+        torch.save(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
+        torch.save(arrays["rotation"], folder / "rotation.pt")
+
+    @classmethod
+    def load(cls, folder: Path) -> "ResidualCodec":
+        """Read a codec that `save` wrote.
+
+        Raises:
+            IndexFolderError: A file is missing or damaged, or the files do not belong together.
+        """
+        centroids = read_tensor(folder / "centroids.pt", torch.float16, (None, None)).float()
+        dim = centroids.shape[1]
+        rotation = read_tensor(folder / "rotation.pt", torch.float32, (dim, dim))
+        average = read_tensor(folder / "avg_residual.pt", torch.float32, ())
+        cutoffs, weights = read_tensor_pair(
+            folder / "buckets.pt", (torch.float32, torch.float32), ((None,), (None,))
+        )
+        nbits = len(weights).bit_length() - 1
+        try:
+            return cls(rotation, centroids, cutoffs, weights, float(average), nbits)
+        except SettingsError as error:
+            raise IndexFolderError(f"the codec in {folder} is damaged: {error}") from error
+
+    @cached_property
+    def _weights_by_byte(self) -> Float[Tensor, "256 ids"]:
+        return self.weights[bucket_table(self.nbits).long().to(self.weights.device)]
+
+    def _arrays(self) -> dict[str, Tensor]:
+        return {
+            "rotation": self.rotation,
+            "centroids": self.centroids,
+            "cutoffs": self.cutoffs,
+            "weights": self.weights,
+        }
+
+
+def random_rotation(dim: int, seed: int = 0) -> Float[Tensor, "dim dim"]:
+    """Return a random orthogonal matrix, the same for the same seed.
+
+    The Q of a QR decomposition of Gaussian numbers, its signs fixed by a positive diagonal of R, which makes it
+    uniform over the orthogonal group (Mezzadri, 2007) and independent of the linear algebra library's habits.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    gaussian = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(gaussian)
+    return (q * r.diagonal().sign()).float().contiguous()
+
+
+def _hold_out(
+    tokens: Float[Tensor, "tokens dim"], centroids: int, seed: int
+) -> tuple[Float[Tensor, "sample dim"], Float[Tensor, "heldout dim"]]:
+    """Set random tokens aside for the buckets, or use all for both when there are too few."""
+    heldout = min(int(HELDOUT_SHARE * len(tokens)), HELDOUT_MOST)
+    if heldout < HELDOUT_LEAST or len(tokens) - heldout < centroids:
+        return tokens, tokens[:HELDOUT_MOST]
+    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed)).to(tokens.device)
+    return tokens[order[heldout:]], tokens[order[:heldout]]
+
+
+def _refuse_unnormalised(tokens: Float[Tensor, "tokens dim"]) -> None:
+    """Refuse NaN and any norm other than 1: decoding normalises, so such tokens would come back changed."""
+    off = (tokens.float().norm(dim=1) - 1).abs()
+    bad = (~(off <= NORM_TOLERANCE)).nonzero()  # also true of NaN
+    if len(bad):
+        row = int(bad[0])
+        raise SettingsError(
+            f"token {row} has norm {float(tokens[row].float().norm()):.4g}; tokens must be finite and of norm 1: "
+            "L2-normalise them first"
+        )
+
+
+def _refuse_wrong_shapes(codec: ResidualCodec) -> None:
+    expected = {
+        "rotation": (codec.dim, codec.dim),
+        "cutoffs": (2**codec.nbits - 1,),
+        "weights": (2**codec.nbits,),
+    }
+    for name, shape in expected.items():
+        got = tuple(getattr(codec, name).shape)
+        if got != shape:
+            raise SettingsError(
+                f"codec {name} has shape {got}; dim={codec.dim}, nbits={codec.nbits} need {shape}"
+            )
+    if codec.num_centroids < 1:
+        raise SettingsError("codec has no centroids; train it again")

@@ -1,0 +1,97 @@
+"""Bucket ids packed into bytes exactly as ColBERT packs them (colbert/indexing/codecs/residual.py).
+
+ColBERT writes the bits of each dimension's bucket id least significant first and fills bytes from the most
+significant bit. So with two bits the byte of four dimensions holds, from high to low, d0.bit0 d0.bit1 d1.bit0 …
+"""
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+
+NBITS = (1, 2, 4, 8)
+
+
+def check_nbits(nbits: int, dim: int) -> None:
+    """Refuse bits a dimension that ColBERT cannot pack.
+
+    ColBERT asserts dim % (8 * nbits) == 0 before packing; its readers need dim % 8 == 0, which follows. CLIP-like
+    dimensions (512, 640, 768, 1024, 1152) are multiples of 64 and take every `nbits`.
+
+    Args:
+        nbits: Bits kept for each dimension of a residual.
+        dim: Token dimension.
+
+    Raises:
+        SettingsError: `nbits` is not 1, 2, 4 or 8, or does not go with `dim`.
+    """
+    working = [n for n in NBITS if dim > 0 and dim % (8 * n) == 0]
+    if nbits not in working:
+        remedy = f"use one of {working}" if working else "the dimension must be a multiple of 8"
+        raise SettingsError(
+            f"nbits={nbits} does not work with dim={dim}: dim must be divisible by 8 * nbits, nbits 1, 2, 4 or 8; {remedy}"
+        )
+
+
+def pack(buckets: UInt8[Tensor, "tokens dim"], nbits: int) -> UInt8[Tensor, "tokens bytes"]:
+    """Pack bucket ids into bytes.
+
+    Args:
+        buckets: Bucket id of each dimension, in [0, 2**nbits).
+        nbits: Bits an id takes: 1, 2, 4 or 8.
+
+    Returns:
+        (tokens, dim * nbits // 8) bytes.
+
+    Raises:
+        SettingsError: `nbits` does not go with the dimension.
+    """
+    tokens, dim = buckets.shape
+    check_nbits(nbits, dim)
+    ids = 8 // nbits  # bucket ids a byte
+    mirrored = _mirrored(nbits).to(buckets.device)[buckets.int()].view(tokens, dim // ids, ids)
+    packed = torch.zeros(tokens, dim // ids, dtype=torch.uint8, device=buckets.device)
+    for position in range(ids):
+        packed |= mirrored[:, :, position] << (8 - nbits * (position + 1))
+    return packed
+
+
+def unpack(packed: UInt8[Tensor, "tokens bytes"], nbits: int) -> UInt8[Tensor, "tokens dim"]:
+    """Return the bucket ids that `pack` packed.
+
+    Args:
+        packed: (tokens, dim * nbits // 8) bytes.
+        nbits: Bits an id takes: 1, 2, 4 or 8.
+
+    Returns:
+        (tokens, dim) bucket ids.
+
+    Raises:
+        SettingsError: `nbits` does not go with the dimension.
+    """
+    width = packed.shape[1]
+    check_nbits(nbits, width * 8 // nbits if nbits in NBITS else 0)
+    return bucket_table(nbits).to(packed.device)[packed.int()].flatten(1)
+
+
+def bucket_table(nbits: int) -> UInt8[Tensor, "256 ids"]:
+    """Return which bucket ids each byte holds, in order of dimension.
+
+    Args:
+        nbits: Bits an id takes: 1, 2, 4 or 8.
+
+    Returns:
+        (256, 8 // nbits) bucket ids.
+    """
+    shifts = torch.arange(8 - nbits, -1, -nbits)  # first dimension in the high bits
+    fields = (torch.arange(256)[:, None] >> shifts) & (2**nbits - 1)  # (256, 8 // nbits)
+    return _mirrored(nbits)[fields]
+
+
+def _mirrored(nbits: int) -> UInt8[Tensor, "ids"]:
+    """Return each bucket id with the order of its `nbits` bits reversed."""
+    bits = torch.arange(nbits)
+    ids = torch.arange(2**nbits)
+    flipped = ((ids[:, None] >> bits) & 1) << (nbits - 1 - bits)  # (2**nbits, nbits)
+    return flipped.sum(1).to(torch.uint8)

@@ -1,0 +1,38 @@
+"""What an index run did, for people and for machines."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from colbert_video.indexing.entries import Failure
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """The outcome of `Indexer.index`, `add` or `index_tokens`."""
+
+    path: Path
+    """The index folder."""
+    indexed: int
+    """Videos that became searchable in this run."""
+    resumed: int
+    """Of these, videos that an interrupted run had encoded already."""
+    unchanged: int
+    """Videos that were in the index already and whose files have not changed."""
+    failures: tuple[Failure, ...]
+    """Videos that could not be indexed, each with its reason."""
+    ignored: int
+    """Files of the given folders that are no videos by their extension."""
+    videos: int
+    """Videos in the index after the run."""
+    seconds: float
+    """Wall time."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every video was indexed."""
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path), "failures": [asdict(failure) for failure in self.failures]}

@@ -1,0 +1,240 @@
+"""A segment's bag on disk: a complete ColBERT 0.2.22 PLAID index of one chunk, readable by stock colbert-ai.
+
+File by file as colbert/indexing/collection_indexer.py and index_saver.py write them, except that the inverted lists
+carry no padding and metadata.json tells under "colbert_video" that tokens are rotated: queries must be multiplied by
+rotation.pt (`queries @ rotation`) before stock code scores them.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64, UInt8
+from torch import Tensor
+
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.files import link_or_copy
+from colbert_video.indexing.inverted import inverted_lists
+from colbert_video.indexing.segment_json import damaged, read_doclens, read_metadata, write_json_files
+from colbert_video.indexing.tensors import read_tensor, read_tensor_pair
+
+CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", "rotation.pt")
+
+
+class BagWriter:
+    """Writes one bag chunk by chunk.
+
+    Codes and residuals go to disk as they come, so memory stays flat; `finish` turns them into ColBERT's files
+    through memory maps. The files are not synced: sync the folder before relying on it.
+
+        with BagWriter(folder, codec=codec) as writer:
+            for codes, residuals, doclens in chunks:
+                writer.append(codes, residuals, doclens)
+            writer.finish()
+    """
+
+    def __init__(self, folder: Path, *, codec: ResidualCodec, codec_folder: Path | None = None) -> None:
+        """Start a bag.
+
+        Args:
+            folder: Where the bag goes; made if missing, must be empty.
+            codec: The codec that encoded the tokens.
+            codec_folder: Where `codec` is saved already: its files are then linked instead of written again.
+
+        Raises:
+            IndexFolderError: `folder` holds files.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise IndexFolderError(f"{folder} is not empty; a bag needs a folder of its own")
+        self._folder, self._codec, self._codec_folder = folder, codec, codec_folder
+        self._doclens: list[Tensor] = []
+        self._codes = (folder / "codes.tmp").open("wb")
+        self._residuals = (folder / "residuals.tmp").open("wb")
+
+    def __enter__(self) -> "BagWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._codes.close()
+        self._residuals.close()
+
+    def append(
+        self,
+        codes: Int32[Tensor, "tokens"],
+        residuals: UInt8[Tensor, "tokens bytes"],
+        doclens: Int64[Tensor, "videos"],
+    ) -> None:
+        """Add the tokens of some videos.
+
+        Args:
+            codes: Centroid of each token.
+            residuals: Packed residuals of each token.
+            doclens: Tokens of each video, at least one; they sum to the tokens given.
+
+        Raises:
+            SettingsError: The three do not fit each other or the codec.
+        """
+        width = self._codec.dim * self._codec.nbits // 8
+        if residuals.shape != (len(codes), width):
+            raise SettingsError(
+                f"residuals have shape {tuple(residuals.shape)}; {(len(codes), width)} is needed"
+            )
+        if int(doclens.sum()) != len(codes) or bool((doclens < 1).any()):
+            raise SettingsError(
+                f"doclens sum to {int(doclens.sum())} for {len(codes)} tokens, the least is "
+                f"{int(doclens.min()) if len(doclens) else 'missing'}: each video needs a token, together all tokens"
+            )
+        check_codes(codes, self._codec.num_centroids)
+        self._codes.write(codes.contiguous().numpy().data)
+        self._residuals.write(residuals.contiguous().numpy().data)
+        self._doclens.append(doclens.clone())
+
+    def finish(self) -> None:
+        """Write all files of the bag.
+
+        Raises:
+            SettingsError: Nothing was appended.
+        """
+        doclens = torch.cat([torch.zeros(0, dtype=torch.int64), *self._doclens])
+        if len(doclens) == 0:
+            raise SettingsError(f"no videos were written to {self._folder}; a bag holds at least one")
+        tokens = int(doclens.sum())
+        codes = self._spooled(self._codes, torch.int32, (tokens,))
+        torch.save(codes, self._folder / "0.codes.pt")
+        residuals = self._spooled(
+            self._residuals, torch.uint8, (tokens, self._codec.dim * self._codec.nbits // 8)
+        )
+        torch.save(residuals, self._folder / "0.residuals.pt")
+        lists = inverted_lists(codes, doclens, self._codec.num_centroids)
+        torch.save(lists, self._folder / "ivf.pid.pt")
+        self._write_codec()
+        write_json_files(self._folder, self._codec, doclens)
+        del codes, residuals  # unmap before unlinking
+        (self._folder / "codes.tmp").unlink()
+        (self._folder / "residuals.tmp").unlink()
+
+    def _spooled(self, file: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+        """Close a spool and map it as a tensor."""
+        file.close()
+        flat = torch.from_file(file.name, shared=False, size=int(np.prod(shape)), dtype=dtype)
+        return flat.view(shape)
+
+    def _write_codec(self) -> None:
+        if self._codec_folder is None:
+            self._codec.save(self._folder)
+            return
+        for name in CODEC_FILES:
+            link_or_copy(self._codec_folder / name, self._folder / name)
+
+
+def write_bag(
+    folder: Path,
+    *,
+    codec: ResidualCodec,
+    codes: Int32[Tensor, "tokens"],
+    residuals: UInt8[Tensor, "tokens bytes"],
+    doclens: Int64[Tensor, "videos"],
+) -> None:
+    """Write a bag that is in memory as a whole; the arguments are those of `BagWriter`."""
+    with BagWriter(folder, codec=codec) as writer:
+        writer.append(codes, residuals, doclens)
+        writer.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBag:
+    """One bag of a segment, checked and mapped into memory."""
+
+    folder: Path
+    """Where it lies."""
+    dim: int
+    """Token dimension."""
+    nbits: int
+    """Bits a dimension."""
+    num_centroids: int
+    """How many centroids its codec has."""
+    codec_fingerprint: str
+    """`ResidualCodec.fingerprint` of the codec that encoded it."""
+    codes: Int32[Tensor, "tokens"]
+    """Centroid of each token."""
+    residuals: UInt8[Tensor, "tokens bytes"]
+    """Packed residuals, dim * nbits // 8 bytes a token."""
+    doclens: Int64[Tensor, "videos"]
+    """Tokens of each video, at least one."""
+    offsets: Int64[Tensor, "videos+1"]
+    """Where each video's tokens start; the last entry is the number of tokens."""
+
+    @property
+    def ivf(self) -> Int32[Tensor, "entries"]:
+        """Videos of each centroid, the lists one after the other."""
+        return self._lists[0]
+
+    @property
+    def ivf_lengths(self) -> Int64[Tensor, "centroids"]:
+        """Length of each centroid's list."""
+        return self._lists[1]
+
+    @cached_property
+    def _lists(self) -> tuple[Int32[Tensor, "entries"], Int64[Tensor, "centroids"]]:
+        path = self.folder / "ivf.pid.pt"
+        ivf, lengths = read_tensor_pair(
+            path, (torch.int32, torch.int64), ((None,), (self.num_centroids,)), mmap=True
+        )
+        if bool((lengths < 0).any()) or bool((lengths > len(ivf)).any()) or int(lengths.sum()) != len(ivf):
+            raise damaged(path, f"its lengths do not add up to its {len(ivf)} entries")
+        if len(ivf) == 0 or int(ivf.min()) < 0 or int(ivf.max()) >= len(self.doclens):
+            raise damaged(path, f"it names videos outside 0 to {len(self.doclens) - 1}")
+        return ivf, lengths
+
+
+def open_bag(folder: Path) -> StoredBag:
+    """Open a bag and check it before anything is computed from it.
+
+    Codes and residuals stay on disk, mapped into memory; every code is read once to check its range.
+
+    Args:
+        folder: A folder that `BagWriter` wrote.
+
+    Returns:
+        The bag.
+
+    Raises:
+        IndexFolderError: A file is missing or damaged, or files contradict each other; the message names the file.
+    """
+    metadata = read_metadata(folder / "metadata.json")
+    dim, nbits, centroids = metadata["dim"], metadata["nbits"], metadata["num_partitions"]
+    read_tensor(folder / "centroids.pt", torch.float16, (centroids, dim), mmap=True)
+    tokens = metadata["num_embeddings"]
+    codes = read_tensor(folder / "0.codes.pt", torch.int32, (tokens,), mmap=True)
+    residuals = read_tensor(folder / "0.residuals.pt", torch.uint8, (tokens, dim * nbits // 8), mmap=True)
+    doclens = read_doclens(folder / "doclens.0.json", tokens)
+    try:
+        check_codes(codes, centroids)
+    except SettingsError as error:
+        raise damaged(folder / "0.codes.pt", str(error)) from error
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), doclens.cumsum(0)])
+    fingerprint = metadata["codec"]
+    return StoredBag(folder, dim, nbits, centroids, fingerprint, codes, residuals, doclens, offsets)
+
+
+def check_codes(codes: Int32[Tensor, "tokens"], centroids: int) -> None:
+    """Refuse codes that name no centroid.
+
+    Raises:
+        SettingsError: A code is outside [0, centroids).
+    """
+    if len(codes) == 0:
+        return
+    least, most = (int(value) for value in codes.aminmax())
+    if least < 0 or most >= centroids:
+        raise SettingsError(
+            f"codes run from {least} to {most}, but there are {centroids} centroids: 0 to {centroids - 1}"
+        )

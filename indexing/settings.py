@@ -1,0 +1,55 @@
+"""What an index remembers about how it was made."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.packing import check_nbits
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """The properties that every segment of an index shares."""
+
+    dim: int
+    """Dimensions of a token."""
+    bags: tuple[str, ...]
+    """Bags that are stored: "frame", "video" or both; their MeanMaxSims are summed."""
+    nbits: int = 4
+    """Bits kept of each residual dimension: 1, 2, 4 or 8."""
+    buckets: Literal["lloyd_max", "quantile"] = "lloyd_max"
+    """How residual buckets are chosen; "quantile" is stock ColBERT's way."""
+    rotate: bool = True
+    """Whether tokens are turned by a random rotation before compression."""
+    seed: int = 0
+    """Makes rotation, sample and centroids reproducible."""
+    model: str | None = None
+    """Name that `VideoColBERT.from_pretrained` loads; None if the tokens came from elsewhere."""
+    model_fingerprint: str | None = None
+    """Digest of the model's configuration and weights."""
+    num_frames: int | None = None
+    """Frames sampled from each video."""
+
+    def __post_init__(self) -> None:
+        check_nbits(self.nbits, self.dim)
+        if not self.bags or set(self.bags) - {"frame", "video"}:
+            raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
+        if self.buckets not in ("lloyd_max", "quantile"):
+            raise SettingsError(f"buckets {self.buckets!r} must be 'lloyd_max' or 'quantile'.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "IndexSettings":
+        """Rebuild from `to_dict`.
+
+        Raises:
+            IndexFolderError: If the values are unusable.
+        """
+        try:
+            return cls(**{**values, "bags": tuple(values["bags"])})
+        except (KeyError, TypeError, SettingsError) as error:
+            raise IndexFolderError(f"the index's settings are damaged: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "bags": list(self.bags)}

@@ -1,0 +1,85 @@
+"""Scores bags with the stock colbert-ai package: `python stock_colbert_scores.py REQUEST ANSWER`.
+
+A program of its own, because importing colbert sets the process's multiprocessing start method. Its four C++ functions
+are preset with plain torch ones over the same arguments, so nothing has to be compiled.
+"""
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def decompress_residuals(
+    pids: Tensor, lengths: Tensor, offsets: Tensor, weights: Tensor, reversed_bits: Tensor, combinations: Tensor,
+    residuals: Tensor, codes: Tensor, centroids: Tensor, dim: int, nbits: int,
+) -> Tensor:  # fmt: skip
+    """colbert/search/decompress_residuals.cpp."""
+    rows = torch.cat([torch.arange(offsets[pid], offsets[pid] + lengths[pid]) for pid in pids.tolist()])
+    buckets = combinations[reversed_bits[residuals[rows].long()].long()].reshape(len(rows), dim)
+    return weights[buckets.long()] + centroids[codes[rows].long()]
+
+
+def segmented_maxsim(scores: Tensor, lengths: Tensor) -> Tensor:
+    """colbert/modeling/segmented_maxsim.cpp: maxima start at zero."""
+    return torch.stack([part.amax(0).clamp(min=0).sum() for part in scores.split(lengths.tolist())])
+
+
+def segmented_lookup(tensor: Tensor, pids: Tensor, lengths: Tensor, offsets: Tensor) -> Tensor:
+    """colbert/search/segmented_lookup.cpp."""
+    starts = zip(offsets.tolist(), lengths.tolist(), strict=True)
+    return torch.cat([tensor[start : start + length] for start, length in starts])
+
+
+def preset_functions() -> Any:
+    """Put the torch functions where colbert looks before it compiles; return its IndexScorer."""
+    from colbert.modeling.colbert import ColBERT
+    from colbert.search.index_storage import IndexScorer
+    from colbert.search.strided_tensor import StridedTensor
+
+    for owner in (IndexScorer, StridedTensor, ColBERT):
+        owner.loaded_extensions = True
+    IndexScorer.decompress_residuals = staticmethod(decompress_residuals)
+    StridedTensor.segmented_lookup = staticmethod(segmented_lookup)
+    ColBERT.segmented_maxsim = staticmethod(segmented_maxsim)
+    return IndexScorer
+
+
+def score(scorer_class: Any, folder: str, query: Tensor, ncells: int) -> dict[str, Tensor]:
+    """Score all passages of the index in `folder`, retrieve by its inverted lists, and decompress it whole."""
+    from colbert.infra import ColBERTConfig
+
+    scorer = scorer_class(folder, use_gpu=False)
+    config = ColBERTConfig.load_from_index(folder)
+    config.configure(query_maxlen=len(query), ncells=ncells)
+    everything = torch.arange(len(scorer.doclens), dtype=torch.int32)
+    scores, _ = scorer.score_pids(config, query[None], everything, None)
+    retrieved, _ = scorer.retrieve(config, query[None])
+    tokens = int(scorer.doclens.sum())
+    stored = scorer.codec.Embeddings(scorer.embeddings.codes[:tokens], scorer.embeddings.residuals[:tokens])
+    return {"scores": scores, "retrieved": retrieved, "tokens": scorer.codec.decompress(stored)}
+
+
+def compress(folder: str, tokens: Tensor) -> dict[str, Tensor]:
+    """Compress rotated tokens with the stock codec."""
+    from colbert.indexing.codecs.residual import ResidualCodec
+
+    compressed = ResidualCodec.load(folder).compress(tokens)
+    return {"codes": compressed.codes, "residuals": compressed.residuals}
+
+
+def main(request: str, answer: str) -> None:
+    """Answer every case of a saved list of requests."""
+    scorer_class = preset_functions()
+    answers = {}
+    for name, case in torch.load(request).items():
+        answers[name] = {
+            **score(scorer_class, case["folder"], case["query"], case["ncells"]),
+            **compress(case["folder"], case["rotated"]),
+        }
+    torch.save(answers, answer)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

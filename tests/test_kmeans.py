@@ -1,0 +1,120 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing import kmeans
+from colbert_video.indexing.kmeans import assign, num_partitions, spherical_kmeans
+
+
+def unit_tokens(count: int, dim: int = 16, seed: int = 0) -> Float[Tensor, "tokens dim"]:
+    return normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def assert_usable(centroids: Float[Tensor, "centroids dim"]) -> None:
+    assert bool(centroids.isfinite().all())
+    torch.testing.assert_close(centroids.norm(dim=1), torch.ones(len(centroids)))
+    assert len(centroids.half().unique(dim=0)) == len(centroids)
+
+
+def test_well_separated_clusters_are_found() -> None:
+    centres = torch.eye(8, 16)
+    generator = torch.Generator().manual_seed(3)
+    which = torch.arange(8).repeat(40)
+    tokens = normalize(centres[which] + 0.03 * torch.randn(320, 16, generator=generator), dim=1)
+    # random starts can share a cluster: enough rounds and spare centroids must cover all eight
+    found = spherical_kmeans(tokens, centroids=24, iterations=20, seed=1)
+    assert float((centres @ found.T).max(1).values.min()) > 0.99
+
+
+def test_converged_centroids_are_directions_of_their_tokens_by_inner_product() -> None:
+    tokens = unit_tokens(400)
+    found = spherical_kmeans(tokens, centroids=10, iterations=100)
+    nearest = (tokens @ found.T).argmax(1)
+    means = torch.stack([tokens[nearest == centroid].mean(0) for centroid in range(10)])
+    torch.testing.assert_close(found, normalize(means, dim=1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_any_number_up_to_the_tokens_works(
+    count: int, share: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    centroids = max(1, round(share * count))
+    found = spherical_kmeans(unit_tokens(count), centroids=centroids)
+    assert found.shape == (centroids, 16)
+    assert_usable(found)
+    output = capfd.readouterr()
+    assert output.out == output.err == ""  # no warning of few points
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_repeated_tokens_give_fewer_but_usable_centroids(
+    tokens: int, wanted: int, distinct: int, seed: int
+) -> None:
+    repeated = unit_tokens(distinct, seed=seed)[torch.arange(tokens) % distinct]
+    found = spherical_kmeans(repeated, centroids=min(wanted, tokens))
+    assert 1 <= len(found) <= min(wanted, tokens)
+    assert_usable(found)
+
+
+def test_opposite_tokens_with_one_centroid() -> None:
+    token = unit_tokens(1)
+    found = spherical_kmeans(torch.cat([token, -token]), centroids=1)
+    assert found.shape == (1, 16)
+    assert_usable(found)
+
+
+def test_the_seed_decides() -> None:
+    tokens = unit_tokens(500)
+    first = spherical_kmeans(tokens, centroids=32, seed=5)
+    assert torch.equal(first, spherical_kmeans(tokens, centroids=32, seed=5))
+    assert not torch.equal(first, spherical_kmeans(tokens, centroids=32, seed=6))
+
+
+@pytest.mark.parametrize("centroids", [0, -1, 11])
+def test_impossible_numbers_are_refused(centroids: int) -> None:
+    with pytest.raises(SettingsError, match=f"centroids={centroids} for 10 tokens: ask for 1 to 10"):
+        spherical_kmeans(unit_tokens(10), centroids=centroids)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "partitions"),
+    [
+        (1, 1),
+        (3, 1),
+        (4, 1),
+        (12, 3),
+        (1000, 250),
+        (4096, 1024),
+        (60_000, 2048),
+        (120_000, 4096),
+        (10**6, 8192),
+    ],
+)
+def test_number_of_partitions_follows_colbert_but_for_small_corpora(tokens: int, partitions: int) -> None:
+    assert num_partitions(tokens) == partitions
+
+
+def test_number_of_partitions_needs_a_token() -> None:
+    with pytest.raises(SettingsError, match="got 0 tokens"):
+        num_partitions(0)
+
+
+def test_assign_is_the_argmax_however_it_is_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, centroids = unit_tokens(101), unit_tokens(7, seed=9)
+    expected = (tokens @ centroids.T).argmax(1).int()
+    assert torch.equal(assign(tokens, centroids), expected)
+    monkeypatch.setattr(kmeans, "SCORES_AT_ONCE", 20)
+    assert torch.equal(assign(tokens, centroids), expected)
+
+
+def test_assign_takes_half_precision_and_no_tokens() -> None:
+    centroids = unit_tokens(4)
+    assert assign(centroids.half(), centroids).tolist() == [0, 1, 2, 3]
+    assert assign(torch.zeros(0, 16), centroids).shape == (0,)

@@ -1,0 +1,180 @@
+"""The fast search path against the naive score of decoded tokens."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from colbert_video.indexing import scan
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.scan import Segment, score_videos, search_segment, survivors, video_similarities
+from colbert_video.indexing.segment import open_bag, write_bag
+
+DIM = 64
+
+
+def _unit(*shape: int, seed: int) -> Tensor:
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def _segment(
+    folder: Path, lengths: dict[str, list[int]], seed: int = 0
+) -> tuple[Segment, dict[str, ResidualCodec]]:
+    """A segment of random tokens; `lengths` gives the tokens of each video in each bag."""
+    bags, codecs = {}, {}
+    for number, (bag, doclens) in enumerate(lengths.items()):
+        tokens = _unit(sum(doclens), DIM, seed=seed + number)
+        codecs[bag] = ResidualCodec.train(tokens, nbits=4, seed=number)
+        encoded = codecs[bag].encode(tokens)
+        write_bag(
+            folder / bag,
+            codec=codecs[bag],
+            codes=encoded.codes,
+            residuals=encoded.residuals,
+            doclens=torch.tensor(doclens),
+        )
+        bags[bag] = open_bag(folder / bag)
+    videos = len(next(iter(lengths.values())))
+    return Segment("s", bags, torch.ones(videos, dtype=torch.bool)), codecs
+
+
+def _naive(segment: Segment, codecs: dict[str, ResidualCodec], query: Tensor) -> list[float]:
+    """MMS_F + MMS_V of every video, one token at a time."""
+    totals = []
+    for ordinal in range(len(segment)):
+        total = 0.0
+        for bag, codec in codecs.items():
+            stored = segment.bags[bag]
+            start, stop = int(stored.offsets[ordinal]), int(stored.offsets[ordinal + 1])
+            tokens = codec.decode(stored.codes[start:stop], stored.residuals[start:stop])
+            rotated = query @ codec.rotation
+            best = [max(float(row @ token) for token in tokens) for row in rotated]
+            total += sum(best) / len(best)
+        totals.append(total)
+    return totals
+
+
+bag_lengths = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(lengths=bag_lengths, query_tokens=st.integers(1, 6), seed=st.integers(0, 100))
+def test_exact_scores_are_the_naive_scores(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[int, int]], query_tokens: int, seed: int
+) -> None:
+    frame, video = (list(column) for column in zip(*lengths, strict=True))
+    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": frame, "video": video}, seed)
+    query = _unit(query_tokens, DIM, seed=seed + 7)
+    found = search_segment(segment, codecs, query, k=len(lengths), exact=True)
+    naive = _naive(segment, codecs, query)
+    assert sorted(found.ordinals.tolist()) == list(range(len(lengths)))
+    for ordinal, total in zip(found.ordinals.tolist(), found.total.tolist(), strict=True):
+        assert total == pytest.approx(naive[ordinal], abs=1e-5)
+    assert found.total.tolist() == sorted(found.total.tolist(), reverse=True)
+    assert torch.allclose(found.bags["frame"] + found.bags["video"], found.total)
+
+
+def test_top_k_is_a_prefix_of_top_k_plus_one(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [3] * 50, "video": [4] * 50})
+    query = _unit(5, DIM, seed=3)
+    everything = search_segment(segment, codecs, query, k=50).ordinals.tolist()
+    for k in range(1, 50):
+        assert search_segment(segment, codecs, query, k=k).ordinals.tolist() == everything[:k]
+
+
+def test_more_results_than_videos_gives_all(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [2, 1, 3]})
+    assert len(search_segment(segment, codecs, _unit(2, DIM, seed=1), k=100).ordinals) == 3
+
+
+def test_a_bag_in_another_order_scores_the_same(tmp_path: Path) -> None:
+    tokens = _unit(6, DIM, seed=0)
+    codec = ResidualCodec.train(tokens, nbits=8)
+    query = _unit(3, DIM, seed=1)
+    totals = []
+    for number, order in enumerate((torch.arange(6), torch.tensor([5, 3, 1, 0, 2, 4]))):
+        encoded = codec.encode(tokens[order])
+        folder = tmp_path / str(number)
+        write_bag(
+            folder, codec=codec, codes=encoded.codes, residuals=encoded.residuals, doclens=torch.tensor([6])
+        )
+        segment = Segment("s", {"frame": open_bag(folder)}, torch.ones(1, dtype=torch.bool))
+        totals.append(float(score_videos(segment, {"frame": codec}, query, torch.tensor([0])).total))
+    assert totals[0] == pytest.approx(totals[1], abs=1e-6)
+
+
+def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [2] * 20, "video": [3] * 20})
+    segment.live[[0, 5]] = False
+    allowed = torch.zeros(20, dtype=torch.bool)
+    allowed[[0, 1, 2]] = True
+    query = _unit(4, DIM, seed=9)
+    assert set(search_segment(segment, codecs, query, k=20).ordinals.tolist()) == set(range(20)) - {0, 5}
+    assert set(search_segment(segment, codecs, query, k=20, allowed=allowed).ordinals.tolist()) == {1, 2}
+    assert (
+        len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).ordinals)
+        == 0
+    )
+
+
+def test_survivors_of_the_centroid_stage_hold_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan, "LEAST_SURVIVORS", 100)
+    segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
+    query = segment_query(segment, codecs, ordinal=123)
+    pruned = search_segment(segment, codecs, query, k=1)
+    assert pruned.ordinals.tolist() == [123]
+    assert pruned.total[0] == pytest.approx(
+        float(search_segment(segment, codecs, query, k=1, exact=True).total[0]), abs=1e-6
+    )
+
+
+def segment_query(segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int) -> Tensor:
+    """A query made of a video's own frame tokens."""
+    stored, codec = segment.bags["frame"], codecs["frame"]
+    rows = slice(int(stored.offsets[ordinal]), int(stored.offsets[ordinal + 1]))
+    return codec.decode(stored.codes[rows], stored.residuals[rows]) @ codec.rotation.T
+
+
+def test_scores_do_not_depend_on_the_chunk_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [1, 4, 2, 2, 5, 1, 3], "video": [3, 1, 1, 2, 2, 4, 1]})
+    query = _unit(4, DIM, seed=2)
+    whole = score_videos(segment, codecs, query, torch.arange(7)).total
+    monkeypatch.setattr(scan, "TOKENS_PER_CHUNK", 3)
+    assert torch.allclose(score_videos(segment, codecs, query, torch.arange(7)).total, whole, atol=1e-6)
+
+
+def test_all_negative_similarities_are_not_clamped(tmp_path: Path) -> None:
+    tokens = normalize(torch.rand(4, DIM) + 0.1, dim=1)
+    codec = ResidualCodec.train(tokens, nbits=8)
+    encoded = codec.encode(tokens)
+    write_bag(
+        tmp_path / "b",
+        codec=codec,
+        codes=encoded.codes,
+        residuals=encoded.residuals,
+        doclens=torch.tensor([4]),
+    )
+    segment = Segment("s", {"frame": open_bag(tmp_path / "b")}, torch.ones(1, dtype=torch.bool))
+    assert float(search_segment(segment, {"frame": codec}, -tokens[:2], k=1).total) < -0.5
+
+
+def test_video_similarities_are_cosines_of_one_video(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [2, 3], "video": [3, 4]})
+    query = _unit(4, DIM, seed=5)
+    matrix = video_similarities(segment, codecs["video"], "video", query, 1)
+    assert matrix.shape == (4, 4)
+    expected = score_videos(segment, codecs, query, torch.tensor([1])).bags["video"]
+    assert float(matrix.amax(dim=1).mean()) == pytest.approx(float(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("videos", "k", "expected"), [(10, 1, 300), (20_000, 10, 400), (100_000, 10, 2000), (1000, 100, 1000)]
+)
+def test_survivors_grow_with_corpus_and_k(videos: int, k: int, expected: int) -> None:
+    assert survivors(videos, k) == expected

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import torch
+from token_corpus import random_bags
+
+from colbert_video.errors import IndexFolderError
+from colbert_video.indexing import staging
+from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.staging import EncodedVideo, StagedSource, StagingWriter, remove_unlisted_chunks
+
+
+def _videos(count: int, seed: int = 0) -> list[EncodedVideo]:
+    frames, videos = random_bags(count, seed=seed), random_bags(count, seed=seed + 50)
+    return [
+        EncodedVideo(VideoEntry(id=f"v{number}"), {"frame": frames[number], "video": videos[number]})
+        for number in range(count)
+    ]
+
+
+def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "VIDEOS_PER_CHUNK", 4)
+    videos = _videos(10)
+    with Catalog.create(tmp_path) as catalog:
+        with StagingWriter(tmp_path, catalog) as writer:
+            for video in videos:
+                writer.add(video)
+        source = StagedSource(tmp_path, catalog)
+        chunks = list(source)
+        assert [len(chunk.entries) for chunk in chunks] == [4, 4, 2]
+        assert [entry.id for chunk in chunks for entry in chunk.entries] == [
+            video.entry.id for video in videos
+        ]
+        assert source.counts()["video"] == sum(len(video.bags["video"]) for video in videos)
+        joined = torch.cat([chunk.bags["frame"].tokens for chunk in chunks]).float()
+        assert torch.allclose(joined, torch.cat([video.bags["frame"] for video in videos]), atol=1e-3)
+
+
+def test_what_was_added_before_an_error_is_staged(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path) as catalog:
+        with pytest.raises(KeyboardInterrupt):
+            _stage_and_interrupt(tmp_path, catalog)
+        assert catalog.staged_ids() == {"v0"}
+
+
+def _stage_and_interrupt(folder: Path, catalog: Catalog) -> None:
+    with StagingWriter(folder, catalog) as writer:
+        writer.add(_videos(1)[0])
+        raise KeyboardInterrupt
+
+
+def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
+    older, newer = _videos(3, seed=1), _videos(2, seed=2)
+    with Catalog.create(tmp_path) as catalog:
+        for batch in (older, newer):
+            with StagingWriter(tmp_path, catalog) as writer:
+                for video in batch:
+                    writer.add(video)
+        chunks = list(StagedSource(tmp_path, catalog))
+        ids = [entry.id for chunk in chunks for entry in chunk.entries]
+        assert sorted(ids) == ["v0", "v1", "v2"]
+        kept = {
+            entry.id: run
+            for chunk in chunks
+            for entry, run in zip(
+                chunk.entries,
+                chunk.bags["frame"].tokens.split(chunk.bags["frame"].doclens.tolist()),
+                strict=True,
+            )
+        }
+        assert torch.allclose(kept["v0"].float(), newer[0].bags["frame"], atol=1e-3)
+        assert torch.allclose(kept["v2"].float(), older[2].bags["frame"], atol=1e-3)
+
+
+def test_unlisted_chunk_files_are_removed(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path) as catalog:
+        with StagingWriter(tmp_path, catalog) as writer:
+            writer.add(_videos(1)[0])
+        stray = tmp_path / "staging" / "stray.safetensors"
+        stray.write_bytes(b"half a chunk")
+        remove_unlisted_chunks(tmp_path, catalog)
+        assert not stray.exists()
+        assert len(list(StagedSource(tmp_path, catalog))) == 1
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path) as catalog:
+        with StagingWriter(tmp_path, catalog) as writer:
+            writer.add(_videos(1)[0])
+        path = next((tmp_path / "staging").iterdir())
+        path.write_bytes(path.read_bytes()[:20])
+        with pytest.raises(IndexFolderError, match=path.name):
+            list(StagedSource(tmp_path, catalog))
