@@ -186,13 +186,12 @@ class Backbone(nn.Module):
         position = 0 if self.pool_type == "first" else ids.shape[1] - 1
         return torch.full((len(ids),), position)
 
-    def token_texts(self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]) -> list[str]:
+    def token_texts(
+        self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]
+    ) -> list[str]:
         """What each id says, for people: words as they are, padding and control tokens in angle brackets."""
-        hugging_face = getattr(self.tokenizer, "tokenizer", None)
-        if hugging_face is not None:
-            words = [str(hugging_face.decode([token])).strip() for token in ids.tolist()]
-        else:
-            words = [self.tokenizer.decoder[token].removesuffix("</w>") for token in ids.tolist()]
+        tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)
+        words = [str(tokenizer.decode([token])).strip() for token in ids.tolist()]
         return [word if real else "<pad>" for word, real in zip(words, content.tolist(), strict=True)]
 
     def text_tokens(
@@ -205,17 +204,14 @@ class Backbone(nn.Module):
         """
         text, length = self.text, ids.shape[1]
         dtype = text.transformer.get_cast_dtype()
-        x = text.token_embedding(ids).to(dtype) + text.positional_embedding[:length].to(
-            dtype
-        )  # (queries, tokens, width)
+        positions = text.positional_embedding[:length].to(dtype)  # (tokens, width)
+        x = text.token_embedding(ids).to(dtype) + positions  # (queries, tokens, width)
         mask = None if text.attn_mask is None else text.attn_mask[:length, :length]
         x = text.ln_final(text.transformer(x, attn_mask=mask))  # (queries, tokens, width)
         projection = text.text_projection
         if projection is None:
             return x
-        return (
-            projection(x) if isinstance(projection, nn.Linear) else x @ projection
-        )  # (queries, tokens, dim)
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
     def frame_tokens(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
         """One token a frame: what `encode_image` gives (CLS for CLIP, attention-pooled for SigLIP), not normalised."""

@@ -52,12 +52,10 @@ def _mean_max_sim(
     queries: TokenBags, tokens: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
 ) -> Float[Tensor, "queries videos"]:
     with _full_precision(tokens):
-        similarity = torch.einsum(
-            "qid,vjd->qvij", queries.tokens, tokens
-        )  # (queries, videos, query_tokens, tokens)
-        best = similarity.masked_fill(~mask[:, None, :], float("-inf")).amax(
-            dim=-1
-        )  # (queries, videos, query_tokens)
+        similarity = torch.einsum("qid,vjd->qvij", queries.tokens, tokens)
+        # (queries, videos, query_tokens, tokens)
+        similarity = similarity.masked_fill(~mask[:, None, :], float("-inf"))
+        best = similarity.amax(dim=-1)  # (queries, videos, query_tokens)
         scored = queries.mask[:, None, :]  # (queries, 1, query_tokens)
         return best.masked_fill(~scored, 0.0).sum(dim=-1) / scored.sum(dim=-1)
 
@@ -77,9 +75,7 @@ def reciprocal_rank_fusion(*scores: Float[Tensor, "queries videos"]) -> Float[Te
 
 def _ranks(scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
     ascending = scores.sort(dim=1).values
-    not_better = torch.searchsorted(
-        ascending, scores.contiguous(), right=True
-    )  # videos that score at most as much
+    not_better = torch.searchsorted(ascending, scores.contiguous(), right=True)  # scores at most as high
     return (scores.shape[1] - not_better + 1).to(scores.dtype)
 
 

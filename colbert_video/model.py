@@ -209,15 +209,13 @@ class VideoColBERT(nn.Module):
         for position, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
                 raise SettingsError(f"query {position} is {text!r}; a query needs at least one word.")
-        untrained_length = (
-            self.backbone.context_length
-        )  # nothing is padded for its own sake, so nothing is cut
-        length = self.config.query_length if self.config.trained else untrained_length
+        # Without training, nothing is padded for its own sake, so nothing need be cut.
+        length = self.config.query_length if self.config.trained else self.backbone.context_length
         batch = self.backbone.tokenize(list(texts), length=length, pad_id=self.config.pad_id)
         scored = torch.ones_like(batch.content) if self.config.query_augmentation else batch.content.clone()
-        start_id = self.backbone.start_id
-        if not self.config.score_start_token and not self.backbone.bidirectional and start_id is not None:
-            scored[:, 0] &= batch.ids[:, 0] != start_id
+        starts = self.backbone.start_id is not None and not self.backbone.bidirectional
+        if starts and not self.config.score_start_token:
+            scored[:, 0] = False
         return QueryIds(batch.ids, scored, batch.pooled)
 
     def query_token_texts(self, text: str) -> list[str]:

@@ -62,9 +62,8 @@ class TemporalEncoder(nn.Module):
         full_mask = torch.cat([mask, mask.new_ones(expansion.shape[:2])], dim=1)  # (videos, tokens)
         x = self._attend(x, full_mask)
         if self.outer_residual:
-            x = x + nn.functional.pad(
-                frames, (0, 0, 0, expansion.shape[1])
-            )  # nothing is added to expansion tokens
+            zeros = torch.zeros_like(expansion)  # nothing is added to expansion tokens
+            x = x + torch.cat([frames, zeros], dim=1)  # (videos, tokens, dim)
         return x, full_mask
 
     def _with_positions(
@@ -153,7 +152,5 @@ def _stretch(table: Float[Tensor, "context dim"], rows: int) -> Float[Tensor, "r
     """The first `rows` rows, or the whole table interpolated to `rows` when it is shorter."""
     if rows <= len(table):
         return table[:rows]
-    stretched = nn.functional.interpolate(
-        table.T[None], size=rows, mode="linear", align_corners=True
-    )  # (1, dim, rows)
-    return stretched[0].T
+    columns = table.T[None]  # (1, dim, context)
+    return nn.functional.interpolate(columns, size=rows, mode="linear", align_corners=True)[0].T

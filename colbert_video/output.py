@@ -1,0 +1,107 @@
+"""What the command line shows people: tables and a few sentences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from colbert_video.demo import DemoResult
+from colbert_video.explain import Explanation
+from colbert_video.indexing.report import IndexReport
+from colbert_video.search import Hit
+
+MOST_FAILURES = 50
+"""Refused files that are listed; `info` and --json have them all."""
+
+
+def clock(seconds: float | None) -> str:
+    """Minutes and seconds, such as "1:02.5"; a dash for no time."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def moment(start: float | None, end: float | None) -> str:
+    """A moment [start, end) as a player shows it."""
+    return "-" if start is None or end is None else f"{clock(start)}–{clock(end)}"
+
+
+def hit_table(hits: Sequence[Hit]) -> RenderableType:
+    """Rank, id, moment and scores of each hit."""
+    if not hits:
+        return "no video is eligible"
+    table = Table()
+    for column, justify in (("", "right"), ("video", "left"), ("moment", "left"), ("score", "right"), ("frame", "right"), ("video", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for hit in hits:
+        table.add_row(
+            str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), _score(hit.frame_score), _score(hit.video_score)
+        )
+    return table
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def explanation_table(explanation: Explanation) -> RenderableType:
+    """For each query token, where it found its best match in each bag."""
+    bags = list(explanation.similarities)
+    table = Table(title=Text(f"Why {explanation.id}"))
+    table.add_column("token")
+    for bag in bags:
+        table.add_column(f"{bag} token at")
+        table.add_column("cosine", justify="right")
+    for token in explanation.tokens:
+        cells = []
+        for bag in bags:
+            match = token.matches[bag]
+            cells += ["expansion" if match.time is None else clock(match.time), f"{match.score:.3f}"]
+        table.add_row(Text(token.token), *cells)
+    return table
+
+
+def report_text(report: IndexReport) -> RenderableType:
+    """What an index run did, refused files included."""
+    lines = [f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"]
+    if report.resumed:
+        lines.append(f"{report.resumed} of them had been encoded by the interrupted run")
+    if report.unchanged:
+        lines.append(f"{report.unchanged} unchanged videos were skipped")
+    if report.ignored:
+        lines.append(f"{report.ignored} other files were ignored")
+    if report.failures:
+        lines.append(f"{len(report.failures)} videos were refused:")
+        lines += [f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MOST_FAILURES]]
+        if len(report.failures) > MOST_FAILURES:
+            lines.append(f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all")
+    return Text("\n".join(lines))
+
+
+def description_table(description: Mapping[str, Any]) -> RenderableType:
+    """The properties of an index, one a row."""
+    table = Table(show_header=False)
+    table.add_column("property")
+    table.add_column("value")
+    for name, value in description.items():
+        if name == "failures":
+            value = "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value) or "none"
+        table.add_row(name.replace("_", " "), Text(str(value)))
+    return table
+
+
+def demo_tables(result: DemoResult) -> RenderableType:
+    """The demo's queries with what they found, and how well it did."""
+    table = Table(title="Queries and the best three videos of each")
+    for column in ("query", "", "video", "moment", "score", ""):
+        table.add_column(column)
+    for row in result.rows:
+        for hit in row.hits:
+            right = "✓" if hit.id == row.expected else ""
+            query = Text(row.query) if hit.rank == 1 else ""
+            table.add_row(query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right)
+        table.add_section()
+    return Group(table, Text(result.summary()))
