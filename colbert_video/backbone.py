@@ -149,10 +149,11 @@ class Backbone(nn.Module):
         return TokenizedQueries(ids, content, self._pooled_positions(ids))
 
     def _content_mask(self, ids: Int[Tensor, "queries query_tokens"]) -> Bool[Tensor, "queries query_tokens"]:
-        """Everything up to the first end-of-text token. `ids != 0` would not do: id 0 is also a real word piece."""
-        if (
-            self.end_id is None
-        ):  # BERT's vocabulary (CLIPA) has none, but there the padding id stands for nothing else
+        """Everything up to the first end-of-text token. `ids != 0` would not do: id 0 is also a real word piece.
+
+        BERT's vocabulary (CLIPA) has no end-of-text token, but there the padding id stands for nothing else.
+        """
+        if self.end_id is None:
             return ids != self.tokenizer.tokenizer.pad_token_id
         is_end = ids == self.end_id
         last = ids.shape[1] - 1

@@ -107,7 +107,7 @@ def load_model(name: str | Path, *, device: torch.device) -> VideoColBERT:
         ModelError: If the name leads nowhere or the checkpoint is unusable.
     """
     text, folder = str(name), Path(name).expanduser()
-    if (SHIPPED / text / "config.json").is_file():
+    if len(folder.parts) == 1 and (SHIPPED / text / "config.json").is_file():
         return load_checkpoint(SHIPPED / text, device=device, name=text)
     if folder.is_dir():
         return load_checkpoint(folder, device=device, name=str(folder.resolve()))

@@ -53,7 +53,6 @@ def _mean_max_sim(
 ) -> Float[Tensor, "queries videos"]:
     with _full_precision(tokens):
         similarity = torch.einsum("qid,vjd->qvij", queries.tokens, tokens)
-        # (queries, videos, query_tokens, tokens)
         similarity = similarity.masked_fill(~mask[:, None, :], float("-inf"))
         best = similarity.amax(dim=-1)  # (queries, videos, query_tokens)
         scored = queries.mask[:, None, :]  # (queries, 1, query_tokens)

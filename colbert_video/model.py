@@ -94,13 +94,14 @@ class VideoColBERT(nn.Module):
             ModelError: If the backbone cannot be built or does not fit the settings.
             SettingsError: If a setting is out of range.
         """
+        target = resolve_device(device)
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
         backbone = build_backbone(name, pretrained, preprocess=preprocess)
         settings.setdefault("query_length", default_query_length(backbone))
         config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
-        model = cls(config, backbone).to(resolve_device(device)).eval()
+        model = cls(config, backbone).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
 

@@ -178,6 +178,12 @@ def test_a_long_text_is_cut_and_keeps_its_end(tiny_model: VideoColBERT) -> None:
     assert batch.pooled.tolist() == [7]
 
 
+def test_tokens_can_be_read(tiny_model: VideoColBERT) -> None:
+    batch = tiny_model.backbone.tokenize(["a café !%"], length=8)
+    words = tiny_model.backbone.token_texts(batch.ids[0], batch.content[0])
+    assert words == ["<start_of_text>", "a", "café", "!", "%", "<end_of_text>", "<pad>", "<pad>"]
+
+
 def test_padding_equal_to_end_of_text_is_no_content(tiny_siglip_model: VideoColBERT) -> None:
     """SigLIP pads with its end-of-text id; only the first of them ends the text."""
     batch = tiny_siglip_model.backbone.tokenize(["a dog", "one two three"], length=16)

@@ -12,7 +12,7 @@ import open_clip
 import pytest
 import torch
 from conftest import TINY_SIGLIP
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from colbert_video import checkpoint
 from colbert_video.backbone import Backbone, Preprocess
@@ -218,6 +218,15 @@ def test_cut_weights_are_refused(size: int, saved: Path) -> None:
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"model\.safetensors is missing, damaged, or does not fit"):
+        load_model(saved, device=CPU)
+
+
+@pytest.mark.parametrize(("change", "match"), [(None, "Missing key"), ("extra", "Unexpected key")])
+def test_too_few_or_too_many_weights_are_refused(change: str | None, match: str, saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    tensor = weights.pop("temporal.expansion") if change is None else weights["temporal.expansion"].clone()
+    save_file({**weights, change: tensor} if change else weights, saved / "model.safetensors")
+    with pytest.raises(ModelError, match=rf"model\.safetensors .*does not fit.*{match}"):
         load_model(saved, device=CPU)
 
 

@@ -84,13 +84,19 @@ def test_without_augmentation_padding_is_not_scored(tiny_trained_model: VideoCol
     assert torch.equal(plain.tokens, augmented.tokens)
 
 
-def test_the_start_token_can_be_left_out(
-    tiny_trained_model: VideoColBERT, tiny_siglip_model: VideoColBERT
-) -> None:
+def test_the_start_token_can_be_left_out(tiny_trained_model: VideoColBERT) -> None:
     queries = with_settings(tiny_trained_model, score_start_token=False).encode_queries(TEXTS)
     assert not queries.mask[:, 0].any()
     assert queries.mask[:, 1:].all()
-    assert with_settings(tiny_siglip_model, score_start_token=False).encode_queries(TEXTS).mask.all()
+
+
+def test_a_bidirectional_towers_first_token_is_always_scored(
+    tiny_siglip_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sees the whole query, start token or not."""
+    fake = SimpleNamespace(eos_token_id=1, pad_token_id=1, bos_token_id=5)
+    monkeypatch.setattr(tiny_siglip_model.backbone.tokenizer, "tokenizer", fake)
+    assert with_settings(tiny_siglip_model, score_start_token=False).tokenize(TEXTS).scored.all()
 
 
 def test_a_causal_tower_without_start_token_keeps_its_first_word(
@@ -102,6 +108,15 @@ def test_a_causal_tower_without_start_token_keeps_its_first_word(
     tokenizer = type("Tokenizer", (), {"tokenizer": fake, "__call__": lambda *_, **__: ids})()
     monkeypatch.setattr(tiny_trained_model.backbone, "tokenizer", tokenizer)
     assert with_settings(tiny_trained_model, score_start_token=False).tokenize(["a dog"]).scored.all()
+
+
+def test_labels_go_with_the_scored_tokens(tiny_trained_model: VideoColBERT, tiny_model: VideoColBERT) -> None:
+    plain = with_settings(tiny_trained_model, query_augmentation=False, score_start_token=False)
+    assert plain.query_token_texts("A dog!") == ["a", "dog", "!", "<end_of_text>"]
+    for model in (tiny_trained_model, plain, tiny_model):
+        assert len(model.query_token_texts("a dog")) == len(model.encode_queries("a dog")[0])
+    assert tiny_trained_model.query_token_texts("a dog")[3:] == ["<end_of_text>", *["<pad>"] * 28]
+    assert tiny_model.query_token_texts(" a dog ") == ["a dog"]
 
 
 def test_another_padding_id_changes_the_padding_only(tiny_trained_model: VideoColBERT) -> None:

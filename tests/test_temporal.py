@@ -119,6 +119,17 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_gradient_checkpointing_computes_blocks_again_and_only_for_gradients() -> None:
+    frames, model, calls = torch.randn(1, 4, DIM), encoder(layers=1), []
+    model.blocks[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    model.grad_checkpointing = True
+    model(frames, all_true(frames))[0].sum().backward()
+    assert len(calls) == 2
+    with torch.inference_mode():
+        model(frames, all_true(frames))
+    assert len(calls) == 3
+
+
 # The start from a text tower
 
 

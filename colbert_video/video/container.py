@@ -95,7 +95,7 @@ class OpenVideo:
     @property
     def rate(self) -> float:
         """Frames a second as the header states them, for files without timestamps; 0 if it does not."""
-        return float(self.stream.average_rate or self.stream.guessed_rate or 0)
+        return float(self.stream.guessed_rate or self.stream.average_rate or 0)
 
     def seconds(self, stamp: int) -> float:
         """Time of a timestamp of the stream as players count it."""
@@ -108,16 +108,25 @@ class OpenVideo:
 
         Yields:
             `av.Packet`s in decoding order, none of them empty.
+
+        Raises:
+            VideoError: If the time is up or the stream is encrypted.
         """
+        torn = False
         try:
             for packet in self.container.demux(self.stream):
                 self.deadline.check()
+                if packet.has_sidedata("encryption_info"):
+                    raise VideoError(self.path, FailureKind.ENCRYPTED, "the video stream is encrypted")
                 if packet.size:
+                    torn = packet.is_corrupt
                     yield packet
         except av.error.ExitError:
             raise
         except av.error.FFmpegError as error:
             self.damage = f"the file breaks off: {error.strerror}"
+        if torn:
+            self.damage = "the file breaks off in the middle of a frame"
 
 
 @contextmanager

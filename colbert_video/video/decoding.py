@@ -95,8 +95,9 @@ class FrameDecoder:
         stamps = {stamp for run in runs for stamp in run.wanted}
         if not exact or 2 * len(exact) < len(stamps):
             return None
-        self.replaced = len(stamps) - len(exact)
-        return {stamp: exact.get(stamp) or self._substitute(wider(stamp), stamp, exact) for stamp in stamps}
+        found = {stamp: exact.get(stamp) or self._substitute(wider(stamp), stamp, exact) for stamp in stamps}
+        self.replaced = sum(picture.stamp != stamp for stamp, picture in found.items())
+        return found
 
     def pictures(self, run: Run) -> dict[int, Picture]:
         """Decode the wanted frames of a run; those that do not decode are left out."""

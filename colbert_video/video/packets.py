@@ -48,6 +48,8 @@ class PacketList:
     """
 
     def __init__(self, packets: Sequence[Any], *, hides_frames: bool) -> None:
+        if len(packets) > 1 and packets[-1].is_corrupt:
+            packets = packets[:-1]  # Where a file breaks off, half a frame may be left.
         first = next((i for i, packet in enumerate(packets) if packet.is_keyframe), len(packets))
         self.packets = packets[first:]
         self.keys = [i for i, packet in enumerate(self.packets) if packet.is_keyframe]

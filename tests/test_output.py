@@ -1,0 +1,63 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from colbert_video.indexing.entries import Failure
+from colbert_video.indexing.report import IndexReport
+from colbert_video.output import MOST_FAILURES, clock, description_table, hit_table, moment, report_text
+from colbert_video.search import Hit
+
+
+def _rendered(value: object) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(value)
+    return console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0:00.0"), (5.25, "0:05.2"), (65.5, "1:05.5"), (3600.0, "60:00.0"), (None, "-")],
+)
+def test_clock(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_a_moment_needs_both_ends() -> None:
+    assert moment(1.0, 2.5) == "0:01.0–0:02.5"
+    assert moment(None, 2.5) == "-"
+
+
+def test_hits_are_listed_with_markup_left_as_text() -> None:
+    hit = Hit(1, "[bold]clip[/bold].mp4", 1.25, 0.5, 0.75, 1.0, 2.0, None, {})
+    text = _rendered(hit_table([hit]))
+    assert "[bold]clip[/bold].mp4" in text
+    assert "0:01.0–0:02.0" in text
+    assert "1.250" in text
+    assert _rendered(hit_table([])).strip() == "no video is eligible"
+
+
+def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
+    failures = tuple(
+        Failure(f"v{number}", f"/v{number}", "empty", "the file is empty")
+        for number in range(MOST_FAILURES + 3)
+    )
+    report = IndexReport(Path("i"), 5, 2, 1, failures, 4, 9, 1.5)
+    text = _rendered(report_text(report))
+    for part in (
+        "5 videos indexed in 1.5 s, 9 in the index",
+        "2 of them",
+        "1 unchanged",
+        "4 other files",
+        "v0: empty",
+        "and 3 more",
+    ):
+        assert part in text
+
+
+def test_a_description_lists_its_failures() -> None:
+    description = {"videos": 3, "failures": [{"id": "a", "kind": "empty", "detail": "no bytes"}]}
+    text = _rendered(description_table(description))
+    assert "a: empty: no bytes" in text
+    assert "none" in _rendered(description_table({"failures": []}))
