@@ -148,6 +148,11 @@ class Backbone(nn.Module):
             ids = ids.masked_fill(~content, pad_id)
         return TokenizedQueries(ids, content, self._pooled_positions(ids))
 
+    def too_long(self, texts: list[str], *, length: int) -> list[bool]:
+        """Which texts lose words when they are cut to `length` tokens."""
+        one_more = self.tokenizer(texts, context_length=length + 1)  # (queries, length + 1)
+        return self._content_mask(one_more)[:, length].tolist()
+
     def _content_mask(self, ids: Int[Tensor, "queries query_tokens"]) -> Bool[Tensor, "queries query_tokens"]:
         """Everything up to the first end-of-text token. `ids != 0` would not do: id 0 is also a real word piece.
 

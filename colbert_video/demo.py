@@ -47,7 +47,7 @@ class DemoResult:
     def summary(self) -> str:
         """The result in sentences, with what to do next."""
         kept = (
-            f"Clips and index are in {self.kept}; try: colbert-video search \"a red circle moves left\" --index "
+            f'Clips and index are in {self.kept}; try: colbert-video search "a red circle moves left" --index '
             f"{self.kept / 'index'}\n"
             if self.kept
             else ""
@@ -80,7 +80,9 @@ def run_demo(*, keep: Path | None = None, clips: int = 40, seed: int = 0) -> Dem
             raise SettingsError(f"{folder} is not an empty folder; give --keep a new one.")
         world = write_world(folder / "clips", count=clips, seed=seed, split="test")
         model = VideoColBERT.from_pretrained("toy", device="cpu")
-        Indexer(folder / "index", model=model).index((clip.path.stem, clip.path, {"caption": clip.caption}) for clip in world)
+        Indexer(folder / "index", model=model).index(
+            (clip.path.stem, clip.path, {"caption": clip.caption}) for clip in world
+        )
         searcher = stack.enter_context(Searcher(folder / "index", model=model))
         found = [_search(searcher, clip) for clip in world]
     first = sum(row.hits[0].id == row.expected for row in found)

@@ -79,9 +79,13 @@ def explain_similarities(
     matrices = {bag: similarity.numpy() for bag, similarity in similarities.items()}
     for bag, matrix in matrices.items():
         if len(matrix) != len(labels):
-            raise SettingsError(f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree.")
+            raise SettingsError(
+                f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
+            )
     tokens = tuple(
-        TokenExplanation(label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in matrices.items()})
+        TokenExplanation(
+            label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in matrices.items()}
+        )
         for row, label in enumerate(labels)
     )
     return Explanation(entry.id, tokens, tuple(entry.frame_times), matrices)

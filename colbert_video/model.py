@@ -1,6 +1,7 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from colbert_video.open_clip_models import build_backbone
 from colbert_video.pixels import to_pixels
 from colbert_video.temporal import build_temporal_encoder
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
+
+logger = logging.getLogger(__name__)
 
 CAUSAL_QUERY_LENGTH = 32
 """Query length of the paper for CLIP; bidirectional towers always run at their full context."""
@@ -246,9 +249,20 @@ class VideoColBERT(nn.Module):
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
         ids = self.tokenize(texts)
+        self._warn_of_cuts(texts, ids.ids.shape[1])
         parts = [self.embed_queries(part.to(self.device)) for part in ids.ids.split(batch_size)]
         queries = QueryTokens(torch.cat(parts), ids.scored.to(self.device), ids.pooled.to(self.device))
         return queries if self.config.trained else _pooled_only(queries)
+
+    def _warn_of_cuts(self, texts: list[str], length: int) -> None:
+        cut = [
+            text
+            for text, long in zip(texts, self.backbone.too_long(texts, length=length), strict=True)
+            if long
+        ]
+        if cut:
+            more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
+            logger.warning("query %r%s is longer than %d tokens; the rest is not read", cut[0], more, length)
 
     @torch.inference_mode()
     def encode_videos(

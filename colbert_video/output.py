@@ -34,11 +34,23 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
     if not hits:
         return "no video is eligible"
     table = Table()
-    for column, justify in (("", "right"), ("video", "left"), ("moment", "left"), ("score", "right"), ("frame", "right"), ("video", "right")):
+    for column, justify in (
+        ("", "right"),
+        ("video", "left"),
+        ("moment", "left"),
+        ("score", "right"),
+        ("frame", "right"),
+        ("video", "right"),
+    ):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for hit in hits:
         table.add_row(
-            str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), _score(hit.frame_score), _score(hit.video_score)
+            str(hit.rank),
+            Text(hit.id),
+            moment(hit.start, hit.end),
+            _score(hit.score),
+            _score(hit.frame_score),
+            _score(hit.video_score),
         )
     return table
 
@@ -66,7 +78,9 @@ def explanation_table(explanation: Explanation) -> RenderableType:
 
 def report_text(report: IndexReport) -> RenderableType:
     """What an index run did, refused files included."""
-    lines = [f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"]
+    lines = [
+        f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
+    ]
     if report.resumed:
         lines.append(f"{report.resumed} of them had been encoded by the interrupted run")
     if report.unchanged:
@@ -75,9 +89,13 @@ def report_text(report: IndexReport) -> RenderableType:
         lines.append(f"{report.ignored} other files were ignored")
     if report.failures:
         lines.append(f"{len(report.failures)} videos were refused:")
-        lines += [f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MOST_FAILURES]]
+        lines += [
+            f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MOST_FAILURES]
+        ]
         if len(report.failures) > MOST_FAILURES:
-            lines.append(f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all")
+            lines.append(
+                f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all"
+            )
     return Text("\n".join(lines))
 
 
@@ -88,7 +106,10 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
     table.add_column("value")
     for name, value in description.items():
         if name == "failures":
-            value = "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value) or "none"
+            value = (
+                "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
+                or "none"
+            )
         table.add_row(name.replace("_", " "), Text(str(value)))
     return table
 
@@ -102,6 +123,8 @@ def demo_tables(result: DemoResult) -> RenderableType:
         for hit in row.hits:
             right = "✓" if hit.id == row.expected else ""
             query = Text(row.query) if hit.rank == 1 else ""
-            table.add_row(query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right)
+            table.add_row(
+                query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right
+            )
         table.add_section()
     return Group(table, Text(result.summary()))

@@ -38,7 +38,9 @@ class Ranking:
         Raises:
             SettingsError: If an id holds white space, which a TREC run cannot carry.
         """
-        lines = (f"{query} Q0 {video} {rank} {score} {run_name}" for query, video, rank, score in self._flat())
+        lines = (
+            f"{query} Q0 {video} {rank} {score} {run_name}" for query, video, rank, score in self._flat()
+        )
         return _write_lines(Path(path), lines)
 
     def _flat(self, forbidden: str | None = None) -> list[tuple[str, str, int, float]]:

@@ -1,6 +1,6 @@
 """Searcher: words in, moments of video out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import SettingsError
 from colbert_video.explain import Explanation, explain_similarities
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.indexer import check_model
 from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import Segment, score_videos, search_segment, video_similarities
+from colbert_video.indexing.scan import Segment, search_segment, video_similarities
 from colbert_video.model import VideoColBERT
 from colbert_video.moments import best_moment
 from colbert_video.ranking import Ranking
@@ -115,12 +115,18 @@ class Searcher:
                 raise SettingsError(
                     f"{self.path} names no model: pass Searcher(path, model=...), or search with search_tokens."
                 )
-            model = source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=self._device)
+            model = (
+                source
+                if isinstance(source, VideoColBERT)
+                else VideoColBERT.from_pretrained(source, device=self._device)
+            )
             check_model(model, self._reader.settings, self.path)
             self._model = model
         return self._model
 
-    def search(self, query: str, k: int = 10, *, ids: Iterable[str] | None = None, exact: bool = False) -> list[Hit]:
+    def search(
+        self, query: str, k: int = 10, *, ids: Iterable[str] | None = None, exact: bool = False
+    ) -> list[Hit]:
         """Find the videos that a text describes.
 
         Args:
@@ -160,7 +166,9 @@ class Searcher:
         _check_k(k)
         query = self._check_tokens(query_tokens)
         candidates = self._best(query, k, ids, exact)
-        entries = self._reader.entries_of((candidate.segment.name, candidate.ordinal) for candidate in candidates)
+        entries = self._reader.entries_of(
+            (candidate.segment.name, candidate.ordinal) for candidate in candidates
+        )
         return [
             self._hit(rank, candidate, entries[candidate.segment.name, candidate.ordinal], query)
             for rank, candidate in enumerate(candidates, start=1)
@@ -184,7 +192,9 @@ class Searcher:
         rows = {}
         for position, name in enumerate(queries):
             candidates = self._best(encoded[position], k, None, exact)
-            entries = self._reader.entries_of((candidate.segment.name, candidate.ordinal) for candidate in candidates)
+            entries = self._reader.entries_of(
+                (candidate.segment.name, candidate.ordinal) for candidate in candidates
+            )
             rows[name] = [
                 (entries[candidate.segment.name, candidate.ordinal].id, rank, candidate.score)
                 for rank, candidate in enumerate(candidates, start=1)
@@ -219,7 +229,9 @@ class Searcher:
         query = torch.as_tensor(query_tokens).detach().cpu().float()
         dim = self._reader.settings.dim
         if query.ndim != 2 or query.shape[1] != dim or not len(query):
-            raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
+            raise SettingsError(
+                f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed."
+            )
         if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
             raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
         return query
@@ -231,7 +243,11 @@ class Searcher:
         allowed = None if ids is None else self._allowed(list(ids))
         found: list[_Candidate] = []
         for segment in self._reader.segments:
-            mask = None if allowed is None else allowed.get(segment.name, torch.zeros(len(segment), dtype=torch.bool))
+            mask = (
+                None
+                if allowed is None
+                else allowed.get(segment.name, torch.zeros(len(segment), dtype=torch.bool))
+            )
             codecs = self._reader.codecs(segment)
             scored = search_segment(segment, codecs, query, k=k, allowed=mask, exact=exact)
             for position, ordinal in enumerate(scored.ordinals.tolist()):
@@ -244,7 +260,9 @@ class Searcher:
         masks: dict[str, Tensor] = {}
         sizes = {segment.name: len(segment) for segment in self._reader.segments}
         for entry in self._reader.known(ids):
-            mask = masks.setdefault(str(entry.segment), torch.zeros(sizes[str(entry.segment)], dtype=torch.bool))
+            mask = masks.setdefault(
+                str(entry.segment), torch.zeros(sizes[str(entry.segment)], dtype=torch.bool)
+            )
             mask[int(entry.ordinal or 0)] = True
         return masks
 

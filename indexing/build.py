@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.kmeans import num_partitions
 from colbert_video.indexing.segment import BagWriter
 from colbert_video.progress import progress_bar

@@ -1,10 +1,10 @@
 """The index folder: opening it for writing, committing a segment, sweeping what a crash left behind.
 
-    my.index/
-      catalog.sqlite                 what exists; everything else is found through it
-      codec/<name>/{frame,video}/    a codec that segments share
-      segments/<name>/{frame,video}/ complete ColBERT indexes, never changed once committed
-      staging/                       encoded videos that wait for their segment
+my.index/
+catalog.sqlite                 what exists; everything else is found through it
+codec/<name>/{frame,video}/    a codec that segments share
+segments/<name>/{frame,video}/ complete ColBERT indexes, never changed once committed
+staging/                       encoded videos that wait for their segment
 """
 
 import shutil

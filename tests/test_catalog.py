@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing import database
-from colbert_video.indexing.catalog import Catalog, Failure, NewSegment, VideoEntry
+from colbert_video.indexing.catalog import Catalog, Failure, NewSegment, SegmentRow, VideoEntry
 
 FILES = {"segments/a/frame/0.codes.pt": (10, "00")}
 
@@ -202,6 +202,23 @@ def test_a_reader_keeps_one_view_while_the_writer_commits(catalog: Catalog, read
         catalog.commit_segment("b", "c", videos("y"), {})  # does not wait for the reader
         assert reader.count() == 1
     assert reader.count() == 2
+
+
+def test_a_snapshot_mixes_no_two_commits(
+    catalog: Catalog, reader: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.commit_segment("a", "c", videos("x"), {})
+    read_segments = reader.live_segments
+
+    def commit_after_reading() -> list[SegmentRow]:
+        rows = read_segments()
+        catalog.commit_segment("b", "d", videos("y"), {})
+        return rows
+
+    monkeypatch.setattr(reader, "live_segments", commit_after_reading)
+    view = reader.snapshot()
+    assert (view.version, view.count, view.codec, len(view.segments)) == (1, 1, "c", 1)
+    assert reader.version == 2
 
 
 def test_threads_share_a_reader(catalog: Catalog, reader: Catalog) -> None:

@@ -422,3 +422,14 @@ def test_the_fingerprint_of_an_untrained_model_is_its_backbones(tiny_model: Vide
     with torch.no_grad():
         model.backbone.clip.text_projection[0, 0] += 1e-3
     assert model.fingerprint() != tiny_model.fingerprint()
+
+
+def test_a_query_that_is_cut_is_named_in_a_warning(
+    tiny_trained_model: VideoColBERT, caplog: pytest.LogCaptureFixture
+) -> None:
+    length = tiny_trained_model.config.query_length
+    fits = " ".join(["red"] * (length - 2))  # start and end of text take two places
+    tiny_trained_model.encode_queries([fits])
+    assert not caplog.records
+    tiny_trained_model.encode_queries([f"{fits} star", "short"])
+    assert f"is longer than {length} tokens" in caplog.text

@@ -45,6 +45,8 @@ def read_in_order(
         if all(position in pictures for position in chosen):
             break
     pixels = [pictures[position] for position in chosen]
+    if len(timeline) < len(listed):
+        warnings += (f"{len(listed)} packets gave {len(timeline)} frames",)
     return Reading(timeline.times[chosen].tolist(), pixels, timeline.duration, timeline.fps, warnings)
 
 
