@@ -38,6 +38,7 @@ TEST = [
     *TRAIN,
     "beartype>=0.19",
     "hypothesis>=6.100",
+    "ir_measures>=0.3",
     "mypy>=1.15",
     "ninja>=1.11",
     "pytest>=8",

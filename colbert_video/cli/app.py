@@ -1,0 +1,62 @@
+"""The program: its verbs, and how errors leave it."""
+
+import logging
+import sys
+
+import click
+
+from colbert_video.cli.index_verbs import add, index, info, remove
+from colbert_video.cli.search_verbs import demo, search
+from colbert_video.cli.training_verbs import evaluate, train
+from colbert_video.errors import ColBERTVideoError
+from colbert_video.progress import show_progress
+
+BAD_USAGE = 2
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="colbert_video")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+def app(verbose: bool, quiet: bool) -> None:
+    """Late-interaction video search: words in, moments of video out.
+
+    Start with `colbert-video demo`. To search your own videos:
+
+    \b
+      colbert-video index FOLDER --index my.index --model PE-Core-B-16:meta
+      colbert-video search "a dog catches a frisbee" --index my.index
+    """  # noqa: D301 - click wants the backspace character itself
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    show_progress(not quiet)
+
+
+for verb in (demo, index, search, add, remove, info, train, evaluate):
+    app.add_command(verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: Instead of `sys.argv[1:]`.
+    """
+    try:
+        code = app.main(args=arguments, prog_name="colbert-video", standalone_mode=False)
+    except ColBERTVideoError as error:
+        _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stdout.write(error.format_message() + "\n")
+        sys.exit(BAD_USAGE)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted; run the same command again to go on where it stopped\n")
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(BAD_USAGE)

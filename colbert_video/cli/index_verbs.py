@@ -1,0 +1,134 @@
+"""The verbs that make and change an index: index, add, remove, info."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from colbert_video.cli.options import (
+    decoding_options,
+    device_option,
+    index_option,
+    json_option,
+    print_result,
+    sources_argument,
+)
+
+SOME_FAILED = 1
+"""Exit code when the work was done but some inputs failed."""
+
+
+@click.command()
+@sources_argument
+@index_option
+@click.option(
+    "--model",
+    required=True,
+    help="toy; a checkpoint folder; a Hub id; or an open_clip model with its weights, such as PE-Core-B-16:meta.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
+@click.option(
+    "--nbits", type=int, default=4, show_default=True, help="Bits kept of each dimension: 1, 2, 4 or 8."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help="Frames sampled from each video. Default: the model's number.",
+)
+@decoding_options
+@device_option
+@json_option
+def index(
+    videos: tuple[str, ...],
+    index_path: Path,
+    model: str,
+    overwrite: bool,
+    nbits: int,
+    frames: int | None,
+    decoder: Any,
+    timeout: float,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Index VIDEOS: a folder (searched recursively), files, or a quoted glob.
+
+    Files that cannot be read are listed with the reason and never stop the run. After an interruption, run the same
+    command again: finished videos are not decoded twice.
+    """
+    from colbert_video.indexing.indexer import Indexer
+
+    indexer = Indexer(
+        index_path,
+        model=model,
+        nbits=nbits,
+        num_frames=frames,
+        decoder=decoder,
+        timeout=timeout,
+        workers=workers,
+        device=device,
+    )
+    _finish(indexer.index(_one_or_many(videos), overwrite=overwrite), as_json)
+
+
+@click.command()
+@sources_argument
+@index_option
+@decoding_options
+@device_option
+@json_option
+def add(
+    videos: tuple[str, ...],
+    index_path: Path,
+    decoder: Any,
+    timeout: float,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Add VIDEOS to an index, with the model that made it.
+
+    Unchanged files are skipped; a changed file takes the place of its older version.
+    """
+    from colbert_video.indexing.indexer import Indexer
+
+    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    _finish(indexer.add(_one_or_many(videos)), as_json)
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True)
+@index_option
+@json_option
+def remove(ids: tuple[str, ...], index_path: Path, as_json: bool) -> None:
+    """Remove videos from an index by their IDS, as `search` prints them."""
+    from colbert_video.indexing.indexer import Indexer
+
+    removed = Indexer(index_path).remove(ids)
+    print_result({"removed": removed} if as_json else f"removed {len(removed)} videos from {index_path}")
+
+
+@click.command()
+@index_option
+@json_option
+def info(index_path: Path, as_json: bool) -> None:
+    """Show what an index holds, how it was made, and which videos were refused."""
+    from colbert_video.indexing.info import describe_index
+    from colbert_video.output import description_table
+
+    description = describe_index(index_path)
+    print_result(description if as_json else description_table(description))
+
+
+def _one_or_many(videos: tuple[str, ...]) -> Any:
+    """A lone argument may be a folder or a glob; several are files."""
+    return videos[0] if len(videos) == 1 else list(videos)
+
+
+def _finish(report: Any, as_json: bool) -> None:
+    from colbert_video.output import report_text
+
+    print_result(report.to_dict() if as_json else report_text(report))
+    if not report.complete:
+        sys.exit(SOME_FAILED)

@@ -1,0 +1,54 @@
+"""Options that several verbs share, and how results are printed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path)
+
+index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")
+device_option = click.option("--device", help="cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one a core."
+)
+sources_argument = click.argument("videos", nargs=-1, required=True)
+
+
+def decoding_options(command: Command) -> Command:
+    """Add the options of every verb that reads video files."""
+    for option in (
+        workers_option,
+        click.option(
+            "--timeout",
+            type=float,
+            default=60.0,
+            show_default=True,
+            help="Seconds a file may take to decode.",
+        ),
+        click.option(
+            "--decoder",
+            type=click.Choice(["pyav", "decord"]),
+            default="pyav",
+            show_default=True,
+            help="Reads the files.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def print_result(value: Any) -> None:
+    """JSON for dicts, text and tables for people."""
+    if isinstance(value, dict):
+        sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+        return
+    from rich.console import Console
+
+    Console().print(value, highlight=False)

@@ -1,0 +1,67 @@
+"""The verbs that search: search, and demo, which does everything once."""
+
+from pathlib import Path
+
+import click
+
+from colbert_video.cli.options import (
+    FOLDER,
+    device_option,
+    index_option,
+    json_option,
+    print_result,
+)
+
+
+@click.command()
+@click.option("--keep", type=FOLDER, help="Leave clips and index in this folder.")
+@click.option("--clips", type=click.IntRange(min=4), default=40, show_default=True, help="Clips to render.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips are rendered."
+)
+@json_option
+def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
+    """Render a small world of moving shapes, index it, search it.
+
+    Everything at work in about a minute, with the tiny checkpoint that ships in the package; nothing is downloaded.
+    """
+    from colbert_video.demo import run_demo
+    from colbert_video.output import demo_tables
+
+    result = run_demo(keep=keep, clips=clips, seed=seed)
+    print_result(result.to_dict() if as_json else demo_tables(result))
+
+
+@click.command()
+@click.argument("query")
+@index_option
+@click.option("-k", type=int, default=10, show_default=True, help="Most hits to print.")
+@click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
+@click.option("--explain", is_flag=True, help="Show which frame of the best hit answers each word.")
+@click.option("--model", help="Where the index's model is now, if it moved.")
+@device_option
+@json_option
+def search(
+    query: str,
+    index_path: Path,
+    k: int,
+    exact: bool,
+    explain: bool,
+    model: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Search an index for QUERY: the best videos, each with its best moment."""
+    from colbert_video.output import explanation_table, hit_table
+    from colbert_video.search import Searcher
+
+    with Searcher(index_path, model=model, device=device) as searcher:
+        hits = searcher.search(query, k, exact=exact)
+        explanation = searcher.explain(query, hits[0].id) if explain and hits else None
+    if as_json:
+        why = {} if explanation is None else {"explanation": explanation.to_dict()}
+        print_result({"query": query, "hits": [hit.to_dict() for hit in hits], **why})
+        return
+    print_result(hit_table(hits))
+    if explanation is not None:
+        print_result(explanation_table(explanation))

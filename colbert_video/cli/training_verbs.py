@@ -1,0 +1,120 @@
+"""The verbs of researchers: train and evaluate."""
+
+from pathlib import Path
+
+import click
+
+from colbert_video.cli.options import FOLDER, device_option, json_option, print_result, workers_option
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--output", type=FOLDER, required=True, help="Folder of the run: models, checkpoints, logs, plot."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder, if there is one.")
+@click.option("--manifest", type=FOLDER, help="Captions and videos, instead of the recipe's.")
+@click.option(
+    "--cache", type=FOLDER, help="Folder that keeps decoded frames, so that later epochs do not decode again."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override the recipe; repeatable."
+)
+@workers_option
+@device_option
+@json_option
+def train(
+    recipe: str,
+    output: Path,
+    resume: bool,
+    manifest: Path | None,
+    cache: Path | None,
+    settings: tuple[str, ...],
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Train a model as RECIPE says: a YAML file, or the name of a shipped recipe.
+
+    Start several processes with torchrun or accelerate launch to train on several GPUs.
+    """
+    from colbert_video.training.commands import train_command
+
+    result = train_command(
+        recipe,
+        output=output,
+        resume=resume,
+        manifest=manifest,
+        cache=cache,
+        workers=workers,
+        settings=settings,
+        device=device,
+    )
+    print_result(result if as_json else f"the trained model is {result['model']}")
+
+
+@click.command()
+@click.option("--model", help="The model to evaluate, by any of its names.")
+@click.option("--index", "index_path", type=FOLDER, help="Evaluate an index folder instead.")
+@click.option("--run", type=FOLDER, help="Evaluate a TREC run instead; needs --qrels.")
+@click.option("--qrels", type=FOLDER, help="TREC qrels of the run.")
+@click.option("--data", help="A manifest of videos and captions, or toy for freshly rendered clips.")
+@click.option("--split", default="test", show_default=True, help="Rows of the data to use.")
+@click.option(
+    "--clips", type=click.IntRange(min=2), default=1000, show_default=True, help="Clips that toy renders."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips toy renders."
+)
+@click.option(
+    "--interaction",
+    "interactions",
+    multiple=True,
+    help="How to score; repeatable. Default: every way the model has.",
+)
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "report"]),
+    default="refuse",
+    show_default=True,
+    help="About videos that cannot be read.",
+)
+@workers_option
+@device_option
+@json_option
+def evaluate(
+    model: str | None,
+    index_path: Path | None,
+    run: Path | None,
+    qrels: Path | None,
+    data: str | None,
+    split: str,
+    clips: int,
+    seed: int,
+    interactions: tuple[str, ...],
+    missing: str,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Measure caption-to-video retrieval: R@1/5/10, median and mean rank, nDCG@10.
+
+    From a model and data, from an index and a manifest, or from a TREC run and qrels.
+    """
+    from colbert_video.training.evaluate_commands import evaluate_command
+
+    result = evaluate_command(
+        model=model,
+        index=index_path,
+        run=run,
+        qrels=qrels,
+        data=data,
+        split=split,
+        seed=seed,
+        clips=clips,
+        interactions=interactions or None,
+        missing=missing,  # type: ignore[arg-type]
+        workers=workers,
+        device=device,
+    )
+    print_result(result.to_dict() if as_json else result.table())
