@@ -59,7 +59,9 @@ class ArraySource:
             lengths["metadata"] = len(self._metadata)
         for name, length in lengths.items():
             if length != len(self._ids):
-                raise SettingsError(f"{len(self._ids)} ids but {length} {name}; one is needed for each video.")
+                raise SettingsError(
+                    f"{len(self._ids)} ids but {length} {name}; one is needed for each video."
+                )
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -86,10 +88,14 @@ class ArraySource:
         run = torch.as_tensor(np.array(item) if isinstance(item, np.ndarray) else item).detach().cpu().float()
         where = f"{bag} tokens of video {self._ids[position]!r}"
         if run.ndim != 2 or run.shape[1] != self._dim or not len(run):
-            raise SettingsError(f"{where} have shape {tuple(run.shape)}; (tokens, {self._dim}) with a token is needed.")
+            raise SettingsError(
+                f"{where} have shape {tuple(run.shape)}; (tokens, {self._dim}) with a token is needed."
+            )
         norms = run.norm(dim=1)
         if not bool(((norms - 1).abs() < NORM_TOLERANCE).all()):  # also catches NaN
-            raise SettingsError(f"{where} are not unit vectors (a length is {_worst(norms):.3g}); L2-normalise them first.")
+            raise SettingsError(
+                f"{where} are not unit vectors (a length is {_worst(norms):.3g}); L2-normalise them first."
+            )
         return run
 
 

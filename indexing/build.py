@@ -6,6 +6,7 @@ already there, then the same tokens are compressed chunk by chunk, so memory is 
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -45,9 +46,16 @@ def train_codecs(
         centroids = num_partitions(count)
         size = min(count, max(LEAST_SAMPLE, SAMPLE_PER_CENTROID * centroids))
         sample = _sample(source, bag, size / count, seed)
-        logger.info("training the %s codec: %d centroids on %d of %d tokens", bag, centroids, len(sample), count)
+        logger.info(
+            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids, len(sample), count
+        )
         codecs[bag] = ResidualCodec.train(
-            sample, nbits=nbits, seed=seed, centroids=min(centroids, len(sample)), buckets=buckets, rotate=rotate
+            sample,
+            nbits=nbits,
+            seed=seed,
+            centroids=min(centroids, len(sample)),
+            buckets=buckets,
+            rotate=rotate,
         )
     return codecs
 
@@ -65,26 +73,33 @@ def _sample(source: TokenSource, bag: str, share: float, seed: int) -> Float[Ten
     return sample[torch.randperm(len(sample), generator=generator)]
 
 
-def write_segment(folder: Path, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> list[VideoEntry]:
+def write_segment(
+    folder: Path, source: TokenSource, codecs: Mapping[str, ResidualCodec], *, codec_folder: Path
+) -> list[VideoEntry]:
     """Compress all tokens into a new segment folder.
 
     Args:
         folder: The segment's folder; the bags become `folder/frame` and `folder/video`.
         source: The segment's tokens.
         codecs: The codec of each bag.
+        codec_folder: Where the codecs are saved, `codec_folder/frame` and so on; segments link these files.
 
     Returns:
         The catalog entries in the order of the segment.
     """
     entries: list[VideoEntry] = []
-    writers = {bag: BagWriter(folder / bag, codec=codec) for bag, codec in codecs.items()}
-    with progress_bar("compressing videos", total=None) as bar:
+    with ExitStack() as stack:
+        writers = {
+            bag: stack.enter_context(BagWriter(folder / bag, codec=codec, codec_folder=codec_folder / bag))
+            for bag, codec in codecs.items()
+        }
+        bar = stack.enter_context(progress_bar("compressing videos", total=None))
         for chunk in source:
             for bag, writer in writers.items():
                 encoded = codecs[bag].encode(chunk.bags[bag].tokens.float())
                 writer.append(encoded.codes, encoded.residuals, chunk.bags[bag].doclens)
             entries.extend(chunk.entries)
             bar.advance(len(chunk.entries))
-    for writer in writers.values():
-        writer.finish()
+        for writer in writers.values():
+            writer.finish()
     return entries

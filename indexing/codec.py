@@ -243,12 +243,7 @@ class ResidualCodec:
         return self.weights[bucket_table(self.nbits).long().to(self.weights.device)]
 
     def _arrays(self) -> dict[str, Tensor]:
-        return {
-            "rotation": self.rotation,
-            "centroids": self.centroids,
-            "cutoffs": self.cutoffs,
-            "weights": self.weights,
-        }
+        return {name: getattr(self, name) for name in ("rotation", "centroids", "cutoffs", "weights")}
 
 
 def random_rotation(dim: int, seed: int = 0) -> Float[Tensor, "dim dim"]:

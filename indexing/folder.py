@@ -51,13 +51,17 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         sweep(folder, catalog)
         return catalog
     if not create:
-        raise IndexFolderError(f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index.")
+        raise IndexFolderError(
+            f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
     try:
         return Catalog.create(folder)
     except OSError as error:
-        raise IndexFolderError(f"{folder} cannot be written: {error.strerror or error}; choose another path.") from error
+        raise IndexFolderError(
+            f"{folder} cannot be written: {error.strerror or error}; choose another path."
+        ) from error
 
 
 def stored_settings(catalog: Catalog) -> IndexSettings | None:
@@ -100,7 +104,9 @@ def commit_segment(
     else:
         codec_name = catalog.codecs()[-1]
         codecs = load_codecs(folder, codec_name, settings)
-    entries = write_segment(folder / SEGMENTS / name, source, codecs)
+    entries = write_segment(
+        folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
+    )
     files = _sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     if replace_all:
         segment = NewSegment(name, codec_name, entries, files)

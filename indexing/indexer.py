@@ -33,6 +33,7 @@ from colbert_video.video.sources import VideoRecord, Videos, find_videos
 
 logger = logging.getLogger(__name__)
 
+
 class Indexer:
     """Builds and extends an index.
 
@@ -71,7 +72,12 @@ class Indexer:
         self.path = Path(path)
         self._model = model
         self._dim = dim
-        self._codec_settings: dict[str, Any] = {"nbits": nbits, "buckets": buckets, "rotate": rotate, "seed": seed}
+        self._codec_settings: dict[str, Any] = {
+            "nbits": nbits,
+            "buckets": buckets,
+            "rotate": rotate,
+            "seed": seed,
+        }
         self._num_frames = num_frames
         self._decoder = decoder
         self._timeout = timeout
@@ -106,7 +112,9 @@ class Indexer:
         with self._writing(create=True) as catalog:
             self._prepare_staging(catalog, settings)
             resumed = self._encode(catalog, model, settings, sources.records)
-            return self._commit(catalog, settings, started, resumed=resumed, ignored=sources.ignored, replace_all=True)
+            return self._commit(
+                catalog, settings, started, resumed=resumed, ignored=sources.ignored, replace_all=True
+            )
 
     def add(self, videos: Videos) -> IndexReport:
         """Add videos to an existing index; a video whose id is there already takes the old one's place.
@@ -185,11 +193,17 @@ class Indexer:
         started = time.monotonic()
         if not add:
             self._refuse_finished(overwrite)
-        bags = {"frame": frame_tokens} if video_tokens is None else {"frame": frame_tokens, "video": video_tokens}
+        bags = (
+            {"frame": frame_tokens}
+            if video_tokens is None
+            else {"frame": frame_tokens, "video": video_tokens}
+        )
         with self._writing(create=not add) as catalog:
             settings = self._require_settings(catalog) if add else self._token_settings(tuple(bags))
             if tuple(bags) != settings.bags:
-                raise SettingsError(f"the index stores the bags {settings.bags}, but {tuple(bags)} were given.")
+                raise SettingsError(
+                    f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
+                )
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
             count = commit_segment(self.path, catalog, source, settings, replace_all=not add)
             return self._report(catalog, started, indexed=count)
@@ -224,7 +238,9 @@ class Indexer:
     def _require_settings(self, catalog: Catalog) -> IndexSettings:
         settings = stored_settings(catalog)
         if settings is None:
-            raise IndexFolderError(f"{self.path} is not finished; repeat the index run that was interrupted first.")
+            raise IndexFolderError(
+                f"{self.path} is not finished; repeat the index run that was interrupted first."
+            )
         return settings
 
     def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
@@ -233,9 +249,17 @@ class Indexer:
         if source is None:
             raise SettingsError(
                 "no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'"
-                + ("." if settings is None else "; this index was made from precomputed tokens, use index_tokens.")
+                + (
+                    "."
+                    if settings is None
+                    else "; this index was made from precomputed tokens, use index_tokens."
+                )
             )
-        model = source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=self._device)
+        model = (
+            source
+            if isinstance(source, VideoColBERT)
+            else VideoColBERT.from_pretrained(source, device=self._device)
+        )
         if settings is not None:
             check_model(model, settings, self.path)
         return model
@@ -258,7 +282,10 @@ class Indexer:
     def _prepare_staging(self, catalog: Catalog, settings: IndexSettings) -> None:
         """Keep what an interrupted run staged if it was made the same way; otherwise start afresh."""
         if catalog.staged_ids() and catalog.settings().get(PENDING_KEY) != settings.to_dict():
-            logger.info("settings changed since the interrupted run: %d encoded videos are dropped", len(catalog.staged_ids()))
+            logger.info(
+                "settings changed since the interrupted run: %d encoded videos are dropped",
+                len(catalog.staged_ids()),
+            )
             catalog.drop_staged()
             sweep(self.path, catalog)
         catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
@@ -271,7 +298,10 @@ class Indexer:
         missing = [record for record in records if staged.get(record.id) != _stamp(record)]
         failures: list[Failure] = []
         sampling = self._sampling(model, settings)
-        with StagingWriter(self.path, catalog) as staging, progress_bar("encoding videos", len(missing)) as bar:
+        with (
+            StagingWriter(self.path, catalog) as staging,
+            progress_bar("encoding videos", len(missing)) as bar,
+        ):
             for result in encode_videos(missing, model, sampling=sampling, workers=self._workers):
                 if isinstance(result, Failure):
                     failures.append(result)
@@ -313,7 +343,13 @@ class Indexer:
         elif failures and not unchanged:
             raise NothingIndexedError(failures)
         return self._report(
-            catalog, started, indexed=indexed, resumed=resumed, ignored=ignored, unchanged=unchanged, failures=failures
+            catalog,
+            started,
+            indexed=indexed,
+            resumed=resumed,
+            ignored=ignored,
+            unchanged=unchanged,
+            failures=failures,
         )
 
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
@@ -329,7 +365,9 @@ def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> Non
         IndexFolderError: If the index was made by another model, or from tokens of other dimensions.
     """
     if model.dim != settings.dim:
-        raise IndexFolderError(f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}.")
+        raise IndexFolderError(
+            f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
+        )
     if settings.model_fingerprint is not None and model.fingerprint() != settings.model_fingerprint:
         raise IndexFolderError(
             f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "

@@ -63,11 +63,16 @@ class IndexReader:
             view = catalog.snapshot()
             settings = stored_settings(catalog)
             if settings is None:
-                raise IndexFolderError(f"{path} is not finished: repeat the index run that was interrupted, it goes on.")
+                raise IndexFolderError(
+                    f"{path} is not finished: repeat the index run that was interrupted, it goes on."
+                )
             try:
-                codecs = {name: load_codecs(path, name, settings) for name in {row.codec for row in view.segments}}
+                codecs = {
+                    name: load_codecs(path, name, settings) for name in {row.codec for row in view.segments}
+                }
                 segments = [
-                    _open_segment(path, row, view.tombstones.get(row.name, []), codecs[row.codec]) for row in view.segments
+                    _open_segment(path, row, view.tombstones.get(row.name, []), codecs[row.codec])
+                    for row in view.segments
                 ]
             except IndexFolderError:
                 if catalog.version == view.version:

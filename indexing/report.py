@@ -35,4 +35,8 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "path": str(self.path), "failures": [asdict(failure) for failure in self.failures]}
+        return {
+            **asdict(self),
+            "path": str(self.path),
+            "failures": [asdict(failure) for failure in self.failures],
+        }

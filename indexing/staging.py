@@ -114,7 +114,9 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise IndexFolderError(f"{path} is missing or damaged ({error}); index again with overwrite=True.") from error
+        raise IndexFolderError(
+            f"{path} is missing or damaged ({error}); index again with overwrite=True."
+        ) from error
 
 
 def _select(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, BagTokens]:
@@ -134,4 +136,3 @@ def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:
     for path in (folder / STAGING).glob("*"):
         if path.name not in listed:
             path.unlink(missing_ok=True)
-
