@@ -46,12 +46,10 @@ class DemoResult:
 
     def summary(self) -> str:
         """The result in sentences, with what to do next."""
-        kept = (
-            f'Clips and index are in {self.kept}; try: colbert-video search "a red circle moves left" --index '
-            f"{self.kept / 'index'}\n"
-            if self.kept
-            else ""
-        )
+        kept = ""
+        if self.kept is not None:
+            query = self.rows[0].query
+            kept = f'Clips and index are in {self.kept}. Try: colbert-video search "{query}" --index {self.kept / "index"}\n'
         return (
             f"{self.first} of {self.clips} captions found their own clip first, among clips never seen in training.\n"
             f"{kept}This model knows only its toy world of moving shapes. For real videos use a real one: "

@@ -3,17 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from colbert_video.demo import DemoResult
-from colbert_video.explain import Explanation
+from colbert_video.explain import Explanation, TokenMatch
 from colbert_video.indexing.report import IndexReport
 from colbert_video.search import Hit
 
 MOST_FAILURES = 50
 """Refused files that are listed; `info` and --json have them all."""
+
+
+PADDING = "<pad>"
+"""Padding tokens are scored too (query augmentation); their rows are summed up in one."""
 
 
 def clock(seconds: float | None) -> str:
@@ -34,15 +38,11 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
     if not hits:
         return "no video is eligible"
     table = Table()
-    for column, justify in (
-        ("", "right"),
-        ("video", "left"),
-        ("moment", "left"),
-        ("score", "right"),
-        ("frame", "right"),
-        ("video", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("", justify="right")
+    table.add_column("video")
+    table.add_column("moment")
+    for column in ("score", "frame bag", "video bag"):
+        table.add_column(column, justify="right")
     for hit in hits:
         table.add_row(
             str(hit.rank),
@@ -67,16 +67,22 @@ def explanation_table(explanation: Explanation) -> RenderableType:
     for bag in bags:
         table.add_column(f"{bag} token at")
         table.add_column("cosine", justify="right")
+    padding = [token for token in explanation.tokens if token.token == PADDING]
     for token in explanation.tokens:
-        cells = []
-        for bag in bags:
-            match = token.matches[bag]
-            cells += ["expansion" if match.time is None else clock(match.time), f"{match.score:.3f}"]
-        table.add_row(Text(token.token), *cells)
+        if token.token != PADDING:
+            matches = [token.matches[bag] for bag in bags]
+            table.add_row(Text(token.token), *(cell for match in matches for cell in _match_cells(match)))
+    if padding:
+        means = [sum(token.matches[bag].score for token in padding) / len(padding) for bag in bags]
+        table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", _score(mean))))
     return table
 
 
-def report_text(report: IndexReport) -> RenderableType:
+def _match_cells(match: TokenMatch) -> tuple[str, str]:
+    return ("expansion" if match.time is None else clock(match.time)), _score(match.score)
+
+
+def report_text(report: IndexReport) -> str:
     """What an index run did, refused files included."""
     lines = [
         f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
@@ -96,7 +102,7 @@ def report_text(report: IndexReport) -> RenderableType:
             lines.append(
                 f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all"
             )
-    return Text("\n".join(lines))
+    return "\n".join(lines)
 
 
 def description_table(description: Mapping[str, Any]) -> RenderableType:
@@ -114,7 +120,7 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def demo_tables(result: DemoResult) -> RenderableType:
+def demo_parts(result: DemoResult) -> list[RenderableType]:
     """The demo's queries with what they found, and how well it did."""
     table = Table(title="Queries and the best three videos of each")
     for column in ("query", "", "video", "moment", "score", ""):
@@ -127,4 +133,4 @@ def demo_tables(result: DemoResult) -> RenderableType:
                 query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right
             )
         table.add_section()
-    return Group(table, Text(result.summary()))
+    return [table, result.summary()]

@@ -93,7 +93,7 @@ def write_segment(
             bag: stack.enter_context(BagWriter(folder / bag, codec=codec, codec_folder=codec_folder / bag))
             for bag, codec in codecs.items()
         }
-        bar = stack.enter_context(progress_bar("compressing videos", total=None))
+        bar = stack.enter_context(progress_bar("compressing videos", total=len(source)))
         for chunk in source:
             for bag, writer in writers.items():
                 encoded = codecs[bag].encode(chunk.bags[bag].tokens.float())

@@ -47,6 +47,10 @@ class TokenSource(Protocol):
         """Tokens in each bag, over all chunks."""
         ...
 
+    def __len__(self) -> int:
+        """How many videos there are."""
+        ...
+
     def __iter__(self) -> Iterator[TokenChunk]:
         """All chunks, in the order of the segment."""
         ...

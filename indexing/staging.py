@@ -95,6 +95,9 @@ class StagedSource:
         self._folder = folder / STAGING
         self._catalog = catalog
 
+    def __len__(self) -> int:
+        return len(self._catalog.staged_ids())
+
     def counts(self) -> dict[str, int]:
         """Tokens in each bag."""
         counts: dict[str, int] = {}

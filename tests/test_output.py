@@ -44,7 +44,7 @@ def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
         for number in range(MOST_FAILURES + 3)
     )
     report = IndexReport(Path("i"), 5, 2, 1, failures, 4, 9, 1.5)
-    text = _rendered(report_text(report))
+    text = report_text(report)
     for part in (
         "5 videos indexed in 1.5 s, 9 in the index",
         "2 of them",

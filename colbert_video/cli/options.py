@@ -45,10 +45,13 @@ def decoding_options(command: Command) -> Command:
 
 
 def print_result(value: Any) -> None:
-    """JSON for dicts, text and tables for people."""
+    """Print a dict as JSON for machines; tables and sentences, or a list of both, for people."""
     if isinstance(value, dict):
         sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
         return
     from rich.console import Console
 
-    Console().print(value, highlight=False)
+    console = Console()
+    for part in value if isinstance(value, list) else [value]:
+        # Sentences may hold commands and paths to copy: the terminal wraps them, not we.
+        console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))

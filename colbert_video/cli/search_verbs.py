@@ -26,10 +26,10 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     Everything at work in about a minute, with the tiny checkpoint that ships in the package; nothing is downloaded.
     """
     from colbert_video.demo import run_demo
-    from colbert_video.output import demo_tables
+    from colbert_video.output import demo_parts
 
     result = run_demo(keep=keep, clips=clips, seed=seed)
-    print_result(result.to_dict() if as_json else demo_tables(result))
+    print_result(result.to_dict() if as_json else demo_parts(result))
 
 
 @click.command()

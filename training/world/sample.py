@@ -69,12 +69,12 @@ MOVING = (
     Family(("appear", "disappear"), 2),
     Family(("recolour",), 3, second=(COLOURS,)),
     Family(("sequence",), 3, second=ANY_FIGURE),
-    Family(("left", "right", "up", "down"), 3, second=ANY_FIGURE),
-    Family(("grow", "shrink"), 1, sizes=(None,), second=ANY_FIGURE),
+    Family(("left", "right", "up", "down"), 0.5, second=ANY_FIGURE),
+    Family(("grow", "shrink"), 0.2, sizes=(None,), second=ANY_FIGURE),
 )
 STILL = (
     Family(("still",), 2),
-    Family(("still",), 2, second=ANY_FIGURE),
+    Family(("still",), 0.5, second=ANY_FIGURE),
 )
 
 
