@@ -13,7 +13,7 @@ NOT_LINUX_X86 = "sys_platform != 'linux' or platform_machine != 'x86_64'"
 DECORD_PLATFORMS = f"({LINUX_X86}) or sys_platform == 'win32'"
 
 INSTALL_REQUIRES = [
-    "av>=15",
+    "av>=17",
     "click>=8.1.8",
     "colbert-ai>=0.2.22",
     f"decord>=0.6.0; {DECORD_PLATFORMS}",

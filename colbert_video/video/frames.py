@@ -103,10 +103,6 @@ class SamplingSettings:
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
         _check_choice("placement", self.placement, PLACEMENTS)
         _check_choice("decoder", self.decoder, DECODERS)
-        if self.decoder == "decord" and self.interpolation != "bicubic":
-            raise SettingsError(
-                f"decord cannot resize {self.interpolation}; use interpolation='bicubic' or 'pyav'."
-            )
         if self.window is not None:
             check_window(self.window)
 

@@ -36,7 +36,7 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     pictures = sorted((found[stamp] for stamp in stamps), key=lambda picture: picture.stamp)
     times = timeline.seconds(np.array([picture.stamp for picture in pictures])).tolist()
     pixels = [picture.pixels for picture in pictures]
-    return Reading(times, pixels, timeline.duration, timeline.fps, decoder.warnings)
+    return Reading(times, pixels, timeline.duration, timeline.fps, packets.warnings + decoder.warnings)
 
 
 class PacketList:
@@ -52,6 +52,7 @@ class PacketList:
             packets = packets[:-1]  # Where a file breaks off, half a frame may be left.
         first = next((i for i, packet in enumerate(packets) if packet.is_keyframe), len(packets))
         self.packets = packets[first:]
+        self.warnings = (f"{first} packets before the first keyframe cannot be decoded",) if first else ()
         self.keys = [i for i, packet in enumerate(self.packets) if packet.is_keyframe]
         shown = [i for i, packet in enumerate(self.packets) if is_shown(packet, hides_frames)]
         self.position = {self.packets[i].pts: i for i in shown}

@@ -1,0 +1,162 @@
+"""Folders, globs, files and records become records with unique ids."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from colbert_video.errors import SettingsError
+from colbert_video.video.sources import VideoRecord, find_videos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in (
+        "b.mp4",
+        "a.MKV",
+        "sub/deep/c.webm",
+        "sub/b.mp4",
+        "notes.txt",
+        "sub/x.srt",
+        ".hidden.mp4",
+        ".git/d.mp4",
+    ):
+        file = tmp_path / "clips" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    return tmp_path / "clips"
+
+
+def ids(videos: Any) -> list[str]:
+    return [record.id for record in find_videos(videos).records]
+
+
+def test_a_folder_gives_relative_ids_and_counts_other_files(folder: Path) -> None:
+    sources = find_videos(folder)
+    assert [record.id for record in sources.records] == ["a.MKV", "b.mp4", "sub/b.mp4", "sub/deep/c.webm"]
+    assert sources.ignored == 2
+    assert all(Path(record.path) == folder / record.id for record in sources.records)
+    assert find_videos(str(folder)) == sources
+
+
+def test_relative_folders_give_absolute_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert find_videos("clips") == find_videos(folder)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.mp4", ["b.mp4"]),
+        ("**/*.mp4", ["b.mp4", "sub/b.mp4"]),
+        ("**", ["a.MKV", "b.mp4", "sub/b.mp4", "sub/deep/c.webm"]),
+        ("s*/[ab].mp4", ["sub/b.mp4"]),
+        ("*", ["a.MKV", "b.mp4"]),
+        ("*.txt", ["notes.txt"]),
+    ],
+)
+def test_globs(folder: Path, pattern: str, expected: list[str]) -> None:
+    assert ids(f"{folder}/{pattern}") == expected
+
+
+def test_globs_below_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert ids("sub/**/*.webm") == ["deep/c.webm"]
+    assert ids("*.mp4") == ["b.mp4"]
+
+
+def test_a_file_is_called_by_its_name_whatever_its_extension(folder: Path) -> None:
+    assert ids(folder / "sub" / "x.srt") == ["x.srt"]
+    assert ids([folder / "sub" / "b.mp4", str(folder / "a.MKV")]) == ["b.mp4", "a.MKV"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(folder: Path) -> None:
+    (folder / "clip[1].mp4").write_bytes(b"x")
+    assert ids(folder / "clip[1].mp4") == ["clip[1].mp4"]
+
+
+def test_records(folder: Path) -> None:
+    given = VideoRecord("w", str(folder / "b.mp4"), {"k": 1}, (0.0, 2.0))
+    pairs: list[Any] = [given, ("x", folder / "b.mp4"), ("y", str(folder / "a.MKV"), {"year": 1999}), [*"z/"]]
+    records = find_videos(pairs).records
+    assert records[0] is given
+    assert [(record.id, record.metadata) for record in records[1:3]] == [("x", {}), ("y", {"year": 1999})]
+    assert ids(iter([("x", folder / "b.mp4")])) == ["x"]
+
+
+def test_folders_in_a_list(folder: Path) -> None:
+    assert ids([folder / "sub", ("one", folder / "b.mp4")]) == ["b.mp4", "deep/c.webm", "one"]
+
+
+def test_missing_files_are_left_to_the_reader(tmp_path: Path) -> None:
+    missing = find_videos(tmp_path / "gone.mp4").records[0]
+    assert missing.stamp() == (None, None)
+    assert ids([tmp_path / "gone"]) == ["gone"]
+
+
+def test_stamp(folder: Path) -> None:
+    record = find_videos(folder / "b.mp4").records[0]
+    status = (folder / "b.mp4").stat()
+    assert record.stamp() == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    ("videos", "words"),
+    [
+        ("no/such/folder", "there is no file or folder no/such/folder"),
+        ("no/such/*.mp4", "no video matches no/such/"),
+        ([], "no videos were given"),
+        ([3], "3 names no video; give a path"),
+        ([("a", "b", "c")], "must be a string, a path and a dict"),
+        ([(1, "b")], "must be a string, a path and a dict"),
+        ([("", "b.mp4")], "empty id"),
+        ([("a", "b.mp4", {"when": object()})], "metadata of 'a' cannot be stored as JSON"),
+        (
+            [("a", "b.mp4"), ("a", "c.mp4")],
+            "two videos have the id 'a': .*b.mp4 and .*c.mp4. Give them ids of their own",
+        ),
+    ],
+)
+def test_refusals(videos: Any, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        find_videos(videos)
+
+
+def test_a_folder_without_videos(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"x")
+    with pytest.raises(SettingsError, match=r"holds no videos \(1 other files\)"):
+        find_videos(tmp_path)
+
+
+def test_two_files_of_one_name(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"two videos have the id 'b\.mp4'"):
+        find_videos([folder / "b.mp4", folder / "sub" / "b.mp4"])
+
+
+def test_links_that_run_in_circles(folder: Path) -> None:
+    for name in ("loop", "again"):
+        (folder / "sub" / name).symlink_to(folder)
+    assert ids(folder) == ["a.MKV", "b.mp4", "sub/b.mp4", "sub/deep/c.webm"]
+    assert "sub/b.mp4" in ids(f"{folder}/**/*.mp4")
+
+
+def test_a_broken_link_is_not_lost(folder: Path) -> None:
+    (folder / "dangling.mp4").symlink_to(folder / "nothing")
+    assert "dangling.mp4" in ids(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow Unicode names only")
+def test_names_that_are_not_unicode(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")).write_bytes(b"abc")
+    record = next(record for record in find_videos(folder).records if record.id.startswith("caf"))
+    assert record.id == "caf\\xe9.mp4"
+    record.path.encode("utf-8")
+    assert record.stamp()[0] == 3
+    assert ids(record.path) == ["caf\\xe9.mp4"]
+
+
+def test_unicode_names(folder: Path) -> None:
+    (folder / "日本 語.mp4").write_bytes(b"x")
+    assert "日本 語.mp4" in ids(folder)
