@@ -247,8 +247,9 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import sys\n"
+        "import signal\n"
         "from colbert_video.video import FramePool, FrameRequest, SamplingSettings\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with it ignored\n"
         f"with FramePool(SamplingSettings(timeout=60.0), workers=1, command={FAKE!r}) as pool:\n"
         "    results = pool.read_many([FrameRequest('a'), FrameRequest('sleep-60')])\n"
         "    print(next(results).frames.codec, flush=True)\n"

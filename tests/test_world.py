@@ -129,7 +129,7 @@ class TestScene:
     def test_reversing_twice_gives_the_scene(self) -> None:
         for scene in MANY:
             partner = scene.reversed()
-            assert (partner is None) == (scene.motion == "still")
+            assert (partner is None) == (scene.motion_class == "still")
             if partner is not None:
                 assert partner != scene
                 assert partner.reversed() == scene

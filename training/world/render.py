@@ -29,6 +29,15 @@ GROWTH = (0.08, 0.2)  # smallest and largest radius of a figure that grows
 LANES = (0.27, 0.73)  # where two figures keep out of each other's way
 SMALLEST = 16
 
+REST_PLACES = {
+    "rest_left": (0.27, 0.5),
+    "rest_right": (0.73, 0.5),
+    "rest_top": (0.5, 0.27),
+    "rest_bottom": (0.5, 0.73),
+    "rest_centre": (0.5, 0.5),
+}
+"""Where a figure that rests stands: x from the left and y from the top, as shares of the picture."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -104,6 +113,8 @@ def _first_poses(scene: Scene, frames: int, rng: np.random.Generator) -> Float[n
     times = _times(frames)
     radius = _radius(scene.first)
     poses = _still_pose(radius, frames, rng)
+    if scene.motion in REST_PLACES:
+        poses[:, :2] = np.array(REST_PLACES[scene.motion]) + rng.uniform(-0.04, 0.04, 2)
     if scene.motion_class == "travel":
         length = rng.uniform(0.5, 0.6)
         middle = 0.5 + rng.uniform(-1, 1) * (0.49 - radius - length / 2)

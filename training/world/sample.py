@@ -11,6 +11,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.training.world.scene import (
     BACKGROUNDS,
     COLOURS,
+    RESTS,
     SHAPES,
     SIZES,
     SPLITS,
@@ -73,7 +74,7 @@ MOVING = (
     Family(("grow", "shrink"), 0.2, sizes=(None,), second=ANY_FIGURE),
 )
 STILL = (
-    Family(("still",), 2),
+    Family(RESTS, 3),
     Family(("still",), 0.5, second=ANY_FIGURE),
 )
 

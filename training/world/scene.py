@@ -30,7 +30,13 @@ MOTION_CLASSES = {
     "recolour": "recolour",
     "sequence": "sequence",
     "still": "still",
+    "rest_left": "still",
+    "rest_right": "still",
+    "rest_top": "still",
+    "rest_bottom": "still",
+    "rest_centre": "still",
 }
+RESTS = tuple(motion for motion in MOTION_CLASSES if motion.startswith("rest_"))
 OPPOSITES = {
     "left": "right",
     "up": "down",
@@ -55,6 +61,15 @@ PHRASES = {
     "recolour": ("turns from {} to {}", "is first {}, then {}", "starts {} and ends {}"),
     "sequence": ("{} gives way to {}", "first {} is seen, then {}", "{} is replaced by {}"),
     "still": ("stays still", "does not move", "remains motionless"),
+    "rest_left": ("stays still on the left", "rests at the left side", "remains motionless on the left"),
+    "rest_right": ("stays still on the right", "rests at the right side", "remains motionless on the right"),
+    "rest_top": ("stays still at the top", "rests in the upper part", "remains motionless at the top"),
+    "rest_bottom": (
+        "stays still at the bottom",
+        "rests in the lower part",
+        "remains motionless at the bottom",
+    ),
+    "rest_centre": ("stays still in the centre", "rests in the middle", "remains motionless in the centre"),
 }
 STILL_TOGETHER = ("stay still", "do not move", "remain motionless")
 PLACES = (
@@ -144,7 +159,7 @@ class Scene:
 
     def reversed(self) -> "Scene | None":
         """The scene whose clip is this one played in reverse, or None for a still scene."""
-        if self.motion == "still":
+        if self.motion_class == "still":
             return None
         if self.second is not None and self.motion in ("recolour", "sequence"):
             return replace(self, first=self.second, second=self.first)
@@ -193,6 +208,8 @@ def _figure_problem(scene: Scene) -> str | None:
         return f"shapes that rotate are {TURNING_SHAPES}, all others {SHAPES}"
     if second is None:
         return "two figures are needed" if kind in ("recolour", "sequence") else None
+    if scene.motion in RESTS:
+        return "only one figure is allowed"
     return _second_problem(first, second, kind)
 
 
