@@ -74,7 +74,7 @@ MOVING = (
     Family(("grow", "shrink"), 0.2, sizes=(None,), second=ANY_FIGURE),
 )
 STILL = (
-    Family(RESTS, 3),
+    Family(RESTS, 6),
     Family(("still",), 0.5, second=ANY_FIGURE),
 )
 

@@ -145,6 +145,12 @@ class Scene:
         return MOTION_CLASSES[self.motion]
 
     @property
+    def look(self) -> str:
+        """Background and figures in words, without motion or place: scenes of one look are hard to tell apart."""
+        figures = sorted(figure.name for figure in (self.first, self.second) if figure is not None)
+        return ", ".join([self.background, *figures])
+
+    @property
     def caption(self) -> str:
         """A sentence that is true of this scene and of no other; the wording follows `variation`."""
         place = PLACES[self.variation // 3 % len(PLACES)]

@@ -1,0 +1,275 @@
+"""Contrastive losses on score matrices: the dual sigmoid loss of Video-ColBERT and what it is compared with.
+
+Reddy et al., CVPR 2025, section 3.3 and Table 4. The sigmoid loss is SigLIP's (Zhai et al., ICCV 2023) with MeanMaxSim
+as the similarity: every pair of a query and a video is a binary decision with the logit `scale * MMS + bias`. Two
+things are easily read wrongly in print: the 4.77 is a logarithm (the scale is exp(4.77) = 117.9), and the bias of
+-12.93 is added. With them a pair is as likely a match as not at MMS = 0.1097.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from colbert_video.errors import SettingsError
+
+LOG_SCALE = 4.77
+"""Logarithm of the sigmoid losses' scale."""
+BIAS = -12.93
+"""What the sigmoid losses add to the scaled score."""
+INFONCE_SCALE = 100.0
+"""CLIP's trained logit scale, which InfoNCE fine-tuning keeps (CLIP4Clip, DRL)."""
+
+Scores = Float[Tensor, "queries videos"]
+Labels = Bool[Tensor, "queries videos"] | Int[Tensor, "queries videos"] | Float[Tensor, "queries videos"]
+"""True or 1 where query and video belong together, False or -1 elsewhere."""
+
+
+def positive_labels(
+    query_video_ids: Sequence[str], video_ids: Sequence[str]
+) -> Bool[Tensor, "queries videos"]:
+    """Pairs that belong together, told by the video's id: two captions of one video are no negatives of each other.
+
+    Args:
+        query_video_ids: Id of the video that each query describes.
+        video_ids: Id of each video.
+    """
+    numbers = {video: number for number, video in enumerate(dict.fromkeys([*query_video_ids, *video_ids]))}
+    rows = torch.tensor([numbers[video] for video in query_video_ids], dtype=torch.long)
+    columns = torch.tensor([numbers[video] for video in video_ids], dtype=torch.long)
+    return rows[:, None] == columns  # (queries, videos)
+
+
+def diagonal_labels(queries: int, videos: int, *, offset: int = 0) -> Bool[Tensor, "queries videos"]:
+    """Query i belongs to video `offset + i` alone.
+
+    Args:
+        queries: Rows of the score matrix.
+        videos: Its columns.
+        offset: Column of the first query's video, where the rows are one process's part of the batch.
+
+    Raises:
+        SettingsError: If a query's video would lie outside the matrix.
+    """
+    if offset < 0 or offset + queries > videos:
+        raise SettingsError(
+            f"{queries} queries from column {offset} on do not fit {videos} videos; give labels, one row a query."
+        )
+    return torch.arange(videos) == torch.arange(offset, offset + queries)[:, None]
+
+
+class PairLoss(nn.Module):
+    """Base of the losses: brings scores and labels into order, and weighs or sums the two levels.
+
+    Args:
+        log_scale: Logarithm of the factor on scores.
+        bias: What is added to the scaled scores; None for losses that do not see it.
+        learnable: Whether scale and bias are trained; by default both are fixed, as in the paper's results.
+        lambda_frame: Weight of the frame level's loss.
+        lambda_video: Weight of the video level's loss.
+    """
+
+    combined = False
+    """Whether one loss sees the sum of both levels' scores, instead of one loss each."""
+    log_scale: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        *,
+        log_scale: float,
+        bias: float | None,
+        learnable: bool,
+        lambda_frame: float = 1.0,
+        lambda_video: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.lambda_frame, self.lambda_video = lambda_frame, lambda_video
+        for name, value in (("log_scale", log_scale), ("bias", bias)):
+            if value is not None and learnable:
+                self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+            elif value is not None:
+                self.register_buffer(name, torch.tensor(value))
+
+    def forward(
+        self, frame_scores: Scores | None, video_scores: Scores | None, labels: Labels | None = None
+    ) -> Float[Tensor, ""]:
+        """The loss of a batch.
+
+        Args:
+            frame_scores: Scores against frame tokens; None where a model is trained on video tokens alone.
+            video_scores: Scores against video tokens, or None.
+            labels: Which pairs belong together; None for the diagonal of a square matrix.
+
+        Raises:
+            SettingsError: If both scores are missing, shapes differ, or there are no labels for a matrix that is not
+                square.
+        """
+        levels = [
+            (weight, scores)
+            for weight, scores in ((self.lambda_frame, frame_scores), (self.lambda_video, video_scores))
+            if scores is not None
+        ]
+        if not levels:
+            raise SettingsError(
+                "neither frame nor video scores were given; the loss needs at least one of them."
+            )
+        positive = _as_positive(labels, [scores for _, scores in levels])
+        if self.combined:
+            levels = [(1.0, torch.stack([scores for _, scores in levels]).sum(dim=0))]
+        return torch.stack([weight * self.level(scores, positive) for weight, scores in levels]).sum()
+
+    def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
+        """The loss of one score matrix."""
+        raise NotImplementedError
+
+
+class DualSigmoidLoss(PairLoss):
+    """The paper's loss: a sigmoid loss on frame scores and one on video scores, summed.
+
+    `L = sum over levels of lambda / B * sum over i, j of -log sigmoid(z_ij (scale * MMS_ij + bias))` for B queries,
+    z = 1 for pairs that belong together and -1 for others.
+
+    Args:
+        lambda_frame: Weight of the frame level's loss.
+        lambda_video: Weight of the video level's loss.
+        log_scale: Logarithm of the scale.
+        bias: Bias, added.
+        learnable: Whether scale and bias are trained; both levels share them.
+    """
+
+    def __init__(
+        self,
+        *,
+        lambda_frame: float = 1.0,
+        lambda_video: float = 1.0,
+        log_scale: float = LOG_SCALE,
+        bias: float = BIAS,
+        learnable: bool = False,
+    ) -> None:
+        super().__init__(
+            log_scale=log_scale,
+            bias=bias,
+            learnable=learnable,
+            lambda_frame=lambda_frame,
+            lambda_video=lambda_video,
+        )
+
+    def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
+        """Sum over all pairs of -log sigmoid(z (scale * score + bias)), divided by the queries."""
+        logits = scores * self.log_scale.exp() + self.bias  # (queries, videos)
+        return softplus(torch.where(positive, -logits, logits)).sum() / len(scores)
+
+
+class CombinedSigmoidLoss(DualSigmoidLoss):
+    """One sigmoid loss on the sum of frame and video scores.
+
+    Args:
+        log_scale: Logarithm of the scale.
+        bias: Bias, added.
+        learnable: Whether scale and bias are trained.
+    """
+
+    combined = True
+
+    def __init__(self, *, log_scale: float = LOG_SCALE, bias: float = BIAS, learnable: bool = False) -> None:
+        super().__init__(log_scale=log_scale, bias=bias, learnable=learnable)
+
+
+class DualInfoNCELoss(PairLoss):
+    """InfoNCE (van den Oord et al., 2018) on frame scores and on video scores, summed.
+
+    A query with several positives has one term for each of them, `-log(e^p / (e^p + sum of e^n over negatives))`, and
+    counts with their mean: positives are never each other's negatives, and a single one gives InfoNCE as it is known.
+
+    Args:
+        lambda_frame: Weight of the frame level's loss.
+        lambda_video: Weight of the video level's loss.
+        scale: Factor on scores, the inverse temperature.
+        symmetric: Whether videos also choose among queries; needs the scores of the whole batch.
+        learnable: Whether the scale is trained; both levels share it.
+
+    Raises:
+        SettingsError: If the scale is not above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        lambda_frame: float = 1.0,
+        lambda_video: float = 1.0,
+        scale: float = INFONCE_SCALE,
+        symmetric: bool = True,
+        learnable: bool = False,
+    ) -> None:
+        if not scale > 0:
+            raise SettingsError(f"scale={scale} must be above 0.")
+        super().__init__(
+            log_scale=math.log(scale),
+            bias=None,
+            learnable=learnable,
+            lambda_frame=lambda_frame,
+            lambda_video=lambda_video,
+        )
+        self.symmetric = symmetric
+
+    def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
+        """Cross-entropy from queries to videos; if symmetric, its mean with the one from videos to queries."""
+        logits = scores * self.log_scale.exp()  # (queries, videos)
+        from_queries = _info_nce(logits, positive)
+        return (from_queries + _info_nce(logits.T, positive.T)) / 2 if self.symmetric else from_queries
+
+
+class CombinedInfoNCELoss(DualInfoNCELoss):
+    """InfoNCE on the sum of frame and video scores; several positives count as in `DualInfoNCELoss`.
+
+    Args:
+        scale: Factor on scores, the inverse temperature.
+        symmetric: Whether videos also choose among queries; needs the scores of the whole batch.
+        learnable: Whether the scale is trained.
+    """
+
+    combined = True
+
+    def __init__(
+        self, *, scale: float = INFONCE_SCALE, symmetric: bool = True, learnable: bool = False
+    ) -> None:
+        super().__init__(scale=scale, symmetric=symmetric, learnable=learnable)
+
+
+def _info_nce(
+    logits: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows columns"]
+) -> Float[Tensor, ""]:
+    """Mean over rows of the mean over a row's positives of `log(1 + sum of e^(negative - positive))`."""
+    counts = positive.sum(dim=1)  # (rows,)
+    if not bool(counts.all()):
+        raise SettingsError(
+            f"row {int((counts == 0).nonzero()[0])} of the labels has no positive, and InfoNCE needs one in each row "
+            "and, if symmetric, in each column; give symmetric=False where the rows are a part of the batch."
+        )
+    lowest = (
+        torch.finfo(logits.dtype).min / 2
+    )  # not -inf: a row without negatives would get a gradient of nan
+    negatives = logits.masked_fill(positive, lowest).logsumexp(dim=1, keepdim=True)  # (rows, 1)
+    terms = softplus(negatives - logits).masked_fill(~positive, 0.0)  # (rows, columns)
+    return (terms.sum(dim=1) / counts).mean()
+
+
+def _as_positive(labels: Labels | None, scores: Sequence[Tensor]) -> Bool[Tensor, "queries videos"]:
+    shapes = {tuple(tensor.shape) for tensor in scores} | (
+        {tuple(labels.shape)} if labels is not None else set()
+    )
+    if len(shapes) > 1:
+        raise SettingsError(f"scores and labels have the shapes {sorted(shapes)}; they must be the same.")
+    queries, videos = scores[0].shape
+    if labels is None and queries != videos:
+        raise SettingsError(
+            f"scores of {queries} queries and {videos} videos have no diagonal; give labels (queries, videos)."
+        )
+    if labels is None:
+        return torch.eye(queries, dtype=torch.bool, device=scores[0].device)
+    labels = labels.to(scores[0].device)
+    return labels if labels.dtype == torch.bool else labels > 0

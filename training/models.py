@@ -1,0 +1,70 @@
+"""Building the model that a recipe names."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colbert_video.errors import SettingsError
+from colbert_video.model import VideoColBERT
+from colbert_video.training.recipe import ModelRecipe
+
+
+def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None) -> VideoColBERT:
+    """Build or load the model of a recipe.
+
+    Args:
+        recipe: What to build.
+        seed: Makes random weights repeatable; the global random state stays as it was.
+        device: Where to put it; None for the first GPU, else the CPU.
+
+    Raises:
+        ModelError: If the backbone or checkpoint cannot be used.
+        SettingsError: If the settings do not fit, or the backbone's own configuration is incomplete.
+    """
+    if recipe.checkpoint is not None:
+        return VideoColBERT.from_pretrained(recipe.checkpoint, device=device)
+    backbone = str(recipe.backbone)
+    if recipe.backbone_config is not None:
+        register_backbone(backbone, recipe.backbone_config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return VideoColBERT.from_backbone(
+            backbone,
+            recipe.pretrained,
+            preprocess=recipe.preprocessing,
+            device=device,
+            **recipe.settings,
+        )
+
+
+def register_backbone(name: str, config: dict[str, Any]) -> None:
+    """Make open_clip know a backbone by a name, for the rest of the process.
+
+    Args:
+        name: A name of letters, digits, `-`, `_` and `.`.
+        config: open_clip's `model_cfg`.
+
+    Raises:
+        SettingsError: If a section is missing, or the name already stands for another model.
+    """
+    import open_clip
+
+    missing = [section for section in ("embed_dim", "vision_cfg", "text_cfg") if section not in config]
+    if missing:
+        raise SettingsError(f"model.backbone_config lacks {', '.join(missing)}; it is open_clip's model_cfg.")
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise SettingsError(f"model.backbone={name!r} must consist of letters, digits, '-', '_' and '.'.")
+    known = open_clip.get_model_config(name)
+    if known == config:
+        return
+    if known is not None:
+        raise SettingsError(
+            f"model.backbone={name!r} is already the name of another model; give backbone_config a new name."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.json"  # open_clip names a configuration after its file
+        path.write_text(json.dumps(config), encoding="utf-8")
+        open_clip.add_model_config(path)

@@ -1,0 +1,253 @@
+"""Recipes: a whole training as one YAML file, `colbert-video train RECIPE`.
+
+A recipe has the sections `model` (`ModelRecipe`), `data` (`DataConfig`) and `training` (`TrainingConfig`). `stages` is
+an optional list of overrides of `data` and `training`; the stages run one after the other on the same model, a static
+warm-up on single frames, for instance, before training on whole videos. `world` (`WorldRecipe`) takes the place of a
+manifest and has the data rendered.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colbert_video.backbone import Preprocess
+from colbert_video.config import ModelConfig
+from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.training.config import DataConfig, TrainingConfig
+from colbert_video.training.plain_values import build_section, refuse_unknown, typed_values
+from colbert_video.training.rendered import WorldRecipe
+
+SHIPPED = Path(__file__).parent / "recipes"
+"""Recipes that come with the package, each known by its file's name without the ending."""
+BUILT_FIELDS = ("backbone", "pretrained", "preprocess", "trained", "interaction")
+"""Fields of `ModelConfig` that a recipe gives elsewhere or that training sets."""
+
+RENDERED = "rendered"
+"""Stands for the manifest of a world that is yet to be rendered."""
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Which model is trained."""
+
+    backbone: str | None = None
+    """open_clip's name of the dual encoder, or a new name for `backbone_config`."""
+    pretrained: str | None = None
+    """Tag or file of its weights; None for random weights."""
+    checkpoint: str | None = None
+    """A saved model to go on from, as `VideoColBERT.from_pretrained` takes it, instead of a backbone."""
+    backbone_config: dict[str, Any] | None = None
+    """A dual encoder that open_clip does not know, in open_clip's own form (`embed_dim`, `vision_cfg`, `text_cfg`)."""
+    preprocess: dict[str, Any] | None = None
+    """Overrides of the weights' preprocessing: height, width, mean, std, interpolation; all of them."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Other fields of `ModelConfig`, such as query_length, num_frames and temporal_layers."""
+
+    def __post_init__(self) -> None:
+        if (self.backbone is None) == (self.checkpoint is None):
+            raise SettingsError("model needs either a backbone or a checkpoint, and not both.")
+        if self.checkpoint is not None:
+            given = [name for name in ("pretrained", "backbone_config", "preprocess") if getattr(self, name)]
+            if given or self.settings:
+                raise SettingsError(
+                    f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
+                    f"{', '.join([*given, *(['settings'] if self.settings else [])])}."
+                )
+        if (
+            self.backbone_config is not None
+            and self.pretrained is not None
+            and not Path(self.pretrained).is_file()
+        ):
+            raise SettingsError(
+                f"model.pretrained={self.pretrained!r}: a backbone of its own form has no published weights; give a "
+                "weight file or leave it out."
+            )
+        allowed = [name for name in ModelConfig.__dataclass_fields__ if name not in BUILT_FIELDS]
+        refuse_unknown("model.settings", self.settings, allowed)
+        typed_values(ModelConfig, self.settings, "model.settings")
+
+    @property
+    def preprocessing(self) -> Preprocess | None:
+        """The preprocessing to build the backbone with.
+
+        Raises:
+            SettingsError: If it is incomplete.
+        """
+        return (
+            None
+            if self.preprocess is None
+            else build_section(Preprocess, self.preprocess, "model.preprocess")
+        )
+
+
+@dataclass(frozen=True)
+class StageRecipe:
+    """One stage of a training, complete with all that it takes over from the recipe."""
+
+    name: str
+    """What the stage is called in logs and in the name of its folder."""
+    data: DataConfig
+    """Its data."""
+    training: TrainingConfig
+    """Its settings."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, and the stages of its training."""
+
+    model: ModelRecipe
+    """What is trained."""
+    stages: tuple[StageRecipe, ...]
+    """How, in order; a recipe without stages is one of a single stage."""
+    world: WorldRecipe | None = None
+    """The synthetic world that is rendered first, instead of a manifest."""
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise SettingsError(f"stages are called {', '.join(names)}; give each a name of its own.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def load_recipe(recipe: str | Path, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        recipe: A YAML file, or the name of a shipped recipe such as "msrvtt-clip-b32".
+        overrides: Values that replace the recipe's in every stage, as {"training.epochs": 1}.
+
+    Raises:
+        SettingsError: If there is no such recipe, it is no YAML, a key is unknown, or values contradict each other.
+        DependencyError: If PyYAML is not installed.
+    """
+    path = _find(recipe)
+    values = _read_yaml(path)
+    try:
+        return parse_recipe(values, overrides=overrides)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def parse_recipe(values: Any, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Build a recipe from nested plain values, as YAML gives them.
+
+    Args:
+        values: The sections by name.
+        overrides: As for `load_recipe`.
+
+    Raises:
+        SettingsError: If a key is unknown or values contradict each other.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"a recipe is a mapping of sections, and this is {type(values).__name__}.")
+    refuse_unknown("the recipe", values, ["model", "data", "training", "stages", "world"])
+    world = _world(values, overrides)
+    stages = values.get("stages") or [{}]
+    if not isinstance(stages, list) or not all(isinstance(stage, Mapping) for stage in stages):
+        raise SettingsError("stages must be a list of mappings with the keys name, data and training.")
+    if world is not None:
+        overrides = {**(overrides or {}), "data.manifest": RENDERED}
+    return Recipe(
+        model=build_section(ModelRecipe, _overridden(values, "model", {}, overrides), "model"),
+        stages=tuple(
+            _stage(number, stage, values, overrides) for number, stage in enumerate(stages, start=1)
+        ),
+        world=world,
+    )
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read an override as the command line takes it, "training.epochs=1"; the value is YAML.
+
+    Raises:
+        SettingsError: If there is no equals sign or the value is no YAML.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"override {text!r} must have the form section.setting=value.")
+    return name.strip(), _parse_yaml(value, f"override {text!r}")
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def _world(recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> WorldRecipe | None:
+    """The world to render; a manifest that the caller gives takes its place."""
+    if recipe.get("world") is None or "data.manifest" in (overrides or {}):
+        return None
+    if "manifest" in (recipe.get("data") or {}):
+        raise SettingsError("a recipe has either data.manifest or a world to render, and not both.")
+    return build_section(WorldRecipe, recipe["world"], "world")
+
+
+def _stage(
+    number: int, stage: Mapping[str, Any], recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None
+) -> StageRecipe:
+    refuse_unknown(f"stage {number}", stage, ["name", "data", "training"])
+    return StageRecipe(
+        name=str(stage.get("name", f"stage {number}")),
+        data=build_section(DataConfig, _overridden(recipe, "data", stage, overrides), "data"),
+        training=build_section(TrainingConfig, _overridden(recipe, "training", stage, overrides), "training"),
+    )
+
+
+def _overridden(
+    recipe: Mapping[str, Any], section: str, stage: Mapping[str, Any], overrides: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A section's values: the recipe's, then the stage's, then the caller's."""
+    values: dict[str, Any] = {}
+    for source in (recipe.get(section), stage.get(section)):
+        if source is not None and not isinstance(source, Mapping):
+            raise SettingsError(f"section {section!r} must be a mapping of settings, and is {source!r}.")
+        values |= source or {}
+    for name, value in (overrides or {}).items():
+        target, dot, key = name.partition(".")
+        if target not in ("model", "data", "training") or not dot:
+            raise SettingsError(f"override {name!r} must start with 'model.', 'data.' or 'training.'.")
+        if target == section:
+            values[key] = value
+    return values
+
+
+def _find(recipe: str | Path) -> Path:
+    path = Path(recipe).expanduser()
+    if path.is_file():
+        return path
+    shipped = SHIPPED / f"{recipe}.yaml"
+    if isinstance(recipe, str) and "/" not in recipe and shipped.is_file():
+        return shipped
+    names = recipe_names()
+    near = difflib.get_close_matches(str(recipe), names, n=3)
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"the shipped ones are {', '.join(names) or 'none'}."
+    )
+    raise SettingsError(f"there is no recipe {str(recipe)!r}, neither as a file nor by name; {hint}")
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}.") from error
+    return _parse_yaml(text, str(path))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise DependencyError("recipes need PyYAML: pip install 'colbert_video[train]'.") from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where} is no YAML: {' '.join(str(error).split())}.") from error
