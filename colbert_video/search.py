@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import ModelError, SettingsError
 from colbert_video.explain import Explanation, explain_similarities
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.indexer import check_model
@@ -110,19 +110,26 @@ class Searcher:
             SettingsError: If the index names no model and none was given.
         """
         if self._model is None:
-            source = self._given_model or self._reader.settings.model
-            if source is None:
-                raise SettingsError(
-                    f"{self.path} names no model: pass Searcher(path, model=...), or search with search_tokens."
-                )
-            model = (
-                source
-                if isinstance(source, VideoColBERT)
-                else VideoColBERT.from_pretrained(source, device=self._device)
-            )
-            check_model(model, self._reader.settings, self.path)
-            self._model = model
+            self._model = self._load_model()
         return self._model
+
+    def _load_model(self) -> VideoColBERT:
+        source = self._given_model or self._reader.settings.model
+        if source is None:
+            raise SettingsError(
+                f"{self.path} names no model: pass Searcher(path, model=...), or search with search_tokens."
+            )
+        try:
+            model = _as_model(source, self._device)
+        except ModelError as error:
+            if self._given_model is not None:
+                raise
+            raise ModelError(
+                f"the model that made {self.path} cannot be loaded: {error} If it moved, say where it is with model= "
+                "(--model)."
+            ) from error
+        check_model(model, self._reader.settings, self.path)
+        return model
 
     def search(
         self, query: str, k: int = 10, *, ids: Iterable[str] | None = None, exact: bool = False
@@ -294,6 +301,10 @@ class Searcher:
             similarity = video_similarities(candidate.segment, codec, bag, query, candidate.ordinal)
             relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
         return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
+
+
+def _as_model(source: VideoColBERT | str | Path, device: str | torch.device | None) -> VideoColBERT:
+    return source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
 
 
 def _check_k(k: int) -> None:

@@ -1,5 +1,6 @@
 """Indexing real files: what is decoded and encoded, what is refused, and what an interruption leaves."""
 
+import copy
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from colbert_video import Indexer, Searcher, VideoColBERT
-from colbert_video.errors import IndexFolderError, NothingIndexedError, SettingsError
+from colbert_video.errors import IndexFolderError, ModelError, NothingIndexedError, SettingsError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.info import describe_index
 from colbert_video.training.world import write_world
@@ -87,6 +88,17 @@ def test_the_index_finds_its_model_by_name(
     tiny_trained_model.save_pretrained(tmp_path / "model")
     Indexer(tmp_path / "i", model=tmp_path / "model", workers=1).index(clips_folder)
     assert len(Searcher(tmp_path / "i").search("a red circle", k=3)) == 3
+
+
+def test_a_model_that_moved_is_asked_for(
+    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
+) -> None:
+    copy.deepcopy(tiny_trained_model).save_pretrained(tmp_path / "model")
+    Indexer(tmp_path / "i", model=tmp_path / "model", workers=1).index(clips_folder / "clip-0001.mp4")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=r"cannot be loaded: .*model= \(--model\)"):
+        Searcher(tmp_path / "i").search("a red circle")
+    assert Searcher(tmp_path / "i", model=tmp_path / "moved").search("a red circle")
 
 
 def test_explain_names_frames_and_times(
