@@ -13,9 +13,9 @@ from torch import Tensor
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.explain import Explanation, explain_similarities
 from colbert_video.indexing.entries import VideoEntry
-from colbert_video.indexing.indexer import check_model
 from colbert_video.indexing.reader import IndexReader
 from colbert_video.indexing.scan import Segment, search_segment, video_similarities
+from colbert_video.indexing.settings import check_model
 from colbert_video.model import VideoColBERT
 from colbert_video.moments import best_moment
 from colbert_video.ranking import Ranking

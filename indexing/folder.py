@@ -9,7 +9,8 @@ staging/                       encoded videos that wait for their segment
 
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from colbert_video.errors import IndexFolderError
@@ -64,6 +65,30 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         ) from error
 
 
+@contextmanager
+def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
+    """Hold an index open for writing; one that was made here in vain is removed again.
+
+    Args:
+        folder: The index folder.
+        create: Whether to start an index where there is none.
+
+    Raises:
+        IndexFolderError: As `open_for_writing`.
+    """
+    fresh, existed = not is_index(folder), folder.exists()
+    catalog = open_for_writing(folder, create=create)
+    try:
+        yield catalog
+    except BaseException:
+        in_vain = fresh and not catalog.staged_ids() and not catalog.live_segments()
+        catalog.close()
+        if in_vain:
+            _clear(folder, keep_folder=existed)
+        raise
+    catalog.close()
+
+
 def stored_settings(catalog: Catalog) -> IndexSettings | None:
     """The settings of the live segments; None before the first commit."""
     values = catalog.settings().get(SETTINGS_KEY)
@@ -110,7 +135,9 @@ def commit_segment(
     files = _sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     if replace_all:
         segment = NewSegment(name, codec_name, entries, files)
-        catalog.replace_everything([segment], settings={SETTINGS_KEY: settings.to_dict()})
+        catalog.replace_everything(
+            [segment], settings={SETTINGS_KEY: settings.to_dict()}, forget_failures=True
+        )
     else:
         catalog.commit_segment(name, codec_name, entries, files, replace=True)
     sweep(folder, catalog)
@@ -141,3 +168,12 @@ def sweep(folder: Path, catalog: Catalog) -> None:
             if path.name not in names:
                 shutil.rmtree(path)
     remove_unlisted_chunks(folder, catalog)
+
+
+def _clear(folder: Path, *, keep_folder: bool) -> None:
+    """Remove what was written into a fresh index folder."""
+    if not keep_folder:
+        shutil.rmtree(folder)
+        return
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

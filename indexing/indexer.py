@@ -1,10 +1,8 @@
 """Indexer: videos, or tokens of any encoder, become a searchable index folder."""
 
 import logging
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,17 +12,18 @@ from colbert_video.errors import IndexFolderError, NothingIndexedError, Settings
 from colbert_video.indexing.arrays import ArraySource, Tokens
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.encoding import encode_videos
-from colbert_video.indexing.entries import Failure, VideoEntry
+from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.folder import (
     PENDING_KEY,
     commit_segment,
     is_index,
-    open_for_writing,
     stored_settings,
     sweep,
+    writing,
 )
 from colbert_video.indexing.report import IndexReport
-from colbert_video.indexing.settings import IndexSettings
+from colbert_video.indexing.resume import changed_records, staged_stamps, stamp, without
+from colbert_video.indexing.settings import IndexSettings, check_model
 from colbert_video.indexing.staging import StagedSource, StagingWriter
 from colbert_video.model import VideoColBERT
 from colbert_video.progress import progress_bar
@@ -109,11 +108,13 @@ class Indexer:
         sources = find_videos(videos)
         model = self._load_model(None)
         settings = self._settings(model)
-        with self._writing(create=True) as catalog:
+        with writing(self.path, create=True) as catalog:
             self._prepare_staging(catalog, settings)
-            resumed = self._encode(catalog, model, settings, sources.records)
-            return self._commit(
-                catalog, settings, started, resumed=resumed, ignored=sources.ignored, replace_all=True
+            resumed, failures = self._encode(catalog, model, settings, sources.records)
+            good = without(sources.records, failures)
+            indexed = self._commit(catalog, settings, good, failures, replace_all=True)
+            return self._report(
+                catalog, started, indexed=indexed, resumed=resumed, ignored=sources.ignored, failures=failures
             )
 
     def add(self, videos: Videos) -> IndexReport:
@@ -130,19 +131,24 @@ class Indexer:
         """
         started = time.monotonic()
         sources = find_videos(videos)
-        with self._writing(create=False) as catalog:
+        with writing(self.path, create=False) as catalog:
             settings = self._require_settings(catalog)
             model = self._load_model(settings)
-            changed = _changed(catalog, sources.records)
+            changed = changed_records(catalog, sources.records)
             self._prepare_staging(catalog, settings)
-            resumed = self._encode(catalog, model, settings, changed)
-            return self._commit(
+            resumed, failures = self._encode(catalog, model, settings, changed)
+            unchanged = len(sources.records) - len(changed)
+            if failures and len(failures) == len(sources.records):
+                raise NothingIndexedError(failures)
+            indexed = self._commit(catalog, settings, without(changed, failures), failures, replace_all=False)
+            return self._report(
                 catalog,
-                settings,
                 started,
+                indexed=indexed,
                 resumed=resumed,
+                unchanged=unchanged,
                 ignored=sources.ignored,
-                unchanged=len(sources.records) - len(changed),
+                failures=failures,
             )
 
     def remove(self, ids: str | Iterable[str]) -> list[str]:
@@ -158,7 +164,7 @@ class Indexer:
             SettingsError: If an id is not in the index; then nothing is removed.
         """
         wanted = [ids] if isinstance(ids, str) else list(ids)
-        with self._writing(create=False) as catalog:
+        with writing(self.path, create=False) as catalog:
             known = {entry.id for entry in catalog.entries(wanted)}
             unknown = [name for name in wanted if name not in known]
             if unknown:
@@ -198,7 +204,7 @@ class Indexer:
             if video_tokens is None
             else {"frame": frame_tokens, "video": video_tokens}
         )
-        with self._writing(create=not add) as catalog:
+        with writing(self.path, create=not add) as catalog:
             settings = self._require_settings(catalog) if add else self._token_settings(tuple(bags))
             if tuple(bags) != settings.bags:
                 raise SettingsError(
@@ -207,22 +213,6 @@ class Indexer:
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
             count = commit_segment(self.path, catalog, source, settings, replace_all=not add)
             return self._report(catalog, started, indexed=count)
-
-    @contextmanager
-    def _writing(self, *, create: bool) -> Iterator[Catalog]:
-        """Hold the index open for writing; a folder made here in vain is removed again."""
-        fresh = not is_index(self.path)
-        existed = self.path.exists()
-        catalog = open_for_writing(self.path, create=create)
-        try:
-            yield catalog
-        except BaseException:
-            in_vain = fresh and not catalog.staged_ids() and not catalog.live_segments()
-            catalog.close()
-            if in_vain:
-                _clear(self.path, keep_folder=existed)
-            raise
-        catalog.close()
 
     def _refuse_finished(self, overwrite: bool) -> None:
         if overwrite or not is_index(self.path):
@@ -291,11 +281,15 @@ class Indexer:
         catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
 
     def _encode(
-        self, catalog: Catalog, model: VideoColBERT, settings: IndexSettings, records: Sequence[VideoRecord]
-    ) -> int:
-        """Stage the tokens of all records; return how many were staged before."""
-        staged = _staged(catalog)
-        missing = [record for record in records if staged.get(record.id) != _stamp(record)]
+        self,
+        catalog: Catalog,
+        model: VideoColBERT,
+        settings: IndexSettings,
+        records: Sequence[VideoRecord],
+    ) -> tuple[int, tuple[Failure, ...]]:
+        """Stage the tokens of all records; return how many were staged before, and what failed now."""
+        staged = staged_stamps(catalog)
+        missing = [record for record in records if staged.get(record.id) != stamp(record)]
         failures: list[Failure] = []
         sampling = self._sampling(model, settings)
         with (
@@ -309,8 +303,7 @@ class Indexer:
                 else:
                     staging.add(result)
                 bar.advance()
-        catalog.record_failures(failures)
-        return len(records) - len(missing)
+        return len(records) - len(missing), tuple(failures)
 
     def _sampling(self, model: VideoColBERT, settings: IndexSettings) -> SamplingSettings:
         preprocess = model.config.preprocess
@@ -327,77 +320,24 @@ class Indexer:
         self,
         catalog: Catalog,
         settings: IndexSettings,
-        started: float,
+        records: Sequence[VideoRecord],
+        failures: Sequence[Failure],
         *,
-        resumed: int,
-        ignored: int,
-        unchanged: int = 0,
-        replace_all: bool = False,
-    ) -> IndexReport:
-        """Turn all staged videos into a segment."""
-        failures = tuple(catalog.failures())
+        replace_all: bool,
+    ) -> int:
+        """Turn the staged videos of this run into a segment; return how many there are."""
+        source = StagedSource(self.path, catalog, ids={record.id for record in records})
         indexed = 0
-        if catalog.staged_ids():
-            source = StagedSource(self.path, catalog)
+        if len(source):
             indexed = commit_segment(self.path, catalog, source, settings, replace_all=replace_all)
-        elif failures and not unchanged:
+        elif replace_all:
             raise NothingIndexedError(failures)
-        return self._report(
-            catalog,
-            started,
-            indexed=indexed,
-            resumed=resumed,
-            ignored=ignored,
-            unchanged=unchanged,
-            failures=failures,
-        )
+        catalog.drop_staged()  # what an interrupted run of other videos left
+        sweep(self.path, catalog)
+        catalog.record_failures(failures)
+        return indexed
 
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
         defaults: dict[str, Any] = {"resumed": 0, "ignored": 0, "unchanged": 0, "failures": ()}
         seconds = time.monotonic() - started
         return IndexReport(path=self.path, videos=catalog.count(), seconds=seconds, **{**defaults, **counts})
-
-
-def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:
-    """Refuse a model whose tokens do not belong in an index.
-
-    Raises:
-        IndexFolderError: If the index was made by another model, or from tokens of other dimensions.
-    """
-    if model.dim != settings.dim:
-        raise IndexFolderError(
-            f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
-        )
-    if settings.model_fingerprint is not None and model.fingerprint() != settings.model_fingerprint:
-        raise IndexFolderError(
-            f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "
-            "overwrite=True."
-        )
-
-
-def _changed(catalog: Catalog, records: Sequence[VideoRecord]) -> list[VideoRecord]:
-    """Records that are not in the index, or whose files differ from what was indexed."""
-    known = {entry.id: _entry_stamp(entry) for entry in catalog.entries([record.id for record in records])}
-    return [record for record in records if known.get(record.id) != _stamp(record)]
-
-
-def _staged(catalog: Catalog) -> dict[str, tuple[Any, ...]]:
-    chunks = (catalog.staged_entries(name).values() for name in catalog.staged_chunks())
-    return {entry.id: _entry_stamp(entry) for chunk in chunks for entry in chunk}
-
-
-def _stamp(record: VideoRecord) -> tuple[Any, ...]:
-    return (record.path, *record.stamp())
-
-
-def _entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
-    return (entry.path, entry.source_size, entry.source_mtime_ns)
-
-
-def _clear(folder: Path, *, keep_folder: bool) -> None:
-    """Remove what was written into a fresh index folder."""
-    if not keep_folder:
-        shutil.rmtree(folder)
-        return
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.packing import check_nbits
+from colbert_video.model import VideoColBERT
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,20 @@ class IndexSettings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "bags": list(self.bags)}
+
+
+def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:
+    """Refuse a model whose tokens do not belong in an index.
+
+    Raises:
+        IndexFolderError: If the index was made by another model, or from tokens of other dimensions.
+    """
+    if model.dim != settings.dim:
+        raise IndexFolderError(
+            f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
+        )
+    if settings.model_fingerprint is not None and model.fingerprint() != settings.model_fingerprint:
+        raise IndexFolderError(
+            f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "
+            "overwrite=True."
+        )

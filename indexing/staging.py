@@ -6,14 +6,14 @@ precision. A run that is interrupted finds them again: nothing is decoded or enc
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from colbert_video.errors import IndexFolderError
@@ -84,53 +84,60 @@ class StagingWriter:
 
 
 class StagedSource:
-    """All staged videos of an index as a `TokenSource`.
+    """Staged videos of an index as a `TokenSource`.
 
     Args:
         folder: The index folder.
         catalog: Its catalog, which must not change while this is read.
+        ids: Which videos; an interrupted run may have staged others.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, *, ids: Collection[str]) -> None:
         self._folder = folder / STAGING
         self._catalog = catalog
+        self._ids = set(ids) & catalog.staged_ids()
 
     def __len__(self) -> int:
-        return len(self._catalog.staged_ids())
+        return len(self._ids)
 
     def counts(self) -> dict[str, int]:
         """Tokens in each bag."""
         counts: dict[str, int] = {}
-        for chunk in self:
-            for bag, run in chunk.bags.items():
-                counts[bag] = counts.get(bag, 0) + len(run.tokens)
+        for path, rows in self._chunks():
+            for bag, doclens in _load(path, ".doclens").items():
+                counts[bag] = counts.get(bag, 0) + int(doclens[list(rows)].sum())
         return counts
 
     def __iter__(self) -> Iterator[TokenChunk]:
+        for path, rows in self._chunks():
+            yield TokenChunk(list(rows.values()), _select(path, list(rows)))
+
+    def _chunks(self) -> Iterator[tuple[Path, dict[int, VideoEntry]]]:
+        """Each chunk file that holds wanted videos, with these by row."""
         for name in self._catalog.staged_chunks():
-            rows = self._catalog.staged_entries(name)
-            tensors = _load(self._folder / f"{name}.safetensors")
-            yield TokenChunk(list(rows.values()), _select(tensors, list(rows)))
+            entries = self._catalog.staged_entries(name)
+            rows = {row: entry for row, entry in entries.items() if entry.id in self._ids}
+            if rows:
+                yield self._folder / f"{name}.safetensors", rows
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of a chunk whose names end in `part`, by bag."""
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as chunk:
+            keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
+            return {key.removesuffix(part): chunk.get_tensor(key) for key in keys}
     except (OSError, SafetensorError) as error:
         raise IndexFolderError(
             f"{path} is missing or damaged ({error}); index again with overwrite=True."
         ) from error
 
 
-def _select(tensors: Mapping[str, Tensor], rows: list[int]) -> dict[str, BagTokens]:
+def _select(path: Path, rows: list[int]) -> dict[str, BagTokens]:
     """The bags of some rows of a chunk; a video that was staged again later leaves its older row unused."""
-    bags = {}
-    for key in tensors:
-        bag, _, part = key.partition(".")
-        if part == "tokens":
-            runs = tensors[key].split(tensors[f"{bag}.doclens"].tolist())
-            bags[bag] = BagTokens.from_list([runs[row] for row in rows])
-    return bags
+    doclens = _load(path, ".doclens")
+    runs = {bag: tokens.split(doclens[bag].tolist()) for bag, tokens in _load(path, ".tokens").items()}
+    return {bag: BagTokens.from_list([parts[row] for row in rows]) for bag, parts in runs.items()}
 
 
 def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:

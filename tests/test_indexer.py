@@ -252,6 +252,53 @@ def test_a_resumed_run_with_other_settings_starts_afresh(
     assert (report.indexed, report.resumed) == (8, 0)
 
 
+def test_what_another_interrupted_run_staged_is_not_committed(
+    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from colbert_video.indexing import indexer as module
+
+    monkeypatch.setattr(module, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        indexer.index(clips_folder)
+    monkeypatch.undo()
+    report = indexer.index(clips_folder / "clip-0001.mp4")
+    assert (report.indexed, report.resumed, report.videos) == (1, 1, 1)
+    assert describe_index(tmp_path / "i")["staged"] == 0
+
+
+def test_a_file_that_broke_since_it_was_staged_is_a_failure(
+    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from colbert_video.indexing import indexer as module
+
+    folder = shutil.copytree(clips_folder, tmp_path / "clips")
+    monkeypatch.setattr(module, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
+    with pytest.raises(KeyboardInterrupt):
+        indexer.index(folder)
+    monkeypatch.undo()
+    (folder / "clip-0001.mp4").write_text("no longer a video")
+    report = indexer.index(folder)
+    assert (report.indexed, report.resumed) == (7, 7)
+    assert [failure.id for failure in report.failures] == ["clip-0001.mp4"]
+
+
+def test_a_report_is_about_its_own_run(
+    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
+) -> None:
+    (tmp_path / "bad.mp4").write_text("not a video")
+    indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
+    first = indexer.index([tmp_path / "bad.mp4", clips_folder / "clip-0001.mp4"])
+    assert [failure.id for failure in first.failures] == ["bad.mp4"]
+    assert indexer.add(clips_folder / "clip-0002.mp4").complete
+    assert [failure["id"] for failure in describe_index(tmp_path / "i")["failures"]] == ["bad.mp4"]
+    with pytest.raises(NothingIndexedError):
+        indexer.add(tmp_path / "bad.mp4")
+    indexer.index(clips_folder / "clip-0001.mp4", overwrite=True)
+    assert describe_index(tmp_path / "i")["failures"] == []
+
+
 def test_records_with_ids_and_metadata(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
 ) -> None:

@@ -26,7 +26,7 @@ def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         with StagingWriter(tmp_path, catalog) as writer:
             for video in videos:
                 writer.add(video)
-        source = StagedSource(tmp_path, catalog)
+        source = StagedSource(tmp_path, catalog, ids=catalog.staged_ids())
         chunks = list(source)
         assert [len(chunk.entries) for chunk in chunks] == [4, 4, 2]
         assert [entry.id for chunk in chunks for entry in chunk.entries] == [
@@ -57,7 +57,7 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
             with StagingWriter(tmp_path, catalog) as writer:
                 for video in batch:
                     writer.add(video)
-        chunks = list(StagedSource(tmp_path, catalog))
+        chunks = list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))
         ids = [entry.id for chunk in chunks for entry in chunk.entries]
         assert sorted(ids) == ["v0", "v1", "v2"]
         kept = {
@@ -81,7 +81,7 @@ def test_unlisted_chunk_files_are_removed(tmp_path: Path) -> None:
         stray.write_bytes(b"half a chunk")
         remove_unlisted_chunks(tmp_path, catalog)
         assert not stray.exists()
-        assert len(list(StagedSource(tmp_path, catalog))) == 1
+        assert len(list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))) == 1
 
 
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
@@ -91,4 +91,17 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
         path = next((tmp_path / "staging").iterdir())
         path.write_bytes(path.read_bytes()[:20])
         with pytest.raises(IndexFolderError, match=path.name):
-            list(StagedSource(tmp_path, catalog))
+            list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))
+
+
+def test_only_the_wanted_videos_are_read(tmp_path: Path) -> None:
+    videos = _videos(5)
+    with Catalog.create(tmp_path) as catalog:
+        with StagingWriter(tmp_path, catalog) as writer:
+            for video in videos:
+                writer.add(video)
+        source = StagedSource(tmp_path, catalog, ids=["v1", "v3", "unknown"])
+        (chunk,) = source
+        assert (len(source), [entry.id for entry in chunk.entries]) == (2, ["v1", "v3"])
+        assert source.counts()["frame"] == len(videos[1].bags["frame"]) + len(videos[3].bags["frame"])
+        assert len(chunk.bags["frame"].tokens) == source.counts()["frame"]

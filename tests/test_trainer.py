@@ -307,6 +307,20 @@ def test_a_metric_that_is_not_measured_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path / "other", replace(PLAIN, metric="MRR")).train()
 
 
+def test_settings_that_do_not_fit_leave_the_model_as_it_was(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.name = "known"
+    for freeze, text in (
+        (("temporal", "vision"), "freeze names 'temporal'"),
+        (("*",), "every parameter is frozen"),
+    ):
+        with pytest.raises(SettingsError, match=text):
+            trainer(tmp_path / "run", replace(PLAIN, freeze=freeze), model=model).train()
+    assert (model.config.trained, model.name, model.training) == (False, "known", False)
+    assert model.temporal.expansion.requires_grad
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_fill_no_batch_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the data do not fill one batch of 4"):
         trainer(tmp_path / "run", data=FakeData(batches=0))
