@@ -52,7 +52,8 @@ class Case:
     steps: int
     precision: str
     device: str
-    way: str = ""
+    threads: int
+    way: str
 
 
 def build_model(case: Case) -> VideoColBERT:
@@ -104,6 +105,7 @@ def straightforward_step(
 
 def measure(case: Case) -> dict[str, Any]:
     """Run a few steps of one way in this process."""
+    torch.set_num_threads(case.threads)
     model = build_model(case)
     batches = [random_batch(case, model, seed) for seed in range(case.steps + 1)]
     if case.way == "straightforward loop":
@@ -191,6 +193,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="counted steps, after one that warms up")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="1 is fairest on a busy machine"
+    )
     parser.add_argument("--device", help="cpu or cuda; by default the GPU if there is one")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "training.json")
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -213,13 +218,15 @@ def main() -> None:
     name = (
         torch.cuda.get_device_name()
         if device == "cuda"
-        else f"{platform.machine()}, {torch.get_num_threads()} threads"
+        else f"{platform.machine()}, {options.threads} threads"
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for backbone, batch, frames, chunk in shapes:
         for way in options.ways:
-            case = Case(backbone, batch, frames, chunk, options.steps, options.precision, device, way)
+            case = Case(
+                backbone, batch, frames, chunk, options.steps, options.precision, device, options.threads, way
+            )
             rows.append(measure_apart(case))
             print(line(rows[-1]), flush=True)
             report = {"machine": name, "torch": torch.__version__, "rows": rows}

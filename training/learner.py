@@ -65,8 +65,7 @@ class Learner:
         outside = random_state()
         torch.manual_seed(self.config.seed + self.accelerator.process_index)
         try:
-            self._prepare_model()
-            self._prepare_optimizer()
+            self._prepare()
             yield
         finally:
             set_random_state(outside)
@@ -124,6 +123,15 @@ class Learner:
         if bool(loss.isfinite()):
             loss.backward()
         return loss.detach()
+
+    def _prepare(self) -> None:
+        config, name = self.model.config, self.model.name
+        try:
+            self._prepare_model()
+            self._prepare_optimizer()
+        except Exception:
+            self.model.config, self.model.name = config, name  # no step was made: it is as trained as it was
+            raise
 
     def _prepare_model(self) -> None:
         model, config = self.model.to(self.accelerator.device), self.config

@@ -39,6 +39,7 @@ def train(
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
     from colbert_video.training.commands import train_command
+    from colbert_video.training.distributed import rank
 
     result = train_command(
         recipe,
@@ -50,7 +51,8 @@ def train(
         settings=settings,
         device=device,
     )
-    print_result(result if as_json else f"the trained model is {result['model']}")
+    if rank() == 0:
+        print_result(result if as_json else f"the trained model is {result['model']}")
 
 
 @click.command()
