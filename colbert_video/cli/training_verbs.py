@@ -1,5 +1,6 @@
 """The verbs of researchers: train and evaluate."""
 
+import os
 from pathlib import Path
 
 import click
@@ -39,7 +40,6 @@ def train(
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
     from colbert_video.training.commands import train_command
-    from colbert_video.training.distributed import rank
 
     result = train_command(
         recipe,
@@ -51,7 +51,7 @@ def train(
         settings=settings,
         device=device,
     )
-    if rank() == 0:
+    if os.environ.get("RANK", "0") == "0":  # set by torchrun and accelerate launch; the group is gone by now
         print_result(result if as_json else f"the trained model is {result['model']}")
 
 
