@@ -81,3 +81,12 @@ def test_substitutes_are_all_other_rows_and_places_do_not_compete(
 def test_sampling_seeds_differ_by_seed_epoch_and_row(other: tuple[int, int, int]) -> None:
     assert sampling_seed(0, 2, 3) == sampling_seed(0, 2, 3)
     assert sampling_seed(0, 2, 3) != sampling_seed(*other)
+
+
+def test_large_groups_are_spread_over_the_epoch() -> None:
+    groups = [f"group {row // 4}" if row < 400 else None for row in range(800)]  # 100 groups of 4, 400 single rows
+    shares = []
+    for epoch in range(20):
+        plan = plan_epoch(groups, 20, seed=0, epoch=epoch, keep_groups=True)
+        shares.append((plan[: len(plan) // 2] < 400).mean())
+    assert 0.45 < np.mean(shares) < 0.55  # rows of groups in the first half of an epoch

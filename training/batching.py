@@ -28,7 +28,9 @@ def plan_epoch(
     rng = np.random.default_rng((seed, epoch, ORDER))
     order = rng.permutation(len(groups))
     if keep_groups:
-        order = np.array(_pack(_units(order, groups), batch_size), dtype=np.int64)
+        units = _units(order, groups)
+        shuffled = [units[place] for place in rng.permutation(len(units))]  # large groups would come first
+        order = np.array(_pack(shuffled, batch_size), dtype=np.int64)
     full = len(groups) // batch_size
     return order[: full * batch_size].reshape(full, batch_size)
 
