@@ -88,7 +88,9 @@ def _write(model: VideoColBERT, folder: Path, *, half: bool) -> None:
         weights = {
             name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
         }
-    save_file(weights, folder / "model.safetensors")
+    path = folder / "model.safetensors"
+    save_file(weights, path)
+    path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that their owner alone can read
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -375,3 +375,9 @@ def test_a_hugging_face_tokenizer_travels_in_the_folder(
         ModelError, match="lacks its tokenizer files, or they are damaged: save or download it again"
     ):
         load_model(tmp_path / "model", device=CPU)
+
+
+def test_weights_are_as_readable_as_the_other_files(tmp_path: Path, tiny_model: VideoColBERT) -> None:
+    copy.deepcopy(tiny_model).save_pretrained(tmp_path / "model")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
