@@ -43,7 +43,7 @@ TEST = [
     "ninja>=1.11",
     "pytest>=8",
     "pytest-xdist>=3.6",
-    "ruff>=0.15",
+    "ruff>=0.17,<0.18",
     "types-PyYAML",
 ]
 

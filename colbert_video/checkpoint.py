@@ -90,7 +90,9 @@ def _write(model: VideoColBERT, folder: Path, *, half: bool) -> None:
         }
     path = folder / "model.safetensors"
     save_file(weights, path)
-    path.chmod((folder / "config.json").stat().st_mode)  # safetensors writes files that their owner alone can read
+    path.chmod(
+        (folder / "config.json").stat().st_mode
+    )  # safetensors writes files that their owner alone can read
 
 
 def _write_json(path: Path, value: object) -> None:

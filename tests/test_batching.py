@@ -84,7 +84,9 @@ def test_sampling_seeds_differ_by_seed_epoch_and_row(other: tuple[int, int, int]
 
 
 def test_large_groups_are_spread_over_the_epoch() -> None:
-    groups = [f"group {row // 4}" if row < 400 else None for row in range(800)]  # 100 groups of 4, 400 single rows
+    groups = [
+        f"group {row // 4}" if row < 400 else None for row in range(800)
+    ]  # 100 groups of 4, 400 single rows
     shares = []
     for epoch in range(20):
         plan = plan_epoch(groups, 20, seed=0, epoch=epoch, keep_groups=True)
