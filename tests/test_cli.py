@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from colbert_video.cli import main
+from colbert_video.errors import SettingsError
+from colbert_video.training import evaluate_commands
 from colbert_video.training.world import write_world
 
 
@@ -157,3 +159,20 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     code, out, _ = run([verb, "--help"], capsys)
     assert code == 0
     assert "Usage" in out
+
+
+def test_evaluate_passes_its_options_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, object] = {}
+
+    def recorded(**options: object) -> None:
+        given.update(options)
+        raise SettingsError("enough")
+
+    monkeypatch.setattr(evaluate_commands, "evaluate_command", recorded)
+    options = ["--captions", "first", "-k", "7", "--exact", "--missing", "report", "--cache", str(tmp_path)]
+    code, _, err = run(["evaluate", "--index", "i", "--data", "d", *options], capsys)
+    assert (code, err) == (2, "error: enough\n")
+    assert (given["captions"], given["k"], given["exact"]) == ("first", 7, True)
+    assert (given["missing"], given["cache"]) == ("report", tmp_path)

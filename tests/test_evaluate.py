@@ -339,6 +339,15 @@ class TestCommand:
         on_data = evaluate_command(
             model=str(tmp_path / "model"), data=data, interactions=["mms_f"], workers=1, device="cpu"
         )
+        cached = evaluate_command(
+            model=str(tmp_path / "model"),
+            data=data,
+            interactions=["mms_f"],
+            cache=tmp_path / "cache",
+            device="cpu",
+        )
+        assert cached.queries == CLIPS
+        assert any((tmp_path / "cache").iterdir())
         assert on_data == evaluate_model(tiny_trained_model, rows, interactions=["mms_f"], workers=0)
         on_index = evaluate_command(model=str(tmp_path / "model"), index=index, data=data, device="cpu")
         assert on_index.queries == CLIPS

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from counting_clips import SAMPLING, frame_numbers, write_counting_clip, write_manifest
 
 from colbert_video.errors import FailureKind, SettingsError
-from colbert_video.training.data import CaptionLoader, TrainingBatch, train_loader
+from colbert_video.training.data import CaptionLoader, TrainingBatch, shift_frames
 from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.manifest import ManifestRow
 from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
@@ -49,7 +50,7 @@ def broken_rows(tmp_path_factory: pytest.TempPathFactory) -> list[ManifestRow]:
 
 
 def load(rows: list[ManifestRow], **settings: Any) -> CaptionLoader:
-    return train_loader(rows, sampling=SAMPLING, **{"batch_size": 4, "seed": 0, "workers": 0, **settings})
+    return CaptionLoader(rows, sampling=SAMPLING, **{"batch_size": 4, "seed": 0, "workers": 0, **settings})
 
 
 def epoch(loader: CaptionLoader, number: int = 0, start: int = 0) -> list[TrainingBatch]:
@@ -132,6 +133,31 @@ def test_the_cache_replaces_decoding_in_later_epochs(
     monkeypatch.setattr("colbert_video.training.reading.read_frames", None)
     assert [content(epoch(loader, number)) for number in range(4)] == decoded
     assert decoded[0] != decoded[1]
+
+
+def test_clips_are_shifted_anew_in_every_epoch(
+    rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifts: list[tuple[int, int]] = []
+
+    def recorded(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+        shifts.append((down, right))
+        return pixels
+
+    monkeypatch.setattr("colbert_video.training.data.shift_frames", recorded)
+    for number in (0, 1, 1):
+        epoch(load(rows, batch_size=5, random_shift=2), number)
+    first, second, again = shifts[:10], shifts[10:20], shifts[20:]
+    assert second == again
+    assert first != second
+    assert {amount for shift in shifts for amount in shift} == {-2, -1, 0, 1, 2}
+
+
+def test_shifted_frames_repeat_the_edge() -> None:
+    pixels = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1).repeat(3, axis=3)
+    assert shift_frames(pixels, 1, 0)[0, :, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
+    assert shift_frames(pixels, 0, -2)[0, :, :, 0].tolist() == [[2, 2, 2], [5, 5, 5], [8, 8, 8]]
+    assert (shift_frames(pixels, 0, 0) == pixels).all()
 
 
 def test_groups_meet_in_one_batch(rows: list[ManifestRow]) -> None:
@@ -217,6 +243,7 @@ def test_leaving_an_epoch_early_ends_its_processes(rows: list[ManifestRow]) -> N
         ({"batch_size": 4, "world_size": 3}, "batch_size is 4, which 3 processes cannot share equally"),
         ({"rank": 2, "world_size": 2}, "rank is 2 and world_size 2"),
         ({"seed": -1}, "seed is -1; give 0 or more"),
+        ({"random_shift": -1}, "random_shift is -1; give 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(rows: list[ManifestRow], settings: dict, message: str) -> None:

@@ -205,6 +205,8 @@ class DataConfig:
     """Frames sampled from each video; None for the model's own number."""
     group_batches: bool = False
     """Whether rows of one `group` come in one batch, as hard negatives of each other."""
+    random_shift: int = 0
+    """Pixels by which the frames of a training clip are shifted at most, all together and anew in every epoch."""
     missing: Literal["refuse", "report"] = "refuse"
     """Whether videos that do not exist stop the run, or are left out and reported."""
     decoder: Literal["pyav", "decord"] = "pyav"
@@ -234,7 +236,7 @@ class DataConfig:
         _one_of(self, "missing", ("refuse", "report"))
         _one_of(self, "decoder", ("pyav", "decord"))
         _at_least(self, 1, "num_frames")
-        _at_least(self, 0, "workers")
+        _at_least(self, 0, "workers", "random_shift")
         _above_zero(self, "timeout", "cache_gigabytes")
 
     @property

@@ -74,6 +74,8 @@ class CaptionLoader:
         workers: Decoding processes; None for one a core, 0 to decode in this process.
         cache: Keeps decoded frames.
         group_batches: Keep rows of one group in one batch, as hard negatives of each other.
+        random_shift: Pixels by which the frames of a clip are shifted at most, all of them together, drawn anew in
+            every epoch; see `shift_frames`.
         rank: Which of the training processes this is; it gets its equal part of every batch.
         world_size: How many training processes there are.
         missing: "refuse" manifests that name files which do not exist, or "report" them as broken videos.
@@ -93,6 +95,7 @@ class CaptionLoader:
         workers: int | None = None,
         cache: FrameCache | None = None,
         group_batches: bool = False,
+        random_shift: int = 0,
         rank: int = 0,
         world_size: int = 1,
         missing: Literal["refuse", "report"] = "refuse",
@@ -105,7 +108,10 @@ class CaptionLoader:
         self._workers = workers
         self._cache = cache
         self._keep_groups = group_batches
+        self._random_shift = random_shift
         _check_numbers(len(self.rows), batch_size, seed, rank, world_size)
+        if random_shift < 0:
+            raise SettingsError(f"random_shift is {random_shift}; give 0 or more pixels.")
         _check_groups(self.rows if group_batches else [], batch_size)
         if missing == "refuse":
             _refuse_missing(self.rows)
@@ -195,7 +201,7 @@ class CaptionLoader:
                     self._leave_out(row, reading.error)
                     places.append(place)
                     continue
-                batches[place.batch][place.position] = (row, reading.pixels)
+                batches[place.batch][place.position] = (row, self._shifted(row, reading.pixels, epoch))
                 yield from self._complete(batches)
 
     def _complete(self, batches: dict[int, dict[int, tuple[int, np.ndarray]]]) -> Iterator[TrainingBatch]:
@@ -220,6 +226,11 @@ class CaptionLoader:
                 f"{self.batch_size}; the last one refused is {error}."
             )
 
+    def _shifted(self, row: int, pixels: np.ndarray, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((sampling_seed(self.seed, epoch, row), self._random_shift))
+        down, right = rng.integers(-self._random_shift, self._random_shift, 2, endpoint=True).tolist()
+        return shift_frames(pixels, down, right)
+
     def _collate(self, places: dict[int, tuple[int, np.ndarray]]) -> TrainingBatch:
         rows = [self.rows[places[position][0]] for position in self._positions]
         pixels = np.stack([places[position][1] for position in self._positions])
@@ -231,32 +242,23 @@ class CaptionLoader:
         )
 
 
-def train_loader(
-    rows: Sequence[ManifestRow],
-    *,
-    sampling: SamplingSettings,
-    batch_size: int,
-    seed: int,
-    workers: int | None = None,
-    cache: FrameCache | None = None,
-    group_batches: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
-    missing: Literal["refuse", "report"] = "refuse",
-) -> CaptionLoader:
-    """Batches to train on; the arguments are `CaptionLoader`'s."""
-    return CaptionLoader(
-        rows,
-        sampling=sampling,
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
-        cache=cache,
-        group_batches=group_batches,
-        rank=rank,
-        world_size=world_size,
-        missing=missing,
-    )
+def shift_frames(
+    pixels: UInt8[np.ndarray, "frames height width 3"], down: int, right: int
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Shift a clip's frames together; the border that comes free repeats the edge (Kostrikov et al., ICLR 2021).
+
+    Args:
+        pixels: RGB frames.
+        down: Pixels by which the picture moves down; negative values move it up.
+        right: Pixels by which it moves to the right; negative values move it left.
+
+    Returns:
+        Frames of the same size.
+    """
+    height, width = pixels.shape[1:3]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return pixels[:, rows[:, None], columns]
 
 
 def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:

@@ -21,6 +21,8 @@ from colbert_video.training.manifest import ManifestRow, read_manifest, select_s
 
 TOY = "toy"
 """The name of the synthetic world as data."""
+CACHE_BYTES = 50 * 2**30
+"""Most space that decoded frames may take."""
 
 
 def evaluate_command(
@@ -38,7 +40,7 @@ def evaluate_command(
     missing: Missing = "refuse",
     k: int = 100,
     exact: bool = False,
-    cache: FrameCache | None = None,
+    cache: str | Path | None = None,
     workers: int | None = None,
     device: str | None = None,
 ) -> Evaluation:
@@ -58,7 +60,7 @@ def evaluate_command(
         missing: What to do about videos that cannot be read or are not in the index.
         k: Length of an index's rankings.
         exact: Have the index score every video on its decoded tokens.
-        cache: Keeps decoded frames.
+        cache: Folder that keeps the decoded frames of a manifest's videos.
         workers: Decoding processes; None for one a core.
         device: Where the model runs; None for the first GPU, else the CPU.
 
@@ -89,7 +91,7 @@ def evaluate_command(
         interactions=interactions,
         captions=captions,
         missing=missing,
-        cache=cache,
+        cache=None if cache is None else FrameCache(cache, CACHE_BYTES),
         workers=workers,
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from colbert_video.interaction import Interaction
 from colbert_video.model import VideoColBERT
 from colbert_video.training.config import DataConfig
-from colbert_video.training.data import TrainingBatch, train_loader
+from colbert_video.training.data import CaptionLoader, TrainingBatch
 from colbert_video.training.evaluate import evaluate_model
 from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.manifest import read_manifest, select_split
@@ -90,7 +90,7 @@ class ManifestData:
         Raises:
             SettingsError: If the rows do not fill a batch or videos are missing.
         """
-        return train_loader(
+        return CaptionLoader(
             self.training,
             sampling=self._sampling(model),
             batch_size=batch_size,
@@ -98,6 +98,7 @@ class ManifestData:
             workers=self.config.workers,
             cache=self.cache,
             group_batches=self.config.group_batches,
+            random_shift=self.config.random_shift,
             rank=rank,
             world_size=world_size,
             missing=self.config.missing,

@@ -75,12 +75,24 @@ def train(
     help="How to score; repeatable. Default: every way the model has.",
 )
 @click.option(
+    "--captions",
+    type=click.Choice(["all", "first"]),
+    default="all",
+    show_default=True,
+    help="Every caption of a video is a query, or only its first.",
+)
+@click.option(
+    "-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of an index's rankings."
+)
+@click.option("--exact", is_flag=True, help="Have the index score every video on its decoded tokens.")
+@click.option(
     "--missing",
     type=click.Choice(["refuse", "report"]),
     default="refuse",
     show_default=True,
     help="About videos that cannot be read.",
 )
+@click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
 @workers_option
 @device_option
 @json_option
@@ -94,7 +106,11 @@ def evaluate(
     clips: int,
     seed: int,
     interactions: tuple[str, ...],
+    captions: str,
+    k: int,
+    exact: bool,
     missing: str,
+    cache: Path | None,
     workers: int | None,
     device: str | None,
     as_json: bool,
@@ -115,7 +131,11 @@ def evaluate(
         seed=seed,
         clips=clips,
         interactions=interactions or None,
+        captions=captions,  # type: ignore[arg-type]
+        k=k,
+        exact=exact,
         missing=missing,  # type: ignore[arg-type]
+        cache=cache,
         workers=workers,
         device=device,
     )
