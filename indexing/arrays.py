@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colbert_video.errors import SettingsError
@@ -81,26 +81,46 @@ class ArraySource:
         return VideoEntry(id=self._ids[position], metadata=metadata)
 
     def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> BagTokens:
-        runs = [self._checked(bag, position, tokens[position]) for position in range(start, stop)]
-        return BagTokens.from_list(runs)
+        if isinstance(tokens, np.ndarray | Tensor) and tokens.ndim == 3:
+            stacked = _tensor(tokens[start:stop])
+            joined, doclens = stacked.flatten(0, 1), torch.full((stop - start,), stacked.shape[1])
+            self._check_shape(bag, start, tuple(stacked.shape[1:]))
+        else:
+            runs = [_tensor(tokens[position]) for position in range(start, stop)]
+            for position, run in enumerate(runs, start):
+                self._check_shape(bag, position, tuple(run.shape))
+            joined, doclens = torch.cat(runs), torch.tensor([len(run) for run in runs])
+        self._check_norms(bag, start, joined, doclens)
+        return BagTokens(joined, doclens)
 
-    def _checked(self, bag: str, position: int, item: Any) -> Float[Tensor, "tokens dim"]:
-        run = torch.as_tensor(np.array(item) if isinstance(item, np.ndarray) else item).detach().cpu().float()
-        where = f"{bag} tokens of video {self._ids[position]!r}"
-        if run.ndim != 2 or run.shape[1] != self._dim or not len(run):
+    def _check_shape(self, bag: str, position: int, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2 or shape[1] != self._dim or not shape[0]:
             raise SettingsError(
-                f"{where} have shape {tuple(run.shape)}; (tokens, {self._dim}) with a token is needed."
+                f"{self._where(bag, position)} have shape {shape}; (tokens, {self._dim}) with a token is needed."
             )
-        norms = run.norm(dim=1)
-        if not bool(((norms - 1).abs() < NORM_TOLERANCE).all()):  # also catches NaN
+
+    def _check_norms(
+        self, bag: str, start: int, tokens: Float[Tensor, "tokens dim"], doclens: Int64[Tensor, "videos"]
+    ) -> None:
+        norms = tokens.norm(dim=1)
+        bad = (~((norms - 1).abs() < NORM_TOLERANCE)).nonzero()  # also true of NaN
+        if len(bad):
+            token = int(bad[0])
+            position = start + int(torch.searchsorted(doclens.cumsum(0), token, right=True))
             raise SettingsError(
-                f"{where} are not unit vectors (a length is {_worst(norms):.3g}); L2-normalise them first."
+                f"{self._where(bag, position)} are not unit vectors (a length is {float(norms[token]):.3g}); "
+                "L2-normalise them first."
             )
-        return run
+
+    def _where(self, bag: str, position: int) -> str:
+        return f"{bag} tokens of video {self._ids[position]!r}"
 
 
-def _worst(norms: Float[Tensor, "tokens"]) -> float:
-    return float(norms[(norms - 1).abs().nan_to_num(torch.inf).argmax()])
+def _tensor(tokens: Any) -> Float[Tensor, "..."]:
+    """Tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
+    return (
+        torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
+    )
 
 
 def _count(tokens: Tokens) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colbert_video.indexing.chunks import TokenSource
@@ -23,10 +23,12 @@ from colbert_video.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_PER_CENTROID = 64
+SAMPLE_PER_CENTROID = 32
 """Tokens that the codec's training sees for each centroid."""
 LEAST_SAMPLE = 2**16
 """Tokens that the codec's training sees at least, if there are as many."""
+SAMPLE_BYTES = 2**30
+"""Memory that one bag's sample takes at most, in float32: 524,288 tokens of 512 dimensions."""
 
 
 def train_codecs(
@@ -41,36 +43,58 @@ def train_codecs(
         rotate: Whether tokens are rotated first.
         seed: Makes sample, rotation and centroids reproducible.
     """
+    counts = source.counts()
+    centroids = {bag: num_partitions(count) for bag, count in counts.items()}
+    samples = _samples(source, counts, centroids, seed)
     codecs = {}
-    for bag, count in source.counts().items():
-        centroids = num_partitions(count)
-        size = min(count, max(LEAST_SAMPLE, SAMPLE_PER_CENTROID * centroids))
-        sample = _sample(source, bag, size / count, seed)
+    for bag, count in counts.items():
+        sample = samples.pop(bag)
         logger.info(
-            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids, len(sample), count
+            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], len(sample), count
         )
         codecs[bag] = ResidualCodec.train(
             sample,
             nbits=nbits,
             seed=seed,
-            centroids=min(centroids, len(sample)),
+            centroids=min(centroids[bag], len(sample)),
             buckets=buckets,
             rotate=rotate,
         )
     return codecs
 
 
-def _sample(source: TokenSource, bag: str, share: float, seed: int) -> Float[Tensor, "tokens dim"]:
-    """A random share of a bag's tokens, at least one, in random order."""
-    generator = torch.Generator().manual_seed(seed)
-    kept = []
+def _samples(
+    source: TokenSource, counts: Mapping[str, int], centroids: Mapping[str, int], seed: int
+) -> dict[str, Float[Tensor, "_ dim"]]:
+    """Draw random tokens of each bag, in random order, while the source is read once."""
+    samples: dict[str, Tensor] = {}
+    passed = dict.fromkeys(counts, 0)
+    draws: dict[str, tuple[Tensor, Tensor]] = {}
     for chunk in source:
-        tokens = chunk.bags[bag].tokens
-        kept.append(tokens[torch.rand(len(tokens), generator=generator) < share].float())
-    sample = torch.cat(kept)
-    if not len(sample):
-        sample = next(iter(source)).bags[bag].tokens[:1].float()
-    return sample[torch.randperm(len(sample), generator=generator)]
+        for bag, count in counts.items():
+            tokens = chunk.bags[bag].tokens
+            if bag not in samples:
+                size = _sample_size(count, centroids[bag], tokens.shape[1])
+                samples[bag] = torch.empty(size, tokens.shape[1])
+                draws[bag] = _draw(count, size, seed)
+            wanted, places = draws[bag]
+            bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)])
+            first, last = torch.searchsorted(wanted, bounds).tolist()
+            samples[bag][places[first:last]] = tokens[wanted[first:last] - passed[bag]].float()
+            passed[bag] += len(tokens)
+    return samples
+
+
+def _sample_size(count: int, centroids: int, dim: int) -> int:
+    """How many of `count` tokens the training sees."""
+    return min(count, max(LEAST_SAMPLE, SAMPLE_PER_CENTROID * centroids), max(1, SAMPLE_BYTES // (4 * dim)))
+
+
+def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int64[Tensor, "size"]]:
+    """Draw `size` of `count` token numbers; return them ascending, and each one's place in the sample."""
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size]
+    ascending = drawn.sort()
+    return ascending.values, ascending.indices
 
 
 def write_segment(

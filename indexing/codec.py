@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.buckets import lloyd_max, quantile_buckets
-from colbert_video.indexing.kmeans import assign, num_partitions, spherical_kmeans
+from colbert_video.indexing.buckets import bucket_ids, lloyd_max, quantile_buckets
+from colbert_video.indexing.kmeans import Assign, assigner, num_partitions, spherical_kmeans
 from colbert_video.indexing.packing import bucket_table, check_nbits, pack
-from colbert_video.indexing.tensors import read_tensor, read_tensor_pair
+from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CHUNK = 2**14  # tokens encoded or decoded at once
 HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 50_000, 256
@@ -105,9 +105,11 @@ class ResidualCodec:
         count = num_partitions(len(tokens)) if centroids is None else centroids
         rotation = random_rotation(tokens.shape[1], seed) if rotate else torch.eye(tokens.shape[1])
         rotation = rotation.to(tokens.device)
-        sample, heldout = _hold_out(tokens.float() @ rotation, count, seed)
-        means = spherical_kmeans(sample, centroids=count, seed=seed).half().float()
-        residuals = heldout - means[assign(heldout, means).long()]
+        sample, heldout = _hold_out(tokens, count, seed)
+        means = spherical_kmeans(sample, centroids=count, seed=seed)
+        means = (means @ rotation).half().float()  # clusters turn with the tokens
+        rotated = heldout.float() @ rotation
+        residuals = rotated - means[assigner(means)(rotated)[0]]
         cutoffs, weights = BUCKETS[buckets](residuals, nbits, seed=seed)
         return cls(rotation, means, cutoffs, weights, float(residuals.abs().mean()), nbits)
 
@@ -172,10 +174,9 @@ class ResidualCodec:
     ) -> tuple[Int32[Tensor, "tokens"], UInt8[Tensor, "tokens bytes"]]:
         _refuse_unnormalised(tokens)
         rotated = self.rotate(tokens)
-        codes = assign(rotated, self.centroids)
-        residuals = rotated - self.centroids[codes.long()]  # (tokens, dim)
-        buckets = torch.bucketize(residuals, self.cutoffs, out_int32=True).to(torch.uint8)
-        return codes, pack(buckets, self.nbits)
+        codes, _ = self._assign(rotated)
+        residuals = rotated - self.centroids.index_select(0, codes)  # (tokens, dim)
+        return codes.int(), pack(bucket_ids(residuals, self.cutoffs), self.nbits)
 
     def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
         """Return the bucket weights that packed residuals stand for, on the codec's device."""
@@ -213,10 +214,10 @@ class ResidualCodec:
         """Write ColBERT's centroids.pt, buckets.pt and avg_residual.pt, and our rotation.pt, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: array.cpu().contiguous().clone() for name, array in self._arrays().items()}
-        torch.save(arrays["centroids"].half(), folder / "centroids.pt")
-        torch.save((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
-        torch.save(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
-        torch.save(arrays["rotation"], folder / "rotation.pt")
+        write_tensors(arrays["centroids"].half(), folder / "centroids.pt")
+        write_tensors((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
+        write_tensors(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
+        write_tensors(arrays["rotation"], folder / "rotation.pt")
 
     @classmethod
     def load(cls, folder: Path) -> "ResidualCodec":
@@ -237,6 +238,10 @@ class ResidualCodec:
             return cls(rotation, centroids, cutoffs, weights, float(average), nbits)
         except SettingsError as error:
             raise IndexFolderError(f"the codec in {folder} is damaged: {error}") from error
+
+    @cached_property
+    def _assign(self) -> Assign:
+        return assigner(self.centroids)
 
     @cached_property
     def _weights_by_byte(self) -> Float[Tensor, "256 ids"]:
@@ -282,11 +287,8 @@ def _refuse_unnormalised(tokens: Float[Tensor, "tokens dim"]) -> None:
 
 
 def _refuse_wrong_shapes(codec: ResidualCodec) -> None:
-    expected = {
-        "rotation": (codec.dim, codec.dim),
-        "cutoffs": (2**codec.nbits - 1,),
-        "weights": (2**codec.nbits,),
-    }
+    levels = 2**codec.nbits
+    expected = {"rotation": (codec.dim, codec.dim), "cutoffs": (levels - 1,), "weights": (levels,)}
     for name, shape in expected.items():
         got = tuple(getattr(codec, name).shape)
         if got != shape:

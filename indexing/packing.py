@@ -50,11 +50,10 @@ def pack(buckets: UInt8[Tensor, "tokens dim"], nbits: int) -> UInt8[Tensor, "tok
     tokens, dim = buckets.shape
     check_nbits(nbits, dim)
     ids = 8 // nbits  # bucket ids a byte
-    mirrored = _mirrored(nbits).to(buckets.device)[buckets.int()].view(tokens, dim // ids, ids)
     packed = torch.zeros(tokens, dim // ids, dtype=torch.uint8, device=buckets.device)
     for position in range(ids):
-        packed |= mirrored[:, :, position] << (8 - nbits * (position + 1))
-    return packed
+        packed |= buckets[:, position::ids] << (8 - nbits * (position + 1))
+    return _mirrored(packed, nbits)
 
 
 def unpack(packed: UInt8[Tensor, "tokens bytes"], nbits: int) -> UInt8[Tensor, "tokens dim"]:
@@ -85,13 +84,13 @@ def bucket_table(nbits: int) -> UInt8[Tensor, "256 ids"]:
         (256, 8 // nbits) bucket ids.
     """
     shifts = torch.arange(8 - nbits, -1, -nbits)  # first dimension in the high bits
-    fields = (torch.arange(256)[:, None] >> shifts) & (2**nbits - 1)  # (256, 8 // nbits)
-    return _mirrored(nbits)[fields]
+    numbers = _mirrored(torch.arange(256, dtype=torch.uint8), nbits)
+    return ((numbers.int()[:, None] >> shifts) & (2**nbits - 1)).to(torch.uint8)  # (256, 8 // nbits)
 
 
-def _mirrored(nbits: int) -> UInt8[Tensor, "ids"]:
-    """Return each bucket id with the order of its `nbits` bits reversed."""
-    bits = torch.arange(nbits)
-    ids = torch.arange(2**nbits)
-    flipped = ((ids[:, None] >> bits) & 1) << (nbits - 1 - bits)  # (2**nbits, nbits)
-    return flipped.sum(1).to(torch.uint8)
+def _mirrored(packed: UInt8[Tensor, "*shape"], nbits: int) -> UInt8[Tensor, "*shape"]:
+    """Reverse the order of the bits inside each group of `nbits`: swap neighbours, then pairs, then halves."""
+    for width, mask in ((1, 0x55), (2, 0x33), (4, 0x0F)):
+        if width < nbits:
+            packed = ((packed & mask) << width) | ((packed >> width) & mask)
+    return packed

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.indexing import buckets
-from colbert_video.indexing.buckets import lloyd_max, quantile_buckets
+from colbert_video.indexing.buckets import bucket_ids, lloyd_max, quantile_buckets
 
 
 def squared_error(
@@ -86,3 +86,21 @@ def test_samples_are_bounded_and_seeded(method: object, monkeypatch: pytest.Monk
     assert torch.equal(first[1], method(values, 4, seed=1)[1])
     assert not torch.equal(first[1], method(values, 4, seed=2)[1])
     assert squared_error(values.flatten(), *first) < 0.05
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(max_dims=2, max_side=40), elements=st.floats(-1, 1, width=32)),
+    st.sampled_from([1, 2, 4, 8]),
+    st.integers(1, 50),
+)
+@settings(max_examples=40, deadline=None)
+def test_ids_are_those_of_bucketize(array: np.ndarray, nbits: int, at_once: int) -> None:
+    values = torch.from_numpy(array)
+    cutoffs = (
+        values.flatten()[torch.arange(2**nbits - 1) % values.numel()].sort().values
+    )  # values on the borders
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buckets, "VALUES_AT_ONCE", at_once)
+        ids = bucket_ids(values, cutoffs)
+    assert ids.dtype == torch.uint8
+    assert torch.equal(ids.long(), torch.bucketize(values, cutoffs))

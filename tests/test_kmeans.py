@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing import kmeans
-from colbert_video.indexing.kmeans import assign, num_partitions, spherical_kmeans
+from colbert_video.indexing.kmeans import assigner, num_partitions, spherical_kmeans
 
 
 def unit_tokens(count: int, dim: int = 16, seed: int = 0) -> Float[Tensor, "tokens dim"]:
@@ -106,15 +106,82 @@ def test_number_of_partitions_needs_a_token() -> None:
         num_partitions(0)
 
 
-def test_assign_is_the_argmax_however_it_is_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens, centroids = unit_tokens(101), unit_tokens(7, seed=9)
-    expected = (tokens @ centroids.T).argmax(1).int()
-    assert torch.equal(assign(tokens, centroids), expected)
-    monkeypatch.setattr(kmeans, "SCORES_AT_ONCE", 20)
-    assert torch.equal(assign(tokens, centroids), expected)
+def scenes(count: int, dim: int = 32, seed: int = 0) -> Float[Tensor, "tokens dim"]:
+    """Tokens in tight groups around 300 directions."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(300, dim, generator=torch.Generator().manual_seed(99))
+    noise = 0.5 * torch.randn(count, dim, generator=generator)
+    return normalize(centres[torch.randint(300, (count,), generator=generator)] + noise, dim=1)
 
 
-def test_assign_takes_half_precision_and_no_tokens() -> None:
-    centroids = unit_tokens(4)
-    assert assign(centroids.half(), centroids).tolist() == [0, 1, 2, 3]
-    assert assign(torch.zeros(0, 16), centroids).shape == (0,)
+def mean_cosine(tokens: Float[Tensor, "tokens dim"], centroids: Float[Tensor, "centroids dim"]) -> float:
+    return float((tokens @ centroids.T).amax(1).mean())
+
+
+def test_two_levels_serve_tokens_as_well_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, unseen = scenes(6000), scenes(1000, seed=1)
+    one = spherical_kmeans(tokens, centroids=400)
+    monkeypatch.setattr(kmeans, "EXACT_MOST", 100)
+    two = spherical_kmeans(tokens, centroids=400)
+    assert two.shape == (400, 32)
+    assert_usable(two)
+    assert not torch.equal(two, one)
+    assert mean_cosine(unseen, two) > mean_cosine(unseen, one) - 0.005
+    random = normalize(tokens[:400], dim=1)
+    assert mean_cosine(unseen, two) > mean_cosine(unseen, random) + 0.02
+
+
+def test_two_levels_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "EXACT_MOST", 30)
+    tokens = scenes(1000)
+    first = spherical_kmeans(tokens, centroids=60, seed=5)
+    torch.rand(7)  # the global generator plays no part
+    assert torch.equal(first, spherical_kmeans(tokens, centroids=60, seed=5))
+    assert not torch.equal(first, spherical_kmeans(tokens, centroids=60, seed=6))
+
+
+@given(st.integers(10, 80), st.integers(6, 80), st.integers(1, 80), st.integers(1, 8), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_two_levels_take_any_number_and_repeated_tokens(
+    tokens: int, wanted: int, distinct: int, iterations: int, seed: int
+) -> None:
+    repeated = unit_tokens(distinct, seed=seed)[torch.arange(tokens) % distinct]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kmeans, "EXACT_MOST", 5)
+        found = spherical_kmeans(repeated, centroids=min(wanted, tokens), iterations=iterations, seed=seed)
+    assert 1 <= len(found) <= min(wanted, tokens)
+    assert_usable(found)
+
+
+def test_a_centroid_without_tokens_moves_to_the_token_served_worst() -> None:
+    tokens = normalize(torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 0.0, 1.0]]), dim=1)
+    start = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])  # nothing is nearest to the second
+    found = kmeans._lloyd(tokens, start, 1)
+    torch.testing.assert_close(found[1], tokens[2])
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.data())
+@settings(max_examples=50, deadline=None)
+def test_shares_add_up_and_fit_their_cells(sizes: list[int], data: st.DataObject) -> None:
+    total = sum(sizes)
+    if total == 0:
+        return
+    centroids = data.draw(st.integers(1, total))
+    shares = kmeans._shares(torch.tensor(sizes), centroids)
+    assert int(shares.sum()) == centroids
+    for share, size in zip(shares.tolist(), sizes, strict=True):
+        assert share <= size
+        assert abs(share - size * centroids / total) < 1
+
+
+def test_few_centroids_are_searched_exactly_and_many_through_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, centroids = scenes(500), spherical_kmeans(scenes(3000, seed=3), centroids=300)
+    exact = (tokens @ centroids.T).argmax(1)
+    assert torch.equal(assigner(centroids)(tokens)[0], exact)
+    monkeypatch.setattr(kmeans, "EXACT_MOST", 50)
+    codes, scores = assigner(centroids)(tokens)
+    assert float((codes == exact).float().mean()) > 0.98
+    torch.testing.assert_close(scores, (tokens * centroids[codes]).sum(1))
+    few = assigner(centroids, probes=1)(tokens)[0]
+    assert float((few == exact).float().mean()) < 0.9
+    assert torch.equal(codes, assigner(centroids)(tokens)[0])

@@ -1,0 +1,94 @@
+from collections.abc import Iterator
+
+import pytest
+from jaxtyping import Float
+from token_corpus import DIM, unit_tokens
+from torch import Tensor
+
+from colbert_video.indexing import arrays, build
+from colbert_video.indexing.arrays import ArraySource
+from colbert_video.indexing.build import train_codecs
+from colbert_video.indexing.chunks import TokenChunk
+from colbert_video.indexing.codec import ResidualCodec
+
+OPTIONS = {"nbits": 4, "buckets": "lloyd_max", "rotate": True, "seed": 3}
+
+
+class CountingSource(ArraySource):
+    """Counts how often it is read."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        self.reads += 1
+        return super().__iter__()
+
+
+def source(videos: int, **bags: Float[Tensor, "videos tokens dim"]) -> CountingSource:
+    return CountingSource([str(number) for number in range(videos)], bags, dim=DIM)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Float[Tensor, "tokens dim"]]:
+    """The samples that codecs are trained on."""
+    samples: list[Tensor] = []
+    train = ResidualCodec.train
+
+    def spy(tokens: Tensor, **options: int) -> ResidualCodec:
+        samples.append(tokens)
+        return train(tokens, **options)
+
+    monkeypatch.setattr(ResidualCodec, "train", spy)
+    return samples
+
+
+def rows_found(sample: Float[Tensor, "sample dim"], tokens: Float[Tensor, "tokens dim"]) -> list[int]:
+    """Row of each sampled token, which must be there once."""
+    same = (sample[:, None] == tokens).all(2)
+    assert bool((same.sum(1) == 1).all())
+    return same.int().argmax(1).tolist()
+
+
+def test_a_small_corpus_is_sampled_whole_in_one_reading(
+    seen: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 7)
+    frame, video = unit_tokens(30, 4, DIM, seed=1), unit_tokens(30, 5, DIM, seed=2)
+    corpus = source(30, frame=frame, video=video)
+    codecs = train_codecs(corpus, **OPTIONS)
+    assert corpus.reads == 1
+    assert {bag: codec.num_centroids for bag, codec in codecs.items()} == {"frame": 30, "video": 37}
+    for sample, tokens in zip(seen, (frame, video), strict=True):
+        found = rows_found(sample, tokens.flatten(0, 1))
+        assert sorted(found) == list(range(len(found)))
+        assert found != sorted(found)  # in random order
+
+
+def test_the_sample_is_bounded_spread_and_seeded(seen: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 9)
+    tokens = unit_tokens(100, 6, DIM, seed=1)
+    monkeypatch.setattr(build, "SAMPLE_BYTES", 200 * 4 * DIM)
+    first = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"]
+    again = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"]
+    other = train_codecs(source(100, frame=tokens), **{**OPTIONS, "seed": 4})["frame"]
+    assert [len(sample) for sample in seen] == [200, 200, 200]
+    found = rows_found(seen[0], tokens.flatten(0, 1))
+    assert len(set(found)) == 200
+    assert 230 < sum(found) / 200 < 370  # from all chunks alike
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+    assert first.num_centroids == 150
+
+
+def test_centroids_and_least_sample_decide_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "LEAST_SAMPLE", 1000)
+    monkeypatch.setattr(build, "SAMPLE_PER_CENTROID", 8)
+    assert build._sample_size(500, 100, DIM) == 500
+    assert build._sample_size(5000, 100, DIM) == 1000
+    assert build._sample_size(5000, 200, DIM) == 1600
+    monkeypatch.setattr(build, "SAMPLE_BYTES", 4 * DIM * 900)
+    assert build._sample_size(5000, 200, DIM) == 900
+
+
+def test_one_token_is_enough() -> None:
+    codecs = train_codecs(source(1, frame=unit_tokens(1, 1, DIM, seed=0)), **OPTIONS)
+    assert codecs["frame"].num_centroids == 1
