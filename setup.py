@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = "0.1.0"
@@ -47,6 +47,18 @@ TEST = [
     "types-PyYAML",
 ]
 
+# Fast search on CPUs; without a compiler it is left out, and torch does its work. One build serves every Python.
+KERNELS = Extension(
+    "colbert_video.indexing._kernels",
+    sources=["indexing/_kernels.cpp"],
+    depends=["indexing/_kernels_isa.h", "indexing/_kernels_scores.h"],
+    define_macros=[("KERNELS_PYTHON_MODULE", "1"), ("Py_LIMITED_API", "0x030A0000")],
+    extra_compile_args=["-O3", "-std=c++17", "-fno-math-errno", "-Wno-psabi", "-fvisibility=hidden", "-g0"],
+    language="c++",
+    py_limited_api=True,
+    optional=True,
+)
+
 setup(
     name="colbert_video",
     version=VERSION,
@@ -74,6 +86,8 @@ setup(
         "colbert_video": ["py.typed", "checkpoints/*/*"],
         "colbert_video.training": ["recipes/*.yaml"],
     },
+    ext_modules=[KERNELS],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
     install_requires=INSTALL_REQUIRES,
     extras_require={"train": TRAIN, "serve": SERVE, "cluster": CLUSTER, "test": TEST},
     entry_points={"console_scripts": ["colbert-video = colbert_video.cli:main"]},

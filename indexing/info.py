@@ -1,11 +1,12 @@
-"""What an index holds, read without loading a model."""
+"""What an index holds and what searches it, read without loading a model."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.folder import stored_settings
+from colbert_video.indexing.folder import stored_drift, stored_settings
+from colbert_video.indexing.kernels import kernel_name
 
 
 def describe_index(path: Path) -> dict[str, Any]:
@@ -29,8 +30,13 @@ def describe_index(path: Path) -> dict[str, Any]:
             "segments": len(segments),
             "bytes": size,
             "bytes_per_video": round(size / videos) if videos else None,
+            "kernels": kernel_name(),
         }
         if settings is not None:
             description |= settings.to_dict()
+        drift = stored_drift(catalog)
+        if drift is not None:
+            description["codec_errors"] = drift.to_dict()
+            description["codec_drift"] = drift.advice() if drift.drifted else None
         description["failures"] = [asdict(failure) for failure in catalog.failures()]
         return description

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.eligible import Eligibility, Masks
 from colbert_video.indexing.entries import IndexView, SegmentRow, VideoEntry
-from colbert_video.indexing.folder import SEGMENTS, load_codecs, stored_settings
-from colbert_video.indexing.scan import Segment
-from colbert_video.indexing.segment import StoredBag, open_bag
+from colbert_video.indexing.files import check_files
+from colbert_video.indexing.folder import CODECS, SEGMENTS, load_codecs, stored_settings
+from colbert_video.indexing.opened import Segment
+from colbert_video.indexing.segment import BAG_FILES, CODEC_FILES, StoredBag, check_bag, open_bag
 from colbert_video.indexing.settings import IndexSettings
 
 
@@ -19,7 +22,7 @@ class IndexReader:
     """Segments, codecs and catalog of one index as of one commit.
 
     Args:
-        catalog: The index's catalog, open for reading; the reader closes it.
+        catalog: The index's catalog, holding the view's commit; the reader closes it.
         view: What was live when the reader was opened.
         settings: How the index was made.
         codecs: Codecs by name and bag.
@@ -38,9 +41,11 @@ class IndexReader:
         self._codecs = codecs
         self._codec_of = {row.name: row.codec for row in view.segments}
         self._segments = {segment.name: segment for segment in segments}
+        self._eligibility = Eligibility(catalog, {row.name: row.count for row in view.segments})
         self.settings = settings
         self.segments = segments
         self.count = view.count
+        self.version = view.version
 
     @classmethod
     def open(cls, path: Path) -> "IndexReader":
@@ -60,13 +65,16 @@ class IndexReader:
     def _open(cls, path: Path, catalog: Catalog) -> "IndexReader":
         """Open the segments of a snapshot; a writer may replace them meanwhile, then the newer snapshot is opened."""
         while True:
-            view = catalog.snapshot()
+            view = catalog.hold()
             settings = stored_settings(catalog)
             if settings is None:
                 raise IndexFolderError(
                     f"{path} is not finished: repeat the index run that was interrupted, it goes on."
                 )
             try:
+                files = catalog.files()
+                check_files(path, files, content=False)
+                _refuse_unlisted(path, files, view, settings)
                 codecs = {
                     name: load_codecs(path, name, settings) for name in {row.codec for row in view.segments}
                 }
@@ -75,7 +83,7 @@ class IndexReader:
                     for row in view.segments
                 ]
             except IndexFolderError:
-                if catalog.version == view.version:
+                if catalog.hold().version == view.version:
                     raise
                 continue
             return cls(catalog, view, settings, codecs, segments)
@@ -89,10 +97,10 @@ class IndexReader:
         return self._codecs[self._codec_of[segment.name]]
 
     def entries_of(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], VideoEntry]:
-        """Catalog rows by (segment, ordinal).
+        """Catalog rows of some live videos by (segment, ordinal).
 
         Raises:
-            IndexFolderError: If a video was removed or replaced after this view was opened.
+            IndexFolderError: If the catalog is damaged.
         """
         by_segment: dict[str, list[int]] = {}
         for segment, ordinal in places:
@@ -101,7 +109,9 @@ class IndexReader:
         for segment, ordinals in by_segment.items():
             entries = self._catalog.entries_at(segment, ordinals)
             if len(entries) < len(set(ordinals)):
-                raise IndexFolderError("the index changed since it was opened; open a new Searcher.")
+                raise IndexFolderError(
+                    f"the catalog has no video for some places of segment {segment}; rebuild it."
+                )
             found |= {(segment, ordinal): entry for ordinal, entry in entries.items()}
         return found
 
@@ -117,6 +127,14 @@ class IndexReader:
             raise SettingsError(f"id {min(missing)!r} is not in the index.")
         return entries
 
+    def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Masks | None:
+        """Which videos pass a filter and are among some ids; None if all do.
+
+        Raises:
+            SettingsError: If `where` is no filter, or an id is not in the index.
+        """
+        return self._eligibility.masks(where, None if ids is None else self.known(list(ids)))
+
     def locate(self, video_id: str) -> tuple[Segment, int, VideoEntry]:
         """Segment, ordinal and catalog row of one video.
 
@@ -125,6 +143,21 @@ class IndexReader:
         """
         entry = self.known([video_id])[0]
         return self._segments[str(entry.segment)], int(entry.ordinal or 0), entry
+
+
+def _refuse_unlisted(
+    path: Path, files: Mapping[str, tuple[int, str]], view: IndexView, settings: IndexSettings
+) -> None:
+    """Refuse to read files that the catalog does not name: they would not have been checked."""
+    for row in view.segments:
+        for bag in settings.bags:
+            wanted = {f"{SEGMENTS}/{row.name}/{bag}/{name}" for name in BAG_FILES}
+            wanted |= {f"{CODECS}/{row.codec}/{bag}/{name}" for name in CODEC_FILES}
+            unlisted = wanted - files.keys()
+            if unlisted:
+                raise IndexFolderError(
+                    f"{path / min(unlisted)} is not named in the catalog; rebuild the index."
+                )
 
 
 def _open_segment(
@@ -139,9 +172,5 @@ def _open_segment(
 
 def _open_bag(folder: Path, row: SegmentRow, codec: ResidualCodec) -> StoredBag:
     stored = open_bag(folder)
-    if len(stored.doclens) != row.count or stored.codec_fingerprint != codec.fingerprint:
-        raise IndexFolderError(
-            f"{folder} does not belong to its catalog: {len(stored.doclens)} videos instead of {row.count}, or another "
-            "codec. Restore the index from a backup or index again."
-        )
+    check_bag(stored, codec, row.count)
     return stored

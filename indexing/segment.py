@@ -5,7 +5,7 @@ carry no padding and metadata.json tells under "colbert_video" that tokens are r
 rotation.pt (`queries @ rotation`) before stock code scores them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,22 @@ from torch import Tensor
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.files import link_or_copy
+from colbert_video.indexing.files import link_or_copy, naming
 from colbert_video.indexing.inverted import inverted_lists
 from colbert_video.indexing.segment_json import damaged, read_doclens, read_metadata, write_json_files
-from colbert_video.indexing.tensors import read_tensor, read_tensor_pair
+from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", "rotation.pt")
+BAG_FILES = (
+    *CODEC_FILES,
+    "0.codes.pt",
+    "0.residuals.pt",
+    "ivf.pid.pt",
+    "doclens.0.json",
+    "0.metadata.json",
+    "plan.json",
+    "metadata.json",
+)
 
 
 class BagWriter:
@@ -93,8 +103,9 @@ class BagWriter:
                 f"{int(doclens.min()) if len(doclens) else 'missing'}: each video needs a token, together all tokens"
             )
         check_codes(codes, self._codec.num_centroids)
-        self._codes.write(codes.contiguous().numpy().data)
-        self._residuals.write(residuals.contiguous().numpy().data)
+        for file, values in ((self._codes, codes), (self._residuals, residuals)):
+            with naming(Path(file.name)):
+                file.write(values.contiguous().numpy().data)
         self._doclens.append(doclens.clone())
 
     def finish(self) -> None:
@@ -108,23 +119,25 @@ class BagWriter:
             raise SettingsError(f"no videos were written to {self._folder}; a bag holds at least one")
         tokens = int(doclens.sum())
         codes = self._spooled(self._codes, torch.int32, (tokens,))
-        torch.save(codes, self._folder / "0.codes.pt")
+        write_tensors(codes, self._folder / "0.codes.pt")
         residuals = self._spooled(
             self._residuals, torch.uint8, (tokens, self._codec.dim * self._codec.nbits // 8)
         )
-        torch.save(residuals, self._folder / "0.residuals.pt")
+        write_tensors(residuals, self._folder / "0.residuals.pt")
         lists = inverted_lists(codes, doclens, self._codec.num_centroids)
-        torch.save(lists, self._folder / "ivf.pid.pt")
+        write_tensors(lists, self._folder / "ivf.pid.pt")
         self._write_codec()
-        write_json_files(self._folder, self._codec, doclens)
+        with naming(self._folder):
+            write_json_files(self._folder, self._codec, doclens)
         del codes, residuals  # unmap before unlinking
         (self._folder / "codes.tmp").unlink()
         (self._folder / "residuals.tmp").unlink()
 
     def _spooled(self, file: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         """Close a spool and map it as a tensor."""
-        file.close()
-        flat = torch.from_file(file.name, shared=False, size=int(np.prod(shape)), dtype=dtype)
+        with naming(Path(file.name)):
+            file.close()
+            flat = torch.from_file(file.name, shared=False, size=int(np.prod(shape)), dtype=dtype)
         return flat.view(shape)
 
     def _write_codec(self) -> None:
@@ -171,6 +184,16 @@ class StoredBag:
     """Tokens of each video, at least one."""
     offsets: Int64[Tensor, "videos+1"]
     """Where each video's tokens start; the last entry is the number of tokens."""
+
+    def to(self, device: torch.device | str) -> "StoredBag":
+        """This bag in the memory of `device`, still compressed."""
+        return replace(
+            self,
+            codes=self.codes.to(device),
+            residuals=self.residuals.to(device),
+            doclens=self.doclens.to(device),
+            offsets=self.offsets.to(device),
+        )
 
     @property
     def ivf(self) -> Int32[Tensor, "entries"]:
@@ -223,6 +246,21 @@ def open_bag(folder: Path) -> StoredBag:
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), doclens.cumsum(0)])
     fingerprint = metadata["codec"]
     return StoredBag(folder, dim, nbits, centroids, fingerprint, codes, residuals, doclens, offsets)
+
+
+def check_bag(stored: StoredBag, codec: ResidualCodec, videos: int) -> None:
+    """Refuse a bag of another codec, whose codes could lead beyond the centroids, or of another number of videos.
+
+    Raises:
+        IndexFolderError: It is one.
+    """
+    path = stored.folder / "metadata.json"
+    ours = codec.dim, codec.nbits, codec.num_centroids, codec.fingerprint
+    theirs = stored.dim, stored.nbits, stored.num_centroids, stored.codec_fingerprint
+    if ours != theirs:
+        raise damaged(path, f"dim, nbits, centroids and codec are {theirs} instead of {ours}")
+    if len(stored.doclens) != videos:
+        raise damaged(path, f"the bag holds {len(stored.doclens)} videos instead of {videos}")
 
 
 def check_codes(codes: Int32[Tensor, "tokens"], centroids: int) -> None:

@@ -1,5 +1,7 @@
-"""The fast search path against the naive score of decoded tokens."""
+"""The search of a segment, by the compiled kernels and by torch, against the naive score of decoded tokens."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,41 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from colbert_video.indexing import scan
+from colbert_video.indexing import scan, torch_scorer
 from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.scan import Segment, score_videos, search_segment, survivors, video_similarities
+from colbert_video.indexing.kernel_scorer import KernelScorer
+from colbert_video.indexing.kernels import compiled_kernels
+from colbert_video.indexing.opened import Segment
+from colbert_video.indexing.prepared import PreparedQuery
+from colbert_video.indexing.scan import (
+    finalists,
+    score_videos,
+    scorer_of,
+    search_segment,
+    survivors,
+    video_similarities,
+)
 from colbert_video.indexing.segment import open_bag, write_bag
+from colbert_video.indexing.torch_scorer import TorchScorer
 
 DIM = 64
+WITHOUT_CUDA = not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1"
+
+
+@pytest.fixture(scope="module", params=["kernels", "torch"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Search with the compiled kernels, then as if there were none."""
+    if request.param == "kernels" and compiled_kernels() is None:
+        pytest.skip("no compiled kernels: python setup.py build_ext --inplace")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(scan, "compiled_kernels", lambda: None)
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def _every_way(way: str) -> None:
+    """All tests of this file run both ways."""
 
 
 def _unit(*shape: int, seed: int) -> Tensor:
@@ -22,13 +53,13 @@ def _unit(*shape: int, seed: int) -> Tensor:
 
 
 def _segment(
-    folder: Path, lengths: dict[str, list[int]], seed: int = 0
+    folder: Path, lengths: dict[str, list[int]], seed: int = 0, nbits: int = 4
 ) -> tuple[Segment, dict[str, ResidualCodec]]:
     """A segment of random tokens; `lengths` gives the tokens of each video in each bag."""
     bags, codecs = {}, {}
     for number, (bag, doclens) in enumerate(lengths.items()):
         tokens = _unit(sum(doclens), DIM, seed=seed + number)
-        codecs[bag] = ResidualCodec.train(tokens, nbits=4, seed=number)
+        codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number)
         encoded = codecs[bag].encode(tokens)
         write_bag(
             folder / bag,
@@ -121,10 +152,9 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
     )
 
 
-def test_survivors_of_the_centroid_stage_hold_the_best(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "LEAST_SURVIVORS", 100)
+    monkeypatch.setattr(scan, "LEAST_FINALISTS", 5)
     segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
     query = segment_query(segment, codecs, ordinal=123)
     pruned = search_segment(segment, codecs, query, k=1)
@@ -145,7 +175,7 @@ def test_scores_do_not_depend_on_the_chunk_size(tmp_path: Path, monkeypatch: pyt
     segment, codecs = _segment(tmp_path, {"frame": [1, 4, 2, 2, 5, 1, 3], "video": [3, 1, 1, 2, 2, 4, 1]})
     query = _unit(4, DIM, seed=2)
     whole = score_videos(segment, codecs, query, torch.arange(7)).total
-    monkeypatch.setattr(scan, "TOKENS_PER_CHUNK", 3)
+    monkeypatch.setattr(torch_scorer, "TOKENS_PER_CHUNK", 3)
     assert torch.allclose(score_videos(segment, codecs, query, torch.arange(7)).total, whole, atol=1e-6)
 
 
@@ -174,7 +204,64 @@ def test_video_similarities_are_cosines_of_one_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "k", "expected"), [(10, 1, 300), (20_000, 10, 400), (100_000, 10, 2000), (1000, 100, 1000)]
+    ("videos", "k", "expected"), [(10, 1, 300), (20_000, 10, 369), (100_000, 10, 1078), (1000, 100, 1000)]
 )
 def test_survivors_grow_with_corpus_and_k(videos: int, k: int, expected: int) -> None:
     assert survivors(videos, k) == expected
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 20), (10, 20), (11, 22), (100, 200)])
+def test_finalists_grow_with_k(k: int, expected: int) -> None:
+    assert finalists(k) == expected
+
+
+def test_what_scores_a_segment(tmp_path: Path, way: str) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [3] * 5})
+    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(2, DIM, seed=0)))
+    assert isinstance(scorer, KernelScorer if way == "kernels" else TorchScorer)
+
+
+def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [3] * 60, "video": [4] * 60})
+    query = _unit(5, DIM, seed=3)
+    prepared = PreparedQuery(query)
+    plain = search_segment(segment, codecs, query, k=7)
+    for _ in range(2):
+        found = search_segment(segment, codecs, prepared, k=7)
+        assert torch.equal(found.ordinals, plain.ordinals)
+        assert torch.equal(found.total, plain.total)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    query_tokens=st.sampled_from([1, 3, 32, 40]), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99)
+)
+def test_centroid_interaction_orders_as_in_single_precision(
+    tmp_path_factory: pytest.TempPathFactory, query_tokens: int, nbits: int, seed: int
+) -> None:
+    segment, codecs = _segment(
+        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
+    )
+    prepared = PreparedQuery(_unit(query_tokens, DIM, seed=seed + 1))
+    everyone = segment.eligible()
+    scores = TorchScorer(segment, codecs, prepared).centroid_scores(everyone)
+    chosen = scorer_of(segment, codecs, prepared).best_by_centroids(everyone, 20)
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert len(chosen) == 20
+    worst_chosen, best_left = scores[chosen].min(), scores.topk(20).values[-1]
+    assert worst_chosen >= best_left - 0.02  # a byte is 1/255 of the range of similarities
+
+
+def test_a_segment_on_another_device_finds_the_same(tmp_path: Path) -> None:
+    if WITHOUT_CUDA:
+        pytest.skip("no GPU; set FAIL_WITHOUT_CUDA=1 to fail instead")
+    segment, codecs = _segment(tmp_path, {"frame": [3, 1] * 300, "video": [4] * 600})
+    query = _unit(33, DIM, seed=4)
+    here = search_segment(segment, codecs, query, k=20)
+    on_gpu = {bag: codec.to("cuda") for bag, codec in codecs.items()}
+    there = search_segment(segment.to("cuda"), on_gpu, query, k=20)
+    assert there.total.device.type == "cpu"
+    assert torch.allclose(there.total, here.total, atol=1e-4)
+    assert len(set(there.ordinals.tolist()) & set(here.ordinals.tolist())) >= 19
+    matrix = video_similarities(segment.to("cuda"), on_gpu["video"], "video", query, 7)
+    assert torch.allclose(matrix, video_similarities(segment, codecs["video"], "video", query, 7), atol=1e-4)

@@ -1,0 +1,184 @@
+// Kernels of the search on a CPU: plain functions on raw memory, called from kernels.py, which checks all arguments.
+//
+// A query is scored in lanes: 32 query tokens side by side, so that one vector register holds one number for each of
+// them and a maximum over a video's tokens needs no reduction. A longer query takes several blocks of 32 lanes.
+//
+// The two headers are compiled once for each instruction set; the caller chooses among those the machine has.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define KERNELS_X86 1
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#define KERNELS_NEON 1
+#include <arm_neon.h>
+#endif
+
+#define INLINE inline __attribute__((always_inline))
+
+namespace {
+
+constexpr int LANES = 32;
+constexpr int LINE = 64;              // bytes the memory delivers at once
+constexpr int MOST_PREFETCHED = 16;   // tokens of a video asked for ahead of time
+
+// One bag of a segment, as ColBERT stores it.
+struct Bag {
+    const int32_t* codes;      // (tokens), centroid of each token
+    const uint8_t* residuals;  // (tokens, bytes), packed bucket ids
+    const int64_t* offsets;    // (videos + 1), where each video's tokens start
+};
+
+// A codec in full precision and rounded to bytes. Bytes stand for (byte - 128) * scale, and their dimensions are
+// ordered by plane: first those in the highest bits of each packed byte, then the next ones.
+struct Codec {
+    const uint8_t* centroids;   // (centroids, dim), rounded, by plane
+    const float* squares;       // (centroids), squared length
+    const float* means;         // (centroids, dim), in full precision, in order
+    const uint8_t* planes;      // (ids, 256), rounded weight of each packed byte's ids
+    const float* weights;       // (256, ids), the same in full precision
+    int64_t count;              // centroids
+    int64_t dim;
+    int64_t nbits;
+    float centroid_scale;
+    float weight_scale;
+};
+
+// A query in full precision and rounded to bytes; unused lanes of the last block are zero.
+struct Query {
+    const int8_t* bytes;   // (blocks, dim / 4, lanes, 4), rounded, dimensions by plane
+    const int32_t* start;  // (blocks, lanes), -128 * sum of each lane's bytes: undoes the 128 in centroids and weights
+    const float* tokens;   // (blocks, dim, lanes), in full precision, dimensions in order
+    int64_t count;         // query tokens
+    int64_t blocks;
+    float scale;
+};
+
+// A code that names a centroid, whatever the file holds by now.
+INLINE int64_t within(int32_t code, int64_t count) {
+    const uint32_t last = static_cast<uint32_t>(count - 1), given = static_cast<uint32_t>(code);
+    return given < last ? given : last;
+}
+
+}  // namespace
+
+namespace portable {
+#define KERNELS_LEVEL 0
+#define TARGET
+#include "_kernels_isa.h"
+#include "_kernels_scores.h"
+#undef TARGET
+#undef KERNELS_LEVEL
+}  // namespace portable
+
+#ifdef KERNELS_X86
+namespace avx2 {
+#define KERNELS_LEVEL 1
+#define TARGET __attribute__((target("avx2,fma")))
+#include "_kernels_isa.h"
+#include "_kernels_scores.h"
+#undef TARGET
+#undef KERNELS_LEVEL
+}  // namespace avx2
+
+namespace avx512 {
+#define KERNELS_LEVEL 2
+#define TARGET __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#include "_kernels_isa.h"
+#include "_kernels_scores.h"
+#undef TARGET
+#undef KERNELS_LEVEL
+}  // namespace avx512
+#endif
+
+#ifdef KERNELS_X86
+#define DISPATCH(level, call)      \
+    switch (level) {               \
+        case 2: avx512::call; break; \
+        case 1: avx2::call; break;   \
+        default: portable::call;   \
+    }
+#else
+#define DISPATCH(level, call) portable::call
+#endif
+
+#if defined(_WIN32)
+#define API extern "C" __declspec(dllexport)
+#else
+#define API extern "C" __attribute__((visibility("default")))
+#endif
+
+// Goes up with every change of a function or structure here; kernels.py loads no other version.
+API int kernels_version() { return 1; }
+
+// The best instruction set of this machine: 0 portable, 1 AVX2, 2 AVX-512 with VNNI.
+API int best_level() {
+#ifdef KERNELS_X86
+    __builtin_cpu_init();
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512vnni");
+    return avx2 ? (avx512 ? 2 : 1) : 0;
+#else
+    return 0;
+#endif
+}
+
+// Inner products of all centroids and query tokens, (blocks, centroids, lanes); `range` gets the least and the most.
+API void centroid_products(int level, const Codec* codec, const Query* query, int32_t* products, int32_t* range) {
+    DISPATCH(level, centroid_products(*codec, *query, products, range));
+}
+
+// Products as bytes: table = (product - low) * scale, rounded down, within 0 to 255.
+API void byte_table(int level, const int32_t* products, int64_t count, int32_t low, float scale, uint8_t* table) {
+    DISPATCH(level, byte_table(products, count, low, scale, table));
+}
+
+// Add to the sum of each video in `ordinals`: over lanes, the maximum of the table's rows at its tokens' codes.
+API void centroid_interaction(int level, const Bag* bag, const int64_t* ordinals, int64_t videos, const uint8_t* table,
+                              int64_t centroids, int64_t blocks, int32_t* sums) {
+    DISPATCH(level, centroid_interaction(*bag, ordinals, videos, table, centroids, blocks, sums));
+}
+
+// Add each video's MeanMaxSim on its decoded tokens, in rounded arithmetic.
+API void rounded_scores(int level, const Bag* bag, const Codec* codec, const Query* query, const int32_t* products,
+                        const int64_t* ordinals, int64_t videos, float* scores) {
+    DISPATCH(level, rounded_scores(*bag, *codec, *query, products, ordinals, videos, scores));
+}
+
+// Each video's MeanMaxSim on its decoded tokens, in single precision.
+API void exact_scores(int level, const Bag* bag, const Codec* codec, const Query* query, const int64_t* ordinals,
+                      int64_t videos, float* scores) {
+    DISPATCH(level, exact_scores(*bag, *codec, *query, ordinals, videos, scores));
+}
+
+// Positions of the `wanted` largest of `count` sums, all within 0 to `most`, in ascending order; the first of equals.
+API void select_largest(const int32_t* sums, int64_t count, int32_t most, int64_t wanted, int64_t* positions) {
+    std::vector<int64_t> histogram(static_cast<size_t>(most) + 1, 0);
+    for (int64_t i = 0; i < count; i++) histogram[sums[i]]++;
+    int32_t threshold = most;
+    int64_t above = 0;  // sums greater than the threshold
+    while (threshold > 0 && above + histogram[threshold] < wanted) above += histogram[threshold--];
+    int64_t equal = wanted - above, found = 0;
+    for (int64_t i = 0; i < count && found < wanted; i++) {
+        const bool taken = sums[i] > threshold || (sums[i] == threshold && equal-- > 0);
+        positions[found] = i;
+        found += taken;
+    }
+}
+
+#ifdef KERNELS_PYTHON_MODULE
+// An empty module, so that Python can find and import the file; kernels.py calls the functions above through ctypes.
+#include <Python.h>
+
+PyMODINIT_FUNC PyInit__kernels() {
+    static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", nullptr, -1, nullptr,
+                                     nullptr,               nullptr,    nullptr, nullptr};
+    return PyModule_Create(&definition);
+}
+#endif

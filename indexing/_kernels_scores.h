@@ -1,0 +1,165 @@
+// The kernels, in terms of _kernels_isa.h; included after it by _kernels.cpp for each instruction set.
+
+TARGET static void centroid_products(const Codec& codec, const Query& query, int32_t* products, int32_t* range) {
+    int32_t least = INT32_MAX, most = INT32_MIN;
+    for (int64_t block = 0; block < query.blocks; block++) {
+        const int8_t* bytes = query.bytes + block * codec.dim * LANES;
+        for (int64_t c = 0; c < codec.count; c += TOKENS) {
+            const int64_t rows = codec.count - c < TOKENS ? codec.count - c : TOKENS;
+            int32_t* row = products + (block * codec.count + c) * LANES;
+            dots_of(rows, codec.centroids + c * codec.dim, codec.dim, bytes, query.start + block * LANES, row);
+            for (int64_t i = 0; i < rows * LANES; i++) {
+                least = row[i] < least ? row[i] : least;
+                most = row[i] > most ? row[i] : most;
+            }
+        }
+    }
+    range[0] = least;
+    range[1] = most;
+}
+
+TARGET static void byte_table(const int32_t* products, int64_t count, int32_t low, float scale, uint8_t* table) {
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t level = static_cast<int32_t>(static_cast<float>(products[i] - low) * scale);
+        table[i] = static_cast<uint8_t>(level < 0 ? 0 : level > 255 ? 255 : level);
+    }
+}
+
+TARGET static void centroid_interaction(const Bag& bag, const int64_t* ordinals, int64_t videos, const uint8_t* table,
+                                        int64_t centroids, int64_t blocks, int32_t* sums) {
+    for (int64_t block = 0; block < blocks; block++, table += centroids * LANES) {
+        for (int64_t i = 0; i < videos; i++) {
+            const int64_t end = bag.offsets[ordinals[i] + 1];
+            ByteLanes best = {};
+            for (int64_t token = bag.offsets[ordinals[i]]; token < end; token++) {
+                const ByteLanes row = load<ByteLanes>(table + within(bag.codes[token], centroids) * LANES);
+                best = row > best ? row : best;
+            }
+            sums[i] += sum_of_bytes(best);
+        }
+    }
+}
+
+// Sum over query tokens of the best similarity, divided by their number.
+TARGET static INLINE float mean(const std::vector<float>& best, int64_t count) {
+    double sum = 0;
+    for (int64_t lane = 0; lane < count; lane++) sum += best[lane];
+    return static_cast<float>(sum / static_cast<double>(count));
+}
+
+// Ask for what a video's scores will read, while another video is computed: it lies all over the memory.
+TARGET static INLINE void prefetch(const Bag& bag, const Codec& codec, const int32_t* products, int64_t ordinal) {
+    const int64_t bytes = codec.dim * codec.nbits / 8;
+    const int64_t first = bag.offsets[ordinal], end = bag.offsets[ordinal + 1];
+    const int64_t last = end - first > MOST_PREFETCHED ? first + MOST_PREFETCHED : end;
+    for (const uint8_t* at = bag.residuals + first * bytes; at < bag.residuals + last * bytes; at += LINE)
+        __builtin_prefetch(at, 0, 2);
+    for (int64_t token = first; token < last; token++) {
+        const int64_t code = within(bag.codes[token], codec.count);
+        for (int64_t d = 0; d < codec.dim; d += LINE) __builtin_prefetch(codec.centroids + code * codec.dim + d, 0, 2);
+        for (int lane = 0; lane < LANES; lane += LINE / 4) __builtin_prefetch(products + code * LANES + lane, 0, 2);
+    }
+}
+
+TARGET static void rounded_scores(const Bag& bag, const Codec& codec, const Query& query, const int32_t* products,
+                                  const int64_t* ordinals, int64_t videos, float* scores) {
+    const int64_t bytes = codec.dim * codec.nbits / 8;
+    const float by_centroid = query.scale * codec.centroid_scale, by_weight = query.scale * codec.weight_scale;
+    const float square_scale = codec.weight_scale * codec.weight_scale;
+    const float product_scale = 2 * codec.weight_scale * codec.centroid_scale;
+    std::vector<uint8_t> decoded(TOKENS * codec.dim);
+    std::vector<float> best(query.blocks * LANES);
+    int32_t residual_products[TOKENS * LANES];
+    int64_t centroids[TOKENS];
+    float inverse[TOKENS];
+    for (int64_t i = 0; i < videos; i++) {
+        const int64_t end = bag.offsets[ordinals[i] + 1];
+        if (i + 2 < videos) __builtin_prefetch(bag.codes + bag.offsets[ordinals[i + 2]]);
+        if (i + 1 < videos) prefetch(bag, codec, products, ordinals[i + 1]);
+        best.assign(best.size(), -INFINITY);
+        for (int64_t token = bag.offsets[ordinals[i]]; token < end;) {
+            const int64_t left = end - token, parts = (left + TOKENS - 1) / TOKENS, rows = (left + parts - 1) / parts;
+            for (int64_t t = 0; t < rows; t++) {
+                uint8_t* row = decoded.data() + t * codec.dim;
+                int32_t square, product;
+                centroids[t] = within(bag.codes[token + t], codec.count);
+                decode(codec, bag.residuals + (token + t) * bytes, row);
+                lengths(row, codec.centroids + centroids[t] * codec.dim, codec.dim, &square, &product);
+                const float length = codec.squares[centroids[t]] + square_scale * static_cast<float>(square) +
+                                     product_scale * static_cast<float>(product);
+                inverse[t] = 1 / std::sqrt(length > 1e-24f ? length : 1e-24f);
+            }
+            for (int64_t block = 0; block < query.blocks; block++) {
+                dots_of(rows, decoded.data(), codec.dim, query.bytes + block * codec.dim * LANES,
+                        query.start + block * LANES, residual_products);
+                float* lanes = best.data() + block * LANES;
+                for (int64_t t = 0; t < rows; t++) {
+                    const int32_t* row = products + (block * codec.count + centroids[t]) * LANES;
+                    for (int lane = 0; lane < LANES; lane++) {
+                        const float similarity = (by_centroid * static_cast<float>(row[lane]) +
+                                                  by_weight * static_cast<float>(residual_products[t * LANES + lane])) *
+                                                 inverse[t];
+                        lanes[lane] = similarity > lanes[lane] ? similarity : lanes[lane];
+                    }
+                }
+            }
+            token += rows;
+        }
+        scores[i] += mean(best, query.count);
+    }
+}
+
+// Weights of one token in full precision, IDS of them to a packed byte.
+template <int IDS>
+TARGET static INLINE void weights(const Codec& codec, const uint8_t* packed, float* token) {
+    for (int64_t byte = 0; byte < codec.dim / IDS; byte++)
+        std::memcpy(token + byte * IDS, codec.weights + packed[byte] * IDS, IDS * sizeof(float));
+}
+
+// One token in full precision, in order of dimension; returns 1 / its length.
+TARGET static INLINE float decode(const Codec& codec, int32_t code, const uint8_t* packed, float* token) {
+    switch (codec.nbits) {
+        case 1: weights<8>(codec, packed, token); break;
+        case 2: weights<4>(codec, packed, token); break;
+        case 4: weights<2>(codec, packed, token); break;
+        default: weights<1>(codec, packed, token);
+    }
+    const float* centroid = codec.means + within(code, codec.count) * codec.dim;
+    float partial[8] = {};  // dim is a multiple of 8
+    for (int64_t d = 0; d < codec.dim; d += 8)
+        for (int part = 0; part < 8; part++) {
+            token[d + part] += centroid[d + part];
+            partial[part] += token[d + part] * token[d + part];
+        }
+    float square = 0;
+    for (float part : partial) square += part;
+    return 1 / std::sqrt(square > 1e-24f ? square : 1e-24f);
+}
+
+TARGET static void exact_scores(const Bag& bag, const Codec& codec, const Query& query, const int64_t* ordinals,
+                                int64_t videos, float* scores) {
+    const int64_t bytes = codec.dim * codec.nbits / 8;
+    std::vector<float> decoded(TOKENS * codec.dim), best(query.blocks * LANES);
+    float products[TOKENS * LANES], inverse[TOKENS];
+    for (int64_t i = 0; i < videos; i++) {
+        const int64_t end = bag.offsets[ordinals[i] + 1];
+        best.assign(best.size(), -INFINITY);
+        for (int64_t token = bag.offsets[ordinals[i]]; token < end;) {
+            const int64_t left = end - token, parts = (left + TOKENS - 1) / TOKENS, rows = (left + parts - 1) / parts;
+            for (int64_t t = 0; t < rows; t++)
+                inverse[t] = decode(codec, bag.codes[token + t], bag.residuals + (token + t) * bytes,
+                                    decoded.data() + t * codec.dim);
+            for (int64_t block = 0; block < query.blocks; block++) {
+                dots_of(rows, decoded.data(), codec.dim, query.tokens + block * codec.dim * LANES, products);
+                float* lanes = best.data() + block * LANES;
+                for (int64_t t = 0; t < rows; t++)
+                    for (int lane = 0; lane < LANES; lane++) {
+                        const float similarity = products[t * LANES + lane] * inverse[t];
+                        lanes[lane] = similarity > lanes[lane] ? similarity : lanes[lane];
+                    }
+            }
+            token += rows;
+        }
+        scores[i] = mean(best, query.count);
+    }
+}

@@ -1,0 +1,237 @@
+"""The compiled kernels of the search on a CPU, if this installation has them.
+
+setup.py builds them as an optional extension; `_kernels.cpp` says what each computes. They run without Python's
+global lock, on the calling thread alone, with the best instruction set of the machine.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int32, Int64, UInt8
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing import kernel_library
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.kernel_library import installed_library
+from colbert_video.indexing.rounding import LANES, RoundedCodec, RoundedQuery
+from colbert_video.indexing.segment import StoredBag
+
+LEVELS = ("portable", "avx2", "avx512-vnni")
+"""Instruction sets the kernels are compiled for, the best last."""
+WITHOUT_KERNELS = "torch"
+"""What scores on a CPU where the kernels are missing."""
+
+Subject = TypeVar("Subject")
+Value = TypeVar("Value")
+
+
+class Kernels:
+    """The compiled functions at one instruction set.
+
+    Args:
+        library: The loaded extension.
+        level: Index into LEVELS.
+    """
+
+    def __init__(self, library: ctypes.CDLL, level: int) -> None:
+        self._library = library
+        self._level = level
+
+    @property
+    def name(self) -> str:
+        """The instruction set's name, one of LEVELS."""
+        return LEVELS[self._level]
+
+    def centroid_products(
+        self, codec: RoundedCodec, query: RoundedQuery
+    ) -> tuple[Int32[Tensor, "blocks centroids lanes"], int, int]:
+        """Inner products of all rounded centroids and query tokens, with the least and the largest of them."""
+        _check_query(codec, query)
+        products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32)
+        extremes = (ctypes.c_int32 * 2)()
+        self._library.centroid_products(
+            self._level, _codec(codec), _query(query), _address(products), extremes
+        )
+        return products, extremes[0], extremes[1]
+
+    def byte_table(
+        self, products: Int32[Tensor, "blocks centroids lanes"], low: int, scale: float
+    ) -> UInt8[Tensor, "blocks centroids lanes"]:
+        """Products as bytes: (product - low) * scale, rounded down, held within 0 to 255."""
+        table = torch.empty(products.shape, dtype=torch.uint8)
+        self._library.byte_table(
+            self._level, _address(products), products.numel(), low, scale, _address(table)
+        )
+        return table
+
+    def add_centroid_interaction(
+        self,
+        stored: StoredBag,
+        ordinals: Int64[Tensor, "videos"],
+        table: UInt8[Tensor, "blocks centroids lanes"],
+        sums: Int32[Tensor, "videos"],
+    ) -> None:
+        """Add to each video's sum: over all lanes, the largest of the table's bytes at its tokens' codes."""
+        _check_ordinals(stored, ordinals, sums)
+        blocks, centroids, _ = table.shape
+        self._library.centroid_interaction(
+            self._level, _bag(stored), _address(ordinals), len(ordinals), _address(table), centroids, blocks,
+            _address(sums),
+        )  # fmt: skip
+
+    def add_rounded_scores(
+        self,
+        stored: StoredBag,
+        codec: RoundedCodec,
+        query: RoundedQuery,
+        products: Int32[Tensor, "blocks centroids lanes"],
+        ordinals: Int64[Tensor, "videos"],
+        scores: Float[Tensor, "videos"],
+    ) -> None:
+        """Add each video's MeanMaxSim on decoded tokens, in rounded arithmetic; `products` are the centroids'."""
+        _check_ordinals(stored, ordinals, scores)
+        _check_query(codec, query)
+        _check_bag(stored, codec)
+        if products.shape != (len(query.bytes), len(codec.centroids), LANES):
+            raise SettingsError(f"products have shape {tuple(products.shape)}; they belong to another query")
+        self._library.rounded_scores(
+            self._level, _bag(stored), _codec(codec), _query(query), _address(products), _address(ordinals),
+            len(ordinals), _address(scores),
+        )  # fmt: skip
+
+    def exact_scores(
+        self,
+        stored: StoredBag,
+        codec: RoundedCodec,
+        query: RoundedQuery,
+        ordinals: Int64[Tensor, "videos"],
+    ) -> Float[Tensor, "videos"]:
+        """Each video's MeanMaxSim on decoded tokens, in single precision."""
+        scores = torch.empty(len(ordinals))
+        _check_ordinals(stored, ordinals, scores)
+        _check_query(codec, query)
+        _check_bag(stored, codec)
+        self._library.exact_scores(
+            self._level, _bag(stored), _codec(codec), _query(query), _address(ordinals), len(ordinals),
+            _address(scores),
+        )  # fmt: skip
+        return scores
+
+    def largest(self, sums: Int32[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
+        """Positions of the largest sums, ascending; of equal ones the first. Sums must not be negative."""
+        if not 0 <= wanted <= len(sums):
+            raise SettingsError(f"{wanted} of {len(sums)} sums cannot be selected")
+        positions = torch.empty(wanted, dtype=torch.int64)
+        if wanted:
+            least, most = (int(value) for value in sums.aminmax())
+            if least < 0:
+                raise SettingsError(f"the least sum is {least}; sums are at least 0")
+            self._library.select_largest(_address(sums), len(sums), most, wanted, _address(positions))
+        return positions
+
+
+@cache
+def compiled_kernels(level: str | None = None) -> Kernels | None:
+    """The compiled kernels.
+
+    Args:
+        level: One of LEVELS; None for the best of this machine.
+
+    Returns:
+        None if this installation has none, or this machine lacks the instructions.
+    """
+    library = installed_library()
+    if library is None:
+        return None
+    best = int(library.best_level())
+    wanted = best if level is None else LEVELS.index(level)
+    return Kernels(library, wanted) if wanted <= best else None
+
+
+def kernel_name() -> str:
+    """What scores on the CPU: one of LEVELS, or "torch" where no kernels were compiled."""
+    kernels = compiled_kernels()
+    return WITHOUT_KERNELS if kernels is None else kernels.name
+
+
+def _address(array: Tensor) -> int:
+    if array.device.type != "cpu" or not array.is_contiguous():
+        raise SettingsError(f"the kernels read contiguous memory of the CPU, not {array.device} memory")
+    return array.data_ptr()
+
+
+def _check_ordinals(stored: StoredBag, ordinals: Int64[Tensor, "videos"], values: Tensor) -> None:
+    if len(values) != len(ordinals):
+        raise SettingsError(f"{len(values)} values for {len(ordinals)} videos; they must agree")
+    if len(ordinals):
+        least, most = (int(value) for value in ordinals.aminmax())
+        if least < 0 or most >= len(stored.doclens):
+            raise SettingsError(
+                f"ordinals run from {least} to {most}, but there are {len(stored.doclens)} videos"
+            )
+
+
+def _check_query(codec: RoundedCodec, query: RoundedQuery) -> None:
+    if query.tokens.shape[1] != codec.centroids.shape[1]:
+        raise SettingsError(
+            f"query tokens have {query.tokens.shape[1]} dimensions, centroids {codec.centroids.shape[1]}"
+        )
+
+
+def _check_bag(stored: StoredBag, codec: RoundedCodec) -> None:
+    if (stored.dim, stored.nbits) != (codec.centroids.shape[1], codec.nbits):
+        raise SettingsError(
+            f"the bag has dim={stored.dim}, nbits={stored.nbits}; its codec has dim={codec.centroids.shape[1]}, "
+            f"nbits={codec.nbits}"
+        )
+
+
+def _once(make: Callable[[Subject], Value]) -> Callable[[Subject], Value]:
+    """Keep what `make` returns as long as its argument lives."""
+    kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def lookup(subject: Subject) -> Value:
+        value = kept.get(subject)
+        if value is None:
+            value = kept[subject] = make(subject)
+        return value
+
+    return lookup
+
+
+@_once
+def rounded_codec(codec: ResidualCodec) -> RoundedCodec:
+    """`RoundedCodec.of`, computed once for each codec."""
+    return RoundedCodec.of(codec)
+
+
+@_once
+def _bag(stored: StoredBag) -> kernel_library.Bag:
+    return kernel_library.Bag(_address(stored.codes), _address(stored.residuals), _address(stored.offsets))
+
+
+@_once
+def _codec(codec: RoundedCodec) -> kernel_library.Codec:
+    arrays = (codec.centroids, codec.squares, codec.means, codec.planes, codec.weights)
+    count, dim = codec.centroids.shape
+    return kernel_library.Codec(
+        *(_address(array) for array in arrays),
+        count,
+        dim,
+        codec.nbits,
+        codec.centroid_scale,
+        codec.weight_scale,
+    )
+
+
+@_once
+def _query(query: RoundedQuery) -> kernel_library.Query:
+    arrays = (query.bytes, query.start, query.tokens)
+    return kernel_library.Query(
+        *(_address(array) for array in arrays), query.count, len(query.bytes), query.scale
+    )

@@ -1,0 +1,94 @@
+"""A query and what its search computes once, however many segments and bags are searched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor
+
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.kernels import Kernels, rounded_codec
+from colbert_video.indexing.rounding import RoundedQuery
+
+HIGHEST_BYTE = 255
+"""What the best similarity of a query token and a centroid becomes in the byte tables."""
+
+
+@dataclass(frozen=True)
+class CentroidProducts:
+    """Whole-number inner products of a query with all centroids of one codec."""
+
+    products: Int32[Tensor, "blocks centroids lanes"]
+    """The products; times `scale` they are similarities."""
+    low: int
+    """The least product."""
+    high: int
+    """The largest product."""
+    scale: float
+    """What 1 of a product stands for."""
+
+
+class PreparedQuery:
+    """A query, with its rotations, rounded forms and centroid products; each is computed when first wanted.
+
+    Args:
+        tokens: Scored query tokens, unit vectors, not rotated.
+    """
+
+    def __init__(self, tokens: Float[Tensor, "query_tokens dim"]) -> None:
+        self.tokens = tokens
+        self._rotated: dict[ResidualCodec, Tensor] = {}
+        self._rounded: dict[tuple[int, int], RoundedQuery] = {}
+        self._products: dict[ResidualCodec, CentroidProducts] = {}
+        self._tables: dict[tuple[ResidualCodec, ...], dict[ResidualCodec, Tensor]] = {}
+
+    def rotated(self, codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
+        """The tokens in the space of a codec's centroids, on its device; computed once for equal rotations."""
+        if codec not in self._rotated:
+            twin = next((other for other in self._rotated if _rotate_alike(codec, other)), None)
+            query = self.tokens.to(codec.rotation.device)
+            self._rotated[codec] = codec.rotate(query) if twin is None else self._rotated[twin]
+        return self._rotated[codec]
+
+    def rounded(self, codec: ResidualCodec) -> RoundedQuery:
+        """The rotated tokens rounded to bytes."""
+        rotated = self.rotated(codec)
+        key = id(rotated), codec.nbits  # equal rotations share one tensor, which self._rotated keeps
+        if key not in self._rounded:
+            self._rounded[key] = RoundedQuery.of(rotated, codec.nbits)
+        return self._rounded[key]
+
+    def products(self, kernels: Kernels, codec: ResidualCodec) -> CentroidProducts:
+        """The centroids' inner products with the tokens."""
+        if codec not in self._products:
+            centroids, query = rounded_codec(codec), self.rounded(codec)
+            products, low, high = kernels.centroid_products(centroids, query)
+            self._products[codec] = CentroidProducts(
+                products, low, high, centroids.centroid_scale * query.scale
+            )
+        return self._products[codec]
+
+    def tables(
+        self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]
+    ) -> Mapping[ResidualCodec, UInt8[Tensor, "blocks centroids lanes"]]:
+        """The same as bytes on one scale for all bags, so that their sums of maxima can be added.
+
+        A byte is floor(255 * (similarity - lowest) / (highest - lowest)), over all centroids of all bags.
+        """
+        key = tuple(codecs.values())
+        if key not in self._tables:
+            every = {codec: self.products(kernels, codec) for codec in key}
+            lowest = min(found.low * found.scale for found in every.values())
+            highest = max(found.high * found.scale for found in every.values())
+            steps = HIGHEST_BYTE / max(highest - lowest, 1e-30)  # bytes in a similarity of 1
+            self._tables[key] = {
+                codec: kernels.byte_table(found.products, round(lowest / found.scale), found.scale * steps)
+                for codec, found in every.items()
+            }
+        return self._tables[key]
+
+
+def _rotate_alike(codec: ResidualCodec, other: ResidualCodec) -> bool:
+    same_device = codec.rotation.device == other.rotation.device
+    return same_device and torch.equal(codec.rotation, other.rotation)
