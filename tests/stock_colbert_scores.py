@@ -1,9 +1,11 @@
 """Scores bags with the stock colbert-ai package: `python stock_colbert_scores.py REQUEST ANSWER`.
 
-A program of its own, because importing colbert sets the process's multiprocessing start method. Its four C++ functions
-are preset with plain torch ones over the same arguments, so nothing has to be compiled.
+A program of its own, so that stock runs as it is, side effects and all. Where no compiler is found, three of its C++
+functions are preset with plain torch ones over the same arguments, and the bytes on disk are checked all the same.
 """
 
+import os
+import shutil
 import sys
 from typing import Any
 
@@ -32,12 +34,21 @@ def segmented_lookup(tensor: Tensor, pids: Tensor, lengths: Tensor, offsets: Ten
     return torch.cat([tensor[start : start + length] for start, length in starts])
 
 
-def preset_functions() -> Any:
-    """Put the torch functions where colbert looks before it compiles; return its IndexScorer."""
+def compiler_found() -> bool:
+    """Whether stock can compile its C++ here, which needs POSIX threads."""
+    tools = (os.environ.get("CXX", "c++"), "ninja")  # where torch looks for them
+    return os.name == "posix" and all(shutil.which(tool) for tool in tools)
+
+
+def load_functions(compiled: bool) -> Any:
+    """Compile stock's C++, or put the torch functions where it looks before it compiles; return its IndexScorer."""
     from colbert.modeling.colbert import ColBERT
     from colbert.search.index_storage import IndexScorer
     from colbert.search.strided_tensor import StridedTensor
 
+    if compiled:
+        ColBERT.try_load_torch_extensions(False)  # the others load theirs when they are made
+        return IndexScorer
     for owner in (IndexScorer, StridedTensor, ColBERT):
         owner.loaded_extensions = True
     IndexScorer.decompress_residuals = staticmethod(decompress_residuals)
@@ -71,7 +82,7 @@ def compress(folder: str, tokens: Tensor) -> dict[str, Tensor]:
 
 def main(request: str, answer: str) -> None:
     """Answer every case of a saved list of requests."""
-    scorer_class = preset_functions()
+    scorer_class = load_functions(compiler_found())
     answers = {}
     for name, case in torch.load(request).items():
         answers[name] = {

@@ -19,6 +19,7 @@ from colbert_video.indexing.segment import write_bag
 
 pytestmark = [
     pytest.mark.stock,
+    pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("colbert") is None, reason="colbert-ai is not installed"),
 ]
 
@@ -88,7 +89,7 @@ def ask_stock(folder: Path, made: dict[str, dict[str, Any]]) -> dict[str, dict[s
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(SCRIPT), str(folder / "request.pt"), str(folder / "answer.pt")]
     run = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=900, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
     answers: dict[str, dict[str, Tensor]] = torch.load(folder / "answer.pt")
