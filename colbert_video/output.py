@@ -9,7 +9,9 @@ from rich.text import Text
 
 from colbert_video.demo import DemoResult
 from colbert_video.explain import Explanation, TokenMatch
+from colbert_video.indexing.compact import CompactReport
 from colbert_video.indexing.report import IndexReport
+from colbert_video.indexing.verify import VerifyReport
 from colbert_video.search import Hit
 
 MOST_FAILURES = 50
@@ -93,6 +95,14 @@ def report_text(report: IndexReport) -> str:
         lines.append(f"{report.unchanged} unchanged videos were skipped")
     if report.ignored:
         lines.append(f"{report.ignored} other files were ignored")
+    if report.vanished:
+        kept = (
+            "removed" if report.removed else "still in the index, remove them with `colbert-video add --sync`"
+        )
+        lines.append(f"the files of {len(report.vanished)} videos are gone ({kept}):")
+        lines += _listed(report.vanished)
+    if report.drift is not None and report.drift.drifted:
+        lines.append(report.drift.advice())
     if report.failures:
         lines.append(f"{len(report.failures)} videos were refused:")
         lines += [
@@ -103,6 +113,35 @@ def report_text(report: IndexReport) -> str:
                 f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all"
             )
     return "\n".join(lines)
+
+
+def compact_text(report: CompactReport) -> str:
+    """What compacting did."""
+    if not report.compacted:
+        return f"{report.path}: nothing to do, {report.videos} videos in one segment and none removed"
+    retrained = ", with a new codec" if report.retrained else ""
+    return (
+        f"{report.path}: {report.merged} segments became one of {report.videos} videos{retrained}, {report.dropped} removed "
+        f"ones dropped, {report.bytes_before} bytes before and {report.bytes_after} after, in {report.seconds:.1f} s"
+    )
+
+
+def verify_text(report: VerifyReport) -> str:
+    """What is damaged, and what belongs to nothing."""
+    state = "intact" if report.intact else "DAMAGED"
+    lines = [
+        f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"
+    ]
+    lines += [f"  {problem.path}: {problem.detail}" for problem in report.problems]
+    if report.leftovers:
+        lines.append(f"{len(report.leftovers)} files belong to nothing:")
+        lines += _listed(report.leftovers)
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    more = [f"  and {len(names) - MOST_FAILURES} more"] if len(names) > MOST_FAILURES else []
+    return [*(f"  {name}" for name in names[:MOST_FAILURES]), *more]
 
 
 def description_table(description: Mapping[str, Any]) -> RenderableType:

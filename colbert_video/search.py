@@ -1,24 +1,28 @@
 """Searcher: words in, moments of video out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.explain import Explanation, explain_similarities
-from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.colbert import PlaidSettings, StockEngine
+from colbert_video.indexing.current import CurrentView
+from colbert_video.indexing.eligible import Masks
+from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import Segment, search_segment, video_similarities
-from colbert_video.indexing.settings import check_model
+from colbert_video.indexing.scan import search_segment, video_similarities
+from colbert_video.indexing.settings import IndexSettings, check_model
 from colbert_video.model import VideoColBERT
-from colbert_video.moments import best_moment
 from colbert_video.ranking import Ranking
+from colbert_video.view import SearchView
 
 NORM_TOLERANCE = 0.02
 """How far from 1 the length of a given query token may be."""
@@ -52,26 +56,26 @@ class Hit:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A scored video before its catalog row is read."""
-
-    score: float
-    segment: Segment
-    ordinal: int
-    bags: Mapping[str, float]
-
-
 class Searcher:
-    """Searches one index.
+    """Searches one index, as of the last commit when it was opened or refreshed; safe to share between threads.
+
+    Videos that are added, removed or replaced meanwhile change nothing for an open searcher: each search sees one commit
+    as a whole. An open searcher on a machine that also writes keeps the disk space of what was replaced.
 
     Args:
         path: The index folder.
         model: Encodes queries; None for the model that the index names, loaded at the first text query.
         device: Where that model runs; None for the first GPU, else the CPU.
+        engine: "native" looks at every video. "colbert" passes each query to stock colbert-ai's IndexScorer: the
+            reference for scores, read in full when the index is opened. On CPUs it counts negative best matches as
+            zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
+        plaid: How stock ColBERT looks for candidates; only for engine="colbert".
+        auto_refresh: Look for a new commit before every search, which takes a fraction of a millisecond.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
+        DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
+        SettingsError: If there is no such engine, or the settings contradict each other.
     """
 
     def __init__(
@@ -80,12 +84,29 @@ class Searcher:
         *,
         model: VideoColBERT | str | Path | None = None,
         device: str | torch.device | None = None,
+        engine: Literal["native", "colbert"] = "native",
+        plaid: PlaidSettings | None = None,
+        auto_refresh: bool = False,
     ) -> None:
+        _check_engine(engine, plaid)
         self.path = Path(path)
-        self._reader = IndexReader.open(self.path)
+        self._engine, self._plaid = engine, plaid
         self._given_model = model
         self._device = device
-        self._model: VideoColBERT | None = None
+        self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
+        self._auto_refresh = auto_refresh
+        self._current = CurrentView(self.path, self._open_view)
+
+    def _open_view(self) -> SearchView:
+        reader = IndexReader.open(self.path)
+        try:
+            if self._engine == "native":
+                return SearchView(reader, search_segment)
+            stock = StockEngine(reader, device=self._device, settings=self._plaid)
+            return SearchView(reader, stock.search_segment)
+        except BaseException:
+            reader.close()
+            raise
 
     def __enter__(self) -> "Searcher":
         return self
@@ -95,11 +116,31 @@ class Searcher:
 
     def close(self) -> None:
         """Let go of the index's files."""
-        self._reader.close()
+        self._current.close()
+
+    def refresh(self) -> bool:
+        """See what was committed since the searcher was opened or refreshed.
+
+        Returns:
+            Whether there was anything new.
+
+        Raises:
+            IndexFolderError: If the index can no longer be opened; then the older state stays searchable.
+        """
+        return self._current.refresh()
+
+    @contextmanager
+    def _view(self) -> Iterator[SearchView]:
+        """One state of the index for all of a search."""
+        if self._auto_refresh:
+            self._current.refresh()
+        with self._current.lend() as view:
+            yield view
 
     def __len__(self) -> int:
         """Videos that can be found."""
-        return self._reader.count
+        with self._view() as view:
+            return view.reader.count
 
     @property
     def model(self) -> VideoColBERT:
@@ -109,18 +150,25 @@ class Searcher:
             IndexFolderError: If it did not make this index.
             SettingsError: If the index names no model and none was given.
         """
-        if self._model is None:
-            self._model = self._load_model()
-        return self._model
+        with self._view() as view:
+            return self._model_of(view)
 
-    def _load_model(self) -> VideoColBERT:
-        source = self._given_model or self._reader.settings.model
+    def _model_of(self, view: SearchView) -> VideoColBERT:
+        settings = view.reader.settings
+        if self._loaded is None or self._loaded[0] != settings:
+            model = self._load_model(settings)
+            check_model(model, settings, self.path)
+            self._loaded = settings, model
+        return self._loaded[1]
+
+    def _load_model(self, settings: IndexSettings) -> VideoColBERT:
+        source = self._given_model or settings.model
         if source is None:
             raise SettingsError(
                 f"{self.path} names no model: pass Searcher(path, model=...), or search with search_tokens."
             )
         try:
-            model = _as_model(source, self._device)
+            return _as_model(source, self._device)
         except ModelError as error:
             if self._given_model is not None:
                 raise
@@ -128,17 +176,23 @@ class Searcher:
                 f"the model that made {self.path} cannot be loaded: {error} If it moved, say where it is with model= "
                 "(--model)."
             ) from error
-        check_model(model, self._reader.settings, self.path)
-        return model
 
     def search(
-        self, query: str, k: int = 10, *, ids: Iterable[str] | None = None, exact: bool = False
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
     ) -> list[Hit]:
         """Find the videos that a text describes.
 
         Args:
             query: Words.
             k: Most hits to return; fewer only if fewer videos are eligible.
+            where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
+                {">": 60}}; see `colbert_video.indexing.filters`.
             ids: Search only these videos.
             exact: Score every eligible video on its decoded tokens, instead of the best few hundred.
 
@@ -146,16 +200,20 @@ class Searcher:
             Hits, best first.
 
         Raises:
-            SettingsError: If the query is empty, k < 1, or an id is not in the index.
+            SettingsError: If the query is empty, k < 1, the filter is none, an id is not in the index, or exact with
+                engine="colbert".
         """
         _check_k(k)
-        return self.search_tokens(self._encode(query), k, ids=ids, exact=exact)
+        with self._view() as view:
+            encoded = self._model_of(view).encode_queries(query).to("cpu")[0]
+            return _hits(view, encoded, k, allowed=view.reader.allowed(where, ids), exact=exact)
 
     def search_tokens(
         self,
         query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"],
         k: int = 10,
         *,
+        where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
     ) -> list[Hit]:
@@ -164,29 +222,35 @@ class Searcher:
         Args:
             query_tokens: The scored tokens of one query, unit vectors.
             k: Most hits to return.
+            where: Search only videos that pass this filter.
             ids: Search only these videos.
             exact: Score every eligible video on its decoded tokens.
 
         Raises:
-            SettingsError: If the tokens do not fit the index, k < 1, or an id is not in the index.
+            SettingsError: If the tokens do not fit the index, k < 1, the filter is none, an id is not in the index, or
+                exact with engine="colbert".
         """
         _check_k(k)
-        query = self._check_tokens(query_tokens)
-        candidates = self._best(query, k, ids, exact)
-        entries = self._reader.entries_of(
-            (candidate.segment.name, candidate.ordinal) for candidate in candidates
-        )
-        return [
-            self._hit(rank, candidate, entries[candidate.segment.name, candidate.ordinal], query)
-            for rank, candidate in enumerate(candidates, start=1)
-        ]
+        with self._view() as view:
+            query = _check_tokens(query_tokens, view.reader.settings.dim)
+            return _hits(view, query, k, allowed=view.reader.allowed(where, ids), exact=exact)
 
-    def search_all(self, queries: Mapping[str, str], k: int = 100, *, exact: bool = False) -> Ranking:
+    def search_all(
+        self,
+        queries: Mapping[str, str],
+        k: int = 100,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+    ) -> Ranking:
         """Search many queries, as ColBERT's `search_all` does.
 
         Args:
             queries: Text by query id.
             k: Most videos for each query.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos.
             exact: Score every video on its decoded tokens.
 
         Returns:
@@ -195,17 +259,15 @@ class Searcher:
         _check_k(k)
         if not queries:
             raise SettingsError("no queries were given; at least one is needed.")
-        encoded = self.model.encode_queries(list(queries.values())).to("cpu")
         rows = {}
-        for position, name in enumerate(queries):
-            candidates = self._best(encoded[position], k, None, exact)
-            entries = self._reader.entries_of(
-                (candidate.segment.name, candidate.ordinal) for candidate in candidates
-            )
-            rows[name] = [
-                (entries[candidate.segment.name, candidate.ordinal].id, rank, candidate.score)
-                for rank, candidate in enumerate(candidates, start=1)
-            ]
+        with self._view() as view:
+            encoded = self._model_of(view).encode_queries(list(queries.values())).to("cpu")
+            allowed = view.reader.allowed(where, ids)
+            for position, name in enumerate(queries):
+                best = view.best(PreparedQuery(encoded[position]), k, allowed=allowed, exact=exact)
+                rows[name] = [
+                    (entry.id, rank, video.score) for rank, (video, entry) in enumerate(best, start=1)
+                ]
         return Ranking(rows)
 
     def explain(self, query: str, video_id: str) -> Explanation:
@@ -218,93 +280,64 @@ class Searcher:
         Raises:
             SettingsError: If the query is empty or the video is not in the index.
         """
-        encoded = self.model.encode_queries(query).to("cpu")
-        labels = self.model.query_token_texts(query)
-        segment, ordinal, entry = self._reader.locate(video_id)
-        similarities = {
-            bag: video_similarities(segment, codec, bag, encoded[0], ordinal)
-            for bag, codec in self._reader.codecs(segment).items()
-        }
-        return explain_similarities(entry, labels, similarities)
+        with self._view() as view:
+            model = self._model_of(view)
+            encoded = model.encode_queries(query).to("cpu")
+            segment, ordinal, entry = view.reader.locate(video_id)
+            similarities = {
+                bag: video_similarities(segment, codec, bag, encoded[0], ordinal)
+                for bag, codec in view.reader.codecs(segment).items()
+            }
+        return explain_similarities(entry, model.query_token_texts(query), similarities)
 
-    def _encode(self, query: str) -> Float[Tensor, "query_tokens dim"]:
-        return self.model.encode_queries(query).to("cpu")[0]
 
-    def _check_tokens(
-        self, query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"]
-    ) -> Float[Tensor, "query_tokens dim"]:
-        query = torch.as_tensor(query_tokens).detach().cpu().float()
-        dim = self._reader.settings.dim
-        if query.ndim != 2 or query.shape[1] != dim or not len(query):
-            raise SettingsError(
-                f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed."
-            )
-        if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
-            raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
-        return query
-
-    def _best(
-        self, query: Float[Tensor, "query_tokens dim"], k: int, ids: Iterable[str] | None, exact: bool
-    ) -> list[_Candidate]:
-        """The k best videos over all segments."""
-        allowed = None if ids is None else self._allowed(list(ids))
-        found: list[_Candidate] = []
-        for segment in self._reader.segments:
-            mask = (
-                None
-                if allowed is None
-                else allowed.get(segment.name, torch.zeros(len(segment), dtype=torch.bool))
-            )
-            codecs = self._reader.codecs(segment)
-            scored = search_segment(segment, codecs, query, k=k, allowed=mask, exact=exact)
-            for position, ordinal in enumerate(scored.ordinals.tolist()):
-                bags = {bag: float(scores[position]) for bag, scores in scored.bags.items()}
-                found.append(_Candidate(float(scored.total[position]), segment, ordinal, bags))
-        return sorted(found, key=lambda candidate: -candidate.score)[:k]
-
-    def _allowed(self, ids: list[str]) -> dict[str, Bool[Tensor, "videos"]]:
-        """Masks of the segments that hold the given ids."""
-        masks: dict[str, Tensor] = {}
-        sizes = {segment.name: len(segment) for segment in self._reader.segments}
-        for entry in self._reader.known(ids):
-            mask = masks.setdefault(
-                str(entry.segment), torch.zeros(sizes[str(entry.segment)], dtype=torch.bool)
-            )
-            mask[int(entry.ordinal or 0)] = True
-        return masks
-
-    def _hit(
-        self, rank: int, candidate: _Candidate, entry: VideoEntry, query: Float[Tensor, "query_tokens dim"]
-    ) -> Hit:
-        start, end = self._moment(candidate, entry, query)
-        return Hit(
-            rank=rank,
+def _hits(
+    view: SearchView,
+    query: Float[Tensor, "query_tokens dim"],
+    k: int,
+    *,
+    allowed: Masks | None,
+    exact: bool,
+) -> list[Hit]:
+    prepared = PreparedQuery(query)
+    hits: list[Hit] = []
+    for video, entry in view.best(prepared, k, allowed=allowed, exact=exact):
+        start, end = view.moment(video, entry, prepared)
+        hit = Hit(
+            rank=len(hits) + 1,
             id=entry.id,
-            score=candidate.score,
-            frame_score=candidate.bags.get("frame"),
-            video_score=candidate.bags.get("video"),
+            score=video.score,
+            frame_score=video.bags.get("frame"),
+            video_score=video.bags.get("video"),
             start=start,
             end=end,
             path=entry.path,
             metadata=entry.metadata,
         )
+        hits.append(hit)
+    return hits
 
-    def _moment(
-        self, candidate: _Candidate, entry: VideoEntry, query: Float[Tensor, "query_tokens dim"]
-    ) -> tuple[float | None, float | None]:
-        """The frames that the query's tokens agree on, over both bags."""
-        frames = len(entry.frame_times)
-        if not frames or entry.end is None:
-            return entry.start, entry.end
-        relevance = np.zeros(frames)
-        for bag, codec in self._reader.codecs(candidate.segment).items():
-            similarity = video_similarities(candidate.segment, codec, bag, query, candidate.ordinal)
-            relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
-        return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
+
+def _check_tokens(
+    query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int
+) -> Float[Tensor, "query_tokens dim"]:
+    query = torch.as_tensor(query_tokens).detach().cpu().float()
+    if query.ndim != 2 or query.shape[1] != dim or not len(query):
+        raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
+    if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
+        raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
+    return query
 
 
 def _as_model(source: VideoColBERT | str | Path, device: str | torch.device | None) -> VideoColBERT:
     return source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
+
+
+def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:
+    if engine not in ("native", "colbert"):
+        raise SettingsError(f"engine={engine!r} must be 'native' or 'colbert'.")
+    if plaid is not None and engine != "colbert":
+        raise SettingsError(f"plaid settings are for engine='colbert'; engine={engine!r} has none.")
 
 
 def _check_k(k: int) -> None:

@@ -28,7 +28,7 @@ from colbert_video.indexing.entries import (
     check_relative,
     video_values,
 )
-from colbert_video.indexing.files import fsync_folder
+from colbert_video.indexing.files import make_folder_durably
 from colbert_video.indexing.lock import WriterLock
 
 __all__ = ["Catalog", "Failure", "IndexView", "NewSegment", "SegmentRow", "VideoEntry"]
@@ -54,11 +54,10 @@ class Catalog(CatalogReader):
         Raises:
             IndexFolderError: There is a catalog already, or another process is writing to the folder.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder_durably(folder)
         lock = WriterLock(folder)
         try:
             connection = create_database(folder / CATALOG_NAME)
-            fsync_folder(folder)
         except BaseException:
             lock.release()
             raise
@@ -113,6 +112,7 @@ class Catalog(CatalogReader):
         files: Mapping[str, tuple[int, str]],
         *,
         replace: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Make a written and synced segment visible, in one transaction.
 
@@ -125,12 +125,52 @@ class Catalog(CatalogReader):
             files: Size and SHA-256 of each file, by path relative to the index folder; those of a new codec too.
             replace: Whether videos that are live already take their place, with all their windows, so the windows
                 of one video belong in one segment; otherwise ids that are live are refused.
+            settings: Settings to change with it.
 
         Raises:
             SettingsError: An id comes twice, or is live and `replace` is False; or a name or path is unsafe.
         """
         with self._commit():
             self._insert_segment(NewSegment(name, codec, entries, files), replace)
+            self._set_settings(settings or {})
+
+    def move_everything(
+        self,
+        name: str,
+        codec: str,
+        count: int,
+        files: Mapping[str, tuple[int, str]],
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Move all live videos into one new segment, in the order of `entries`, in one transaction.
+
+        Tombstones, the other segments and their files are forgotten; nothing is deleted on disk.
+
+        Args:
+            name: The new segment's name.
+            codec: Name of the codec that encoded it.
+            count: How many videos were written into it.
+            files: Size and SHA-256 of each file that stays.
+            settings: Settings to change with it.
+
+        Raises:
+            SettingsError: There are not `count` live videos, or a name or path is unsafe.
+        """
+        execute = self._connection.execute
+        with self._commit():
+            order = "JOIN segments ON segments.name = segment ORDER BY segments.rowid, ordinal"
+            places = self._rows(f"SELECT segment, ordinal FROM videos {order}")
+            if len(places) != count:
+                raise SettingsError(f"{count} videos were written for {len(places)} live ones; try again")
+            moves = ((check_name(name), new, *old) for new, old in enumerate(places))
+            self._connection.executemany(
+                "UPDATE videos SET segment = ?, ordinal = ? WHERE segment = ? AND ordinal = ?", moves
+            )
+            for table in ("segments", "codecs", "files", "tombstones"):
+                execute(f"DELETE FROM {table}")
+            self._insert_rows(name, codec, count, files)
+            self._set_settings(settings or {})
 
     def replace_everything(
         self,
@@ -152,7 +192,7 @@ class Catalog(CatalogReader):
             SettingsError: An id comes twice, or a name or path is unsafe.
         """
         with self._commit():
-            for table in ("segments", "codecs", "files", "videos", "tombstones"):
+            for table in ("segments", "codecs", "files", "videos", "tombstones", "checksums"):
                 self._connection.execute(f"DELETE FROM {table}")
             if forget_failures:
                 self._connection.execute("DELETE FROM failures")
@@ -198,23 +238,40 @@ class Catalog(CatalogReader):
         with self._commit(visible=False):
             self._connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
 
+    def set_checksums(self, checksums: Mapping[str, str]) -> None:
+        """Remember the SHA-256 of the files of some live videos; it is forgotten when they are replaced."""
+        with self._commit(visible=False):
+            self._connection.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?)", checksums.items())
+
+    def update(self, entries: Iterable[VideoEntry]) -> None:
+        """Change what the catalog keeps of some live videos; their tokens stay where they are."""
+        changes = ", ".join(f'"{name}" = ?' for name in VIDEO_COLUMNS)
+        rows = [(*video_values(entry), entry.id) for entry in entries]
+        with self._commit():
+            self._connection.executemany(f"UPDATE videos SET {changes} WHERE id = ?", rows)
+
     def _set_settings(self, settings: Mapping[str, Any]) -> None:
         rows = [(key, json.dumps(value, allow_nan=False)) for key, value in settings.items()]
         self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
 
     def _insert_segment(self, segment: NewSegment, replace: bool) -> None:
-        name, now = check_name(segment.name), time.time()
-        execute = self._connection.execute
-        execute("INSERT OR IGNORE INTO codecs VALUES (?, ?)", [check_name(segment.codec), now])
-        count = 0
+        name, count = check_name(segment.name), 0
         for count, entry in enumerate(segment.entries, start=1):
             self._insert_video(name, count - 1, entry, replace)
         if count == 0:
             raise SettingsError(f"segment {name} has no videos; a segment holds at least one")
-        execute("INSERT INTO segments VALUES (?, ?, ?, ?)", [name, segment.codec, count, now])
-        files = [(check_relative(path), size, sha256) for path, (size, sha256) in segment.files.items()]
-        self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", files)
+        self._insert_rows(name, segment.codec, count, segment.files)
         self._drop_empty_chunks()
+
+    def _insert_rows(self, name: str, codec: str, count: int, files: Mapping[str, tuple[int, str]]) -> None:
+        """Name a segment, its codec and their files."""
+        now = time.time()
+        self._connection.execute("INSERT OR IGNORE INTO codecs VALUES (?, ?)", [check_name(codec), now])
+        self._connection.execute(
+            "INSERT INTO segments VALUES (?, ?, ?, ?)", [check_name(name), codec, count, now]
+        )
+        rows = [(check_relative(path), size, sha256) for path, (size, sha256) in files.items()]
+        self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
 
     def _insert_video(self, segment: str, ordinal: int, entry: VideoEntry, replace: bool) -> None:
         execute = self._connection.execute
@@ -242,6 +299,7 @@ class Catalog(CatalogReader):
             "INSERT INTO tombstones SELECT segment, ordinal FROM videos WHERE id = ?", keys
         )
         self._connection.executemany("DELETE FROM videos WHERE id = ?", keys)
+        self._connection.executemany("DELETE FROM checksums WHERE id = ?", keys)
 
     def _drop_empty_chunks(self) -> None:
         self._connection.execute("DELETE FROM chunks WHERE name NOT IN (SELECT chunk FROM staged)")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.database import CATALOG_NAME, translated
+from colbert_video.indexing.database import CATALOG_NAME, copy_database, translated
 from colbert_video.indexing.entries import (
     VIDEO_COLUMNS,
     Failure,
@@ -20,6 +20,7 @@ from colbert_video.indexing.entries import (
     check_relative,
     video_entry,
 )
+from colbert_video.indexing.filters import Condition
 
 IDS_AT_ONCE = 500  # parameters in one statement; SQLite's least limit is 999
 COLUMNS = ", ".join(f'"{name}"' for name in VIDEO_COLUMNS)
@@ -92,6 +93,19 @@ class CatalogReader:
         select = f"SELECT segment, ordinal, {COLUMNS} FROM videos WHERE segment = ? AND ordinal IN"
         return {row[1]: _live_entry(row) for row in self._rows_in(select, list(ordinals), [segment])}
 
+    def matching(self, condition: Condition) -> list[tuple[str, int]]:
+        """Return the places, segment and ordinal, of the live videos that pass a filter."""
+        return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
+
+    def ids_below(self, prefix: str) -> dict[str, str]:
+        """Return the paths that begin with `prefix`, by the ids of their videos."""
+        statement = "SELECT id, path FROM videos WHERE substr(path, 1, length(?)) = ? ORDER BY id"
+        return dict(self._rows(statement, [prefix, prefix]))
+
+    def checksums(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the SHA-256 of the files of some videos, where it was recorded when they were encoded."""
+        return dict(self._rows_in("SELECT id, sha256 FROM checksums WHERE id IN", list(ids)))
+
     def live_segments(self) -> list[SegmentRow]:
         """Return the live segments, oldest first."""
         return [
@@ -139,16 +153,37 @@ class CatalogReader:
     def snapshot(self) -> IndexView:
         """Return what a searcher needs, all as of one commit."""
         with self._transaction("BEGIN"):
-            segments = tuple(self.live_segments())
-            tombstones: dict[str, list[int]] = {}
-            for name, ordinal in self._rows(
-                "SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"
-            ):
-                tombstones.setdefault(name, []).append(ordinal)
-            count, codecs = self.count(), self.codecs()
-            _refuse_contradictions(self._path, segments, tombstones, count)
-            newest = codecs[-1] if codecs else None
-            return IndexView(self.version, self.settings(), newest, segments, tombstones, count)
+            return self._view()
+
+    def hold(self) -> IndexView:
+        """Read as of the last commit from now on, until this is called again or the catalog is closed.
+
+        The writer goes on meanwhile; what it writes collects in SQLite's log beside the catalog as long as an older
+        commit is held.
+
+        Returns:
+            What a searcher needs, as of the commit that is held.
+        """
+        with self._mutex, translated(self._path):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN")
+            return self._view()
+
+    def copy_to(self, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Write the catalog, as of the commit that is held, into a new file and run statements on the copy."""
+        with self._mutex:
+            copy_database(self._connection, path, statements)
+
+    def _view(self) -> IndexView:
+        segments = tuple(self.live_segments())
+        tombstones: dict[str, list[int]] = {}
+        for name, ordinal in self._rows("SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"):
+            tombstones.setdefault(name, []).append(ordinal)
+        count, codecs = self.count(), self.codecs()
+        _refuse_contradictions(self._path, segments, tombstones, count)
+        newest = codecs[-1] if codecs else None
+        return IndexView(self.version, self.settings(), newest, segments, tombstones, count)
 
     def check_integrity(self) -> None:
         """Read the whole database and refuse it if any page is damaged.

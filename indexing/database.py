@@ -1,14 +1,17 @@
 """The catalog's SQLite database: its schema, and connections that neither trust the file nor leave it half-written."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.files import fsync_folder, refuse_link
 
 CATALOG_NAME = "catalog.sqlite"
-SCHEMA_VERSION = 1
+UNFINISHED_NAME = "catalog.new"
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 
 SCHEMA = """
@@ -38,7 +41,10 @@ CREATE TABLE staged (
 );
 CREATE INDEX staged_chunk ON staged (chunk, row);
 """
-STATEMENTS = tuple(statement.strip() for statement in SCHEMA.split(";") if statement.strip())
+CHECKSUMS = "CREATE TABLE checksums (id TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
+FIRST = tuple(statement.strip() for statement in SCHEMA.split(";") if statement.strip())
+STATEMENTS = {1: FIRST, 2: (*FIRST, CHECKSUMS)}
+"""The schema of each version. Readers take any; a writer brings an older one up to date."""
 
 
 @contextmanager
@@ -53,28 +59,37 @@ def translated(path: Path) -> Iterator[None]:
             ) from error
         if "readonly" in str(error):
             raise IndexFolderError(f"{path} cannot be written; is {path.parent} writable?") from error
+        if "full" in str(error) or "I/O" in str(error):
+            raise IndexFolderError(
+                f"{path} cannot be read or written ({error}); free space on its disk, or check the disk, and try again"
+            ) from error
         raise IndexFolderError(f"{path} cannot be used ({error}); restore it or rebuild the index") from error
 
 
 def create_database(path: Path) -> sqlite3.Connection:
     """Make the catalog's database and return a connection that can write.
 
+    It is made under another name, so that whatever bears the catalog's name is a whole catalog.
+
     Raises:
         IndexFolderError: There is one already, or it cannot be made.
     """
-    with translated(path):
-        connection = _connect(path, "rwc")
-        with closed_on_error(connection):
-            if _user_version(connection) or connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-                raise IndexFolderError(f"{path} exists; open it, or index with overwrite=True")
-            _make_durable(connection)
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in STATEMENTS:
-                connection.execute(statement)
-            connection.execute("INSERT INTO generation VALUES (0)")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-    return connection
+    if path.exists() and path.stat().st_size:
+        raise IndexFolderError(f"{path} exists; open it, or index with overwrite=True")
+    unfinished = path.with_name(UNFINISHED_NAME)
+    for leftover in path.parent.glob(f"{UNFINISHED_NAME}*"):
+        leftover.unlink()
+    with translated(path), closing(_connect(unfinished, "rwc")) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in STATEMENTS[SCHEMA_VERSION]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO generation VALUES (0)")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    unfinished.rename(path)
+    fsync_folder(path.parent)
+    return open_database(path, writable=True)
 
 
 def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
@@ -90,14 +105,36 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
         raise IndexFolderError(
             f"{path} is missing: there is no index in {path.parent}; make one with Indexer(...).index"
         )
+    refuse_link(path)
     with translated(path):
         if writable:
             connection = _connect(path, "rw")
             with closed_on_error(connection):
                 _check_schema(connection, path)
                 _make_durable(connection)
+                _upgrade(connection)
             return connection
         return _open_reader(path)
+
+
+def copy_database(
+    connection: sqlite3.Connection, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]
+) -> None:
+    """Write the database as a connection sees it into a new file, run statements there, and leave no trace of the rest.
+
+    Args:
+        connection: Its open transaction, if any, says as of which commit.
+        path: The new file.
+        statements: What is run on the copy, with parameters.
+    """
+    with translated(path), closing(_connect(path, "rwc")) as copy:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        _upgrade(copy)
+        for statement, values in statements:
+            copy.execute(statement, values)
+        copy.execute("VACUUM")  # deleted rows otherwise stay readable in free pages
+        _make_durable(copy)
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:
@@ -148,6 +185,18 @@ def _make_durable(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
 
 
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring an older schema up to date, in one transaction."""
+    version = _user_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in STATEMENTS[SCHEMA_VERSION][len(STATEMENTS[version]) :]:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
 def _user_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -160,7 +209,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has format version {version}, this release reads up to {SCHEMA_VERSION}; upgrade colbert_video"
         )
     found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    if version < 1 or {sql for (sql,) in found} != set(STATEMENTS):
+    if {sql for (sql,) in found} != set(STATEMENTS.get(version, ())) or version < 1:
         raise IndexFolderError(
             f"{path} is not a colbert_video catalog, or was not finished; rebuild the index"
         )

@@ -143,10 +143,12 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
         seconds = tuple(np.frombuffer(times, dtype="<f8").tolist())
         values = json.loads(metadata)
+        if not isinstance(values, dict):
+            raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
         return VideoEntry(
             identity, path, parent, start, end, duration, seconds, values, size, mtime, segment, ordinal
         )
-    except (TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
 
 

@@ -7,22 +7,36 @@ segments/<name>/{frame,video}/ complete ColBERT indexes, never changed once comm
 staging/                       encoded videos that wait for their segment
 """
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.build import train_codecs, write_segment
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.database import CATALOG_NAME
+from colbert_video.indexing.database import CATALOG_NAME, UNFINISHED_NAME
+from colbert_video.indexing.drift import DRIFT_KEY, Drift, SampledSource, measure_drift
 from colbert_video.indexing.entries import NewSegment
-from colbert_video.indexing.files import checksum, fsync_folder, sync_tree
+from colbert_video.indexing.files import (
+    check_files,
+    checksum,
+    delete_leftover,
+    fsync_folder,
+    refuse_link,
+    sync_tree,
+)
+from colbert_video.indexing.lock import LOCK_NAME
 from colbert_video.indexing.settings import IndexSettings
-from colbert_video.indexing.staging import remove_unlisted_chunks
+from colbert_video.indexing.staging import STAGING, remove_unlisted_chunks
+
+logger = logging.getLogger(__name__)
 
 CODECS = "codec"
 SEGMENTS = "segments"
@@ -48,6 +62,8 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         IndexFolderError: If the folder is something else, cannot be written, or another process writes to it.
     """
     if is_index(folder):
+        for room in (SEGMENTS, CODECS, STAGING):
+            refuse_link(folder / room)
         catalog = Catalog.open(folder, writable=True)
         sweep(folder, catalog)
         return catalog
@@ -55,7 +71,7 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         raise IndexFolderError(
             f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_beginning(folder):
         raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
     try:
         return Catalog.create(folder)
@@ -63,6 +79,12 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         raise IndexFolderError(
             f"{folder} cannot be written: {error.strerror or error}; choose another path."
         ) from error
+
+
+def _is_beginning(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only what a process left that died while it began an index."""
+    begun = (LOCK_NAME, UNFINISHED_NAME)
+    return folder.is_dir() and all(path.name.startswith(begun) for path in folder.iterdir())
 
 
 @contextmanager
@@ -80,11 +102,15 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
     catalog = open_for_writing(folder, create=create)
     try:
         yield catalog
-    except BaseException:
+    except BaseException as error:
         in_vain = fresh and not catalog.staged_ids() and not catalog.live_segments()
         catalog.close()
         if in_vain:
             _clear(folder, keep_folder=existed)
+        if isinstance(error, OSError):
+            raise IndexFolderError(
+                f"{folder} cannot be written ({error}); free space on its disk, or check the disk, and try again."
+            ) from error
         raise
     catalog.close()
 
@@ -95,14 +121,68 @@ def stored_settings(catalog: Catalog) -> IndexSettings | None:
     return None if values is None else IndexSettings.from_dict(values)
 
 
+def require_settings(folder: Path, catalog: Catalog) -> IndexSettings:
+    """The settings of the live segments.
+
+    Raises:
+        IndexFolderError: Before the first commit.
+    """
+    settings = stored_settings(catalog)
+    if settings is None:
+        raise IndexFolderError(f"{folder} is not finished; repeat the index run that was interrupted first.")
+    return settings
+
+
+def refuse_finished(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to begin an index where there is a finished one.
+
+    Args:
+        folder: The index folder.
+        overwrite: Whether that is meant.
+
+    Raises:
+        IndexFolderError: If there is one and it is not to be overwritten.
+    """
+    if overwrite or not is_index(folder):
+        return
+    with Catalog.open(folder) as catalog:
+        finished = catalog.live_segments()
+    if finished:
+        raise IndexFolderError(
+            f"{folder} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
+            "with overwrite=True (--overwrite)."
+        )
+
+
 def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, ResidualCodec]:
     """Load the codec of each bag."""
     return {bag: ResidualCodec.load(folder / CODECS / name / bag) for bag in settings.bags}
 
 
+def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of the files in a folder of the index, by path relative to the index."""
+    return {name: known for name, known in catalog.files().items() if name.startswith(f"{folder}/")}
+
+
+def stored_drift(catalog: Catalog) -> Drift | None:
+    """What is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
+    values = catalog.settings().get(DRIFT_KEY)
+    return None if values is None else Drift.from_dict(values)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit made searchable."""
+
+    videos: int
+    """How many videos."""
+    drift: Drift | None
+    """How well the codec stores them, compared to its training; None if that is not known."""
+
+
 def commit_segment(
     folder: Path, catalog: Catalog, source: TokenSource, settings: IndexSettings, *, replace_all: bool
-) -> int:
+) -> Committed:
     """Compress a source into a new segment and make it visible in one transaction.
 
     Files are written and synced first, so that a crash at any moment leaves the index as it was or as it will be.
@@ -116,40 +196,61 @@ def commit_segment(
             and replaces only videos of the same id.
 
     Returns:
-        Videos committed.
+        How many videos there are, and how well the codec stores them.
     """
-    name = uuid.uuid4().hex
     if replace_all:
         codec_name = uuid.uuid4().hex
-        codecs = train_codecs(
-            source, nbits=settings.nbits, buckets=settings.buckets, rotate=settings.rotate, seed=settings.seed
-        )
-        for bag, codec in codecs.items():
-            codec.save(folder / CODECS / codec_name / bag)
+        codecs = save_new_codecs(folder, codec_name, source, settings)
     else:
         codec_name = catalog.codecs()[-1]
+        check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
         codecs = load_codecs(folder, codec_name, settings)
+    name, sampled = uuid.uuid4().hex, SampledSource(source)
     entries = write_segment(
-        folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
+        folder / SEGMENTS / name, sampled, codecs, codec_folder=folder / CODECS / codec_name
     )
-    files = _sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
+    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     if replace_all:
+        trained = measure_drift(None, sampled, codecs)
+        drift: Drift | None = trained
+        values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: trained.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
-        catalog.replace_everything(
-            [segment], settings={SETTINGS_KEY: settings.to_dict()}, forget_failures=True
-        )
+        catalog.replace_everything([segment], settings=values, forget_failures=True)
     else:
-        catalog.commit_segment(name, codec_name, entries, files, replace=True)
+        drift, values = _drift_of_addition(catalog, sampled, codecs)
+        catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values)
     sweep(folder, catalog)
-    return len(entries)
+    return Committed(len(entries), drift)
 
 
-def _sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int, str]]:
+def _drift_of_addition(
+    catalog: Catalog, sampled: SampledSource, codecs: Mapping[str, ResidualCodec]
+) -> tuple[Drift | None, dict[str, Any]]:
+    """How well added videos are stored, and the settings to remember it by."""
+    before = stored_drift(catalog)
+    if before is None:
+        return None, {}
+    drift = measure_drift(before, sampled, codecs)
+    return drift, {DRIFT_KEY: before.merged(drift).to_dict()}
+
+
+def save_new_codecs(
+    folder: Path, name: str, source: TokenSource, settings: IndexSettings
+) -> dict[str, ResidualCodec]:
+    """Train the codec of each bag and write it to disk."""
+    codecs = train_codecs(
+        source, nbits=settings.nbits, buckets=settings.buckets, rotate=settings.rotate, seed=settings.seed
+    )
+    for bag, codec in codecs.items():
+        codec.save(folder / CODECS / name / bag)
+    return codecs
+
+
+def sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int, str]]:
     """Make files durable, then their folders up to the index folder; return size and SHA-256 of each file."""
     files: dict[str, tuple[int, str]] = {}
     for tree in written:
         sync_tree(tree)
-        fsync_folder(tree.parent)
         for path in sorted(tree.rglob("*")):
             if path.is_file():
                 files[path.relative_to(folder).as_posix()] = checksum(path)
@@ -158,7 +259,10 @@ def _sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int
 
 
 def sweep(folder: Path, catalog: Catalog) -> None:
-    """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind."""
+    """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
+
+    What cannot be deleted now, such as files that Windows sees in use, waits for the next writer.
+    """
     named: Mapping[str, set[str]] = {
         SEGMENTS: {segment.name for segment in catalog.live_segments()},
         CODECS: set(catalog.codecs()),
@@ -166,14 +270,19 @@ def sweep(folder: Path, catalog: Catalog) -> None:
     for room, names in named.items():
         for path in (folder / room).glob("*"):
             if path.name not in names:
-                shutil.rmtree(path)
+                delete_leftover(path)
     remove_unlisted_chunks(folder, catalog)
 
 
 def _clear(folder: Path, *, keep_folder: bool) -> None:
-    """Remove what was written into a fresh index folder."""
-    if not keep_folder:
-        shutil.rmtree(folder)
-        return
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what was written into a fresh index folder.
+
+    The catalog goes last: if something cannot be removed, it is still an index that can be begun again.
+    """
+    try:
+        for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith(CATALOG_NAME)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not keep_folder:
+            folder.rmdir()
+    except OSError as error:
+        logger.warning("%s cannot be removed now: %s", folder, error)

@@ -1,6 +1,6 @@
 """Indexer: videos, or tokens of any encoder, become a searchable index folder."""
 
-import logging
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,29 +8,19 @@ from typing import Any, Literal
 
 import torch
 
-from colbert_video.errors import IndexFolderError, NothingIndexedError, SettingsError
+from colbert_video.errors import NothingIndexedError, SettingsError
 from colbert_video.indexing.arrays import ArraySource, Tokens
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.encoding import encode_videos
-from colbert_video.indexing.entries import Failure
-from colbert_video.indexing.folder import (
-    PENDING_KEY,
-    commit_segment,
-    is_index,
-    stored_settings,
-    sweep,
-    writing,
-)
+from colbert_video.indexing.changes import Changes, find_changes, find_vanished, without
+from colbert_video.indexing.compact import CompactReport, compact_index
+from colbert_video.indexing.export import ExportReport, export_index
+from colbert_video.indexing.folder import commit_segment, refuse_finished, require_settings, writing
+from colbert_video.indexing.ingest import Decoding, commit_staged, prepare_staging, stage_videos
 from colbert_video.indexing.report import IndexReport
-from colbert_video.indexing.resume import changed_records, staged_stamps, stamp, without
-from colbert_video.indexing.settings import IndexSettings, check_model
-from colbert_video.indexing.staging import StagedSource, StagingWriter
+from colbert_video.indexing.settings import IndexSettings, load_model
+from colbert_video.indexing.verify import VerifyReport, verify_index
 from colbert_video.model import VideoColBERT
-from colbert_video.progress import progress_bar
-from colbert_video.video.frames import SamplingSettings
-from colbert_video.video.sources import VideoRecord, Videos, find_videos
-
-logger = logging.getLogger(__name__)
+from colbert_video.video.sources import Videos, find_videos
 
 
 class Indexer:
@@ -78,9 +68,7 @@ class Indexer:
             "seed": seed,
         }
         self._num_frames = num_frames
-        self._decoder = decoder
-        self._timeout = timeout
-        self._workers = workers
+        self._decoding = Decoding(decoder, timeout, workers)
         self._device = device
 
     def index(self, videos: Videos, *, overwrite: bool = False) -> IndexReport:
@@ -104,51 +92,70 @@ class Indexer:
             NothingIndexedError: If every video failed.
         """
         started = time.monotonic()
-        self._refuse_finished(overwrite)
+        refuse_finished(self.path, overwrite=overwrite)
         sources = find_videos(videos)
         model = self._load_model(None)
         settings = self._settings(model)
         with writing(self.path, create=True) as catalog:
-            self._prepare_staging(catalog, settings)
-            resumed, failures = self._encode(catalog, model, settings, sources.records)
+            prepare_staging(self.path, catalog, settings)
+            resumed, failures = stage_videos(
+                self.path, catalog, sources.records, model, settings=settings, decoding=self._decoding
+            )
             good = without(sources.records, failures)
-            indexed = self._commit(catalog, settings, good, failures, replace_all=True)
+            committed = commit_staged(self.path, catalog, settings, good, failures, replace_all=True)
             return self._report(
-                catalog, started, indexed=indexed, resumed=resumed, ignored=sources.ignored, failures=failures
+                catalog,
+                started,
+                indexed=committed.videos,
+                resumed=resumed,
+                ignored=sources.ignored,
+                failures=failures,
             )
 
-    def add(self, videos: Videos) -> IndexReport:
+    def add(self, videos: Videos, *, checksum: bool = False, sync: bool = False) -> IndexReport:
         """Add videos to an existing index; a video whose id is there already takes the old one's place.
 
-        Files that have not changed since they were indexed (same size and modification time) are skipped.
+        Files that have not changed since they were indexed (same path, size and modification time) are not encoded
+        again; metadata that is given with them replaces what is stored.
 
         Args:
             videos: As for `index`.
+            checksum: Read all files and let their content decide whether they changed, so that files which were only
+                moved, copied or touched are kept. Checksums are remembered from the first run with this setting on.
+            sync: Remove videos whose files are gone from the given folders; otherwise they are only reported.
 
         Raises:
             IndexFolderError: If there is no finished index, or it was made by another model.
             NothingIndexedError: If every video failed.
         """
         started = time.monotonic()
+        videos = videos if isinstance(videos, str | os.PathLike) else list(videos)
         sources = find_videos(videos)
         with writing(self.path, create=False) as catalog:
-            settings = self._require_settings(catalog)
+            settings = require_settings(self.path, catalog)
             model = self._load_model(settings)
-            changed = changed_records(catalog, sources.records)
-            self._prepare_staging(catalog, settings)
-            resumed, failures = self._encode(catalog, model, settings, changed)
-            unchanged = len(sources.records) - len(changed)
+            changes = find_changes(catalog, sources.records, checksum=checksum)
+            prepare_staging(self.path, catalog, settings)
+            resumed, failures = stage_videos(
+                self.path, catalog, changes.changed, model, settings=settings, decoding=self._decoding
+            )
             if failures and len(failures) == len(sources.records):
                 raise NothingIndexedError(failures)
-            indexed = self._commit(catalog, settings, without(changed, failures), failures, replace_all=False)
+            good = without(changes.changed, failures)
+            committed = commit_staged(self.path, catalog, settings, good, failures, replace_all=False)
+            _keep_up(catalog, changes)
+            vanished = find_vanished(catalog, videos, sources.records)
             return self._report(
                 catalog,
                 started,
-                indexed=indexed,
+                indexed=committed.videos,
                 resumed=resumed,
-                unchanged=unchanged,
+                unchanged=len(sources.records) - len(changes.changed),
                 ignored=sources.ignored,
                 failures=failures,
+                vanished=tuple(vanished),
+                removed=tuple(catalog.tombstone(vanished)) if sync and vanished else (),
+                drift=committed.drift,
             )
 
     def remove(self, ids: str | Iterable[str]) -> list[str]:
@@ -198,61 +205,66 @@ class Indexer:
         """
         started = time.monotonic()
         if not add:
-            self._refuse_finished(overwrite)
+            refuse_finished(self.path, overwrite=overwrite)
         bags = (
             {"frame": frame_tokens}
             if video_tokens is None
             else {"frame": frame_tokens, "video": video_tokens}
         )
         with writing(self.path, create=not add) as catalog:
-            settings = self._require_settings(catalog) if add else self._token_settings(tuple(bags))
+            settings = require_settings(self.path, catalog) if add else self._token_settings(tuple(bags))
             if tuple(bags) != settings.bags:
                 raise SettingsError(
                     f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
                 )
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
-            count = commit_segment(self.path, catalog, source, settings, replace_all=not add)
-            return self._report(catalog, started, indexed=count)
+            committed = commit_segment(self.path, catalog, source, settings, replace_all=not add)
+            return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
 
-    def _refuse_finished(self, overwrite: bool) -> None:
-        if overwrite or not is_index(self.path):
-            return
-        with Catalog.open(self.path) as catalog:
-            finished = catalog.live_segments()
-        if finished:
-            raise IndexFolderError(
-                f"{self.path} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
-                "with overwrite=True (--overwrite)."
-            )
+    def compact(self, *, retrain: bool = False) -> CompactReport:
+        """Rewrite all videos into one segment, which frees the space of removed and replaced ones.
 
-    def _require_settings(self, catalog: Catalog) -> IndexSettings:
-        settings = stored_settings(catalog)
-        if settings is None:
-            raise IndexFolderError(
-                f"{self.path} is not finished; repeat the index run that was interrupted first."
-            )
-        return settings
+        Nothing is decoded from video files: compressed tokens are copied. Afterwards `segments/<name>/frame` and
+        `video` are ColBERT indexes of the whole corpus.
+
+        Args:
+            retrain: Also train a new codec for the corpus as it is now, and compress the stored tokens anew. They lose
+                some precision twice; index anew from the files where that matters.
+
+        Returns:
+            What was done; `compacted` is False if there was nothing to do.
+
+        Raises:
+            IndexFolderError: If there is no finished index, or a file of it is damaged; then nothing is changed.
+        """
+        with writing(self.path, create=False) as catalog:
+            return compact_index(self.path, catalog, require_settings(self.path, catalog), retrain=retrain)
+
+    def verify(self) -> VerifyReport:
+        """Read the whole index and compare every file with the catalog; nothing is changed.
+
+        Returns:
+            What is damaged, by file, and which files belong to nothing.
+
+        Raises:
+            IndexFolderError: If there is no index.
+        """
+        return verify_index(self.path)
+
+    def export(self, target: str | Path, *, keep_paths: bool = True) -> ExportReport:
+        """Copy the index into a new folder, or an archive if the name ends in ".tar", that opens anywhere.
+
+        Args:
+            target: Where to; it must not exist.
+            keep_paths: Whether the paths of video files go along.
+
+        Raises:
+            IndexFolderError: If there is no finished index, it is damaged, or the target exists or cannot be written.
+        """
+        return export_index(self.path, Path(target), keep_paths=keep_paths)
 
     def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
-        """The given model, or the one that the index names; refuses one that did not make the index."""
-        source = self._model if self._model is not None or settings is None else settings.model
-        if source is None:
-            raise SettingsError(
-                "no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'"
-                + (
-                    "."
-                    if settings is None
-                    else "; this index was made from precomputed tokens, use index_tokens."
-                )
-            )
-        model = (
-            source
-            if isinstance(source, VideoColBERT)
-            else VideoColBERT.from_pretrained(source, device=self._device)
-        )
-        if settings is not None:
-            check_model(model, settings, self.path)
-        return model
+        return load_model(self._model, settings, self.path, device=self._device)
 
     def _settings(self, model: VideoColBERT) -> IndexSettings:
         return IndexSettings(
@@ -269,75 +281,18 @@ class Indexer:
             raise SettingsError("index_tokens needs dim=, the dimensions of a token: Indexer(path, dim=512).")
         return IndexSettings(dim=self._dim, bags=bags, **self._codec_settings)
 
-    def _prepare_staging(self, catalog: Catalog, settings: IndexSettings) -> None:
-        """Keep what an interrupted run staged if it was made the same way; otherwise start afresh."""
-        if catalog.staged_ids() and catalog.settings().get(PENDING_KEY) != settings.to_dict():
-            logger.info(
-                "settings changed since the interrupted run: %d encoded videos are dropped",
-                len(catalog.staged_ids()),
-            )
-            catalog.drop_staged()
-            sweep(self.path, catalog)
-        catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
-
-    def _encode(
-        self,
-        catalog: Catalog,
-        model: VideoColBERT,
-        settings: IndexSettings,
-        records: Sequence[VideoRecord],
-    ) -> tuple[int, tuple[Failure, ...]]:
-        """Stage the tokens of all records; return how many were staged before, and what failed now."""
-        staged = staged_stamps(catalog)
-        missing = [record for record in records if staged.get(record.id) != stamp(record)]
-        failures: list[Failure] = []
-        sampling = self._sampling(model, settings)
-        with (
-            StagingWriter(self.path, catalog) as staging,
-            progress_bar("encoding videos", len(missing)) as bar,
-        ):
-            for result in encode_videos(missing, model, sampling=sampling, workers=self._workers):
-                if isinstance(result, Failure):
-                    failures.append(result)
-                    bar.note(f"refused {result.id}: {result.kind}: {result.detail}")
-                else:
-                    staging.add(result)
-                bar.advance()
-        return len(records) - len(missing), tuple(failures)
-
-    def _sampling(self, model: VideoColBERT, settings: IndexSettings) -> SamplingSettings:
-        preprocess = model.config.preprocess
-        return SamplingSettings(
-            num_frames=settings.num_frames or model.config.num_frames,
-            height=preprocess.height,
-            width=preprocess.width,
-            interpolation=preprocess.interpolation,
-            decoder=self._decoder,
-            timeout=self._timeout,
-        )
-
-    def _commit(
-        self,
-        catalog: Catalog,
-        settings: IndexSettings,
-        records: Sequence[VideoRecord],
-        failures: Sequence[Failure],
-        *,
-        replace_all: bool,
-    ) -> int:
-        """Turn the staged videos of this run into a segment; return how many there are."""
-        source = StagedSource(self.path, catalog, ids={record.id for record in records})
-        indexed = 0
-        if len(source):
-            indexed = commit_segment(self.path, catalog, source, settings, replace_all=replace_all)
-        elif replace_all:
-            raise NothingIndexedError(failures)
-        catalog.drop_staged()  # what an interrupted run of other videos left
-        sweep(self.path, catalog)
-        catalog.record_failures(failures)
-        return indexed
-
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
         defaults: dict[str, Any] = {"resumed": 0, "ignored": 0, "unchanged": 0, "failures": ()}
         seconds = time.monotonic() - started
         return IndexReport(path=self.path, videos=catalog.count(), seconds=seconds, **{**defaults, **counts})
+
+
+def _keep_up(catalog: Catalog, changes: Changes) -> None:
+    """Bring the rows of unchanged videos up to date, and remember what the files' content is now."""
+    if changes.updated:
+        catalog.update(changes.updated)
+    if changes.checksums:
+        live = {entry.id for entry in catalog.entries(changes.checksums)}
+        failed = {failure.id for failure in catalog.failures()}
+        known = {name: sha for name, sha in changes.checksums.items() if name in live - failed}
+        catalog.set_checksums(known)

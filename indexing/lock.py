@@ -4,6 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.files import refuse_link
 
 LOCK_NAME = "writer.lock"
 
@@ -23,6 +24,7 @@ class WriterLock:
             IndexFolderError: Another writer holds it, or the folder cannot be written.
         """
         path = folder / LOCK_NAME
+        refuse_link(path)
         try:
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_video.indexing.drift import Drift
 from colbert_video.indexing.entries import Failure
 
 
@@ -27,6 +28,12 @@ class IndexReport:
     """Videos in the index after the run."""
     seconds: float
     """Wall time."""
+    vanished: tuple[str, ...] = ()
+    """Videos of the index whose files are gone from the given folders."""
+    removed: tuple[str, ...] = ()
+    """Of these, videos that were removed from the index."""
+    drift: Drift | None = None
+    """How well the codec stores the added videos, compared to those it was trained on; None if none were added."""
 
     @property
     def complete(self) -> bool:
@@ -39,4 +46,5 @@ class IndexReport:
             **asdict(self),
             "path": str(self.path),
             "failures": [asdict(failure) for failure in self.failures],
+            "drift": None if self.drift is None else self.drift.to_dict(),
         }

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.packing import check_nbits
 from colbert_video.model import VideoColBERT
@@ -72,3 +74,37 @@ def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> Non
             f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "
             "overwrite=True."
         )
+
+
+def load_model(
+    given: VideoColBERT | str | Path | None,
+    settings: IndexSettings | None,
+    path: Path,
+    *,
+    device: str | torch.device | None,
+) -> VideoColBERT:
+    """Load the given model, or the one that an index names; refuse one that did not make the index.
+
+    Args:
+        given: A model, a name for `VideoColBERT.from_pretrained`, or None.
+        settings: Those of the index that is to be extended; None for a new one.
+        path: The index folder.
+        device: Where a model given by name runs.
+
+    Raises:
+        SettingsError: If neither names a model.
+        ModelError: If it cannot be loaded.
+        IndexFolderError: If it did not make the index.
+    """
+    source = given if given is not None or settings is None else settings.model
+    if source is None:
+        this_index = "; this index was made from precomputed tokens, use index_tokens" if settings else ""
+        raise SettingsError(
+            f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
+        )
+    model = (
+        source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
+    )
+    if settings is not None:
+        check_model(model, settings, path)
+    return model

@@ -20,7 +20,14 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import BagTokens, TokenChunk
 from colbert_video.indexing.entries import VideoEntry
-from colbert_video.indexing.files import fsync_file, fsync_folder
+from colbert_video.indexing.files import (
+    delete_leftover,
+    fsync_file,
+    fsync_folder,
+    make_folder_durably,
+    naming,
+    refuse_link,
+)
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""
@@ -50,7 +57,7 @@ class StagingWriter:
         self._since = time.monotonic()
 
     def __enter__(self) -> "StagingWriter":
-        self._folder.mkdir(exist_ok=True)
+        make_folder_durably(self._folder)
         return self
 
     def __exit__(
@@ -76,7 +83,8 @@ class StagingWriter:
             joined = BagTokens.from_list([video.bags[bag] for video in self._waiting])
             tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
             tensors[f"{bag}.doclens"] = joined.doclens
-        save_file(tensors, path)
+        with naming(path):
+            save_file(tensors, path)
         fsync_file(path)
         fsync_folder(self._folder)
         self._catalog.stage(name, [video.entry for video in self._waiting])
@@ -121,8 +129,31 @@ class StagedSource:
                 yield self._folder / f"{name}.safetensors", rows
 
 
+def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
+    """Read a staged chunk of an index.
+
+    Args:
+        folder: The index folder.
+        name: The chunk.
+        rows: Rows that it must hold.
+
+    Raises:
+        IndexFolderError: If it is missing, damaged, or too short.
+    """
+    path = folder / STAGING / f"{name}.safetensors"
+    tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
+    for bag, lengths in doclens.items():
+        if (
+            bag not in tokens
+            or int(lengths.sum()) != len(tokens[bag])
+            or len(lengths) <= max(rows, default=-1)
+        ):
+            raise IndexFolderError(f"{path} is damaged: it does not hold its videos; index again.")
+
+
 def _load(path: Path, part: str) -> dict[str, Tensor]:
     """The tensors of a chunk whose names end in `part`, by bag."""
+    refuse_link(path)
     try:
         with safe_open(path, framework="pt") as chunk:
             keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
@@ -145,4 +176,4 @@ def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:
     listed = {f"{name}.safetensors" for name in catalog.staged_chunks()}
     for path in (folder / STAGING).glob("*"):
         if path.name not in listed:
-            path.unlink(missing_ok=True)
+            delete_leftover(path)

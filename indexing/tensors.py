@@ -6,6 +6,17 @@ import torch
 from torch import Tensor
 
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.files import naming
+
+
+def write_tensors(value: Tensor | tuple[Tensor, Tensor], path: Path) -> None:
+    """Write one or two tensors as stock ColBERT does; the file is not synced.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
+    with naming(path):
+        torch.save(value, path)
 
 
 def read_tensor(

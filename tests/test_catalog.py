@@ -152,6 +152,54 @@ def test_everything_is_replaced_at_once(catalog: Catalog, reader: Catalog) -> No
     assert (reader.snapshot().count, reader.failures(), reader.snapshot().codec) == (0, [], None)
 
 
+def test_everything_moves_into_one_segment_in_order(catalog: Catalog, reader: Catalog) -> None:
+    catalog.commit_segment("a", "old", videos("x", "y"), FILES)
+    catalog.commit_segment("b", "old", videos("w", "x"), {"segments/b/f": (1, "1")}, replace=True)
+    catalog.set_checksums({"x": "00"})
+    with pytest.raises(SettingsError, match="2 videos were written for 3 live ones"):
+        catalog.move_everything("c", "new", 2, {})
+    assert reader.snapshot().count == 3
+    catalog.move_everything("c", "new", 3, {"segments/c/f": (2, "2")}, settings={"k": 1})
+    view = reader.snapshot()
+    assert [(s.name, s.codec, s.count) for s in view.segments] == [("c", "new", 3)]
+    assert (view.tombstones, view.codec, view.settings) == ({}, "new", {"k": 1})
+    assert [(e.id, e.ordinal) for e in reader.entries()] == [("y", 0), ("w", 1), ("x", 2)]
+    assert reader.files() == {"segments/c/f": (2, "2")}
+    assert reader.checksums(["x", "y"]) == {"x": "00"}
+
+
+def test_checksums_are_forgotten_with_the_video_they_belong_to(catalog: Catalog) -> None:
+    catalog.commit_segment("a", "c", videos("x", "y", "z"), {})
+    catalog.set_checksums({"x": "11", "y": "22", "z": "33"})
+    catalog.commit_segment("b", "c", videos("x"), {}, replace=True)
+    catalog.tombstone(["y"])
+    assert catalog.checksums(["x", "y", "z"]) == {"z": "33"}
+    catalog.replace_everything([NewSegment("d", "c", videos("z"), {})])
+    assert catalog.checksums(["z"]) == {}
+
+
+def test_rows_can_be_updated_in_place(catalog: Catalog) -> None:
+    catalog.commit_segment("a", "c", videos("x", "y"), {})
+    catalog.update([VideoEntry("y", path="/new/y.mp4", metadata={"a": 1}, source_size=3)])
+    assert catalog.entry("y") == VideoEntry(
+        "y", path="/new/y.mp4", metadata={"a": 1}, source_size=3, segment="a", ordinal=1
+    )
+    assert catalog.entry("x").path == "/clips/x.mp4"
+    assert catalog.ids_below("/new/") == {"y": "/new/y.mp4"}
+    assert catalog.ids_below("/%") == {}
+
+
+def test_a_held_commit_stays_while_the_writer_goes_on(catalog: Catalog, reader: Catalog) -> None:
+    catalog.commit_segment("a", "c", videos("x", "y"), {})
+    assert reader.hold().count == 2
+    catalog.tombstone(["x"])
+    catalog.replace_everything([NewSegment("b", "d", videos("z"), {})])
+    assert [e.id for e in reader.entries()] == ["x", "y"]
+    assert (reader.version, reader.entry("x").segment) == (1, "a")
+    view = reader.hold()
+    assert (view.version, view.codec, [e.id for e in reader.entries()]) == (3, "d", ["z"])
+
+
 def test_staged_videos_wait_for_their_segment(catalog: Catalog) -> None:
     catalog.stage("chunk0", videos("x", "y"))
     catalog.stage("chunk1", [VideoEntry("z", metadata={"a": 1}), *videos("x")])  # x encoded again
@@ -361,12 +409,23 @@ def tamper(folder: Path, *statements: str) -> None:
 
 
 def test_newer_and_foreign_databases_are_refused(closed: Path) -> None:
-    tamper(closed, "PRAGMA user_version = 2")
-    with pytest.raises(IndexFolderError, match="format version 2, this release reads up to 1; upgrade"):
+    tamper(closed, "PRAGMA user_version = 3")
+    with pytest.raises(IndexFolderError, match="format version 3, this release reads up to 2; upgrade"):
         Catalog.open(closed)
     tamper(closed, "PRAGMA user_version = 0")
     with pytest.raises(IndexFolderError, match="not a colbert_video catalog"):
         Catalog.open(closed)
+
+
+def test_an_index_of_the_first_version_is_read_and_brought_up_to_date(closed: Path) -> None:
+    tamper(closed, "DROP TABLE checksums", "PRAGMA user_version = 1")
+    with Catalog.open(closed) as reader:
+        assert [e.id for e in reader.entries()] == ["x"]
+    with Catalog.open(closed, writable=True) as catalog:
+        catalog.set_checksums({"x": "00"})
+    with Catalog.open(closed) as reader:
+        assert reader.checksums(["x"]) == {"x": "00"}
+    assert sqlite3.connect(closed / "catalog.sqlite").execute("PRAGMA user_version").fetchone() == (2,)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
 def test_a_resumed_run_with_other_settings_starts_afresh(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from colbert_video.indexing import indexer as module
+    from colbert_video.indexing import ingest as module
 
     monkeypatch.setattr(module, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -255,7 +255,7 @@ def test_a_resumed_run_with_other_settings_starts_afresh(
 def test_what_another_interrupted_run_staged_is_not_committed(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from colbert_video.indexing import indexer as module
+    from colbert_video.indexing import ingest as module
 
     monkeypatch.setattr(module, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
@@ -270,7 +270,7 @@ def test_what_another_interrupted_run_staged_is_not_committed(
 def test_a_file_that_broke_since_it_was_staged_is_a_failure(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from colbert_video.indexing import indexer as module
+    from colbert_video.indexing import ingest as module
 
     folder = shutil.copytree(clips_folder, tmp_path / "clips")
     monkeypatch.setattr(module, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -8,6 +8,7 @@ import click
 from colbert_video.cli.index_verbs import add, index, info, remove
 from colbert_video.cli.search_verbs import demo, search
 from colbert_video.cli.training_verbs import evaluate, train
+from colbert_video.cli.upkeep_verbs import compact, export, import_, verify
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.progress import show_progress
 
@@ -32,7 +33,7 @@ def app(verbose: bool, quiet: bool) -> None:
     show_progress(not quiet)
 
 
-for verb in (demo, index, search, add, remove, info, train, evaluate):
+for verb in (demo, index, search, add, remove, compact, verify, info, export, import_, train, evaluate):
     app.add_command(verb)
 
 

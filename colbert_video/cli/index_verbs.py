@@ -75,12 +75,18 @@ def index(
 @click.command()
 @sources_argument
 @index_option
+@click.option(
+    "--checksum", is_flag=True, help="Let the content of files decide whether they changed; reads all."
+)
+@click.option("--sync", is_flag=True, help="Remove videos whose files are gone from the given folders.")
 @decoding_options
 @device_option
 @json_option
 def add(
     videos: tuple[str, ...],
     index_path: Path,
+    checksum: bool,
+    sync: bool,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -89,12 +95,13 @@ def add(
 ) -> None:
     """Add VIDEOS to an index, with the model that made it.
 
-    Unchanged files are skipped; a changed file takes the place of its older version.
+    Unchanged files are skipped (same path, size and modification time); a changed file takes the place of its older
+    version. Files that are gone from the given folders are listed.
     """
     from colbert_video.indexing.indexer import Indexer
 
     indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
-    _finish(indexer.add(_one_or_many(videos)), as_json)
+    _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync), as_json)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """The verbs that search: search, and demo, which does everything once."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -36,7 +37,15 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.argument("query")
 @index_option
 @click.option("-k", type=int, default=10, show_default=True, help="Most hits to print.")
+@click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
+@click.option(
+    "--engine",
+    type=click.Choice(["native", "colbert"]),
+    default="native",
+    show_default=True,
+    help="Scores by itself, or by stock colbert-ai (PLAID).",
+)
 @click.option("--explain", is_flag=True, help="Show which frame of the best hit answers each word.")
 @click.option("--model", help="Where the index's model is now, if it moved.")
 @device_option
@@ -45,18 +54,21 @@ def search(
     query: str,
     index_path: Path,
     k: int,
+    where: str | None,
     exact: bool,
+    engine: Literal["native", "colbert"],
     explain: bool,
     model: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
     """Search an index for QUERY: the best videos, each with its best moment."""
+    from colbert_video.indexing.filters import parse_filter
     from colbert_video.output import explanation_table, hit_table
     from colbert_video.search import Searcher
 
-    with Searcher(index_path, model=model, device=device) as searcher:
-        hits = searcher.search(query, k, exact=exact)
+    with Searcher(index_path, model=model, device=device, engine=engine) as searcher:
+        hits = searcher.search(query, k, where=None if where is None else parse_filter(where), exact=exact)
         explanation = searcher.explain(query, hits[0].id) if explain and hits else None
     if as_json:
         why = {} if explanation is None else {"explanation": explanation.to_dict()}

@@ -1,0 +1,76 @@
+"""The verbs that keep an index over years: compact, verify, export, import."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from colbert_video.cli.options import FOLDER, index_option, json_option, print_result
+
+DAMAGED = 1
+"""Exit code of verify when something is damaged."""
+
+
+@click.command()
+@index_option
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Also train a new codec and compress the stored tokens anew, with some loss.",
+)
+@json_option
+def compact(index_path: Path, retrain: bool, as_json: bool) -> None:
+    """Rewrite an index into one segment; frees the space of removed and replaced videos.
+
+    No video is decoded. Searches go on meanwhile; both states need space on disk until the new one is complete.
+    """
+    from colbert_video.indexing.indexer import Indexer
+    from colbert_video.output import compact_text
+
+    report = Indexer(index_path).compact(retrain=retrain)
+    print_result(report.to_dict() if as_json else compact_text(report))
+
+
+@click.command()
+@index_option
+@json_option
+def verify(index_path: Path, as_json: bool) -> None:
+    """Read a whole index and compare it with its checksums; exit code 1 if anything is damaged."""
+    from colbert_video.indexing.verify import verify_index
+    from colbert_video.output import verify_text
+
+    report = verify_index(index_path)
+    print_result(report.to_dict() if as_json else verify_text(report))
+    if not report.intact:
+        sys.exit(DAMAGED)
+
+
+@click.command()
+@click.argument("target", type=FOLDER)
+@index_option
+@click.option(
+    "--drop-paths", is_flag=True, help="Leave out where the video files are; ids and metadata stay."
+)
+@json_option
+def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
+    """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere."""
+    from colbert_video.indexing.export import export_index
+
+    report = export_index(index_path, target, keep_paths=not drop_paths)
+    print_result(
+        report.to_dict()
+        if as_json
+        else f"{report.path}: {report.videos} videos, {report.files} files, {report.bytes} bytes"
+    )
+
+
+@click.command("import")
+@click.argument("archive", type=FOLDER)
+@index_option
+@json_option
+def import_(archive: Path, index_path: Path, as_json: bool) -> None:
+    """Unpack ARCHIVE, written by export, into a new index folder, and check every file of it."""
+    from colbert_video.indexing.export import import_index
+
+    report = import_index(archive, index_path)
+    print_result(report.to_dict() if as_json else f"{report.path}: {report.videos} videos")

@@ -1,0 +1,128 @@
+"""What an index run has to do: which videos are new or changed, which merely moved, and which files are gone."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.entries import Failure, VideoEntry
+from colbert_video.indexing.files import checksum as checksum_of
+from colbert_video.progress import progress_bar
+from colbert_video.video.names import native_name, readable_name
+from colbert_video.video.sources import VideoRecord, Videos
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Records compared with an index."""
+
+    changed: list[VideoRecord]
+    """Videos to encode: they are not in the index, or their content is not what was encoded."""
+    updated: list[VideoEntry] = field(default_factory=list)
+    """Rows of videos to keep that need a new path, stamp or metadata."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the files as they are now, by id, if they were read."""
+
+
+def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: bool) -> Changes:
+    """Compare videos with an index.
+
+    A file has changed if its path, size or modification time has. With `checksum`, the content decides: all files are
+    read, and one that was moved, copied or touched is kept. Where the index knows no checksum yet, size and time decide
+    once more, and the checksum is remembered. A video is encoded again too if it is to be cut differently. Metadata that
+    is given replaces what is stored, without encoding anything.
+
+    Args:
+        catalog: The index's catalog.
+        records: The videos.
+        checksum: Whether to read the files.
+    """
+    ids = [record.id for record in records]
+    known = {entry.id: entry for entry in catalog.entries(ids)}
+    now = dict(_checksums(records)) if checksum else {}
+    before = catalog.checksums(ids) if checksum else {}
+    changes = Changes([], [], now)
+    for record in records:
+        entry = known.get(record.id)
+        if entry is None or not _same_content(record, entry, now.get(record.id), before.get(record.id)):
+            changes.changed.append(record)
+            continue
+        path, size, mtime_ns = stamp(record)
+        metadata = record.metadata or entry.metadata
+        kept = replace(entry, path=path, source_size=size, source_mtime_ns=mtime_ns, metadata=metadata)
+        if kept != entry:
+            changes.updated.append(kept)
+    return changes
+
+
+def _same_content(record: VideoRecord, entry: VideoEntry, now: str | None, before: str | None) -> bool:
+    start, end = record.window or (0.0, entry.duration)
+    cut = None if end is None or entry.duration is None else min(end, entry.duration)
+    if (entry.start, entry.end) != (start, cut):
+        return False
+    if now is None or before is None:
+        return _entry_stamp(entry) == stamp(record)
+    return now == before
+
+
+def _checksums(records: Sequence[VideoRecord]) -> Iterator[tuple[str, str]]:
+    """SHA-256 of each record's file; missing files have none, they fail when they are read."""
+    known: dict[str, str] = {}  # the windows of a long video share a file
+    with progress_bar("hashing files", total=len(records)) as bar:
+        for record in records:
+            try:
+                if record.path not in known:
+                    known[record.path] = checksum_of(Path(native_name(record.path)))[1]
+                yield record.id, known[record.path]
+            except (OSError, ValueError):
+                pass
+            bar.advance()
+
+
+def find_vanished(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord]) -> list[str]:
+    """Find videos of an index whose files are gone from the folders that are being indexed.
+
+    Args:
+        catalog: The index's catalog.
+        videos: What was named; files below folders among it are looked for, others are left alone.
+        records: What was found there.
+
+    Returns:
+        Ids of videos whose path lies below one of the folders and leads to no file.
+    """
+    found = {record.id for record in records}
+    gone = []
+    for folder in _folders(videos):
+        for identity, path in catalog.ids_below(os.path.join(folder, "")).items():  # noqa: PTH118 - with a separator
+            if identity not in found and not Path(native_name(path)).exists():
+                gone.append(identity)
+    return sorted(set(gone))
+
+
+def _folders(videos: Videos) -> list[str]:
+    named: Iterable[Any] = [videos] if isinstance(videos, str | os.PathLike) else videos
+    paths = [Path(native_name(os.fspath(item))) for item in named if isinstance(item, str | os.PathLike)]
+    return [readable_name(str(path.absolute())) for path in paths if path.is_dir()]
+
+
+def without(records: Sequence[VideoRecord], failures: Sequence[Failure]) -> list[VideoRecord]:
+    """Records that did not fail."""
+    failed = {failure.id for failure in failures}
+    return [record for record in records if record.id not in failed]
+
+
+def staged_stamps(catalog: Catalog) -> dict[str, tuple[Any, ...]]:
+    """The stamp of each staged video's file, by id."""
+    chunks = (catalog.staged_entries(name).values() for name in catalog.staged_chunks())
+    return {entry.id: _entry_stamp(entry) for chunk in chunks for entry in chunk}
+
+
+def stamp(record: VideoRecord) -> tuple[Any, ...]:
+    """Path, size and modification time of a video's file now."""
+    return (record.path, *record.stamp())
+
+
+def _entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
+    return (entry.path, entry.source_size, entry.source_mtime_ns)

@@ -1,0 +1,167 @@
+"""Compaction: all live videos move into one segment, whose folders are then ColBERT indexes of the whole corpus.
+
+Nothing is decoded from video files. Codes and residuals are copied, byte for byte; only segments of an older codec are
+read back and encoded again. With `retrain`, a new codec is fitted to the stored tokens, and all are encoded again: what
+the old codec lost stays lost, and the new one loses as much again of the rest, in exchange for centroids and buckets
+that fit the corpus as it is now. Index anew from the files to lose nothing twice.
+"""
+
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from colbert_video.indexing.build import write_segment
+from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.drift import DRIFT_KEY, SampledSource, measure_drift
+from colbert_video.indexing.files import check_files
+from colbert_video.indexing.folder import (
+    CODECS,
+    SEGMENTS,
+    load_codecs,
+    save_new_codecs,
+    sweep,
+    sync_and_describe,
+)
+from colbert_video.indexing.segment import BagWriter
+from colbert_video.indexing.settings import IndexSettings
+from colbert_video.indexing.stored import StoredSegment, StoredSource, open_segments
+from colbert_video.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What `Indexer.compact` did."""
+
+    path: Path
+    """The index folder."""
+    compacted: bool
+    """False if there was nothing to do: one segment without removed videos, or no videos."""
+    retrained: bool
+    """Whether a new codec was trained."""
+    videos: int
+    """Videos in the index."""
+    merged: int
+    """Segments that became one."""
+    dropped: int
+    """Removed and replaced videos whose space was freed."""
+    bytes_before: int
+    """Size of the index's files before."""
+    bytes_after: int
+    """Size of the index's files after; the old ones are deleted already."""
+    seconds: float
+    """Wall time."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def compact_index(folder: Path, catalog: Catalog, settings: IndexSettings, *, retrain: bool) -> CompactReport:
+    """Rewrite the live videos of an index into one segment, in their order.
+
+    The new segment is written and synced before one transaction makes it visible, so that a crash at any moment leaves
+    the index as it was or as it will be. Meanwhile both need space on disk.
+
+    Args:
+        folder: The index folder.
+        catalog: Its catalog, open for writing.
+        settings: The index's settings.
+        retrain: Train a new codec for the stored tokens.
+
+    Returns:
+        What was done.
+
+    Raises:
+        IndexFolderError: If a file is missing or damaged: then nothing is changed, and no damage is copied.
+    """
+    started = time.monotonic()
+    rows, files, videos = catalog.live_segments(), catalog.files(), catalog.count()
+    dropped = sum(row.count for row in rows) - videos
+    needed = videos > 0 and (retrain or dropped > 0 or len(rows) > 1)
+    if needed:
+        check_files(folder, files)
+        rewrite = _retrained if retrain else _copied
+        rewrite(folder, catalog, settings, open_segments(folder, catalog, settings))
+    return CompactReport(
+        path=folder,
+        compacted=needed,
+        retrained=needed and retrain,
+        videos=videos,
+        merged=len(rows) if needed else 0,
+        dropped=dropped if needed else 0,
+        bytes_before=sum(size for size, _ in files.values()),
+        bytes_after=sum(size for size, _ in catalog.files().values()),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _copied(folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]) -> None:
+    """Copy what is stored with the newest codec; encode the rest with it."""
+    codec_name, name = catalog.codecs()[-1], uuid.uuid4().hex
+    codecs = load_codecs(folder, codec_name, settings)
+    videos = sum(len(segment.live) for segment in segments)
+    with ExitStack() as stack:
+        writers = {
+            bag: stack.enter_context(
+                BagWriter(
+                    folder / SEGMENTS / name / bag,
+                    codec=codec,
+                    codec_folder=folder / CODECS / codec_name / bag,
+                )
+            )
+            for bag, codec in codecs.items()
+        }
+        bar = stack.enter_context(progress_bar("copying videos", total=videos))
+        for segment in segments:
+            for ordinals in segment.chunks():
+                for bag, writer in writers.items():
+                    _copy(segment, bag, ordinals, writer, codecs[bag])
+                bar.advance(len(ordinals))
+        for writer in writers.values():
+            writer.finish()
+    _commit(folder, catalog, name, codec_name, videos, {})
+
+
+def _copy(
+    segment: StoredSegment,
+    bag: str,
+    ordinals: Int64[Tensor, "videos"],
+    writer: BagWriter,
+    codec: ResidualCodec,
+) -> None:
+    if segment.codecs[bag].fingerprint == codec.fingerprint:
+        writer.append(*segment.encoded(bag, ordinals))
+        return
+    tokens = segment.decoded(bag, ordinals)
+    encoded = codec.encode(tokens.tokens)
+    writer.append(encoded.codes, encoded.residuals, tokens.doclens)
+
+
+def _retrained(
+    folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]
+) -> None:
+    """Train a codec on what is stored and encode everything with it."""
+    codec_name, name = uuid.uuid4().hex, uuid.uuid4().hex
+    source = StoredSource(catalog, segments)
+    codecs = save_new_codecs(folder, codec_name, source, settings)
+    sampled = SampledSource(source)
+    entries = write_segment(
+        folder / SEGMENTS / name, sampled, codecs, codec_folder=folder / CODECS / codec_name
+    )
+    drift = measure_drift(None, sampled, codecs)
+    _commit(folder, catalog, name, codec_name, len(entries), {DRIFT_KEY: drift.to_dict()})
+
+
+def _commit(
+    folder: Path, catalog: Catalog, name: str, codec_name: str, videos: int, settings: dict[str, Any]
+) -> None:
+    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
+    catalog.move_everything(name, codec_name, videos, files, settings=settings)
+    sweep(folder, catalog)
