@@ -93,3 +93,16 @@ def test_the_world_is_rendered_once(tmp_path: Path, monkeypatch: Any) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(SettingsError, match=r"other exists and is no rendered world"):
         render_world(world, tmp_path / "other")
+
+
+def test_another_round_draws_anew_and_keeps_its_scenes_apart(tmp_path: Path) -> None:
+    manifest = render_world(WorldRecipe(train=6, validation=2, seed=3, rounds=2), tmp_path / "world")
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    training = [row for row in rows if row["split"] == "train"]
+    assert len(training) == 12
+    assert len({row["video"] for row in rows}) == 14
+    assert {row["group"].split(":")[0] for row in training[:6]} == {"0"}
+    assert {row["group"].split(":")[0] for row in training[6:]} == {"1"}
+    assert {row["caption"] for row in training[:6]} != {row["caption"] for row in training[6:]}
+    with pytest.raises(SettingsError, match=r"world\.rounds=0 must be at least 1"):
+        WorldRecipe(train=6, validation=2, rounds=0)

@@ -17,18 +17,23 @@ class WorldRecipe:
     """How much of the synthetic world is rendered; its splits are called "train" and "validation"."""
 
     train: int
-    """Clips to train on."""
+    """Clips to train on, in each round."""
     validation: int
     """Clips to choose the best model by; their scenes are other ones."""
     paired_fraction: float = 0.5
     """Share of the training clips that come with their time reversal."""
     seed: int = 0
     """Which clips are rendered."""
+    rounds: int = 1
+    """Drawings of training scenes. One round draws every scene at most once, so small families of scenes run out; in
+    another round they come again, in other words, shades, places and speeds."""
 
     def __post_init__(self) -> None:
         for name in ("train", "validation"):
             if getattr(self, name) < 2:
                 raise SettingsError(f"world.{name}={getattr(self, name)} must be at least 2 clips.")
+        if self.rounds < 1:
+            raise SettingsError(f"world.rounds={self.rounds} must be at least 1.")
         if not 0 <= self.paired_fraction <= 1:
             raise SettingsError(
                 f"world.paired_fraction={self.paired_fraction} is a share; it must be in [0, 1]."
@@ -55,28 +60,42 @@ def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
         fresh = Path(staging) / "world"
-        rows = [row for split in ("train", "validation") for row in _render_split(recipe, fresh, split)]
+        rows = [row for number in range(recipe.rounds) for row in _render_training(recipe, fresh, number)]
+        rows += _render_validation(recipe, fresh)
         (fresh / MANIFEST).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (fresh / DESCRIPTION).write_text(json.dumps(asdict(recipe)), encoding="utf-8")
         fresh.rename(folder)
     return folder / MANIFEST
 
 
-def _render_split(recipe: WorldRecipe, folder: Path, split: str) -> list[dict[str, str | None]]:
-    """Render one split; training clips of one look form a group, so that motion and place have to be learnt."""
-    training = split == "train"
+def _render_training(recipe: WorldRecipe, folder: Path, number: int) -> list[dict[str, str | None]]:
+    """Render one round; its clips of one look form a group, so that motion and place have to be learnt.
+
+    Scenes of other rounds stay out of the group: a scene that comes again would pass for a negative of itself.
+    """
+    name = f"train-{number}"
     clips = write_world(
-        folder / split,
-        count=getattr(recipe, split),
-        seed=recipe.seed,
-        split=split,
-        paired_fraction=recipe.paired_fraction if training else 0.5,
+        folder / name,
+        count=recipe.train,
+        seed=recipe.seed + number,
+        split="train",
+        paired_fraction=recipe.paired_fraction,
     )
-    groups = [{"group": clip.scene.look} if training else {} for clip in clips]
     return [
-        {**clip.row, **group, "video": f"{split}/{clip.path.name}"}
-        for clip, group in zip(clips, groups, strict=True)
+        {**clip.row, "group": f"{number}: {clip.scene.look}", "video": f"{name}/{clip.path.name}"}
+        for clip in clips
     ]
+
+
+def _render_validation(recipe: WorldRecipe, folder: Path) -> list[dict[str, str | None]]:
+    clips = write_world(
+        folder / "validation",
+        count=recipe.validation,
+        seed=recipe.seed,
+        split="validation",
+        paired_fraction=0.5,
+    )
+    return [{**clip.row, "video": f"validation/{clip.path.name}"} for clip in clips]
 
 
 def _check_rendered(recipe: WorldRecipe, folder: Path) -> None:
