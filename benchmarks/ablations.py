@@ -1,0 +1,139 @@
+"""The paper's ablations on the synthetic world: one command, several seeds, a table each (Reddy et al., CVPR 2025).
+
+    python benchmarks/ablations.py                        # everything, three seeds: about half an hour a seed on a core
+    python benchmarks/ablations.py --only loss --seeds 0  # one table, one seed
+    python benchmarks/ablations.py --budget quick         # two steps a run, to see that all of it works
+    python benchmarks/ablations.py --page                 # docs/ablations.md from the figures so far
+
+Every run is added to the figures as soon as it is measured, and a run that the figures hold is not repeated: a command
+that was interrupted is simply given again. `ablation_variants` says what is compared, `ablation_training` how it is
+trained, `ablation_measures` what is measured, and `ablation_page` writes the page.
+"""
+
+import argparse
+import json
+import logging
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from ablation_measures import Measurement, measure
+from ablation_page import write_page
+from ablation_training import BUDGETS, Budget, Workshop
+from ablation_variants import TABLES, Settings, choose_variants, runs_of
+
+from colbert_video.errors import SettingsError
+
+RESULTS = Path(__file__).parent / "results" / "ablations.json"
+PAGE = Path(__file__).parent.parent / "docs" / "ablations.md"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The file of figures, which grows run by run."""
+
+    path: Path
+    """A JSON file."""
+    budget: Budget
+    """How much each of its runs was trained."""
+
+    def read(self) -> list[Measurement]:
+        """All runs so far.
+
+        Raises:
+            SettingsError: If they were made with another budget.
+        """
+        if not self.path.is_file():
+            return []
+        report = json.loads(self.path.read_text(encoding="utf-8"))
+        if report["budget"] != asdict(self.budget):
+            raise SettingsError(
+                f"{self.path} holds runs of the budget {report['budget']}, not {asdict(self.budget)}; choose another "
+                "--output."
+            )
+        return [Measurement.from_dict(run) for run in report["runs"]]
+
+    def add(self, measurement: Measurement) -> None:
+        """Write the file anew with one more run; an interruption leaves it as it was."""
+        runs = [run.to_dict() for run in [*self.read(), measurement]]
+        report = {
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "budget": asdict(self.budget),
+            "runs": runs,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(self.path)
+
+
+def open_runs(ledger: Ledger, wanted: list[Settings], seeds: list[int]) -> list[tuple[int, Settings]]:
+    """The runs that are still to be made: all of one seed before any of the next."""
+    done = {(run.seed, run.settings) for run in ledger.read()}
+    return [(seed, settings) for seed in seeds for settings in wanted if (seed, settings) not in done]
+
+
+def run_all(shop: Workshop, ledger: Ledger, wanted: list[Settings], seeds: list[int]) -> None:
+    """Train and measure every run that is still to be made."""
+    todo = open_runs(ledger, wanted, seeds)
+    shop.render()
+    for number, (seed, settings) in enumerate(todo, start=1):
+        measurement = measure(shop, settings, seed)
+        ledger.add(measurement)
+        print(f"{number}/{len(todo)} {line(measurement)}", flush=True)
+
+
+def line(measurement: Measurement) -> str:
+    """A run's figures, with what its settings differ in from the paper's."""
+    default = asdict(Settings())
+    changed = {name: value for name, value in asdict(measurement.settings).items() if value != default[name]}
+    figures = ", ".join(
+        f"{name} R@1 {100 * values['R@1']:.1f} pairs {100 * values['motion pairs']:.1f}"
+        for name, values in measurement.metrics.items()
+    )
+    return f"seed {measurement.seed} {changed or 'default'}: {figures} ({measurement.cpu_seconds:.0f} CPU s)"
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--budget", choices=BUDGETS, default="full")
+    parser.add_argument("--output", type=Path, help="JSON file of the figures")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "colbert-video-ablations",
+        help="folder of clips and decoded frames",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="1 is fastest for models this small")
+    parser.add_argument("--device", help="cpu; by default a GPU if there is one")
+    parser.add_argument("--page", nargs="?", const=PAGE, type=Path, help="write the page and train nothing")
+    options = parser.parse_args(given)
+    if options.output is None:  # figures that mean nothing stay out of the repository
+        options.output = RESULTS if options.budget == "full" else options.cache / f"{options.budget}.json"
+    return options
+
+
+def main(given: list[str] | None = None) -> None:
+    """Train what is missing, or write the page."""
+    options = arguments(given)
+    budget = BUDGETS[options.budget]
+    ledger = Ledger(options.output, budget)
+    if options.page is not None:
+        write_page(options.page, ledger.read(), budget)
+        return
+    logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(options.threads)
+    shop = Workshop(options.cache / options.budget, budget, options.device)
+    run_all(shop, ledger, runs_of(choose_variants(options.only)), options.seeds)
+
+
+if __name__ == "__main__":
+    main()
