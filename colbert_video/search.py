@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.device import resolve_device
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.explain import Explanation, explain_similarities
 from colbert_video.indexing.colbert import PlaidSettings, StockEngine
@@ -65,7 +66,8 @@ class Searcher:
     Args:
         path: The index folder.
         model: Encodes queries; None for the model that the index names, loaded at the first text query.
-        device: Where that model runs; None for the first GPU, else the CPU.
+        device: Where that model runs; a GPU that is named keeps the index too, in its compressed form, and scores on it.
+            None for a model on the first GPU, else on the CPU, and an index on disk.
         engine: "native" looks at every video. "colbert" passes each query to stock colbert-ai's IndexScorer: the
             reference for scores, read in full when the index is opened. On CPUs it counts negative best matches as
             zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
@@ -98,7 +100,7 @@ class Searcher:
         self._current = CurrentView(self.path, self._open_view)
 
     def _open_view(self) -> SearchView:
-        reader = IndexReader.open(self.path)
+        reader = IndexReader.open(self.path, device=self._index_device())
         try:
             if self._engine == "native":
                 return SearchView(reader, search_segment)
@@ -107,6 +109,13 @@ class Searcher:
         except BaseException:
             reader.close()
             raise
+
+    def _index_device(self) -> torch.device | None:
+        """The GPU that keeps the index; None to leave it on disk."""
+        if self._device is None or self._engine != "native":
+            return None
+        device = resolve_device(self._device)
+        return None if device.type == "cpu" else device
 
     def __enter__(self) -> "Searcher":
         return self

@@ -48,21 +48,25 @@ class IndexReader:
         self.version = view.version
 
     @classmethod
-    def open(cls, path: Path) -> "IndexReader":
+    def open(cls, path: Path, *, device: torch.device | None = None) -> "IndexReader":
         """Open an index.
+
+        Args:
+            path: The index folder.
+            device: A GPU that keeps segments and codecs, in their compressed form; None to map them from disk.
 
         Raises:
             IndexFolderError: If there is none, it is not finished, or a file is missing or damaged.
         """
         catalog = Catalog.open(path)
         try:
-            return cls._open(path, catalog)
+            return cls._open(path, catalog, device)
         except BaseException:
             catalog.close()
             raise
 
     @classmethod
-    def _open(cls, path: Path, catalog: Catalog) -> "IndexReader":
+    def _open(cls, path: Path, catalog: Catalog, device: torch.device | None) -> "IndexReader":
         """Open the segments of a snapshot; a writer may replace them meanwhile, then the newer snapshot is opened."""
         while True:
             view = catalog.hold()
@@ -86,6 +90,9 @@ class IndexReader:
                 if catalog.hold().version == view.version:
                     raise
                 continue
+            if device is not None:
+                segments = [segment.to(device) for segment in segments]
+                codecs = {name: _moved(bags, device) for name, bags in codecs.items()}
             return cls(catalog, view, settings, codecs, segments)
 
     def close(self) -> None:
@@ -158,6 +165,10 @@ def _refuse_unlisted(
                 raise IndexFolderError(
                     f"{path / min(unlisted)} is not named in the catalog; rebuild the index."
                 )
+
+
+def _moved(codecs: Mapping[str, ResidualCodec], device: torch.device) -> dict[str, ResidualCodec]:
+    return {bag: codec.to(device) for bag, codec in codecs.items()}
 
 
 def _open_segment(

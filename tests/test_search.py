@@ -1,5 +1,6 @@
 """Index and search from precomputed tokens: no model, no video, every number checked against the naive score."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.reader import IndexReader
 
 VIDEOS = 30
 
@@ -167,3 +169,35 @@ def test_a_model_of_other_dimensions_is_refused(tmp_path: Path, tiny_trained_mod
     Indexer(tmp_path / "i", dim=128).index_tokens(["a"], tokens)
     with pytest.raises(IndexFolderError, match="holds tokens of 128 dimensions, the model makes 64"):
         Searcher(tmp_path / "i", model=tiny_trained_model).search("x")
+
+
+@pytest.mark.parametrize(("named", "kept"), [(None, None), ("cpu", None), ("cuda:0", torch.device("cuda:0"))])
+def test_a_named_gpu_keeps_the_index(
+    index: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, kept: torch.device | None
+) -> None:
+    asked: list[torch.device | None] = []
+    opened = IndexReader.open
+
+    def recorded(path: Path, *, device: torch.device | None = None) -> IndexReader:
+        asked.append(device)
+        return opened(path)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(IndexReader, "open", recorded)
+    Searcher(index, device=named).close()
+    assert asked == [kept]
+
+
+def test_a_gpu_that_is_not_there_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SettingsError, match="torch sees no CUDA device here"):
+        Searcher(index, device="cuda")
+
+
+def test_an_index_on_a_gpu_finds_the_same(index: Path, corpus: tuple) -> None:
+    if not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1":
+        pytest.skip("no GPU; set FAIL_WITHOUT_CUDA=1 to fail instead")
+    query = corpus[1][7]
+    here, there = (Searcher(index, device=device).search_tokens(query, k=10) for device in ("cpu", "cuda"))
+    assert [hit.id for hit in there] == [hit.id for hit in here]
+    assert [hit.score for hit in there] == pytest.approx([hit.score for hit in here], abs=1e-4)
