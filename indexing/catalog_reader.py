@@ -44,7 +44,12 @@ class CatalogReader:
     @property
     def version(self) -> int:
         """Number of the last commit that changed what can be found; compare it to know whether to look again."""
-        return int(self._rows("SELECT value FROM generation")[0][0])
+        rows = self._rows("SELECT value FROM generation")
+        if len(rows) != 1 or not isinstance(rows[0][0], int):
+            raise IndexFolderError(
+                f"{self._path} is damaged: it does not number its commits; rebuild the index"
+            )
+        return rows[0][0]
 
     def settings(self) -> dict[str, Any]:
         """Return all settings."""

@@ -155,8 +155,19 @@ def refuse_finished(folder: Path, *, overwrite: bool) -> None:
 
 
 def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, ResidualCodec]:
-    """Load the codec of each bag."""
-    return {bag: ResidualCodec.load(folder / CODECS / name / bag) for bag in settings.bags}
+    """Load the codec of each bag.
+
+    Raises:
+        IndexFolderError: If a file is missing or damaged, or does not fit the settings.
+    """
+    codecs = {bag: ResidualCodec.load(folder / CODECS / name / bag) for bag in settings.bags}
+    for bag, codec in codecs.items():
+        if (codec.dim, codec.nbits) != (settings.dim, settings.nbits):
+            raise IndexFolderError(
+                f"{folder / CODECS / name / bag} has dim={codec.dim}, nbits={codec.nbits}, the index dim={settings.dim}, "
+                f"nbits={settings.nbits}; rebuild the index"
+            )
+    return codecs
 
 
 def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colbert_video.errors import NothingIndexedError
+from colbert_video.errors import IndexFolderError, NothingIndexedError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import staged_stamps, stamp
 from colbert_video.indexing.encoding import encode_videos
@@ -34,15 +34,25 @@ class Decoding:
 
 
 def prepare_staging(folder: Path, catalog: Catalog, settings: IndexSettings) -> None:
-    """Keep what an interrupted run staged if it was made the same way; otherwise start afresh."""
-    if catalog.staged_ids() and catalog.settings().get(PENDING_KEY) != settings.to_dict():
-        logger.info(
-            "settings changed since the interrupted run: %d encoded videos are dropped",
-            len(catalog.staged_ids()),
-        )
+    """Keep what an interrupted run staged if it was made the same way and can be read; otherwise start afresh."""
+    staged = catalog.staged_ids()
+    reason = _why_useless(folder, catalog, settings) if staged else None
+    if reason is not None:
+        logger.warning("%s: %d videos of the interrupted run are encoded again", reason, len(staged))
         catalog.drop_staged()
         sweep(folder, catalog)
     catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
+
+
+def _why_useless(folder: Path, catalog: Catalog, settings: IndexSettings) -> str | None:
+    """Why staged videos cannot be used; None if they can."""
+    if catalog.settings().get(PENDING_KEY) != settings.to_dict():
+        return "settings changed"
+    try:
+        StagedSource(folder, catalog, ids=catalog.staged_ids()).counts()
+    except IndexFolderError as error:
+        return str(error)
+    return None
 
 
 def stage_videos(

@@ -1,6 +1,5 @@
 """What an index remembers about how it was made."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +42,7 @@ class IndexSettings:
             raise SettingsError(f"buckets {self.buckets!r} must be 'lloyd_max' or 'quantile'.")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "IndexSettings":
+    def from_dict(cls, values: Any) -> "IndexSettings":
         """Rebuild from `to_dict`.
 
         Raises:

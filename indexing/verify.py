@@ -9,7 +9,7 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.database import CATALOG_NAME
 from colbert_video.indexing.entries import IndexView, SegmentRow
-from colbert_video.indexing.files import file_problem
+from colbert_video.indexing.files import check_folders, file_problem
 from colbert_video.indexing.folder import CODECS, SEGMENTS, load_codecs, stored_drift, stored_settings
 from colbert_video.indexing.lock import LOCK_NAME
 from colbert_video.indexing.segment import open_bag
@@ -94,6 +94,8 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
     problems = [*_damaged_files(folder, files), *_damaged_staging(folder, catalog)]
     damaged = {problem.path for problem in problems}
     settings = stored_settings(catalog)
+    if settings is None and view.segments:
+        problems.append(Problem(CATALOG_NAME, "its settings are missing"))
     stored_drift(catalog)
     catalog.failures()
     if settings is not None:
@@ -112,10 +114,19 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
 def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[Problem]:
     with progress_bar("verifying files", total=len(files)) as bar:
         for name, (size, sha256) in files.items():
-            problem = file_problem(folder / name, size, sha256)
+            problem = _link_above(folder, name) or file_problem(folder / name, size, sha256)
             if problem is not None:
                 yield Problem(name, problem)
             bar.advance()
+
+
+def _link_above(folder: Path, name: str) -> str | None:
+    """Say that a file lies in a folder that is a link."""
+    try:
+        check_folders(folder, [name])
+    except IndexFolderError as error:
+        return str(error)
+    return None
 
 
 def _damaged_staging(folder: Path, catalog: Catalog) -> Iterator[Problem]:
