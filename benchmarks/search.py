@@ -1,0 +1,165 @@
+"""Speed, recall and size of search beside other late-interaction engines: the same videos, queries and questions.
+
+    python benchmarks/search.py --work WORK --sizes 20000 --python fast-plaid=/venv/bin/python
+    python benchmarks/search.py --work WORK --sizes 1000000 --corpus plain --engines ours-4bit
+    python benchmarks/search.py --page                      # docs/performance.md from the figures so far
+
+Both bags count: the question is always for the ten videos of highest MMS_F + MMS_V. `search_world` generates videos
+and queries, `search_corpus` computes the exact answers, `rivals` holds the engines, `search_measures` says what is
+measured, and `search_page` writes the page. Corpora and indexes stay in the work folder; figures that the report holds
+are not measured again unless `--again` is given, so a command that was interrupted is simply repeated.
+
+Every engine runs on one thread in a process of its own, under this Python or another one (`--python`) that has its
+packages: fast-plaid (pip install fast-plaid), faiss-hnsw and faiss-ivf (pip install faiss-cpu), colbert (pip install
+colbert-ai faiss-cpu ninja; needs a C++ compiler), the others this package. CPU time is what the processor worked on a
+query; it hardly depends on what else the machine does. Queries a second by the clock does.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rivals import ENGINES
+from search_corpus import Corpus
+from search_measures import ONE_THREAD, Contest
+from search_world import KINDS
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "search.json"
+PAGE = HERE.parent / "docs" / "performance.md"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+
+
+class Report:
+    """The file of figures: one row for each size, kind of corpus and engine."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: list[dict[str, Any]] = []
+        if path.is_file():
+            self._rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+    def missing(self, size: int, kind: str, engines: list[str]) -> list[str]:
+        """Engines without figures for a corpus."""
+        measured = {
+            row["engine"]
+            for row in self._rows
+            if (row["size"], row["corpus"]) == (size, kind) and "failed" not in row
+        }
+        return [name for name in engines if name not in measured]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Put rows in the place of older ones and write the file."""
+        new = {_key(row): row for row in rows}
+        kept = [row for row in self._rows if _key(row) not in new]
+        order = list(ENGINES)
+        self._rows = sorted(
+            [*kept, *rows], key=lambda row: (row["corpus"], row["size"], order.index(row["engine"]))
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".partial")
+        text = json.dumps({"machine": machine(), "rows": self._rows}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.path)
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["size"], row["corpus"], row["engine"]
+
+
+def prepare(folder: Path, size: int, kind: str, dim: int) -> Corpus:
+    """Make the corpus in another process, so that this one stays small."""
+    script = [sys.executable, str(HERE / "search_corpus.py"), str(folder)]
+    subprocess.run(
+        [*script, "--size", str(size), "--kind", kind, "--dim", str(dim)],
+        check=True,
+        env={**os.environ, **ONE_THREAD},
+    )
+    return Corpus(folder)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row in short."""
+    head = f"{row['corpus']:8} {row['size']:8} {row['engine']:11}"
+    if "failed" in row:
+        return f"{head} failed: {row['failed']}"
+    return "\n".join(
+        f"{head} {setting:28} {result['recall']:6.3f} {result['success']:6.3f} {result['cpu_ms']['p50']:8.2f} "
+        f"{result['cpu_ms']['p95']:8.2f} {row['build_cpu_seconds']:8.1f} {row['index_bytes_per_video']:8.0f}"
+        for setting, result in row["results"].items()
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--sizes", nargs="+", type=int, default=[20_000])
+    parser.add_argument("--corpus", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3, help="times that all engines take a turn")
+    parser.add_argument("--cores", nargs="+", type=int, default=[0, 1], help="the first one measures")
+    parser.add_argument("--work", type=Path, help="folder for corpora and indexes")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--python", nargs="+", default=[], metavar="ENGINE=PATH")
+    parser.add_argument("--build", action="store_true", help="only build the indexes that are missing")
+    parser.add_argument("--again", action="store_true", help="measure what the report holds already")
+    parser.add_argument("--rebuild", action="store_true", help="build the engines' indexes again")
+    parser.add_argument("--page", action="store_true", help="only write the page")
+    options = parser.parse_args()
+    if not options.page and options.work is None:
+        parser.error("--work is needed: a folder for corpora and indexes")
+    return options
+
+
+def main() -> None:
+    """Measure every engine on every corpus."""
+    options = arguments()
+    if options.page:
+        from search_page import write_page  # needs matplotlib, which measuring does not
+
+        write_page(options.output, PAGE)
+        return
+    report = Report(options.output)
+    pythons = dict(pair.split("=", 1) for pair in options.python)
+    for kind in options.corpus:
+        for size in options.sizes:
+            names = options.engines if options.again else report.missing(size, kind, options.engines)
+            if not names:
+                continue
+            folder = options.work.resolve() / f"{kind}-{size}-{options.dim}"
+            corpus = prepare(folder / "corpus", size, kind, options.dim)
+            if options.rebuild:
+                for name in names:
+                    shutil.rmtree(folder / name, ignore_errors=True)
+            contest = Contest(corpus, folder, pythons, options.rounds, options.cores)
+            if options.build:
+                failed = [row for row in contest.build(names) if "failed" in row]
+                print("\n".join(map(line, failed)), end="", flush=True)
+                continue
+            rows = contest.run(names)
+            report.add(rows)
+            print("\n".join(map(line, rows)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
