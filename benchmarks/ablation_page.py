@@ -58,7 +58,8 @@ NOTES = {
     ),
     "loss": (
         "Scale and bias are chosen for the toy, not searched for every loss; a short training favours the loss that gets going "
-        "fastest. With batches of look-alikes InfoNCE has hard negatives in every row."
+        "fastest. With batches of look-alikes InfoNCE has hard negatives in every row. The shipped checkpoint starts with InfoNCE "
+        "and ends with a sigmoid loss for the same reason."
     ),
     "augmentation": (
         "Off, padding is left out of the mean over query tokens. The paper's Figure 3 shows the effect by the length of the query; its "
@@ -68,7 +69,8 @@ NOTES = {
     ),
     "frames": (
         "Our frames are half of the paper's in each row. A clip of the world lasts three seconds and has one motion or two "
-        "events, so six frames show nearly all of it."
+        "events, so six frames show nearly all of it, and two, one from each half, can tell a motion from its reversal. In a "
+        "training this short the easier task may win."
     ),
     "depth": (
         "The paper's row of 8 layers (48.5) has no counterpart: the toy's text tower has 4 layers to copy. One motion in six "
