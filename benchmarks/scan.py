@@ -24,7 +24,7 @@ from colbert_video.indexing.kernels import Kernels, compiled_kernels, kernel_nam
 from colbert_video.indexing.kmeans import num_partitions
 from colbert_video.indexing.opened import Segment
 from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.indexing.scan import finalists, search_segment, survivors
+from colbert_video.indexing.scan import decoded_in_every_bag, search_segment, survivors
 from colbert_video.indexing.segment import StoredBag
 
 RESULTS = Path(__file__).parent / "results" / "scan.json"
@@ -87,7 +87,9 @@ def stages(
         left["scanned"] = scorer.best_by_centroids(segment.eligible(), survivors(len(segment), K))
 
     def rounded() -> None:
-        left["rounded"] = scorer.best_by_rounded_scores(left["scanned"], finalists(K))
+        left["rounded"] = scorer.best_by_rounded_scores(
+            left["scanned"], decoded_in_every_bag(len(left["scanned"]), K), K
+        )
 
     def single_precision() -> None:
         scorer.score(left["rounded"]).best(K)

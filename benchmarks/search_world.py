@@ -140,9 +140,9 @@ class World:
             shifted[..., int(place * self.dim)] += size * spread
         return unit(shifted)
 
-    def queries(self, count: int) -> tuple[Floats, np.ndarray]:
-        """Queries (count, 32, dim), float32, and the ordinal of the video that each is about."""
-        generator = self._generator(3, self.size)
+    def queries(self, count: int, *, stream: int = 3) -> tuple[Floats, np.ndarray]:
+        """Queries (count, 32, dim), float32, and the ordinal of the video that each is about; others a stream."""
+        generator = self._generator(stream, self.size)
         targets = generator.choice(self.size, count, replace=False)
         queries = np.stack([self._query(generator, int(target)) for target in targets])
         return self._shift(queries, QUERY_OUTLIERS, generator).astype(np.float32), targets

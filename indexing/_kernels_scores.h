@@ -1,5 +1,11 @@
 // The kernels, in terms of _kernels_isa.h; included after it by _kernels.cpp for each instruction set.
 
+// Ask for the next centroids while others are multiplied.
+TARGET static INLINE void prefetch_rows(const Codec& codec, int64_t first) {
+    const int64_t end = first + TOKENS < codec.count ? first + TOKENS : codec.count;
+    for (int64_t at = first * codec.dim; at < end * codec.dim; at += LINE) __builtin_prefetch(codec.centroids + at);
+}
+
 TARGET static void centroid_products(const Codec& codec, const Query& query, int32_t* products, int32_t* range) {
     int32_t least = INT32_MAX, most = INT32_MIN;
     for (int64_t block = 0; block < query.blocks; block++) {
@@ -7,6 +13,7 @@ TARGET static void centroid_products(const Codec& codec, const Query& query, int
         for (int64_t c = 0; c < codec.count; c += TOKENS) {
             const int64_t rows = codec.count - c < TOKENS ? codec.count - c : TOKENS;
             int32_t* row = products + (block * codec.count + c) * LANES;
+            prefetch_rows(codec, c + TOKENS);
             dots_of(rows, codec.centroids + c * codec.dim, codec.dim, bytes, query.start + block * LANES, row);
             for (int64_t i = 0; i < rows * LANES; i++) {
                 least = row[i] < least ? row[i] : least;
@@ -47,17 +54,37 @@ TARGET static INLINE float mean(const std::vector<float>& best, int64_t count) {
     return static_cast<float>(sum / static_cast<double>(count));
 }
 
-// Ask for what a video's scores will read, while another video is computed: it lies all over the memory.
-TARGET static INLINE void prefetch(const Bag& bag, const Codec& codec, const int32_t* products, int64_t ordinal) {
+// Consecutive tokens [first, last).
+struct Run {
+    int64_t first, last;
+};
+
+// Ask for a video's residuals; returns the tokens asked for.
+TARGET static INLINE Run prefetch_residuals(const Bag& bag, const Codec& codec, int64_t ordinal) {
     const int64_t bytes = codec.dim * codec.nbits / 8;
     const int64_t first = bag.offsets[ordinal], end = bag.offsets[ordinal + 1];
     const int64_t last = end - first > MOST_PREFETCHED ? first + MOST_PREFETCHED : end;
     for (const uint8_t* at = bag.residuals + first * bytes; at < bag.residuals + last * bytes; at += LINE)
         __builtin_prefetch(at, 0, 2);
-    for (int64_t token = first; token < last; token++) {
+    return {first, last};
+}
+
+// Ask for what a video's rounded scores will read, while another video is computed: it lies all over the memory.
+TARGET static INLINE void prefetch_rounded(const Bag& bag, const Codec& codec, const int32_t* products, int64_t ordinal) {
+    const Run run = prefetch_residuals(bag, codec, ordinal);
+    for (int64_t token = run.first; token < run.last; token++) {
         const int64_t code = within(bag.codes[token], codec.count);
         for (int64_t d = 0; d < codec.dim; d += LINE) __builtin_prefetch(codec.centroids + code * codec.dim + d, 0, 2);
         for (int lane = 0; lane < LANES; lane += LINE / 4) __builtin_prefetch(products + code * LANES + lane, 0, 2);
+    }
+}
+
+// The same for its scores in single precision.
+TARGET static INLINE void prefetch_exact(const Bag& bag, const Codec& codec, int64_t ordinal) {
+    const Run run = prefetch_residuals(bag, codec, ordinal);
+    for (int64_t token = run.first; token < run.last; token++) {
+        const float* mean = codec.means + within(bag.codes[token], codec.count) * codec.dim;
+        for (int64_t d = 0; d < codec.dim; d += LINE / 4) __builtin_prefetch(mean + d, 0, 2);
     }
 }
 
@@ -75,7 +102,7 @@ TARGET static void rounded_scores(const Bag& bag, const Codec& codec, const Quer
     for (int64_t i = 0; i < videos; i++) {
         const int64_t end = bag.offsets[ordinals[i] + 1];
         if (i + 2 < videos) __builtin_prefetch(bag.codes + bag.offsets[ordinals[i + 2]]);
-        if (i + 1 < videos) prefetch(bag, codec, products, ordinals[i + 1]);
+        if (i + 1 < videos) prefetch_rounded(bag, codec, products, ordinals[i + 1]);
         best.assign(best.size(), -INFINITY);
         for (int64_t token = bag.offsets[ordinals[i]]; token < end;) {
             const int64_t left = end - token, parts = (left + TOKENS - 1) / TOKENS, rows = (left + parts - 1) / parts;
@@ -143,6 +170,7 @@ TARGET static void exact_scores(const Bag& bag, const Codec& codec, const Query&
     float products[TOKENS * LANES], inverse[TOKENS];
     for (int64_t i = 0; i < videos; i++) {
         const int64_t end = bag.offsets[ordinals[i] + 1];
+        if (i + 1 < videos) prefetch_exact(bag, codec, ordinals[i + 1]);
         best.assign(best.size(), -INFINITY);
         for (int64_t token = bag.offsets[ordinals[i]]; token < end;) {
             const int64_t left = end - token, parts = (left + TOKENS - 1) / TOKENS, rows = (left + parts - 1) / parts;

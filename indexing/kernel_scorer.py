@@ -1,15 +1,19 @@
 """Scoring with the compiled kernels: bytes for the many, single precision for the last few."""
 
+import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.kernels import Kernels, rounded_codec
 from colbert_video.indexing.opened import Scored, Segment
 from colbert_video.indexing.prepared import PreparedQuery
+
+DEVIATIONS = 4
+"""Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
 
 
 class KernelScorer:
@@ -42,29 +46,68 @@ class KernelScorer:
         """
         if len(ordinals) <= wanted:
             return ordinals
-        tables = self._query.tables(self._kernels, self._codecs)
-        sums = torch.zeros(len(ordinals), dtype=torch.int32)
-        for bag, codec in self._codecs.items():
-            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables[codec], sums)
+        sums, _ = self._centroid_interaction(self._codecs, ordinals)
         return ordinals[self._kernels.largest(sums, wanted)]
 
     def best_by_rounded_scores(
-        self, ordinals: Int64[Tensor, "videos"], wanted: int
+        self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
     ) -> Int64[Tensor, "survivors"]:
-        """The videos of the best scores on decoded tokens in rounded arithmetic, ascending."""
+        """The videos of the best scores on decoded tokens in rounded arithmetic, ascending.
+
+        Bag after bag is decoded. After each one only the `in_every_bag` best videos go on, tokens of the bags that are
+        not decoded yet standing at their centroids. Videos whose scores are closer to the last wanted one than rounding
+        can tell apart are wanted too.
+        """
         if len(ordinals) <= wanted:
             return ordinals
-        scores = torch.zeros(len(ordinals))
+        scores, remaining = torch.zeros(len(ordinals)), dict(self._codecs)
         for bag, codec in self._codecs.items():
-            self._kernels.add_rounded_scores(
-                self._segment.bags[bag],
-                rounded_codec(codec),
-                self._query.rounded(codec),
-                self._query.products(self._kernels, codec).products,
-                ordinals,
-                scores,
-            )
-        return ordinals[scores.topk(wanted).indices.sort().values]
+            self._add_rounded_scores(bag, codec, ordinals, scores)
+            del remaining[bag]
+            if remaining and len(ordinals) > in_every_bag:
+                sums, score_of_one = self._centroid_interaction(remaining, ordinals)
+                best = _best(scores + score_of_one * sums, in_every_bag)
+                ordinals, scores = ordinals[best], scores[best]
+        return ordinals[_best_within(scores, wanted, self._rounding_error())]
+
+    def _rounding_error(self) -> float:
+        """How far the difference of two rounded scores may be off.
+
+        Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a unit vector errs by the
+        same, and a mean over query tokens by less.
+        """
+        variance = 0.0
+        for codec in self._codecs.values():
+            rounded = rounded_codec(codec)
+            scales = self._query.rounded(codec).scale, rounded.centroid_scale, rounded.weight_scale
+            variance += sum(scale**2 for scale in scales) / 12 / len(self._query.tokens)
+        return DEVIATIONS * math.sqrt(2 * variance)
+
+    def _centroid_interaction(
+        self, codecs: Mapping[str, ResidualCodec], ordinals: Int64[Tensor, "videos"]
+    ) -> tuple[Int32[Tensor, "videos"], float]:
+        """Sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
+        tables = self._query.tables(self._kernels, self._codecs)
+        sums = torch.zeros(len(ordinals), dtype=torch.int32)
+        for bag, codec in codecs.items():
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables.of[codec], sums)
+        return sums, tables.step / len(self._query.tokens)
+
+    def _add_rounded_scores(
+        self,
+        bag: str,
+        codec: ResidualCodec,
+        ordinals: Int64[Tensor, "videos"],
+        scores: Float[Tensor, "videos"],
+    ) -> None:
+        self._kernels.add_rounded_scores(
+            self._segment.bags[bag],
+            rounded_codec(codec),
+            self._query.rounded(codec),
+            self._query.products(self._kernels, codec).products,
+            ordinals,
+            scores,
+        )
 
     def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
         """MeanMaxSim of each video in each bag, on decoded tokens in single precision."""
@@ -75,3 +118,16 @@ class KernelScorer:
             for bag, codec in self._codecs.items()
         }
         return Scored(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
+
+
+def _best(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
+    """Positions of the largest scores, ascending."""
+    return scores.topk(min(wanted, len(scores))).indices.sort().values
+
+
+def _best_within(scores: Float[Tensor, "videos"], wanted: int, margin: float) -> Int64[Tensor, "best"]:
+    """Positions of the largest scores and of those at most `margin` below them, ascending."""
+    if len(scores) <= wanted:
+        return torch.arange(len(scores))
+    least = float(scores.topk(wanted).values[-1]) - margin
+    return (scores >= least).nonzero().flatten()

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
@@ -29,6 +28,16 @@ class CentroidProducts:
     """What 1 of a product stands for."""
 
 
+@dataclass(frozen=True)
+class ByteTables:
+    """Similarities of a query with the centroids of some codecs as bytes, all on one scale."""
+
+    of: Mapping[ResidualCodec, UInt8[Tensor, "blocks centroids lanes"]]
+    """The bytes of each codec's centroids."""
+    step: float
+    """The similarity that 1 of a byte stands for."""
+
+
 class PreparedQuery:
     """A query, with its rotations, rounded forms and centroid products; each is computed when first wanted.
 
@@ -41,12 +50,12 @@ class PreparedQuery:
         self._rotated: dict[ResidualCodec, Tensor] = {}
         self._rounded: dict[tuple[int, int], RoundedQuery] = {}
         self._products: dict[ResidualCodec, CentroidProducts] = {}
-        self._tables: dict[tuple[ResidualCodec, ...], dict[ResidualCodec, Tensor]] = {}
+        self._tables: dict[tuple[ResidualCodec, ...], ByteTables] = {}
 
     def rotated(self, codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
-        """The tokens in the space of a codec's centroids, on its device; computed once for equal rotations."""
+        """The tokens in the space of a codec's centroids, on its device; computed once for codecs that share theirs."""
         if codec not in self._rotated:
-            twin = next((other for other in self._rotated if _rotate_alike(codec, other)), None)
+            twin = next((other for other in self._rotated if other.rotation is codec.rotation), None)
             query = self.tokens.to(codec.rotation.device)
             self._rotated[codec] = codec.rotate(query) if twin is None else self._rotated[twin]
         return self._rotated[codec]
@@ -69,9 +78,7 @@ class PreparedQuery:
             )
         return self._products[codec]
 
-    def tables(
-        self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]
-    ) -> Mapping[ResidualCodec, UInt8[Tensor, "blocks centroids lanes"]]:
+    def tables(self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]) -> ByteTables:
         """The same as bytes on one scale for all bags, so that their sums of maxima can be added.
 
         A byte is floor(255 * (similarity - lowest) / (highest - lowest)), over all centroids of all bags.
@@ -81,14 +88,10 @@ class PreparedQuery:
             every = {codec: self.products(kernels, codec) for codec in key}
             lowest = min(found.low * found.scale for found in every.values())
             highest = max(found.high * found.scale for found in every.values())
-            steps = HIGHEST_BYTE / max(highest - lowest, 1e-30)  # bytes in a similarity of 1
-            self._tables[key] = {
-                codec: kernels.byte_table(found.products, round(lowest / found.scale), found.scale * steps)
+            step = max(highest - lowest, 1e-30) / HIGHEST_BYTE
+            tables = {
+                codec: kernels.byte_table(found.products, round(lowest / found.scale), found.scale / step)
                 for codec, found in every.items()
             }
+            self._tables[key] = ByteTables(tables, step)
         return self._tables[key]
-
-
-def _rotate_alike(codec: ResidualCodec, other: ResidualCodec) -> bool:
-    same_device = codec.rotation.device == other.rotation.device
-    return same_device and torch.equal(codec.rotation, other.rotation)

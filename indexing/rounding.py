@@ -100,9 +100,9 @@ class RoundedQuery:
         padded[:count] = rotated
         scale = _scale(rotated)
         rounded = by_plane(_rounded(padded, scale), nbits).to(torch.int8)
-        fours = rounded.view(blocks, LANES, dim // 4, 4).transpose(1, 2)  # (blocks, dim / 4, lanes, 4)
+        fours = rounded.view(torch.int32).view(blocks, LANES, dim // 4).transpose(1, 2)  # four bytes as one number
         return cls(
-            bytes=fours.contiguous(),
+            bytes=fours.contiguous().view(torch.int8).view(blocks, dim // 4, LANES, 4),
             start=rounded.sum(dim=1, dtype=torch.int32).mul_(-ZERO).view(blocks, LANES),
             tokens=padded.view(blocks, LANES, dim).transpose(1, 2).contiguous(),
             scale=scale,

@@ -26,12 +26,11 @@ LEAST_SURVIVORS = 300
 SURVIVORS_PER_RESULT = 10
 """Survivors kept for each wanted result."""
 SURVIVOR_SCALE, SURVIVOR_GROWTH = 0.5, 2 / 3
-"""Of N videos, 0.5 * N ** (2/3) survive at least. On synthetic corpora of 10,000 and 50,000 videos these hold 99 % of
-the ten best of all decoded videos, for queries other than those the numbers were chosen on."""
-LEAST_FINALISTS = 20
-"""Videos that are always scored in single precision after the rounded scores."""
-FINALISTS_PER_RESULT = 2
-"""Videos scored in single precision for each wanted result."""
+"""Of N videos, 0.5 * N ** (2/3) survive at least; `benchmarks/survivors.py` shows how many of the best are among them."""
+SHARE_IN_EVERY_BAG = 1 / 3
+"""Of the survivors, so many are decoded in every bag; the others are given up when the first bag is."""
+LEAST_IN_EVERY_BAG = 100
+"""Videos that are decoded in every bag at least."""
 
 
 def survivors(videos: int, k: int) -> int:
@@ -40,9 +39,9 @@ def survivors(videos: int, k: int) -> int:
     return max(LEAST_SURVIVORS, SURVIVORS_PER_RESULT * k, share)
 
 
-def finalists(k: int) -> int:
-    """How many videos leave the rounded scores for single precision when `k` results are wanted."""
-    return max(LEAST_FINALISTS, FINALISTS_PER_RESULT * k)
+def decoded_in_every_bag(survivors: int, k: int) -> int:
+    """How many of the centroid stage's survivors are decoded in every bag when `k` results are wanted."""
+    return max(LEAST_IN_EVERY_BAG, SURVIVORS_PER_RESULT * k, math.ceil(SHARE_IN_EVERY_BAG * survivors))
 
 
 def search_segment(
@@ -75,7 +74,7 @@ def search_segment(
     ordinals = segment.eligible(allowed)  # (videos,), ascending
     if not exact:
         ordinals = scorer.best_by_centroids(ordinals, survivors(len(ordinals), k))
-        ordinals = scorer.best_by_rounded_scores(ordinals, finalists(k))
+        ordinals = scorer.best_by_rounded_scores(ordinals, decoded_in_every_bag(len(ordinals), k), k)
     return scorer.score(ordinals).best(k)
 
 

@@ -38,7 +38,7 @@ class TorchScorer:
         return ordinals[self.centroid_scores(ordinals).topk(wanted).indices.sort().values]
 
     def best_by_rounded_scores(
-        self, ordinals: Int64[Tensor, "videos"], wanted: int
+        self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
     ) -> Int64[Tensor, "survivors"]:
         """All videos: rounding saves nothing here, everything is scored in single precision at once."""
         return ordinals

@@ -18,7 +18,7 @@ from colbert_video.indexing.kernels import compiled_kernels
 from colbert_video.indexing.opened import Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.scan import (
-    finalists,
+    decoded_in_every_bag,
     score_videos,
     scorer_of,
     search_segment,
@@ -154,7 +154,7 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
 
 def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "LEAST_SURVIVORS", 100)
-    monkeypatch.setattr(scan, "LEAST_FINALISTS", 5)
+    monkeypatch.setattr(scan, "LEAST_IN_EVERY_BAG", 20)
     segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
     query = segment_query(segment, codecs, ordinal=123)
     pruned = search_segment(segment, codecs, query, k=1)
@@ -162,6 +162,62 @@ def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pyt
     assert pruned.total[0] == pytest.approx(
         float(search_segment(segment, codecs, query, k=1, exact=True).total[0]), abs=1e-6
     )
+
+
+def _clustered(folder: Path, videos: int, nbits: int, seed: int) -> tuple[Segment, dict[str, ResidualCodec]]:
+    """Videos whose tokens are noisy copies of their one scene, in both bags."""
+    scenes = _unit(videos, 1, DIM, seed=seed)
+    bags, codecs = {}, {}
+    for number, (bag, count) in enumerate({"frame": 3, "video": 4}.items()):
+        noise = _unit(videos, count, DIM, seed=seed + 1 + number)
+        tokens = normalize(scenes + 0.7 * noise, dim=-1).flatten(0, 1)
+        codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number, centroids=videos // 4)
+        encoded = codecs[bag].encode(tokens)
+        doclens = torch.full((videos,), count)
+        write_bag(
+            folder / bag,
+            codec=codecs[bag],
+            codes=encoded.codes,
+            residuals=encoded.residuals,
+            doclens=doclens,
+        )
+        bags[bag] = open_bag(folder / bag)
+    return Segment("s", bags, torch.ones(videos, dtype=torch.bool)), codecs
+
+
+def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path) -> None:
+    segment, codecs = _clustered(tmp_path, 600, nbits=4, seed=0)
+    missed = 0
+    for number in range(20):
+        query = PreparedQuery(
+            normalize(segment_query(segment, codecs, 30 * number) + _unit(3, DIM, seed=number), dim=1)
+        )
+        scorer = scorer_of(segment, codecs, query)
+        best = scorer.score(segment.eligible()).best(5).ordinals
+        kept = scorer.best_by_rounded_scores(segment.eligible(), 60, 5)
+        assert kept.tolist() == sorted(set(kept.tolist()))
+        missed += len(set(best.tolist()) - set(kept.tolist()))
+    assert missed <= 1  # of 100
+
+
+@settings(max_examples=15, deadline=None)
+@given(query_tokens=st.integers(1, 40), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 999))
+def test_rounding_loses_none_of_the_best(
+    tmp_path_factory: pytest.TempPathFactory, query_tokens: int, nbits: int, seed: int
+) -> None:
+    segment, codecs = _segment(
+        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
+    )
+    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(query_tokens, DIM, seed=seed + 1)))
+    best = scorer.score(segment.eligible()).best(20).ordinals
+    assert set(best.tolist()) <= set(scorer.best_by_rounded_scores(segment.eligible(), 200, 20).tolist())
+
+
+def test_rounded_scores_leave_few(tmp_path: Path, way: str) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
+    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(8, DIM, seed=2)))
+    kept = scorer.best_by_rounded_scores(segment.eligible(), 400, 10)
+    assert 10 <= len(kept) <= 20 if way == "kernels" else len(kept) == 400
 
 
 def segment_query(segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int) -> Tensor:
@@ -210,9 +266,11 @@ def test_survivors_grow_with_corpus_and_k(videos: int, k: int, expected: int) ->
     assert survivors(videos, k) == expected
 
 
-@pytest.mark.parametrize(("k", "expected"), [(1, 20), (10, 20), (11, 22), (100, 200)])
-def test_finalists_grow_with_k(k: int, expected: int) -> None:
-    assert finalists(k) == expected
+@pytest.mark.parametrize(
+    ("survivors", "k", "expected"), [(300, 1, 100), (100, 10, 100), (1078, 10, 360), (1000, 100, 1000)]
+)
+def test_videos_decoded_in_every_bag(survivors: int, k: int, expected: int) -> None:
+    assert decoded_in_every_bag(survivors, k) == expected
 
 
 def test_what_scores_a_segment(tmp_path: Path, way: str) -> None:

@@ -1,0 +1,100 @@
+"""How many of the best videos the early stages of a search let through.
+
+    python benchmarks/survivors.py --index plain-20000=WORK/plain-20000-512/ours-4bit ...
+
+For queries that no other benchmark asks, every video is decoded and scored; of the ten best, the share is printed that
+is left when a number of videos survives the centroid stage, and when a share of those is decoded in every bag. The
+indexes are those that `benchmarks/search.py` built: their name gives the corpus, kind and size.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from search_world import World
+from torch import Tensor
+
+from colbert_video.indexing.kernel_scorer import KernelScorer
+from colbert_video.indexing.kernels import compiled_kernels
+from colbert_video.indexing.opened import Segment
+from colbert_video.indexing.prepared import PreparedQuery
+from colbert_video.indexing.reader import IndexReader
+from colbert_video.indexing.scan import SHARE_IN_EVERY_BAG, SURVIVOR_GROWTH, SURVIVOR_SCALE
+
+RESULTS = Path(__file__).parent / "results" / "survivors.json"
+QUERIES, K = 64, 10
+QUERY_STREAM = 99
+"""Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
+SCALES = (0.2, 0.3, 0.4, 0.5, SURVIVOR_SCALE, 0.8, 1.2)
+SHARES = (1 / 10, 1 / 5, 1 / 4, SHARE_IN_EVERY_BAG, 1 / 2)
+
+
+def fresh_queries(world: World) -> Iterator[Tensor]:
+    """Queries about planted videos, from a random stream of their own."""
+    for query in world.queries(QUERIES, stream=QUERY_STREAM)[0]:
+        yield torch.from_numpy(query)
+
+
+def scorer_of(reader: IndexReader, query: Tensor) -> tuple[KernelScorer, Segment]:
+    """What scores the index's one segment."""
+    kernels = compiled_kernels()
+    if kernels is None:
+        raise SystemExit("no compiled kernels: python setup.py build_ext --inplace")
+    (segment,) = reader.segments
+    return KernelScorer(kernels, segment, reader.codecs(segment), PreparedQuery(query)), segment
+
+
+def share_left(best: Tensor, left: Tensor) -> float:
+    """Share of the best videos that are left."""
+    return len(set(best.tolist()) & set(left.tolist())) / len(best)
+
+
+def measure(path: Path, world: World) -> list[dict[str, Any]]:
+    """Mean shares of the ten best, for each number of survivors and each share decoded in every bag."""
+    reader = IndexReader.open(path)
+    settings = [(scale, math.ceil(scale * world.size**SURVIVOR_GROWTH)) for scale in SCALES]
+    rows = [{"scale": scale, "survivors": count, "after_centroids": 0.0} for scale, count in settings]
+    for query in fresh_queries(world):
+        scorer, segment = scorer_of(reader, query)
+        everyone = segment.eligible()
+        best = scorer.score(everyone).best(K).ordinals
+        for row in rows:
+            survivors = scorer.best_by_centroids(everyone, int(row["survivors"]))
+            row["after_centroids"] += share_left(best, survivors) / QUERIES
+            for share in SHARES:
+                kept = math.ceil(share * len(survivors))
+                left = scorer.best_by_rounded_scores(survivors, kept, K)
+                key = f"decoded_in_every_bag_{share:.2f}"
+                row[key] = row.get(key, 0.0) + share_left(best, left) / QUERIES
+    reader.close()
+    return rows
+
+
+def main() -> None:
+    """Measure every index that is named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", nargs="+", required=True, metavar="KIND-SIZE=PATH")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {}
+    if options.output.is_file():
+        report = json.loads(options.output.read_text(encoding="utf-8"))
+    for pair in options.index:
+        name, path = pair.split("=", 1)
+        kind, size = name.rsplit("-", 1)
+        report[name] = measure(Path(path), World(int(size), kind))
+        print(name)
+        for row in report[name]:
+            print("  " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
