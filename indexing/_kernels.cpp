@@ -31,6 +31,7 @@ struct Bag {
     const int32_t* codes;      // (tokens), centroid of each token
     const uint8_t* residuals;  // (tokens, bytes), packed bucket ids
     const int64_t* offsets;    // (videos + 1), where each video's tokens start
+    float* inverse;            // (tokens), 1 / length of each decoded token, or 0 where it is not known yet
 };
 
 // A codec in full precision and rounded to bytes. Bytes stand for (byte - 128) * scale, and their dimensions are
@@ -62,6 +63,20 @@ struct Query {
 INLINE int64_t within(int32_t code, int64_t count) {
     const uint32_t last = static_cast<uint32_t>(count - 1), given = static_cast<uint32_t>(code);
     return given < last ? given : last;
+}
+
+// A number that several threads may read and write at once; all write the same.
+INLINE float shared_load(const float* from) {
+    const uint32_t bits = __atomic_load_n(reinterpret_cast<const uint32_t*>(from), __ATOMIC_RELAXED);
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE void shared_store(float* to, float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    __atomic_store_n(reinterpret_cast<uint32_t*>(to), bits, __ATOMIC_RELAXED);
 }
 
 }  // namespace
@@ -113,7 +128,7 @@ namespace avx512 {
 #endif
 
 // Goes up with every change of a function or structure here; kernels.py loads no other version.
-API int kernels_version() { return 1; }
+API int kernels_version() { return 2; }
 
 // The best instruction set of this machine: 0 portable, 1 AVX2, 2 AVX-512 with VNNI.
 API int best_level() {
@@ -127,6 +142,30 @@ API int best_level() {
 #else
     return 0;
 #endif
+}
+
+// Round query tokens (count, dim) to bytes and lay them out as `Query` has them; `bytes`, `start` and `tokens` are zero
+// before. Returns what 1 of a byte stands for.
+API float round_query(const float* rotated, int64_t count, int64_t dim, int64_t nbits, int8_t* bytes, int32_t* start,
+                      float* tokens) {
+    const int64_t ids = 8 / nbits, plane = dim / ids;  // dimensions in one plane
+    float most = 1e-30f;
+    for (int64_t i = 0; i < count * dim; i++) most = std::fabs(rotated[i]) > most ? std::fabs(rotated[i]) : most;
+    const float scale = most / 127;
+    for (int64_t token = 0; token < count; token++) {
+        const int64_t block = token / LANES, lane = token % LANES;
+        int32_t sum = 0;
+        for (int64_t d = 0; d < dim; d++) {
+            const float value = rotated[token * dim + d];
+            const float whole = value / scale + 12582912.0f - 12582912.0f;  // 1.5 * 2^23: to the nearest, ties to even
+            const int64_t place = d % ids * plane + d / ids;
+            bytes[(block * dim + place / 4 * 4) * LANES + lane * 4 + place % 4] = static_cast<int8_t>(whole);
+            tokens[(block * dim + d) * LANES + lane] = value;
+            sum += static_cast<int32_t>(whole);
+        }
+        start[token] = -128 * sum;
+    }
+    return scale;
 }
 
 // Inner products of all centroids and query tokens, (blocks, centroids, lanes); `range` gets the least and the most.

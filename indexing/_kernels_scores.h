@@ -74,7 +74,9 @@ TARGET static INLINE void prefetch_rounded(const Bag& bag, const Codec& codec, c
     const Run run = prefetch_residuals(bag, codec, ordinal);
     for (int64_t token = run.first; token < run.last; token++) {
         const int64_t code = within(bag.codes[token], codec.count);
-        for (int64_t d = 0; d < codec.dim; d += LINE) __builtin_prefetch(codec.centroids + code * codec.dim + d, 0, 2);
+        if (shared_load(bag.inverse + token) == 0)
+            for (int64_t d = 0; d < codec.dim; d += LINE)
+                __builtin_prefetch(codec.centroids + code * codec.dim + d, 0, 2);
         for (int lane = 0; lane < LANES; lane += LINE / 4) __builtin_prefetch(products + code * LANES + lane, 0, 2);
     }
 }
@@ -88,12 +90,19 @@ TARGET static INLINE void prefetch_exact(const Bag& bag, const Codec& codec, int
     }
 }
 
+// 1 / length of a decoded token, from its rounded weights and its centroid.
+TARGET static INLINE float inverse_length(const Codec& codec, int64_t centroid, const uint8_t* token) {
+    int32_t square, product;
+    lengths(token, codec.centroids + centroid * codec.dim, codec.dim, &square, &product);
+    const float length = codec.squares[centroid] + codec.weight_scale * codec.weight_scale * static_cast<float>(square) +
+                         2 * codec.weight_scale * codec.centroid_scale * static_cast<float>(product);
+    return 1 / std::sqrt(length > 1e-24f ? length : 1e-24f);
+}
+
 TARGET static void rounded_scores(const Bag& bag, const Codec& codec, const Query& query, const int32_t* products,
                                   const int64_t* ordinals, int64_t videos, float* scores) {
     const int64_t bytes = codec.dim * codec.nbits / 8;
     const float by_centroid = query.scale * codec.centroid_scale, by_weight = query.scale * codec.weight_scale;
-    const float square_scale = codec.weight_scale * codec.weight_scale;
-    const float product_scale = 2 * codec.weight_scale * codec.centroid_scale;
     std::vector<uint8_t> decoded(TOKENS * codec.dim);
     std::vector<float> best(query.blocks * LANES);
     int32_t residual_products[TOKENS * LANES];
@@ -108,13 +117,13 @@ TARGET static void rounded_scores(const Bag& bag, const Codec& codec, const Quer
             const int64_t left = end - token, parts = (left + TOKENS - 1) / TOKENS, rows = (left + parts - 1) / parts;
             for (int64_t t = 0; t < rows; t++) {
                 uint8_t* row = decoded.data() + t * codec.dim;
-                int32_t square, product;
                 centroids[t] = within(bag.codes[token + t], codec.count);
                 decode(codec, bag.residuals + (token + t) * bytes, row);
-                lengths(row, codec.centroids + centroids[t] * codec.dim, codec.dim, &square, &product);
-                const float length = codec.squares[centroids[t]] + square_scale * static_cast<float>(square) +
-                                     product_scale * static_cast<float>(product);
-                inverse[t] = 1 / std::sqrt(length > 1e-24f ? length : 1e-24f);
+                inverse[t] = shared_load(bag.inverse + token + t);
+                if (inverse[t] == 0) {
+                    inverse[t] = inverse_length(codec, centroids[t], row);
+                    shared_store(bag.inverse + token + t, inverse[t]);
+                }
             }
             for (int64_t block = 0; block < query.blocks; block++) {
                 dots_of(rows, decoded.data(), codec.dim, query.bytes + block * codec.dim * LANES,

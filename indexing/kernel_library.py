@@ -8,14 +8,19 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """`kernels_version` of the _kernels.cpp that this file calls."""
 
 
 class Bag(ctypes.Structure):
     """`Bag` of _kernels.cpp."""
 
-    _fields_ = (("codes", ctypes.c_void_p), ("residuals", ctypes.c_void_p), ("offsets", ctypes.c_void_p))
+    _fields_ = (
+        ("codes", ctypes.c_void_p),
+        ("residuals", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("inverse", ctypes.c_void_p),
+    )
 
 
 class Codec(ctypes.Structure):
@@ -80,6 +85,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     bag, codec, query = ctypes.POINTER(Bag), ctypes.POINTER(Codec), ctypes.POINTER(Query)
     arguments: Mapping[str, list[Any]] = {
         "best_level": [],
+        "round_query": [pointer, number, number, number, pointer, pointer, pointer],
         "centroid_products": [level, codec, query, pointer, pointer],
         "byte_table": [level, pointer, number, ctypes.c_int32, ctypes.c_float, pointer],
         "centroid_interaction": [level, bag, pointer, number, pointer, number, number, pointer],
@@ -91,4 +97,5 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         getattr(library, name).argtypes = types
         getattr(library, name).restype = None
     library.best_level.restype = ctypes.c_int
+    library.round_query.restype = ctypes.c_float
     return library

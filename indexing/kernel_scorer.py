@@ -79,7 +79,7 @@ class KernelScorer:
         variance = 0.0
         for codec in self._codecs.values():
             rounded = rounded_codec(codec)
-            scales = self._query.rounded(codec).scale, rounded.centroid_scale, rounded.weight_scale
+            scales = self._query.rounded(self._kernels, codec).scale, rounded.centroid_scale, rounded.weight_scale
             variance += sum(scale**2 for scale in scales) / 12 / len(self._query.tokens)
         return DEVIATIONS * math.sqrt(2 * variance)
 
@@ -103,7 +103,7 @@ class KernelScorer:
         self._kernels.add_rounded_scores(
             self._segment.bags[bag],
             rounded_codec(codec),
-            self._query.rounded(codec),
+            self._query.rounded(self._kernels, codec),
             self._query.products(self._kernels, codec).products,
             ordinals,
             scores,
@@ -113,7 +113,7 @@ class KernelScorer:
         """MeanMaxSim of each video in each bag, on decoded tokens in single precision."""
         bags = {
             bag: self._kernels.exact_scores(
-                self._segment.bags[bag], rounded_codec(codec), self._query.rounded(codec), ordinals
+                self._segment.bags[bag], rounded_codec(codec), self._query.rounded(self._kernels, codec), ordinals
             )
             for bag, codec in self._codecs.items()
         }

@@ -18,6 +18,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing import kernel_library
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.kernel_library import installed_library
+from colbert_video.indexing.packing import check_nbits
 from colbert_video.indexing.rounding import LANES, RoundedCodec, RoundedQuery
 from colbert_video.indexing.segment import StoredBag
 
@@ -46,6 +47,24 @@ class Kernels:
     def name(self) -> str:
         """The instruction set's name, one of LEVELS."""
         return LEVELS[self._level]
+
+    def round_query(self, rotated: Float[Tensor, "query_tokens dim"], nbits: int) -> RoundedQuery:
+        """Round a query for a codec.
+
+        Args:
+            rotated: Query tokens, rotated by the codec.
+            nbits: The codec's bits a dimension, which order the dimensions.
+        """
+        count, dim = rotated.shape
+        check_nbits(nbits, dim)
+        blocks = -(-count // LANES)
+        values = torch.zeros(blocks, dim // 4, LANES, 4, dtype=torch.int8)
+        start = torch.zeros(blocks, LANES, dtype=torch.int32)
+        tokens = torch.zeros(blocks, dim, LANES)
+        scale = self._library.round_query(
+            _address(rotated), count, dim, nbits, _address(values), _address(start), _address(tokens)
+        )
+        return RoundedQuery(values, start, tokens, scale, count)
 
     def centroid_products(
         self, codec: RoundedCodec, query: RoundedQuery
@@ -212,7 +231,8 @@ def rounded_codec(codec: ResidualCodec) -> RoundedCodec:
 
 @_once
 def _bag(stored: StoredBag) -> kernel_library.Bag:
-    return kernel_library.Bag(_address(stored.codes), _address(stored.residuals), _address(stored.offsets))
+    arrays = (stored.codes, stored.residuals, stored.offsets, stored.inverse_lengths)
+    return kernel_library.Bag(*(_address(array) for array in arrays))
 
 
 @_once

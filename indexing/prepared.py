@@ -60,18 +60,18 @@ class PreparedQuery:
             self._rotated[codec] = codec.rotate(query) if twin is None else self._rotated[twin]
         return self._rotated[codec]
 
-    def rounded(self, codec: ResidualCodec) -> RoundedQuery:
+    def rounded(self, kernels: Kernels, codec: ResidualCodec) -> RoundedQuery:
         """The rotated tokens rounded to bytes."""
         rotated = self.rotated(codec)
         key = id(rotated), codec.nbits  # equal rotations share one tensor, which self._rotated keeps
         if key not in self._rounded:
-            self._rounded[key] = RoundedQuery.of(rotated, codec.nbits)
+            self._rounded[key] = kernels.round_query(rotated, codec.nbits)
         return self._rounded[key]
 
     def products(self, kernels: Kernels, codec: ResidualCodec) -> CentroidProducts:
         """The centroids' inner products with the tokens."""
         if codec not in self._products:
-            centroids, query = rounded_codec(codec), self.rounded(codec)
+            centroids, query = rounded_codec(codec), self.rounded(kernels, codec)
             products, low, high = kernels.centroid_products(centroids, query)
             self._products[codec] = CentroidProducts(
                 products, low, high, centroids.centroid_scale * query.scale

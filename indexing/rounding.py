@@ -86,29 +86,6 @@ class RoundedQuery:
     count: int
     """How many query tokens there are."""
 
-    @classmethod
-    def of(cls, rotated: Float[Tensor, "query_tokens dim"], nbits: int) -> "RoundedQuery":
-        """Round a query.
-
-        Args:
-            rotated: Query tokens, rotated by the codec.
-            nbits: The codec's bits a dimension, which order the dimensions.
-        """
-        count, dim = rotated.shape
-        blocks = -(-count // LANES)
-        padded = rotated.new_zeros(blocks * LANES, dim)
-        padded[:count] = rotated
-        scale = _scale(rotated)
-        rounded = by_plane(_rounded(padded, scale), nbits).to(torch.int8)
-        fours = rounded.view(torch.int32).view(blocks, LANES, dim // 4).transpose(1, 2)  # four bytes as one number
-        return cls(
-            bytes=fours.contiguous().view(torch.int8).view(blocks, dim // 4, LANES, 4),
-            start=rounded.sum(dim=1, dtype=torch.int32).mul_(-ZERO).view(blocks, LANES),
-            tokens=padded.view(blocks, LANES, dim).transpose(1, 2).contiguous(),
-            scale=scale,
-            count=count,
-        )
-
 
 def by_plane(rows: Float[Tensor, "rows dim"], nbits: int) -> Float[Tensor, "rows dim"]:
     """Order dimensions by their place in a packed byte, highest bits first."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from colbert_video.errors import IndexFolderError, SettingsError
@@ -194,6 +194,11 @@ class StoredBag:
             doclens=self.doclens.to(device),
             offsets=self.offsets.to(device),
         )
+
+    @cached_property
+    def inverse_lengths(self) -> Float[Tensor, "tokens"]:
+        """1 / length of each decoded token; 0 until the compiled kernels come upon it and put it there."""
+        return torch.zeros(len(self.codes))
 
     @property
     def ivf(self) -> Int32[Tensor, "entries"]:

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.packing import unpack
-from colbert_video.indexing.rounding import LANES, RoundedCodec, RoundedQuery
+from colbert_video.indexing.rounding import LANES, RoundedCodec, RoundedQuery, by_plane
 from colbert_video.indexing.segment import StoredBag
 
 
@@ -41,6 +41,24 @@ def random_case(
     )
     query = normalize(torch.randn(query_tokens, dim, generator=generator), dim=1)
     return Case(codec, stored, query)
+
+
+def round_query(rotated: Tensor, nbits: int) -> RoundedQuery:
+    """Query tokens as bytes of one scale, in blocks of lanes that zeros fill up."""
+    count, dim = rotated.shape
+    blocks = -(-count // LANES)
+    padded = torch.zeros(blocks * LANES, dim)
+    padded[:count] = rotated
+    scale = float(rotated.abs().max() / 127)
+    rounded = by_plane((padded / scale).round(), nbits).to(torch.int8)
+    fours = rounded.view(blocks, LANES, dim // 4, 4).transpose(1, 2)  # (blocks, dim / 4, lanes, 4)
+    return RoundedQuery(
+        bytes=fours.contiguous(),
+        start=-128 * rounded.sum(dim=1, dtype=torch.int32).view(blocks, LANES),
+        tokens=padded.view(blocks, LANES, dim).transpose(1, 2).contiguous(),
+        scale=scale,
+        count=count,
+    )
 
 
 def whole_numbers(query: RoundedQuery) -> Tensor:

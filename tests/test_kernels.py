@@ -51,11 +51,22 @@ every = settings(max_examples=40, deadline=None)
 
 def _rounded(case: Case) -> tuple[RoundedCodec, RoundedQuery]:
     codec = RoundedCodec.of(case.codec)
-    return codec, RoundedQuery.of(case.codec.rotate(case.query), case.codec.nbits)
+    return codec, reference.round_query(case.codec.rotate(case.query), case.codec.nbits)
 
 
 def _everyone(case: Case) -> torch.Tensor:
     return torch.arange(len(case.stored.doclens))
+
+
+@every
+@given(case=cases())
+def test_queries_are_rounded_bit_for_bit(kernels: Kernels, case: Case) -> None:
+    rotated = case.codec.rotate(case.query)
+    query, expected = kernels.round_query(rotated, case.codec.nbits), _rounded(case)[1]
+    assert torch.equal(query.bytes, expected.bytes)
+    assert torch.equal(query.start, expected.start)
+    assert torch.equal(query.tokens, expected.tokens)
+    assert (query.scale, query.count) == (expected.scale, expected.count)
 
 
 @every
@@ -100,6 +111,25 @@ def test_rounded_scores(kernels: Kernels, case: Case) -> None:
     kernels.add_rounded_scores(case.stored, codec, query, products, ordinals, scores)
     expected = reference.rounded_scores(case.stored, codec, query, ordinals)
     assert torch.allclose(scores - 2.0, expected, atol=2e-6)
+    again = torch.full((len(ordinals),), 2.0)  # now the lengths of the tokens are known
+    kernels.add_rounded_scores(case.stored, codec, query, products, ordinals, again)
+    assert torch.equal(again, scores)
+
+
+def test_lengths_of_tokens_are_kept(kernels: Kernels) -> None:
+    case = random_case(dim=64, nbits=4, centroids=5, doclens=[2, 3, 1], query_tokens=3, seed=1)
+    codec, query = _rounded(case)
+    products, _, _ = kernels.centroid_products(codec, query)
+    assert not case.stored.inverse_lengths.any()
+    kernels.add_rounded_scores(case.stored, codec, query, products, torch.tensor([1]), torch.zeros(1))
+    kept = case.stored.inverse_lengths
+    assert kept.bool().tolist() == [False, False, True, True, True, False]
+    tokens = codec.centroids[case.stored.codes.long()].float().sub(128) * codec.centroid_scale
+    planes = [
+        plane[case.stored.residuals.long()].float().sub(128) * codec.weight_scale for plane in codec.planes
+    ]
+    lengths = (tokens + torch.cat(planes, dim=1)).norm(dim=1)
+    assert torch.allclose(1 / kept[2:5], lengths[2:5], rtol=0.01)
 
 
 @every
@@ -173,7 +203,7 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
         kernels.add_rounded_scores(
             case.stored, codec, query, products[:, 1:], torch.arange(2), torch.zeros(2)
         )
-    other = RoundedQuery.of(torch.ones(3, 32), 4)
+    other = reference.round_query(torch.ones(3, 32), 4)
     with pytest.raises(SettingsError, match="query tokens have 32 dimensions, centroids 64"):
         kernels.centroid_products(codec, other)
     two = _rounded(random_case(dim=64, nbits=2, centroids=5, doclens=[2], query_tokens=3, seed=1))
