@@ -53,12 +53,18 @@ class GeneratedBag(Sequence[np.ndarray]):
 
     def __init__(self, cache: BlockCache, bag: str) -> None:
         self._cache, self._bag = cache, bag
+        self.shape = (cache.world.size, BAGS[bag], cache.world.dim)
 
     def __len__(self) -> int:
-        return self._cache.world.size
+        return self.shape[0]
 
-    def __getitem__(self, video: int) -> np.ndarray:  # type: ignore[override]
-        return self._cache.block(video // BLOCK)[self._bag][video % BLOCK]
+    def __getitem__(self, videos: int | slice) -> np.ndarray:  # type: ignore[override]
+        if isinstance(videos, int):
+            return self._cache.block(videos // BLOCK)[self._bag][videos % BLOCK]
+        start, stop, _ = videos.indices(len(self))
+        first = start // BLOCK * BLOCK
+        blocks = [self._cache.block(number)[self._bag] for number in range(start // BLOCK, -(-stop // BLOCK))]
+        return np.concatenate(blocks)[start - first : stop - first]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for number in range(self._cache.world.blocks):

@@ -1,7 +1,7 @@
 """Precomputed tokens, from any encoder, as a source of chunks."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,12 +12,27 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing.chunks import BagTokens, TokenChunk
 from colbert_video.indexing.entries import VideoEntry
 
-VIDEOS_PER_CHUNK = 2048
-"""Videos read from the arrays at once, so that memory-mapped arrays larger than memory work."""
+VIDEOS_PER_CHUNK, BYTES_PER_CHUNK = 2048, 2**27
+"""Videos of a bag that are read at once, and bytes that their tokens take in float32, so that arrays larger than memory
+work; a single video is read as a whole."""
 NORM_TOLERANCE = 0.02
 """How far from 1 a token's length may be; half precision stays well within."""
 
-Tokens = np.ndarray | Tensor | Sequence[np.ndarray] | Sequence[Tensor]
+
+@runtime_checkable
+class TokenBlock(Protocol):
+    """The bags of all videos in one array, as NumPy, torch, h5py and zarr give it; slices are read when needed."""
+
+    @property
+    def shape(self) -> Any:
+        """(videos, tokens, dim)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, videos: Any, /) -> Any: ...
+
+
+Tokens = TokenBlock | Sequence[np.ndarray] | Sequence[Tensor]
 """One bag a video: (videos, tokens, dim), or a list of (tokens, dim)."""
 
 
@@ -71,17 +86,30 @@ class ArraySource:
         return {bag: _count(tokens) for bag, tokens in self._bags.items()}
 
     def __iter__(self) -> Iterator[TokenChunk]:
-        for start in range(0, len(self._ids), VIDEOS_PER_CHUNK):
-            stop = min(start + VIDEOS_PER_CHUNK, len(self._ids))
+        start = 0
+        while start < len(self._ids):
+            stop = min(self._chunk_end(tokens, start) for tokens in self._bags.values())
             bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
             yield TokenChunk([self._entry(position) for position in range(start, stop)], bags)
+            start = stop
+
+    def _chunk_end(self, tokens: Tokens, start: int) -> int:
+        """Where a chunk that begins with video `start` ends, by one bag's size."""
+        most, stop = BYTES_PER_CHUNK // (4 * self._dim), start + 1
+        end = min(start + VIDEOS_PER_CHUNK, len(self._ids))
+        if _is_block(tokens):
+            return max(stop, min(end, start + most // max(1, tokens.shape[1])))
+        total = len(tokens[start])
+        while stop < end and (total := total + len(tokens[stop])) <= most:
+            stop += 1
+        return stop
 
     def _entry(self, position: int) -> VideoEntry:
         metadata = {} if self._metadata is None else self._metadata[position]
         return VideoEntry(id=self._ids[position], metadata=metadata)
 
     def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> BagTokens:
-        if isinstance(tokens, np.ndarray | Tensor) and tokens.ndim == 3:
+        if _is_block(tokens):
             stacked = _tensor(tokens[start:stop])
             joined, doclens = stacked.flatten(0, 1), torch.full((stop - start,), stacked.shape[1])
             self._check_shape(bag, start, tuple(stacked.shape[1:]))
@@ -116,6 +144,11 @@ class ArraySource:
         return f"{bag} tokens of video {self._ids[position]!r}"
 
 
+def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:
+    """Whether the bags of all videos lie in one array, (videos, tokens, dim)."""
+    return len(getattr(tokens, "shape", ())) == 3
+
+
 def _tensor(tokens: Any) -> Float[Tensor, "..."]:
     """Tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
     return (
@@ -124,6 +157,6 @@ def _tensor(tokens: Any) -> Float[Tensor, "..."]:
 
 
 def _count(tokens: Tokens) -> int:
-    if isinstance(tokens, np.ndarray | Tensor) and tokens.ndim == 3:
+    if _is_block(tokens):
         return tokens.shape[0] * tokens.shape[1]
-    return sum(len(run) for run in tokens)
+    return sum(len(tokens[position]) for position in range(len(tokens)))

@@ -43,8 +43,7 @@ class PlaidSettings:
     ColBERT's own defaults are made for the cosines of BERT tokens: a threshold of 0.4 to 0.5 prunes every centroid
     where CLIP-like tokens of text and video rarely exceed 0.4; wherever candidates then outnumber `ndocs`, all tie.
 
-    With the defaults, 99.6 to 100 % of the exact top 10 is found on 5,000 videos of the synthetic corpora; with one
-    cell, as ColBERT has it for 10 results, 84 to 88 %.
+    ColBERT probes one cell for 10 results; `docs/performance.md` shows what more cells find, and what they cost.
     """
 
     ncells: int = 16

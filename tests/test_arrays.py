@@ -28,6 +28,50 @@ def test_lists_and_arrays_give_the_same_chunks(monkeypatch: pytest.MonkeyPatch) 
         assert chunks[0].bags["frame"].doclens.tolist() == [4, 4, 4]
 
 
+class Dataset:
+    """What h5py and zarr give: a shape and slices, here with a count of what is read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.read = values, values.shape, []
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, videos: slice) -> np.ndarray:
+        self.read.append((videos.start, videos.stop))
+        return self.values[videos]
+
+
+def test_a_dataset_is_read_once_and_by_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 3)
+    dataset = Dataset(unit_tokens(7, 4, DIM, seed=0).numpy())
+    source = ArraySource([str(number) for number in range(7)], {"frame": dataset}, dim=DIM)
+    assert source.counts() == {"frame": 28}
+    tokens = torch.cat([chunk.bags["frame"].tokens for chunk in source])
+    assert torch.equal(tokens, torch.from_numpy(dataset.values).flatten(0, 1))
+    assert dataset.read == [(0, 3), (3, 6), (6, 7)]
+
+
+@pytest.mark.parametrize("form", ["block", "list"])
+def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setattr(arrays, "BYTES_PER_CHUNK", 4 * DIM * 10)  # ten tokens
+    frame, video = unit_tokens(7, 3, DIM, seed=0), unit_tokens(7, 4, DIM, seed=1)
+    bags = {"frame": frame, "video": video}
+    if form == "list":
+        bags = {bag: list(tokens) for bag, tokens in bags.items()}
+    chunks = list(ArraySource([str(number) for number in range(7)], bags, dim=DIM))
+    assert [len(chunk.entries) for chunk in chunks] == [2, 2, 2, 1]  # three videos would be 12 video tokens
+    assert torch.equal(torch.cat([chunk.bags["video"].tokens for chunk in chunks]), video.flatten(0, 1))
+
+
+def test_a_video_larger_than_a_chunk_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "BYTES_PER_CHUNK", 4 * DIM * 2)
+    source = ArraySource(
+        ["a", "b"], {"frame": [unit_tokens(9, DIM, seed=0), unit_tokens(1, DIM, seed=1)]}, dim=DIM
+    )
+    assert [chunk.bags["frame"].doclens.tolist() for chunk in source] == [[9], [1]]
+
+
 def test_metadata_travels_with_its_video() -> None:
     source = ArraySource(
         ["a", "b"], {"frame": random_bags(2, seed=1)}, dim=DIM, metadata=[{"x": 1}, {"x": 2}]

@@ -1,0 +1,73 @@
+"""How often a token's centroid is found through cells, beside comparing it with every centroid.
+
+    python benchmarks/assignment.py --index plain-20000=WORK/plain-20000-512/ours-4bit ...
+
+The tokens are those of the corpus's first videos; the indexes are those that `benchmarks/search.py` built, and their
+name gives the corpus, kind and size.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from search_world import World
+from torch import Tensor
+
+from colbert_video.indexing.assignment import PROBES, assign
+from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.kmeans import assigner
+from colbert_video.indexing.reader import IndexReader
+
+RESULTS = Path(__file__).parent / "results" / "assignment.json"
+
+
+def measure(codec: ResidualCodec, tokens: Tensor) -> dict[str, Any]:
+    """Agreement, what is lost where there is none, and processor time a token."""
+    rotated = codec.rotate(tokens)
+    started = time.process_time()
+    exact, best = assign(rotated, codec.centroids)
+    middle = time.process_time()
+    found, scores = assigner(codec.centroids)(rotated)
+    finished = time.process_time()
+    return {
+        "tokens": len(tokens),
+        "centroids": codec.num_centroids,
+        "probes": PROBES,
+        "agreement": float((found == exact).float().mean()),
+        "mean_cosine_lost": float((best - scores).mean()),
+        "exact_cpu_us_per_token": (middle - started) / len(tokens) * 1e6,
+        "cells_cpu_us_per_token": (finished - middle) / len(tokens) * 1e6,
+    }
+
+
+def main() -> None:
+    """Measure every index that is named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", nargs="+", required=True, metavar="KIND-SIZE=PATH")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    report: dict[str, Any] = {}
+    if options.output.is_file():
+        report = json.loads(options.output.read_text(encoding="utf-8"))
+    for pair in options.index:
+        name, path = pair.split("=", 1)
+        kind, size = name.rsplit("-", 1)
+        reader = IndexReader.open(Path(path))
+        bags = World(int(size), kind).tokens(0)
+        codecs = reader.codecs(reader.segments[0])
+        report[name] = {
+            bag: measure(codec, torch.from_numpy(bags[bag]).flatten(0, 1)) for bag, codec in codecs.items()
+        }
+        reader.close()
+        print(name, json.dumps(report[name], indent=1))
+    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
