@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from colbert_video.video import decoding
 from colbert_video.video.container import Deadline, open_video
 from colbert_video.video.decoding import FrameDecoder, Run, can_skip
-from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.frames import SamplingSettings, read_frames
 from colbert_video.video.resize import FrameResizer
 from tests.video_writer import write_clip
 
@@ -72,6 +73,21 @@ def test_skipping_changes_no_wanted_frame(tmp_path: Path, name: str) -> None:
             every = decoder.pictures(run)
             assert skipping.keys() == every.keys()
             assert all((skipping[stamp].pixels == every[stamp].pixels).all() for stamp in every)
+
+
+NO_VIDEO = {"exo_audio_ac3.mp4", "mp_zero_bytes.webm"}
+
+
+@pytest.mark.slow
+def test_skipping_changes_no_frame_of_real_clips(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [path for path in sorted(clips.iterdir()) if path.suffix != ".md" and path.name not in NO_VIDEO]
+    settings = SamplingSettings(num_frames=5, height=64, width=64)
+    skipping = [read_frames(path, settings) for path in paths]
+    monkeypatch.setattr(decoding, "can_skip", lambda context: False)
+    for path, frames in zip(paths, skipping, strict=True):
+        every = read_frames(path, settings)
+        assert (frames.pixels == every.pixels).all(), path.name
+        assert frames.times.tolist() == every.times.tolist(), path.name
 
 
 def test_skipping_saves_work(tmp_path: Path) -> None:

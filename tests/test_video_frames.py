@@ -44,6 +44,8 @@ def test_descending_times_are_refused() -> None:
         ({"height": 0}, "height is 0"),
         ({"width": -1}, "width is -1"),
         ({"max_pixels": 0}, "max_pixels is 0"),
+        ({"snap": -0.1}, "snap is -0.1; it must be between 0 and 0.25"),
+        ({"snap": 0.3}, "snap is 0.3"),
         ({"timeout": 0.0}, "timeout is 0.0; it must be more than 0 seconds"),
         ({"window": (3.0, 3.0)}, "with 0 <= start < end"),
         ({"window": (-1.0, 3.0)}, "with 0 <= start < end"),
@@ -60,7 +62,7 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any], words: str) -
     [
         ("interpolation", "interpolation is 'odd'; it must be one of bicubic, bilinear"),
         ("placement", "placement is 'odd'; it must be one of centre, random"),
-        ("decoder", "decoder is 'odd'; it must be one of pyav, decord"),
+        ("decoder", "decoder is 'odd'; it must be one of pyav, decord, torchcodec"),
     ],
 )
 def test_unknown_choices_are_refused(name: str, words: str) -> None:

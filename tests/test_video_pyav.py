@@ -328,6 +328,23 @@ def test_cover_art_is_no_video(clip: Path, tmp_path: Path) -> None:
     assert (error.kind, error.detail) == (FailureKind.NO_VIDEO, "only cover art, no video stream")
 
 
+def test_keyframes_are_taken_where_near_if_asked(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 60, options={"bf": "3", "g": "12", "sc_threshold": "0"})
+    settings = SamplingSettings(
+        num_frames=3, snap=0.25
+    )  # The middles are 10, 30 and 50; keyframes 12, 24 to 48.
+    frames = read_frames(path, settings)
+    assert read_numbers(frames) == [12, 30, 48]
+    assert frames.times.tolist() == [0.48, 1.2, 1.92]
+    late = read_frames(
+        path, settings.with_request((1.0, 2.0), None)
+    )  # Frames 25 to 49; keyframe 24 lies outside.
+    assert read_numbers(late) == [29, 36, 45]
+    for seed in range(20):  # Frame 24 is close to the earliest random ones.
+        random = SamplingSettings(num_frames=1, snap=0.25, window=(1.0, 1.4), placement="random", seed=seed)
+        assert 25 <= read_numbers(read_frames(path, random))[0] < 35
+
+
 REFUSED = {"exo_audio_ac3.mp4": FailureKind.NO_VIDEO, "mp_zero_bytes.webm": FailureKind.EMPTY}
 
 

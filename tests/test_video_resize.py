@@ -5,11 +5,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.frames import SamplingSettings, read_frames
-from colbert_video.video.resize import FrameResizer, SourcePicture, resized
+from colbert_video.video.resize import ACCURATE, FrameResizer, SourcePicture, resized
 from tests.video_writer import read_numbers, write_clip
 
 
@@ -36,6 +37,20 @@ def test_without_accurate_scaling_pillow_resizes(tmp_path: Path, monkeypatch: py
     assert read_numbers(old) == read_numbers(new)
     assert np.abs(old.pixels.astype(np.int16) - new.pixels).mean() < 1.0
     assert (old.pixels != new.pixels).any()
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le", "yuvj422p", "bgra", "gray"])
+@pytest.mark.parametrize("size", [(224, 224), (33, 50)])
+def test_planar_rgb_has_the_values_of_packed_rgb(pixel_format: str, size: tuple[int, int]) -> None:
+    frame = gradient().reformat(format=pixel_format)
+    resizer = FrameResizer("a.mp4", SamplingSettings(height=size[0], width=size[1]))
+    if not resizer._accurate:
+        pytest.skip("this PyAV cannot resize accurately")
+    flags = Interpolation.BICUBIC
+    for name in ACCURATE:
+        flags |= Interpolation[name]
+    packed = VideoReformatter().reformat(frame, size[1], size[0], "rgb24", interpolation=flags, threads=1)
+    assert (resizer(frame) == packed.to_ndarray()).all()
 
 
 def test_resized_is_pillows() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colbert_video.errors import SettingsError
-from colbert_video.video.sampling import moments_in_segments, random_in_segments, segment_centres
+from colbert_video.video.sampling import moments_in_segments, random_in_segments, segment_centres, snap_to
 
 COUNTS = st.integers(1, 5000), st.integers(1, 80)
 
@@ -46,6 +46,27 @@ def test_moments_lie_in_their_segments(start: float, length: float, wanted: int,
     borders = np.linspace(start, end, wanted + 1)
     assert (moments >= borders[:-1] - 1e-6).all()
     assert (moments <= borders[1:] + 1e-6).all()
+
+
+def test_positions_move_to_landmarks_within_reach() -> None:
+    positions, landmarks = np.array([5, 15, 25, 35]), np.array([0, 12, 27, 31])
+    assert snap_to(positions, landmarks, 3).tolist() == [5, 12, 27, 35]
+    assert snap_to(positions, landmarks, 4).tolist() == [5, 12, 27, 31]
+    assert snap_to(positions, landmarks, 0).tolist() == positions.tolist()
+    assert snap_to(positions, np.array([], dtype=np.int64), 9).tolist() == positions.tolist()
+
+
+@given(st.integers(1, 500), st.integers(1, 40), st.sets(st.integers(0, 499)), st.floats(0, 0.25))
+def test_moved_positions_ascend_within_reach_and_stay_distinct(
+    available: int, wanted: int, landmarks: set[int], snap: float
+) -> None:
+    positions = segment_centres(available, wanted)
+    reach = int(snap * available / wanted)
+    moved = snap_to(positions, np.array(sorted(landmarks), dtype=np.int64), reach)
+    assert (np.diff(moved) >= 0).all()
+    assert (np.abs(moved - positions) <= reach).all()
+    assert len(set(moved.tolist())) == len(set(positions.tolist()))
+    assert all(place in landmarks or place == at for place, at in zip(moved, positions, strict=True))
 
 
 def test_middle_moments() -> None:

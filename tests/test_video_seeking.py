@@ -1,5 +1,6 @@
 """Large files: the frame at each reported time is the true one, near the wanted moment."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,10 @@ def test_frames_are_true_and_near(tmp_path: Path, name: str) -> None:
     assert frames.warnings == ()
 
 
-def test_exact_frames_without_snapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking, "SNAP", 0.0)
+def test_exact_frames_without_snapping(tmp_path: Path) -> None:
     frames = read_frames(
-        write_clip(tmp_path / "a.mp4", 200, **FORMATS["open-gop.mp4"]), SamplingSettings(num_frames=40)
+        write_clip(tmp_path / "a.mp4", 200, **FORMATS["open-gop.mp4"]),
+        SamplingSettings(num_frames=40, snap=0),
     )
     assert check_truth(frames) == [int(5 * (i + 0.5)) for i in range(40)]
 
@@ -120,16 +121,42 @@ def test_without_timestamps_frames_are_decoded_in_order(tmp_path: Path) -> None:
 
 
 def test_a_seek_that_lands_too_late_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking, "SNAP", 0.0)
     honest = seeking.Seeker._seek
     late = 60 * 512  # sixty frames in units of the time base
     monkeypatch.setattr(
         seeking.Seeker, "_seek", lambda self, stamp: honest(self, stamp + late if stamp > late else stamp)
     )
     frames = read_frames(
-        write_clip(tmp_path / "a.mp4", 200, **FORMATS["a.mp4"]), SamplingSettings(num_frames=4)
+        write_clip(tmp_path / "a.mp4", 200, **FORMATS["a.mp4"]), SamplingSettings(num_frames=4, snap=0)
     )
     assert check_truth(frames) == [25, 75, 125, 175]
+
+
+def test_a_small_file_that_lasts_long_is_sought_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyav, "KEPT_BYTES", 64 * 2**20)
+    path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
+    exact = read_frames(path, SamplingSettings(num_frames=2))
+    assert check_truth(exact) == [50, 150]
+    monkeypatch.setattr(pyav, "LONG_SECONDS", 7.9)
+    assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [40, 140]
+    assert check_truth(read_frames(path, SamplingSettings(num_frames=2, snap=0))) == [50, 150]
+    monkeypatch.setattr(seeking.Seeker, "_seek", lambda self, stamp: False)
+    assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [50, 150]
+
+
+def test_a_header_that_claims_too_long_a_video_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pyav, "KEPT_BYTES", 64 * 2**20)
+    path = write_clip(tmp_path / "a.mkv", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88") + 3  # Duration: eight bytes, in milliseconds.
+    path.write_bytes(data[:place] + struct.pack(">d", 3.6e6) + data[place + 8 :])
+    frames = read_frames(path, SamplingSettings(num_frames=2))
+    assert check_truth(frames) == [50, 150]
+    assert frames.duration == pytest.approx(8.0, abs=0.01)
 
 
 def test_a_file_that_cannot_be_sought_is_decoded_in_order(

@@ -13,7 +13,9 @@ from colbert_video.errors import SettingsError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 PLACEMENTS = ("centre", "random")
-DECODERS = ("pyav", "decord")
+MOST_SNAP = 0.25
+"""As a share of the spacing; frames moved no further stay within their segments and do not meet."""
+DECODERS = ("pyav", "decord", "torchcodec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class SampledFrames:
     codec: str
     """FFmpeg's name of the codec, such as "h264"."""
     decoder: str
-    """Who decoded: "pyav" or "decord"."""
+    """Who decoded: "pyav", "decord" or "torchcodec"."""
     warnings: tuple[str, ...] = ()
     """What was amiss and how it was handled, in words."""
 
@@ -85,8 +87,12 @@ class SamplingSettings:
     """Which frame of each segment: the middle one (testing) or a random one (training; needs `seed`)."""
     seed: int | None = None
     """Makes random placement repeatable; a request may bring its own."""
-    decoder: Literal["pyav", "decord"] = "pyav"
-    """Who decodes. decord reads fewer kinds of file; what it is known to get wrong is refused."""
+    snap: float | None = None
+    """How far from its place a frame may be taken to save decoding, as a share of the spacing between frames: a keyframe
+    this close stands for it. 0 takes exact frames; None takes exact frames of short videos, and allows 0.25 in long
+    ones, where an exact frame can cost as much as a short video. Only "pyav" makes use of it."""
+    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
+    """Who decodes. The others read fewer kinds of file; what they are known to get wrong is refused."""
     timeout: float = 60.0
     """Seconds one file may take."""
     max_pixels: int = 2**26
@@ -98,6 +104,10 @@ class SamplingSettings:
         for name in ("num_frames", "height", "width", "max_pixels"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.snap is not None and not 0 <= self.snap <= MOST_SNAP:
+            raise SettingsError(
+                f"snap is {self.snap}; it must be between 0 and {MOST_SNAP} of the spacing between frames, or None."
+            )
         if not self.timeout > 0:
             raise SettingsError(f"timeout is {self.timeout}; it must be more than 0 seconds.")
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
@@ -174,13 +184,17 @@ def read_frames(path: str | os.PathLike[str], settings: SamplingSettings | None 
 
     Raises:
         VideoError: If the file cannot be used; its `kind` says why.
-        DependencyError: If decord is asked for and not installed.
+        DependencyError: If decord or torchcodec is asked for and not installed.
     """
     settings = settings or SamplingSettings()
     if settings.decoder == "decord":
         from colbert_video.video.decord import read_with_decord
 
         return read_with_decord(os.fspath(path), settings)
+    if settings.decoder == "torchcodec":
+        from colbert_video.video.torchcodec import read_with_torchcodec
+
+        return read_with_torchcodec(os.fspath(path), settings)
     from colbert_video.video.pyav import read_with_pyav
 
     return read_with_pyav(os.fspath(path), settings)

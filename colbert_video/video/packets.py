@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from colbert_video.video.container import OpenVideo
 from colbert_video.video.decoding import FrameDecoder, Reading, Run
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.resize import FrameResizer
+from colbert_video.video.sampling import snap_to
 from colbert_video.video.timeline import Timeline
 
 
@@ -28,7 +30,7 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     if not packets.ordered:
         return None
     timeline = packets.timeline(video)
-    stamps = timeline.stamps[timeline.choose(video.path, settings)].tolist()
+    stamps = timeline.stamps[_chosen(packets, timeline, video.path, settings)].tolist()
     decoder = FrameDecoder(video, resizer)
     found = decoder.wanted(packets.runs(sorted(set(stamps))), packets.wider_run)
     if found is None:
@@ -37,6 +39,20 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     times = timeline.seconds(np.array([picture.stamp for picture in pictures])).tolist()
     pixels = [picture.pixels for picture in pictures]
     return Reading(times, pixels, timeline.duration, timeline.fps, packets.warnings + decoder.warnings)
+
+
+def _chosen(
+    packets: "PacketList", timeline: Timeline, path: str, settings: SamplingSettings
+) -> Int[np.ndarray, "wanted"]:
+    """Positions in the timeline: of exact frames, or where the settings allow it of keyframes near them."""
+    chosen = timeline.choose(path, settings)
+    if not settings.snap:
+        return chosen
+    first, available = timeline.span(path, settings.window)
+    keys = np.searchsorted(timeline.stamps, packets.shown_keys) - first
+    keys = keys[(keys >= 0) & (keys < available)]
+    reach = int(settings.snap * available / settings.num_frames)
+    return first + snap_to(chosen - first, keys, reach)
 
 
 class PacketList:
@@ -58,6 +74,11 @@ class PacketList:
         self.position = {self.packets[i].pts: i for i in shown}
         self.ordered = bool(shown) and None not in self.position and len(self.position) == len(shown)
         """Whether every shown frame has a timestamp of its own."""
+
+    @property
+    def shown_keys(self) -> list[int]:
+        """Timestamps of the keyframes that are shown."""
+        return [stamp for stamp, position in self.position.items() if self.packets[position].is_keyframe]
 
     def timeline(self, video: OpenVideo) -> Timeline:
         """The frames that the packets hold."""

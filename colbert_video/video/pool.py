@@ -65,7 +65,7 @@ class FramePool:
 
     Raises:
         SettingsError: If `workers` is below 1.
-        DependencyError: If decord is asked for and not installed.
+        DependencyError: If decord or torchcodec is asked for and not installed.
     """
 
     def __init__(
@@ -164,3 +164,7 @@ def _require_decoder(decoder: str) -> None:
         from colbert_video.video.decord import import_decord
 
         import_decord()
+    if decoder == "torchcodec" and find_spec("torchcodec") is None:
+        from colbert_video.video.torchcodec import import_torchcodec
+
+        import_torchcodec()

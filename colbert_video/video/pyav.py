@@ -5,8 +5,11 @@ an edit list cuts away) are decoded where others refer to them and never shown. 
 decoded in order from the start, as a player would.
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 
 from colbert_video.errors import FailureKind, VideoError
@@ -21,6 +24,8 @@ from colbert_video.video.seeking import read_by_seeking
 
 KEPT_BYTES = 64 * 2**20
 """Files up to this size have their packets kept in memory; larger ones are sought through."""
+LONG_SECONDS = 600.0
+"""Smaller files that last longer are sought through too: listing all their packets would take most of the time."""
 IN_ORDER_FORMATS = ("avi", "gif")
 """AVI has no presentation timestamps, and the frames of a GIF build on one another whatever is marked as keyframe."""
 
@@ -41,19 +46,28 @@ def read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
     deadline = Deadline(settings.timeout, path)
     resizer = FrameResizer(path, settings)
     with open_video(path, deadline, settings.max_pixels) as video:
-        codec = video.codec
-        reading = _read(video, settings, resizer)
+        codec, ways = video.codec, _ways(video)
+        reading = ways[0](video, settings, resizer) if ways else None
+    if reading is None and len(ways) > 1:
+        with open_video(path, deadline, settings.max_pixels) as video:
+            reading = ways[1](video, settings, resizer)
     if reading is None:
         reading = read_in_order(path, settings, deadline, resizer)
     return _sampled(reading, settings, resizer, codec)
 
 
-def _read(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> Reading | None:
+Way = Callable[[OpenVideo, SamplingSettings, FrameResizer], Reading | None]
+
+
+def _ways(video: OpenVideo) -> tuple[Way, ...]:
+    """How to read a file, and how else if that fails. What the header says of its length is a hint, to be verified."""
     if Path(native_name(video.path)).stat().st_size > KEPT_BYTES:
-        return read_by_seeking(video, settings, resizer)
+        return (read_by_seeking,)
     if video.format in IN_ORDER_FORMATS:
-        return None
-    return read_from_packets(video, settings, resizer)
+        return ()
+    if (video.container.duration or 0) / av.time_base > LONG_SECONDS:
+        return partial(read_by_seeking, shortest=LONG_SECONDS), read_from_packets
+    return (read_from_packets,)
 
 
 def _sampled(

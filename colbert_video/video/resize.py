@@ -76,7 +76,8 @@ class FrameResizer:
         flags = Interpolation[self.settings.interpolation.upper()]
         for name in ACCURATE:
             flags |= Interpolation[name]
-        scaled = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=flags, threads=1)
+        # Planar RGB takes swscale's vector code where packed RGB does not: half the time for the same values.
+        scaled = self._reformatter.reformat(frame, width, height, "gbrp", interpolation=flags, threads=1)
         return scaled.to_ndarray()
 
     def _with_pillow(self, frame: Any, width: int, height: int) -> np.ndarray:

@@ -75,6 +75,26 @@ def moments_in_segments(
     return start + (np.arange(wanted) + within) * ((end - start) / wanted)
 
 
+def snap_to(
+    positions: Int[np.ndarray, "wanted"], landmarks: Int[np.ndarray, "landmarks"], reach: int
+) -> Int[np.ndarray, "wanted"]:
+    """Move each position to the nearest landmark, where one is near enough.
+
+    Args:
+        positions: Ascending positions.
+        landmarks: Positions that are cheaper to reach.
+        reach: Largest move.
+
+    Returns:
+        Ascending positions, none more than `reach` from where it was.
+    """
+    if len(landmarks) == 0:
+        return positions
+    distances = np.abs(positions[:, None] - landmarks[None, :])  # (wanted, landmarks)
+    nearest = landmarks[distances.argmin(axis=1)]
+    return np.where(distances.min(axis=1) <= reach, nearest, positions)
+
+
 def _check(available: int, wanted: int) -> None:
     if available < 1 or wanted < 1:
         raise SettingsError(f"cannot choose {wanted} of {available} frames; both numbers must be at least 1.")

@@ -1,8 +1,8 @@
-"""Large files: seek to each wanted moment instead of reading everything, in bounded memory.
+"""Large and long files: seek to each wanted moment instead of reading everything, in bounded memory.
 
 The true start and end come from the packets there. For each moment, the keyframe before it is taken if it lies within a
-quarter of the spacing between moments; that costs one decoded frame, and the frame stays in its segment. Otherwise all
-wanted frames that depend on one keyframe are decoded together. Segments are equal in time here, not in number of
+quarter of the spacing between moments (or what the settings allow); that costs one decoded frame, and the frame stays
+in its segment. Otherwise all wanted frames that depend on one keyframe are decoded together. Segments are equal in time here, not in number of
 frames; the two agree at constant frame rate.
 """
 
@@ -25,11 +25,13 @@ from colbert_video.video.sampling import moments_in_segments
 from colbert_video.video.timeline import empty_window
 
 SNAP = 0.25
-"""Largest move to a keyframe, as a share of the spacing between wanted moments."""
+"""Largest move to a keyframe unless the settings say otherwise, as a share of the spacing between wanted moments."""
 REORDERED = 32
 """Frames looked at to find the first one shown; codecs reorder 16 at most."""
 FIRST_STEP = 2.0
 """Seconds to go back when a seek lands too late; doubled until it lands early enough."""
+USUAL_STEP = 12.0
+"""The same where a keyframe that far back will do: most files have one in that time."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +56,35 @@ class Place:
     """Keyframe to start decoding from."""
     stamp: int
     """The frame."""
+    packet: Any = None
+    """The frame's packet, where it is a keyframe; None elsewhere."""
 
 
-def read_by_seeking(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> Reading | None:
-    """Sample a large file.
+def read_by_seeking(
+    video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer, *, shortest: float = 0.0
+) -> Reading | None:
+    """Sample a large or long file.
 
     Args:
         video: The open file.
         settings: What to read.
         resizer: Makes pixels of frames.
+        shortest: Seconds that the video must really last.
 
     Returns:
-        The chosen frames; None if the file cannot be sought through, or half of the frames do not decode.
+        The chosen frames; None if the file cannot be sought through or is shorter, or half of the frames do not decode.
 
     Raises:
         VideoError: If no frame lies in the window.
     """
     seeker = Seeker(video)
     whole = seeker.find_span()
-    if whole is None:
+    if whole is None or video.seconds(whole.end) - video.seconds(whole.first) < shortest:
         return None
     part = _within_window(video, whole, settings.window)
     moments = moments_in_segments(part.first, part.end, settings.num_frames, settings.rng)
-    tolerance = SNAP * (part.end - part.first) / settings.num_frames
+    snap = SNAP if settings.snap is None else settings.snap
+    tolerance = snap * (part.end - part.first) / settings.num_frames
     places = [
         place for moment in moments if (place := seeker.locate(int(moment), tolerance, part)) is not None
     ]
@@ -149,7 +157,8 @@ class Seeker:
             The place; its frame comes after the moment only where `part` has none before. None if no seek lands on a
             keyframe before the moment.
         """
-        for target, packets in self._landings(moment):
+        step = min(max(tolerance * float(self.video.stream.time_base), FIRST_STEP), USUAL_STEP)
+        for target, packets in self._landings(moment, step):
             place = self._place(target, packets, moment, tolerance, part)
             if place is not None:
                 self.places[place.stamp] = place
@@ -157,11 +166,13 @@ class Seeker:
         return None
 
     def runs(self, places: Iterable[Place]) -> Iterator[Run]:
-        """Group places that depend on one keyframe; each run seeks anew and decodes as it reads."""
+        """Group places that depend on one keyframe; a run that needs more than that seeks anew and decodes as it reads."""
         for _, group in groupby(places, key=lambda place: place.key):
             same = list(group)
             wanted = frozenset(place.stamp for place in same)
-            yield Run(partial(self._through, same[0], wanted), wanted)
+            packet = same[0].packet if len(wanted) == 1 else None
+            packets = partial(self._through, same[0], wanted) if packet is None else partial(iter, [packet])
+            yield Run(packets, wanted)
 
     def wider_run(self, stamp: int) -> Run:
         """The packets around a frame that does not decode, from an earlier keyframe to some frames after it."""
@@ -187,7 +198,7 @@ class Seeker:
                 return list(tail)
         return []
 
-    def _landings(self, stamp: int) -> Iterator[tuple[int, Iterator[Any]]]:
+    def _landings(self, stamp: int, step: float = FIRST_STEP) -> Iterator[tuple[int, Iterator[Any]]]:
         """Seek to a timestamp, then ever further back; yields each target with the packets there."""
         back = 0.0
         target = stamp
@@ -195,7 +206,7 @@ class Seeker:
             yield target, self.video.packets()
             if target <= self.first:
                 return
-            back = max(2 * back, FIRST_STEP)
+            back = max(2 * back, step)
             target = max(stamp - self._units(back), self.first)
 
     def _place(
@@ -209,7 +220,7 @@ class Seeker:
                 if key > moment:
                     return None
                 if self._is_shown(packet) and key >= max(moment - tolerance, part.first):
-                    return Place(target, key, key)
+                    return Place(target, key, key, packet)
             if key is not None and self._is_shown(packet) and reach.passed(packet):
                 break
         stamp = reach.before if reach.before is not None else reach.after

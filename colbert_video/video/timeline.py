@@ -94,13 +94,22 @@ class Timeline:
         Raises:
             VideoError: If no frame lies in the window.
         """
-        first, available = self._span(path, settings.window)
+        first, available = self.span(path, settings.window)
         rng = settings.rng
         if rng is None:
             return first + segment_centres(available, settings.num_frames)
         return first + random_in_segments(available, settings.num_frames, rng)
 
-    def _span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
+    def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
+        """Position of the first frame within a window, and their number.
+
+        Args:
+            path: The file, for the error.
+            window: [start, end) in seconds; None for all of it.
+
+        Raises:
+            VideoError: If no frame lies in the window.
+        """
         if window is None:
             return 0, len(self)
         first, end = (int(i) for i in np.searchsorted(self.times, window, side="left"))
