@@ -19,8 +19,10 @@ import numpy as np
 from search_world import BLOCK, FRAME_TOKENS, KINDS, VIDEO_TOKENS, World
 
 BAGS = {"frame": FRAME_TOKENS, "video": VIDEO_TOKENS}
-TUNING_QUERIES, REPORTED_QUERIES = 32, 128
-"""The first choose settings and warm up, the others are reported."""
+TUNING_QUERIES, REPORTED_QUERIES, REPORTED_OF_LARGE = 32, 128, 32
+"""The first choose settings and warm up, the others are reported: fewer where exact answers are dear."""
+LARGE = 500_000
+"""Videos from which on a corpus is large."""
 MOST_STORED = 200_000
 """Videos of the largest corpus whose tokens are written to disk: 53 kB each."""
 TRUTH_DEPTH = 100
@@ -163,7 +165,8 @@ def prepare(folder: Path, world: World) -> Corpus:
         return corpus
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "world.json").write_text(json.dumps(asdict(world)), encoding="utf-8")
-    queries, targets = world.queries(min(TUNING_QUERIES + REPORTED_QUERIES, world.size))
+    reported = REPORTED_QUERIES if world.size < LARGE else REPORTED_OF_LARGE
+    queries, targets = world.queries(min(TUNING_QUERIES + reported, world.size))
     np.save(folder / "queries.npy", queries)
     np.save(folder / "targets.npy", targets)
     files = token_files(folder, world) if world.size <= MOST_STORED else {}

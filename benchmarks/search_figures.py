@@ -42,6 +42,23 @@ def draw_recall(rows: Sequence[Row], path: Path) -> None:
         save(figure, grid.flat[0], path)
 
 
+def draw_pooling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """R@1 against bytes a video: a line for each rule of pooling."""
+    with mpl.rc_context(FIXED):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        whole = next(row for row in rows if row["rule"] == "none")
+        for color, rule in (("C0", "factor"), ("C3", "similarity")):
+            line = [whole, *(row for row in rows if row["rule"] == rule)]
+            points = sorted((row["bytes_per_video"], row["R@1"]) for row in line)
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4, label=f"by {rule}")
+        axes.set_xlabel("bytes a video")
+        axes.set_ylabel("R@1")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.savefig(path, metadata={"Date": None})
+
+
 def draw_cost(rows: Sequence[Row], path: Path) -> None:
     """CPU ms of each engine's best setting against the number of videos."""
     kinds = sorted({row["corpus"] for row in rows}, reverse=True)

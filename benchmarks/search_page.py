@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rivals import ENGINES
-from search_figures import draw_cost, draw_recall
+from search_figures import draw_cost, draw_pooling, draw_recall
 
 Row = Mapping[str, Any]
 OURS = tuple(name for name in ENGINES if name.startswith("ours"))
@@ -57,24 +57,71 @@ Machine: {processor}, {cores} cores, {system}.
 """
 
 
+POOLING = "pooling.json"
+POOLING_SECTION = """
+## Fewer tokens a video
+
+`Indexer(pool_factor=...)` and `Indexer(pool_similarity=...)` let frames that look alike share a token before compression
+(`colbert_video/pooling.py`). Measured by `python benchmarks/pooling.py` with the shipped toy model on {clips:,} freshly
+rendered clips of its synthetic world: MMS_F + MMS_V over tokens read back from {nbits} bits, bytes of codes and residuals
+in both bags ({dim} dimensions). Clips are short and mostly still; how much real videos shrink depends on them.
+
+![Recall against bytes a video](figures/pooling.svg)
+
+| rule | tokens a video | bytes a video | R@1 | R@10 |
+|---|--:|--:|--:|--:|
+"""
+
+
+def pooling_section(report: Mapping[str, Any]) -> str:
+    """Recall against bytes, with tokens of like frames pooled."""
+    lines = []
+    for row in report["rows"]:
+        rule = "none" if row["value"] is None else f"{row['rule']} {row['value']:g}"
+        lines.append(
+            f"| {rule} | {row['tokens_per_video']:.1f} | {row['bytes_per_video']:.0f} | {row['R@1']:.3f} | "
+            f"{row['R@10']:.3f} |"
+        )
+    return POOLING_SECTION.format(**report) + "\n".join(lines) + "\n"
+
+
 def write_page(results: Path, page: Path) -> None:
     """Write the page, and its plots into `figures/` beside it."""
-    report = json.loads(results.read_text(encoding="utf-8"))
-    rows = [row for row in report["rows"] if "failed" not in row]
+    rows = measured_rows(json.loads(results.read_text(encoding="utf-8")))
     figures = page.parent / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     draw_recall(rows, figures / "search_recall.svg")
     draw_cost(rows, figures / "search_cost.svg")
-    page.write_text(text_of(report, rows, results.name), encoding="utf-8")
+    pooling = pooling_report(results)
+    if pooling is not None:
+        draw_pooling(pooling["rows"], figures / "pooling.svg")
+    page.write_text(page_text(results), encoding="utf-8")
+
+
+def page_text(results: Path) -> str:
+    """The whole page in Markdown."""
+    report, pooling = json.loads(results.read_text(encoding="utf-8")), pooling_report(results)
+    text = text_of(report, measured_rows(report), results.name)
+    return text if pooling is None else text + pooling_section(pooling)
+
+
+def measured_rows(report: Mapping[str, Any]) -> list[Row]:
+    """Rows of the engines that did not fail."""
+    return [row for row in report["rows"] if "failed" not in row]
+
+
+def pooling_report(results: Path) -> Mapping[str, Any] | None:
+    """The figures of `pooling.py`, if they lie beside those of the search."""
+    path = results.parent / POOLING
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def text_of(report: Mapping[str, Any], rows: Sequence[Row], results: str) -> str:
-    """The whole page in Markdown."""
-    first = next(iter(rows[0]["results"].values()))
+    """What the page says about search."""
     facts = {
         **report["machine"],
         "dim": rows[0]["dim"],
-        "queries": first["queries"],
+        "queries": " or ".join(map(str, sorted(queries_of(rows), reverse=True))),
         "rounds": " or ".join(map(str, sorted(rounds_of(rows)))),
         "tuning": rows[0]["tuning_queries"],
     }
@@ -99,6 +146,11 @@ def text_of(report: Mapping[str, Any], rows: Sequence[Row], results: str) -> str
 def rounds_of(rows: Iterable[Row]) -> set[int]:
     """How often engines took a turn."""
     return {len(result["cpu_ms"]["rounds"]) for row in rows for result in row["results"].values()}
+
+
+def queries_of(rows: Iterable[Row]) -> set[int]:
+    """How many queries were asked; of large corpora fewer."""
+    return {result["queries"] for row in rows for result in row["results"].values()}
 
 
 def headline(kind: str, size: int, rows: Sequence[Row]) -> str:

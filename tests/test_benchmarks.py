@@ -223,9 +223,32 @@ def test_page_says_who_is_faster_at_the_same_recall(load: Any, tmp_path: Path) -
         assert "faiss HNSW16-SQ8" in (tmp_path / "docs" / "figures" / name).read_text()
 
 
-def test_committed_page_is_that_of_the_committed_figures(load: Any, tmp_path: Path) -> None:
+def test_committed_page_is_that_of_the_committed_figures(load: Any) -> None:
     pytest.importorskip("matplotlib")
     search, page = load("search"), load("search_page")
-    report = json.loads(search.RESULTS.read_text())
-    rows = [row for row in report["rows"] if "failed" not in row]
-    assert search.PAGE.read_text() == page.text_of(report, rows, search.RESULTS.name)
+    assert search.PAGE.read_text() == page.page_text(search.RESULTS)
+
+
+def test_page_shows_what_pooling_saves(load: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    machine = {"processor": "a processor", "cores": 2, "system": "Linux"}
+    rows = [canned_row("ours-4bit", 20_000, {"default": (0.97, 1.5)})]
+    (tmp_path / "search.json").write_text(json.dumps({"machine": machine, "rows": rows}))
+    pooled = [
+        {
+            "rule": rule,
+            "value": value,
+            "tokens_per_video": 14,
+            "bytes_per_video": 504,
+            "R@1": 0.9,
+            "R@10": 1.0,
+        }
+        for rule, value in (("none", None), ("factor", 2.0), ("similarity", 0.95))
+    ]
+    report = {"clips": 1000, "seed": 1, "dim": 64, "nbits": 4, "rows": pooled}
+    (tmp_path / "pooling.json").write_text(json.dumps(report))
+    load("search_page").write_page(tmp_path / "search.json", tmp_path / "docs" / "performance.md")
+    text = (tmp_path / "docs" / "performance.md").read_text()
+    assert "| none | 14.0 | 504 | 0.900 | 1.000 |" in text
+    assert "| similarity 0.95 | 14.0 | 504 | 0.900 | 1.000 |" in text
+    assert "by similarity" in (tmp_path / "docs" / "figures" / "pooling.svg").read_text()
