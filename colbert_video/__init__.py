@@ -7,14 +7,14 @@ from colbert_video.errors import ColBERTVideoError as ColBERTVideoError
 
 if TYPE_CHECKING:
     from colbert_video.config import ModelConfig as ModelConfig
+    from colbert_video.hits import Hit as Hit
     from colbert_video.indexing.indexer import Indexer as Indexer
     from colbert_video.model import VideoColBERT as VideoColBERT
-    from colbert_video.search import Hit as Hit
     from colbert_video.search import Searcher as Searcher
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Hit": "colbert_video.search",
+    "Hit": "colbert_video.hits",
     "Indexer": "colbert_video.indexing.indexer",
     "ModelConfig": "colbert_video.config",
     "Searcher": "colbert_video.search",

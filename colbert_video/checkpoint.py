@@ -6,6 +6,7 @@
 - tokenizer files: only for backbones with a Hugging Face tokenizer
 """
 
+import copy
 import json
 import tempfile
 from pathlib import Path
@@ -16,10 +17,25 @@ from safetensors.torch import load_file, save_file
 
 from colbert_video.config import ModelConfig
 from colbert_video.errors import ColBERTVideoError, ModelError
+from colbert_video.hub import REPOSITORY, HubError, HubRepository
 from colbert_video.model import VideoColBERT
 from colbert_video.open_clip_models import in_one_line, rebuild_backbone
 
 FORMAT = 1
+FILES = ("config.json", "open_clip_config.json", "model.safetensors")
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+"""What Hugging Face tokenizers may consist of; nothing else is downloaded with a checkpoint."""
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Checkpoints that come with the package; "toy" is one."""
 
@@ -104,7 +120,7 @@ def load_model(name: str | Path, *, device: torch.device) -> VideoColBERT:
 
     Args:
         name: "toy" or another shipped checkpoint, a folder, "BACKBONE:TAG" for an untrained open_clip model, or a
-            Hugging Face Hub id "user/model".
+            Hugging Face Hub id "user/model" or "user/model@revision".
         device: Where to put it.
 
     Raises:
@@ -120,8 +136,9 @@ def load_model(name: str | Path, *, device: torch.device) -> VideoColBERT:
     backbone, colon, tag = text.partition(":")
     if colon and tag and "/" not in backbone:
         return VideoColBERT.from_backbone(backbone, pretrained=tag, device=device)
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        return load_checkpoint(_download(text), device=device, name=text)
+    repository, _, revision = text.partition("@")
+    if REPOSITORY.fullmatch(repository):
+        return _from_hub_or_nowhere(HubRepository(repository, "model", revision or None), device)
     shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
     raise ModelError(
         f"there is no model {text!r}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
@@ -170,15 +187,85 @@ def _read_config(folder: Path) -> ModelConfig:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
+def load_from_hub(
+    repository: HubRepository, *, device: torch.device, cache_dir: Path | None = None
+) -> VideoColBERT:
+    """Load a model from the Hugging Face Hub, to be remembered by the repository's name.
 
+    Args:
+        repository: Where it is.
+        device: Where to put it.
+        cache_dir: Where downloads are kept; None for huggingface_hub's cache.
+
+    Raises:
+        HubError: If the Hub cannot be reached or refuses.
+        ModelError: If the repository holds no usable checkpoint.
+    """
+    folder = repository.fetch((*FILES, *TOKENIZER_FILES), cache_dir=cache_dir)
+    return load_checkpoint(folder, device=device, name=repository.name)
+
+
+def _from_hub_or_nowhere(repository: HubRepository, device: torch.device) -> VideoColBERT:
     try:
-        return Path(
-            snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"])
-        )
-    except Exception as error:
-        raise ModelError(
-            f"there is no folder {repository!r}, and no such model could be fetched from the Hub: {in_one_line(error)}. "
-            "Check the name and the network, or download it elsewhere and pass its folder."
-        ) from error
+        return load_from_hub(repository, device=device)
+    except HubError as error:
+        raise ModelError(f"there is no folder {repository.name!r}, and {error}") from None
+
+
+def push_model(
+    model: VideoColBERT, repository: HubRepository, *, private: bool = True, message: str | None = None
+) -> str:
+    """Push a model to the Hugging Face Hub, by whose name it is known from then on.
+
+    Args:
+        model: What to push.
+        repository: Where to.
+        private: Whether a new repository is private.
+        message: The commit's message.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        HubError: If the Hub cannot be reached or refuses.
+        ModelError: If the disk for temporary files is full.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work) / "model"
+        save_model(copy.copy(model), folder)  # saving names what it saves
+        card = model_card(model, repository.id)
+        commit = repository.push(folder, card=card, private=private, message=message or "Push a model")
+    model.name = repository.name
+    return commit
+
+
+def model_card(model: VideoColBERT, repository: str) -> str:
+    """The README.md of a repository that holds a model."""
+    config = model.config
+    weights = f"with the weights `{config.pretrained}`" if config.pretrained else "with weights of its own"
+    state = (
+        "trained: every query token is compared with frame tokens and video tokens"
+        if config.trained
+        else "not trained for late interaction: the pooled query token is compared with frame tokens"
+    )
+    return f"""---
+library_name: colbert_video
+tags: [colbert_video, video-retrieval, late-interaction]
+---
+
+# {repository}
+
+A Video-ColBERT model (Reddy et al., CVPR 2025) for late-interaction text-to-video search. It started from the
+open_clip model `{config.backbone}` {weights}, and is {state}. Tokens have {model.dim} dimensions; {config.num_frames}
+frames are sampled from each video.
+
+```python
+from colbert_video import Indexer, VideoColBERT
+
+model = VideoColBERT.from_pretrained("{repository}")
+Indexer("my.index", model=model).index("videos/")
+```
+
+No licence is stated yet: the owner of this repository has to add one, in accord with that of the weights it started
+from.
+"""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.hits import Hit
 from colbert_video.indexing.indexer import Indexer
 from colbert_video.model import VideoColBERT
-from colbert_video.search import Hit, Searcher
+from colbert_video.search import Searcher
 from colbert_video.training.world import WorldClip, write_world
 
 QUERIES_SHOWN = 6

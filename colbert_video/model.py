@@ -110,7 +110,7 @@ class VideoColBERT(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str | torch.device | None = None) -> "VideoColBERT":
-        """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model".
+        """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model[@revision]".
 
         Raises:
             ModelError: If there is no such model or it cannot be used.
@@ -133,6 +133,70 @@ class VideoColBERT(nn.Module):
         from colbert_video.checkpoint import save_model
 
         save_model(self, Path(folder), half=half)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repository: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        endpoint: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> "VideoColBERT":
+        """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
+
+        Args:
+            repository: "user/name".
+            revision: Branch, tag or commit; None for the main branch.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            cache_dir: Where downloads are kept; None for huggingface_hub's cache.
+            endpoint: Address of another Hub than huggingface.co.
+            device: Where to put the model; None for the first GPU, else the CPU.
+
+        Raises:
+            HubError: If there is no such repository, it may not be read, or the Hub cannot be reached.
+            ModelError: If it holds no usable model.
+        """
+        from colbert_video.checkpoint import load_from_hub
+        from colbert_video.hub import HubRepository
+
+        where = HubRepository(repository, "model", revision, token, endpoint)
+        folder = None if cache_dir is None else Path(cache_dir)
+        return load_from_hub(where, device=resolve_device(device), cache_dir=folder)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = True,
+        revision: str | None = None,
+        message: str | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Push the model to the Hugging Face Hub in one commit, with a model card where there is none.
+
+        Args:
+            repository: "user/name"; made if it is missing. The model is known by it from then on.
+            private: Whether a new repository is private; one that exists stays as it is.
+            revision: Branch, made if it is missing; None for the main branch.
+            message: The commit's message.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            endpoint: Address of another Hub than huggingface.co.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: If the Hub cannot be reached or refuses.
+        """
+        from colbert_video.checkpoint import push_model
+        from colbert_video.hub import HubRepository
+
+        where = HubRepository(repository, "model", revision, token, endpoint)
+        return push_model(self, where, private=private, message=message)
 
     @property
     def dim(self) -> int:

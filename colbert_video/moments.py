@@ -5,8 +5,13 @@ from jaxtyping import Float
 
 SMOOTHING = (0.25, 0.5, 0.25)
 """Weights over neighbouring frames, so that one lucky frame does not decide alone."""
-DROP = 0.5
-"""A moment extends while relevance stays above this share of the way from the video's median to its peak."""
+HEIGHT = 0.7
+"""A moment extends while relevance stays above this share of the way from the video's least to its greatest. From the
+least, not the median: a window may be all one moment, and its median is then no background. Chosen on joined clips of the
+synthetic world, whole and cut into windows; `benchmarks/moments.py` measures it on others."""
+
+LEAST_DIFFERENCE = 0.005
+"""Where relevance differs by less over the whole video, the difference is noise and the video is the moment."""
 
 
 def frame_spans(
@@ -30,7 +35,7 @@ def frame_spans(
 def best_moment(
     relevance: Float[np.ndarray, "frames"], times: Float[np.ndarray, "frames"], start: float, end: float
 ) -> tuple[float, float]:
-    """The run of frames around the most relevant one.
+    """The run of frames around the most relevant one, smoothed over its neighbours.
 
     Args:
         relevance: How well each frame answers the query, higher is better.
@@ -43,7 +48,8 @@ def best_moment(
     """
     smooth = np.convolve(np.pad(relevance, 1, mode="edge"), SMOOTHING, mode="valid")  # (frames,)
     peak = int(smooth.argmax())
-    threshold = np.median(smooth) + DROP * (smooth[peak] - np.median(smooth))
+    difference = smooth[peak] - smooth.min()
+    threshold = smooth.min() + (HEIGHT * difference if difference >= LEAST_DIFFERENCE else 0.0)
     first = last = peak
     while first > 0 and smooth[first - 1] >= threshold:
         first -= 1

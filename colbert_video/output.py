@@ -9,13 +9,15 @@ from rich.text import Text
 
 from colbert_video.demo import DemoResult
 from colbert_video.explain import Explanation, TokenMatch
+from colbert_video.hits import Hit
 from colbert_video.indexing.compact import CompactReport
 from colbert_video.indexing.report import IndexReport
 from colbert_video.indexing.verify import VerifyReport
-from colbert_video.search import Hit
 
 MOST_FAILURES = 50
 """Refused files that are listed; `info` and --json have them all."""
+MOST_MOMENTS = 3
+"""Further moments of a hit that are shown; --json has them all."""
 
 
 PADDING = "<pad>"
@@ -45,6 +47,9 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
     table.add_column("moment")
     for column in ("score", "frame bag", "video bag"):
         table.add_column(column, justify="right")
+    further = any(hit.moments for hit in hits)
+    if further:
+        table.add_column("also at")
     for hit in hits:
         table.add_row(
             str(hit.rank),
@@ -53,8 +58,14 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
             _score(hit.score),
             _score(hit.frame_score),
             _score(hit.video_score),
+            *([_also_at(hit)] if further else []),
         )
     return table
+
+
+def _also_at(hit: Hit) -> str:
+    """The best of a hit's further moments."""
+    return ", ".join(moment(other.start, other.end) for other in hit.moments[:MOST_MOMENTS])
 
 
 def _score(value: float | None) -> str:
@@ -88,6 +99,7 @@ def report_text(report: IndexReport) -> str:
     """What an index run did, refused files included."""
     lines = [
         f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
+        + (f" with {report.windows} windows" if report.windows else "")
     ]
     if report.resumed:
         lines.append(f"{report.resumed} of them had been encoded by the interrupted run")
@@ -120,10 +132,18 @@ def compact_text(report: CompactReport) -> str:
     if not report.compacted:
         return f"{report.path}: nothing to do, {report.videos} videos in one segment and none removed"
     retrained = ", with a new codec" if report.retrained else ""
-    return (
-        f"{report.path}: {report.merged} segments became one of {report.videos} videos{retrained}, {report.dropped} removed "
-        f"ones dropped, {report.bytes_before} bytes before and {report.bytes_after} after, in {report.seconds:.1f} s"
-    )
+    lines = [
+        (
+            f"{report.path}: {report.merged} segments became one of {report.videos} videos{retrained}, {report.dropped} removed "
+            f"ones dropped, {report.bytes_before} bytes before and {report.bytes_after} after, in {report.seconds:.1f} s"
+        )
+    ]
+    if report.reencoded or report.kept:
+        lines.append(
+            f"{report.reencoded} videos were encoded anew, {len(report.kept)} keep their stored tokens:"
+        )
+        lines += _listed([f"{failure.id}: {failure.kind}: {failure.detail}" for failure in report.kept])
+    return "\n".join(lines)
 
 
 def verify_text(report: VerifyReport) -> str:

@@ -1,63 +1,30 @@
 """Searcher: words in, moments of video out."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.device import resolve_device
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import SettingsError
 from colbert_video.explain import Explanation, explain_similarities
-from colbert_video.indexing.colbert import PlaidSettings, StockEngine
-from colbert_video.indexing.current import CurrentView
-from colbert_video.indexing.eligible import Masks
+from colbert_video.hits import Hit
+from colbert_video.hub import HubRepository
+from colbert_video.indexing.hub import fetched_index
 from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import search_segment, video_similarities
-from colbert_video.indexing.settings import IndexSettings, check_model
-from colbert_video.model import VideoColBERT
+from colbert_video.media_queries import Picture, clip_query, image_query
+from colbert_video.opened_index import OpenedIndex
 from colbert_video.ranking import Ranking
-from colbert_video.view import SearchView
+from colbert_video.video.windows import Span
 
 NORM_TOLERANCE = 0.02
 """How far from 1 the length of a given query token may be."""
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One found video and its best moment."""
-
-    rank: int
-    """1 for the best."""
-    id: str
-    """The video's id."""
-    score: float
-    """MMS_F + MMS_V, the sum of the two below."""
-    frame_score: float | None
-    """MeanMaxSim over frame tokens; None if the index stores none."""
-    video_score: float | None
-    """MeanMaxSim over video tokens; None if the index stores none."""
-    start: float | None
-    """Begin of the best moment [start, end), in seconds; None if the index knows no times."""
-    end: float | None
-    """End of the best moment, in seconds."""
-    path: str | None
-    """The video file; None for precomputed tokens."""
-    metadata: Mapping[str, Any]
-    """What was stored with the video."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-class Searcher:
+class Searcher(OpenedIndex):
     """Searches one index, as of the last commit when it was opened or refreshed; safe to share between threads.
 
     Videos that are added, removed or replaced meanwhile change nothing for an open searcher: each search sees one commit
@@ -80,111 +47,40 @@ class Searcher:
         SettingsError: If there is no such engine, or the settings contradict each other.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
+    @classmethod
+    def from_hub(
+        cls,
+        repository: str,
         *,
-        model: VideoColBERT | str | Path | None = None,
-        device: str | torch.device | None = None,
-        engine: Literal["native", "colbert"] = "native",
-        plaid: PlaidSettings | None = None,
-        auto_refresh: bool = False,
-    ) -> None:
-        _check_engine(engine, plaid)
-        self.path = Path(path)
-        self._engine, self._plaid = engine, plaid
-        self._given_model = model
-        self._device = device
-        self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
-        self._auto_refresh = auto_refresh
-        self._current = CurrentView(self.path, self._open_view)
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        endpoint: str | None = None,
+        **settings: Any,
+    ) -> "Searcher":
+        """Fetch an index from a dataset repository of the Hugging Face Hub, check every file of it, and open it.
 
-    def _open_view(self) -> SearchView:
-        reader = IndexReader.open(self.path, device=self._index_device())
-        try:
-            if self._engine == "native":
-                return SearchView(reader, search_segment)
-            stock = StockEngine(reader, device=self._device, settings=self._plaid)
-            return SearchView(reader, stock.search_segment)
-        except BaseException:
-            reader.close()
-            raise
+        Args:
+            repository: "user/name".
+            revision: Branch, tag or commit; None for the main branch.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            cache_dir: Where downloads and indexes are kept; None for huggingface_hub's cache.
+            endpoint: Address of another Hub than huggingface.co.
+            **settings: Arguments of the class.
 
-    def _index_device(self) -> torch.device | None:
-        """The GPU that keeps the index; None to leave it on disk."""
-        if self._device is None or self._engine != "native":
-            return None
-        device = resolve_device(self._device)
-        return None if device.type == "cpu" else device
+        Raises:
+            HubError: If there is no such repository, it may not be read, it holds no index, or the Hub cannot be reached.
+            IndexFolderError: If the index is damaged.
+        """
+        where = HubRepository(repository, "dataset", revision, token, endpoint)
+        folder = None if cache_dir is None else Path(cache_dir)
+        return cls(fetched_index(where, cache_dir=folder), **settings)
 
     def __enter__(self) -> "Searcher":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Let go of the index's files."""
-        self._current.close()
-
-    def refresh(self) -> bool:
-        """See what was committed since the searcher was opened or refreshed.
-
-        Returns:
-            Whether there was anything new.
-
-        Raises:
-            IndexFolderError: If the index can no longer be opened; then the older state stays searchable.
-        """
-        return self._current.refresh()
-
-    @contextmanager
-    def _view(self) -> Iterator[SearchView]:
-        """One state of the index for all of a search."""
-        if self._auto_refresh:
-            self._current.refresh()
-        with self._current.lend() as view:
-            yield view
-
-    def __len__(self) -> int:
-        """Videos that can be found."""
-        with self._view() as view:
-            return view.reader.count
-
-    @property
-    def model(self) -> VideoColBERT:
-        """The model that encodes queries.
-
-        Raises:
-            IndexFolderError: If it did not make this index.
-            SettingsError: If the index names no model and none was given.
-        """
-        with self._view() as view:
-            return self._model_of(view)
-
-    def _model_of(self, view: SearchView) -> VideoColBERT:
-        settings = view.reader.settings
-        if self._loaded is None or self._loaded[0] != settings:
-            model = self._load_model(settings)
-            check_model(model, settings, self.path)
-            self._loaded = settings, model
-        return self._loaded[1]
-
-    def _load_model(self, settings: IndexSettings) -> VideoColBERT:
-        source = self._given_model or settings.model
-        if source is None:
-            raise SettingsError(
-                f"{self.path} names no model: pass Searcher(path, model=...), or search with search_tokens."
-            )
-        try:
-            return _as_model(source, self._device)
-        except ModelError as error:
-            if self._given_model is not None:
-                raise
-            raise ModelError(
-                f"the model that made {self.path} cannot be loaded: {error} If it moved, say where it is with model= "
-                "(--model)."
-            ) from error
 
     def search(
         self,
@@ -194,6 +90,7 @@ class Searcher:
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
+        group: bool = True,
     ) -> list[Hit]:
         """Find the videos that a text describes.
 
@@ -201,9 +98,10 @@ class Searcher:
             query: Words.
             k: Most hits to return; fewer only if fewer videos are eligible.
             where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
-                {">": 60}}; see `colbert_video.indexing.filters`.
-            ids: Search only these videos.
+                {">": 60}}; see `colbert_video.indexing.filters`. Of a video that was cut, each window passes or not.
+            ids: Search only these videos or windows.
             exact: Score every eligible video on its decoded tokens, instead of the best few hundred.
+            group: One hit a video, scored by its best window; False for one hit a window.
 
         Returns:
             Hits, best first.
@@ -215,7 +113,72 @@ class Searcher:
         _check_k(k)
         with self._view() as view:
             encoded = self._model_of(view).encode_queries(query).to("cpu")[0]
-            return _hits(view, encoded, k, allowed=view.reader.allowed(where, ids), exact=exact)
+            return view.hits(PreparedQuery(encoded), k, where=where, ids=ids, exact=exact, group=group)
+
+    def search_image(
+        self,
+        image: Picture,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> list[Hit]:
+        """Find the videos that show what a picture shows.
+
+        The picture's frame token is compared with the frame bag alone, so hits have no `video_score`; a video that holds
+        the very picture scores about 1.
+
+        Args:
+            image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
+            k: Most hits to return.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: Score every eligible video on its decoded tokens.
+            group: One hit a video; False for one hit a window.
+
+        Raises:
+            SettingsError: As `search`, or if it is no image.
+        """
+        _check_k(k)
+        with self._view() as view:
+            query = image_query(self._model_of(view), image, view.reader.settings)
+            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
+
+    def search_video(
+        self,
+        path: str | Path,
+        k: int = 10,
+        *,
+        window: Span | None = None,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> list[Hit]:
+        """Find the videos that show what a clip shows.
+
+        Its frame tokens are compared with the frame bag, its frames in context with the video bag where there is one. It
+        is decoded in a process of its own.
+
+        Args:
+            path: The clip; it need not be in the index.
+            window: Look only for this part of the clip, [start, end) in seconds.
+            k: Most hits to return.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: Score every eligible video on its decoded tokens.
+            group: One hit a video; False for one hit a window.
+
+        Raises:
+            SettingsError: As `search`.
+            VideoError: If the clip cannot be read.
+        """
+        _check_k(k)
+        with self._view() as view:
+            query = clip_query(self._model_of(view), path, view.reader.settings, window=window)
+            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
 
     def search_tokens(
         self,
@@ -225,6 +188,7 @@ class Searcher:
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
+        group: bool = True,
     ) -> list[Hit]:
         """Find videos by query tokens of any encoder; no model is needed.
 
@@ -232,8 +196,9 @@ class Searcher:
             query_tokens: The scored tokens of one query, unit vectors.
             k: Most hits to return.
             where: Search only videos that pass this filter.
-            ids: Search only these videos.
+            ids: Search only these videos or windows.
             exact: Score every eligible video on its decoded tokens.
+            group: One hit a video; False for one hit a window.
 
         Raises:
             SettingsError: If the tokens do not fit the index, k < 1, the filter is none, an id is not in the index, or
@@ -241,8 +206,8 @@ class Searcher:
         """
         _check_k(k)
         with self._view() as view:
-            query = _check_tokens(query_tokens, view.reader.settings.dim)
-            return _hits(view, query, k, allowed=view.reader.allowed(where, ids), exact=exact)
+            query = PreparedQuery(_check_tokens(query_tokens, view.reader.settings.dim))
+            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
 
     def search_all(
         self,
@@ -253,13 +218,13 @@ class Searcher:
         ids: Iterable[str] | None = None,
         exact: bool = False,
     ) -> Ranking:
-        """Search many queries, as ColBERT's `search_all` does.
+        """Search many queries, as ColBERT's `search_all` does; videos that were cut into windows rank once.
 
         Args:
             queries: Text by query id.
             k: Most videos for each query.
             where: Search only videos that pass this filter.
-            ids: Search only these videos.
+            ids: Search only these videos or windows.
             exact: Score every video on its decoded tokens.
 
         Returns:
@@ -273,9 +238,11 @@ class Searcher:
             encoded = self._model_of(view).encode_queries(list(queries.values())).to("cpu")
             allowed = view.reader.allowed(where, ids)
             for position, name in enumerate(queries):
-                best = view.best(PreparedQuery(encoded[position]), k, allowed=allowed, exact=exact)
+                best = view.best(
+                    PreparedQuery(encoded[position]), k, allowed=allowed, exact=exact, group=True
+                )
                 rows[name] = [
-                    (entry.id, rank, video.score) for rank, (video, entry) in enumerate(best, start=1)
+                    (found[0][1].video, rank, found[0][0].score) for rank, found in enumerate(best, start=1)
                 ]
         return Ranking(rows)
 
@@ -284,47 +251,17 @@ class Searcher:
 
         Args:
             query: Words.
-            video_id: The video to look into.
+            video_id: The video to look into; of one that was cut, the best window is explained.
 
         Raises:
             SettingsError: If the query is empty or the video is not in the index.
         """
         with self._view() as view:
             model = self._model_of(view)
-            encoded = model.encode_queries(query).to("cpu")
-            segment, ordinal, entry = view.reader.locate(video_id)
-            similarities = {
-                bag: video_similarities(segment, codec, bag, encoded[0], ordinal)
-                for bag, codec in view.reader.codecs(segment).items()
-            }
+            prepared = PreparedQuery(model.encode_queries(query).to("cpu")[0])
+            segment, ordinal, entry = view.best_window(video_id, prepared)
+            similarities = view.similarities(segment, ordinal, prepared)
         return explain_similarities(entry, model.query_token_texts(query), similarities)
-
-
-def _hits(
-    view: SearchView,
-    query: Float[Tensor, "query_tokens dim"],
-    k: int,
-    *,
-    allowed: Masks | None,
-    exact: bool,
-) -> list[Hit]:
-    prepared = PreparedQuery(query)
-    hits: list[Hit] = []
-    for video, entry in view.best(prepared, k, allowed=allowed, exact=exact):
-        start, end = view.moment(video, entry, prepared)
-        hit = Hit(
-            rank=len(hits) + 1,
-            id=entry.id,
-            score=video.score,
-            frame_score=video.bags.get("frame"),
-            video_score=video.bags.get("video"),
-            start=start,
-            end=end,
-            path=entry.path,
-            metadata=entry.metadata,
-        )
-        hits.append(hit)
-    return hits
 
 
 def _check_tokens(
@@ -336,17 +273,6 @@ def _check_tokens(
     if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
         raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
     return query
-
-
-def _as_model(source: VideoColBERT | str | Path, device: str | torch.device | None) -> VideoColBERT:
-    return source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
-
-
-def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:
-    if engine not in ("native", "colbert"):
-        raise SettingsError(f"engine={engine!r} must be 'native' or 'colbert'.")
-    if plaid is not None and engine != "colbert":
-        raise SettingsError(f"plaid settings are for engine='colbert'; engine={engine!r} has none.")
 
 
 def _check_k(k: int) -> None:

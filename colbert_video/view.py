@@ -1,21 +1,33 @@
 """An index as searches see it: the segments of one commit, and the engine that scores them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from colbert_video.bagwise import search_bagwise
+from colbert_video.hits import Hit, Moment
 from colbert_video.indexing.eligible import Masks
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import Scored, Segment, video_similarities
+from colbert_video.indexing.scan import Scored, Segment, score_videos, video_similarities
 from colbert_video.moments import best_moment
+from colbert_video.video.windows import SHOTS
+
+Query = PreparedQuery | Mapping[str, PreparedQuery]
+"""The same query tokens for all bags, or those of each bag that is to be scored."""
+ROWS_PER_VIDEO = 4
+"""Windows fetched for each wanted video; more if they belong to fewer videos."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A scored video."""
+    """A scored video or window."""
 
     score: float
     """Sum of its bags' scores."""
@@ -25,6 +37,10 @@ class Found:
     """Where its tokens are."""
     ordinal: int
     """Its place there."""
+
+
+Row = tuple[Found, VideoEntry]
+"""What was found, with its catalog row."""
 
 
 @dataclass(frozen=True)
@@ -45,41 +61,139 @@ class SearchView:
         """Let go of the index's files."""
         self.reader.close()
 
+    def hits(
+        self,
+        query: Query,
+        k: int,
+        *,
+        where: Mapping[str, Any] | None,
+        ids: Iterable[str] | None,
+        exact: bool,
+        group: bool,
+    ) -> list[Hit]:
+        """Search, and say of each result what it is and where its best moment lies; arguments as in `Searcher.search`."""
+        allowed = self.reader.allowed(where, ids)
+        best = self.best(query, k, allowed=allowed, exact=exact, group=group)
+        return [self._hit(rows, query, rank=rank, group=group) for rank, rows in enumerate(best, start=1)]
+
     def best(
-        self, query: PreparedQuery, k: int, *, allowed: Masks | None, exact: bool
-    ) -> list[tuple[Found, VideoEntry]]:
-        """The k best videos over all segments, best first, with their catalog rows.
+        self, query: Query, k: int, *, allowed: Masks | None, exact: bool, group: bool
+    ) -> list[list[Row]]:
+        """The k best videos over all segments, best first.
+
+        The best window of a video is its score, so the first k videos among the windows, best first, are the k best.
+        Windows are fetched until they belong to k videos, or there are no more.
 
         Args:
             query: What is looked for.
-            k: Results wanted.
-            allowed: Which videos may be found; segments that it leaves out cost nothing. None for all.
+            k: Videos wanted.
+            allowed: Which videos and windows may be found; segments that it leaves out cost nothing. None for all.
             exact: Score every allowed video on its decoded tokens.
+            group: Whether the windows of a video are one result; otherwise each is one.
+
+        Returns:
+            For each video the windows that were fetched, best first; one row for a video that was indexed whole.
         """
+        if not group or not self.reader.windows:
+            return [[row] for row in self._best_rows(query, k, allowed, exact)]
+        wanted = ROWS_PER_VIDEO * k
+        while True:
+            rows = self._best_rows(query, wanted, allowed, exact)
+            videos: dict[str, list[Row]] = {}
+            for row in rows:
+                videos.setdefault(row[1].video, []).append(row)
+            if len(videos) >= k or len(rows) < wanted:
+                return list(videos.values())[:k]
+            wanted *= ROWS_PER_VIDEO
+
+    def _best_rows(self, query: Query, k: int, allowed: Masks | None, exact: bool) -> list[Row]:
         found: list[Found] = []
         for segment in self.reader.segments:
             if allowed is not None and segment.name not in allowed:
                 continue
             mask = None if allowed is None else allowed[segment.name]
             codecs = self.reader.codecs(segment)
-            scored = self.search_segment(segment, codecs, query, k=k, allowed=mask, exact=exact)
-            for position, ordinal in enumerate(scored.ordinals.tolist()):
-                bags = {bag: float(scores[position]) for bag, scores in scored.bags.items()}
-                found.append(Found(float(scored.total[position]), bags, segment, ordinal))
+            if isinstance(query, PreparedQuery):
+                scored = self.search_segment(segment, codecs, query, k=k, allowed=mask, exact=exact)
+            else:
+                scored = search_bagwise(
+                    self.search_segment, segment, codecs, query, k=k, allowed=mask, exact=exact
+                )
+            by_bag = zip(*(scores.tolist() for scores in scored.bags.values()), strict=True)
+            totals, ordinals = scored.total.tolist(), scored.ordinals.tolist()
+            for total, ordinal, scores in zip(totals, ordinals, by_bag, strict=True):
+                found.append(Found(total, dict(zip(scored.bags, scores, strict=True)), segment, ordinal))
         best = sorted(found, key=lambda video: -video.score)[:k]
         places = [(video.segment.name, video.ordinal) for video in best]
         entries = self.reader.entries_of(places)
         return [(video, entries[place]) for video, place in zip(best, places, strict=True)]
 
-    def moment(
-        self, video: Found, entry: VideoEntry, query: PreparedQuery
-    ) -> tuple[float | None, float | None]:
-        """The frames that the query's tokens agree on, over both bags, as [start, end) in seconds."""
+    def _hit(self, rows: Sequence[Row], query: Query, *, rank: int, group: bool) -> Hit:
+        """One result: a video, or those of its windows that were found, best first."""
+        video, entry = rows[0]
+        start, end = self.moment(video, entry, query)
+        return Hit(
+            rank=rank,
+            id=entry.video if group else entry.id,
+            score=video.score,
+            frame_score=video.bags.get("frame"),
+            video_score=video.bags.get("video"),
+            start=start,
+            end=end,
+            path=entry.path,
+            metadata=entry.metadata,
+            parent=entry.parent,
+            moments=self._further(rows[1:], query, start, end),
+        )
+
+    def _further(
+        self, rows: Sequence[Row], query: Query, start: float | None, end: float | None
+    ) -> tuple[Moment, ...]:
+        """Moments of other windows that overlap no better one."""
+        kept: list[Moment] = []
+        taken = [(start, end)]
+        for video, entry in rows:
+            begin, stop = self.moment(video, entry, query)
+            if begin is None or stop is None:
+                continue
+            if all(a is None or b is None or stop <= a or begin >= b for a, b in taken):
+                kept.append(Moment(begin, stop, video.score))
+                taken.append((begin, stop))
+        return tuple(kept)
+
+    def moment(self, video: Found, entry: VideoEntry, query: Query) -> tuple[float | None, float | None]:
+        """The frames that the query's tokens agree on, over its bags, as [start, end) in seconds.
+
+        A shot is one moment as it is.
+        """
         frames = len(entry.frame_times)
-        if not frames or entry.end is None:
+        shot = self.reader.settings.window == SHOTS and entry.parent is not None
+        if shot or not frames or entry.end is None:
             return entry.start, entry.end
         relevance = np.zeros(frames)
-        for bag, codec in self.reader.codecs(video.segment).items():
-            similarity = video_similarities(video.segment, codec, bag, query, video.ordinal)
+        for similarity in self.similarities(video.segment, video.ordinal, query).values():
             relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
         return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
+
+    def similarities(
+        self, segment: Segment, ordinal: int, query: Query
+    ) -> dict[str, Float[Tensor, "query_tokens _"]]:
+        """Every query token against every token of one video or window, by bag."""
+        return {
+            bag: video_similarities(segment, codec, bag, own, ordinal)
+            for bag, codec in self.reader.codecs(segment).items()
+            if (own := query if isinstance(query, PreparedQuery) else query.get(bag)) is not None
+        }
+
+    def best_window(self, video_id: str, query: PreparedQuery) -> tuple[Segment, int, VideoEntry]:
+        """Where a video is stored; if it was cut, its window of the highest score.
+
+        Raises:
+            SettingsError: If it is not in the index.
+        """
+        places = self.reader.locate(video_id)
+        return max(places, key=lambda place: self._score(place[0], place[1], query))
+
+    def _score(self, segment: Segment, ordinal: int, query: PreparedQuery) -> float:
+        place = segment.live.new_tensor([ordinal], dtype=torch.int64)
+        return float(score_videos(segment, self.reader.codecs(segment), query, place).total[0])

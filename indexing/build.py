@@ -5,18 +5,19 @@ already there, then the same tokens are compressed chunk by chunk, so memory is 
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.heldout import FittedCodec, Sample, fit_codec
 from colbert_video.indexing.kmeans import num_partitions
 from colbert_video.indexing.segment import BagWriter
 from colbert_video.progress import progress_bar
@@ -33,7 +34,7 @@ SAMPLE_BYTES = 2**30
 
 def train_codecs(
     source: TokenSource, *, nbits: int, buckets: Literal["lloyd_max", "quantile"], rotate: bool, seed: int
-) -> dict[str, ResidualCodec]:
+) -> dict[str, FittedCodec]:
     """Train one codec a bag on a random sample of its tokens.
 
     Args:
@@ -49,40 +50,52 @@ def train_codecs(
     codecs = {}
     for bag, count in counts.items():
         sample = samples.pop(bag)
+        size = len(sample.tokens)
         logger.info(
-            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], len(sample), count
+            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], size, count
         )
-        codecs[bag] = ResidualCodec.train(
+        codecs[bag] = fit_codec(
             sample,
+            centroids=min(centroids[bag], size),
             nbits=nbits,
-            seed=seed,
-            centroids=min(centroids[bag], len(sample)),
             buckets=buckets,
             rotate=rotate,
+            seed=seed,
         )
     return codecs
 
 
 def _samples(
     source: TokenSource, counts: Mapping[str, int], centroids: Mapping[str, int], seed: int
-) -> dict[str, Float[Tensor, "_ dim"]]:
+) -> dict[str, Sample]:
     """Draw random tokens of each bag, in random order, while the source is read once."""
-    samples: dict[str, Tensor] = {}
-    passed = dict.fromkeys(counts, 0)
+    samples: dict[str, Sample] = {}
+    passed, numbers = dict.fromkeys(counts, 0), torch.tensor([-1])
     draws: dict[str, tuple[Tensor, Tensor]] = {}
     for chunk in source:
+        numbers = _numbers(chunk.entries, int(numbers[-1]) + 1)
         for bag, count in counts.items():
-            tokens = chunk.bags[bag].tokens
+            tokens, doclens = chunk.bags[bag].tokens, chunk.bags[bag].doclens
             if bag not in samples:
                 size = _sample_size(count, centroids[bag], tokens.shape[1])
-                samples[bag] = torch.empty(size, tokens.shape[1])
+                owners = torch.empty(size, dtype=torch.int64)
+                samples[bag] = Sample(torch.empty(size, tokens.shape[1]), owners)
                 draws[bag] = _draw(count, size, seed)
             wanted, places = draws[bag]
             bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)])
             first, last = torch.searchsorted(wanted, bounds).tolist()
-            samples[bag][places[first:last]] = tokens[wanted[first:last] - passed[bag]].float()
+            rows = wanted[first:last] - passed[bag]
+            samples[bag].tokens[places[first:last]] = tokens[rows].float()
+            samples[bag].owners[places[first:last]] = numbers.repeat_interleave(doclens)[rows]
             passed[bag] += len(tokens)
     return samples
+
+
+def _numbers(entries: Sequence[VideoEntry], first: int) -> Int64[Tensor, "entries"]:
+    """Number the videos of a chunk from `first` on; consecutive windows of one video share its number."""
+    videos = [entry.video for entry in entries]
+    begins = [one != other for one, other in zip(videos, [None, *videos], strict=False)]
+    return torch.tensor(begins).cumsum(0) - 1 + first
 
 
 def _sample_size(count: int, centroids: int, dim: int) -> int:

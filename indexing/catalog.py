@@ -226,6 +226,13 @@ class Catalog(CatalogReader):
             self._connection.executemany(columns, rows)
             self._drop_empty_chunks()
 
+    def forget_staged(self, ids: Iterable[str]) -> None:
+        """Forget what is staged of some videos, with all their windows."""
+        keys = [(identity, identity) for identity in ids]
+        with self._commit(visible=False):
+            self._connection.executemany("DELETE FROM staged WHERE id = ? OR parent = ?", keys)
+            self._drop_empty_chunks()
+
     def drop_staged(self) -> None:
         """Forget all staged videos and their chunks."""
         with self._commit(visible=False):
@@ -239,7 +246,7 @@ class Catalog(CatalogReader):
             self._connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
 
     def set_checksums(self, checksums: Mapping[str, str]) -> None:
-        """Remember the SHA-256 of the files of some live videos; it is forgotten when they are replaced."""
+        """Remember the SHA-256 of the files of some live videos, whole ones; it is forgotten when they are replaced."""
         with self._commit(visible=False):
             self._connection.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?)", checksums.items())
 
@@ -298,8 +305,10 @@ class Catalog(CatalogReader):
         self._connection.executemany(
             "INSERT INTO tombstones SELECT segment, ordinal FROM videos WHERE id = ?", keys
         )
+        self._connection.executemany(
+            "DELETE FROM checksums WHERE id IN (SELECT COALESCE(parent, id) FROM videos WHERE id = ?)", keys
+        )
         self._connection.executemany("DELETE FROM videos WHERE id = ?", keys)
-        self._connection.executemany("DELETE FROM checksums WHERE id = ?", keys)
 
     def _drop_empty_chunks(self) -> None:
         self._connection.execute("DELETE FROM chunks WHERE name NOT IN (SELECT chunk FROM staged)")

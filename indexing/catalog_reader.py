@@ -62,8 +62,17 @@ class CatalogReader:
             ) from error
 
     def count(self) -> int:
-        """Return how many videos are live."""
+        """Return how many videos are live, each window counted."""
         return int(self._rows("SELECT COUNT(*) FROM videos")[0][0])
+
+    def count_videos(self) -> int:
+        """Return how many videos are live, all windows of one counted once."""
+        cut = self._rows("SELECT COUNT(DISTINCT parent) FROM videos")[0][0]
+        return self.count() - self.count_windows() + int(cut)
+
+    def count_windows(self) -> int:
+        """Return how many windows of long videos are live."""
+        return int(self._rows("SELECT COUNT(*) FROM videos WHERE parent IS NOT NULL")[0][0])
 
     def entries(self, ids: Iterable[str] | None = None) -> list[VideoEntry]:
         """Return live videos.
@@ -81,6 +90,21 @@ class CatalogReader:
         wanted = list(ids)
         found = {row[2]: _live_entry(row) for row in self._rows_in(f"{select} WHERE id IN", wanted)}
         return [found[identity] for identity in wanted if identity in found]
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
+        """Return the live rows that ids stand for: the video or window of that id, and all windows of the video.
+
+        Returns:
+            By id, leaving out unknown ones; windows in their order in the segment.
+        """
+        wanted = list(dict.fromkeys(ids))
+        select = f"SELECT segment, ordinal, {COLUMNS} FROM videos WHERE"
+        rows = [_live_entry(row) for row in self._rows_in(f"{select} id IN", wanted)]
+        windows = [_live_entry(row) for row in self._rows_in(f"{select} parent IN", wanted)]
+        found: dict[str, list[VideoEntry]] = {entry.id: [entry] for entry in rows}
+        for entry in sorted(windows, key=lambda entry: (str(entry.segment), entry.ordinal)):
+            found.setdefault(entry.video, []).append(entry)
+        return found
 
     def entry(self, identity: str) -> VideoEntry:
         """Return one live video.
@@ -103,12 +127,13 @@ class CatalogReader:
         return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
 
     def ids_below(self, prefix: str) -> dict[str, str]:
-        """Return the paths that begin with `prefix`, by the ids of their videos."""
-        statement = "SELECT id, path FROM videos WHERE substr(path, 1, length(?)) = ? ORDER BY id"
+        """Return the paths that begin with `prefix`, by the ids of their videos, of which windows are parts."""
+        whole = "SELECT DISTINCT COALESCE(parent, id) AS video, path FROM videos"
+        statement = f"{whole} WHERE substr(path, 1, length(?)) = ? ORDER BY video"
         return dict(self._rows(statement, [prefix, prefix]))
 
     def checksums(self, ids: Iterable[str]) -> dict[str, str]:
-        """Return the SHA-256 of the files of some videos, where it was recorded when they were encoded."""
+        """Return the SHA-256 of the files of some videos, where it is known."""
         return dict(self._rows_in("SELECT id, sha256 FROM checksums WHERE id IN", list(ids)))
 
     def live_segments(self) -> list[SegmentRow]:
@@ -141,8 +166,8 @@ class CatalogReader:
         ]
 
     def staged_ids(self) -> set[str]:
-        """Return the ids of videos that are encoded but not yet in a segment."""
-        return {identity for (identity,) in self._rows("SELECT id FROM staged")}
+        """Return the ids of videos that are encoded but not yet in a segment, all windows of one as one."""
+        return {identity for (identity,) in self._rows("SELECT DISTINCT COALESCE(parent, id) FROM staged")}
 
     def staged_chunks(self) -> list[str]:
         """Return the names of the chunks that hold staged videos, oldest first."""
@@ -188,7 +213,8 @@ class CatalogReader:
         count, codecs = self.count(), self.codecs()
         _refuse_contradictions(self._path, segments, tombstones, count)
         newest = codecs[-1] if codecs else None
-        return IndexView(self.version, self.settings(), newest, segments, tombstones, count)
+        videos, windows = self.count_videos(), self.count_windows()
+        return IndexView(self.version, self.settings(), newest, segments, tombstones, count, videos, windows)
 
     def check_integrity(self) -> None:
         """Read the whole database and refuse it if any page is damaged.

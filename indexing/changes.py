@@ -40,36 +40,47 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
         checksum: Whether to read the files.
     """
     ids = [record.id for record in records]
-    known = {entry.id: entry for entry in catalog.entries(ids)}
+    known = catalog.rows_of(ids)
     now = dict(_checksums(records)) if checksum else {}
     before = catalog.checksums(ids) if checksum else {}
     changes = Changes([], [], now)
     for record in records:
-        entry = known.get(record.id)
-        if entry is None or not _same_content(record, entry, now.get(record.id), before.get(record.id)):
+        rows = known.get(record.id, [])
+        if not _same_cut(record, rows) or not _same_content(
+            record, rows, now.get(record.id), before.get(record.id)
+        ):
             changes.changed.append(record)
             continue
         path, size, mtime_ns = stamp(record)
-        metadata = record.metadata or entry.metadata
-        kept = replace(entry, path=path, source_size=size, source_mtime_ns=mtime_ns, metadata=metadata)
-        if kept != entry:
-            changes.updated.append(kept)
+        for entry in rows:
+            metadata = record.metadata or entry.metadata
+            kept = replace(entry, path=path, source_size=size, source_mtime_ns=mtime_ns, metadata=metadata)
+            if kept != entry:
+                changes.updated.append(kept)
     return changes
 
 
-def _same_content(record: VideoRecord, entry: VideoEntry, now: str | None, before: str | None) -> bool:
+def _same_cut(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
+    """Whether a video would be cut as it was; an index cuts all its videos alike."""
+    if not rows or rows[0].parent is not None:
+        return bool(rows) and record.window is None
+    entry = rows[0]
     start, end = record.window or (0.0, entry.duration)
     cut = None if end is None or entry.duration is None else min(end, entry.duration)
-    if (entry.start, entry.end) != (start, cut):
-        return False
+    return (entry.start, entry.end) == (start, cut)
+
+
+def _same_content(
+    record: VideoRecord, rows: Sequence[VideoEntry], now: str | None, before: str | None
+) -> bool:
     if now is None or before is None:
-        return _entry_stamp(entry) == stamp(record)
+        return {entry_stamp(entry) for entry in rows} == {stamp(record)}
     return now == before
 
 
 def _checksums(records: Sequence[VideoRecord]) -> Iterator[tuple[str, str]]:
     """SHA-256 of each record's file; missing files have none, they fail when they are read."""
-    known: dict[str, str] = {}  # the windows of a long video share a file
+    known: dict[str, str] = {}  # parts of a video may share a file
     with progress_bar("hashing files", total=len(records)) as bar:
         for record in records:
             try:
@@ -79,6 +90,17 @@ def _checksums(records: Sequence[VideoRecord]) -> Iterator[tuple[str, str]]:
             except (OSError, ValueError):
                 pass
             bar.advance()
+
+
+def keep_up(catalog: Catalog, changes: Changes) -> None:
+    """Bring the rows of unchanged videos up to date, and remember what the files' content is now."""
+    if changes.updated:
+        catalog.update(changes.updated)
+    if changes.checksums:
+        live = catalog.rows_of(changes.checksums).keys()
+        failed = {failure.id for failure in catalog.failures()}
+        known = {name: sha for name, sha in changes.checksums.items() if name in live - failed}
+        catalog.set_checksums(known)
 
 
 def find_vanished(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord]) -> list[str]:
@@ -108,15 +130,18 @@ def _folders(videos: Videos) -> list[str]:
 
 
 def without(records: Sequence[VideoRecord], failures: Sequence[Failure]) -> list[VideoRecord]:
-    """Records that did not fail."""
+    """Records that did not fail; a video of which only some windows failed is not among those."""
     failed = {failure.id for failure in failures}
     return [record for record in records if record.id not in failed]
 
 
-def staged_stamps(catalog: Catalog) -> dict[str, tuple[Any, ...]]:
-    """The stamp of each staged video's file, by id."""
-    chunks = (catalog.staged_entries(name).values() for name in catalog.staged_chunks())
-    return {entry.id: _entry_stamp(entry) for chunk in chunks for entry in chunk}
+def staged_stamps(catalog: Catalog) -> dict[str, set[tuple[Any, ...]]]:
+    """The stamps of each staged video's file, by id: one, unless the file changed while its windows were read."""
+    stamps: dict[str, set[tuple[Any, ...]]] = {}
+    for name in catalog.staged_chunks():
+        for entry in catalog.staged_entries(name).values():
+            stamps.setdefault(entry.video, set()).add(entry_stamp(entry))
+    return stamps
 
 
 def stamp(record: VideoRecord) -> tuple[Any, ...]:
@@ -124,5 +149,6 @@ def stamp(record: VideoRecord) -> tuple[Any, ...]:
     return (record.path, *record.stamp())
 
 
-def _entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
+def entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
+    """Path, size and modification time of a video's file when it was encoded."""
     return (entry.path, entry.source_size, entry.source_mtime_ns)

@@ -1,13 +1,12 @@
 """Compaction: all live videos move into one segment, whose folders are then ColBERT indexes of the whole corpus.
 
-Nothing is decoded from video files. Codes and residuals are copied, byte for byte; only segments of an older codec are
-read back and encoded again. With `retrain`, a new codec is fitted to the stored tokens, and all are encoded again: what
-the old codec lost stays lost, and the new one loses as much again of the rest, in exchange for centroids and buckets
-that fit the corpus as it is now. Index anew from the files to lose nothing twice.
+Codes and residuals are copied, byte for byte; only segments of an older codec are read back and encoded again. With
+`retrain`, a new codec is fitted to the corpus as it is now. From stored tokens, what the old codec lost stays lost, and
+the new one loses as much again of the rest; from the videos' files nothing is lost twice, but all must be decoded and go
+through the model.
 """
 
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,11 @@ from torch import Tensor
 
 from colbert_video.indexing.build import write_segment
 from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.drift import DRIFT_KEY, SampledSource, measure_drift
-from colbert_video.indexing.files import check_files
+from colbert_video.indexing.drift import DRIFT_KEY, Drift
+from colbert_video.indexing.entries import Failure, NewSegment, VideoEntry
+from colbert_video.indexing.files import check_files, new_name
 from colbert_video.indexing.folder import (
     CODECS,
     SEGMENTS,
@@ -29,6 +30,7 @@ from colbert_video.indexing.folder import (
     sweep,
     sync_and_describe,
 )
+from colbert_video.indexing.reencode import MixedSource, Reencoded
 from colbert_video.indexing.segment import BagWriter
 from colbert_video.indexing.settings import IndexSettings
 from colbert_video.indexing.stored import StoredSegment, StoredSource, open_segments
@@ -50,20 +52,31 @@ class CompactReport:
     merged: int
     """Segments that became one."""
     dropped: int
-    """Removed and replaced videos whose space was freed."""
+    """Removed and replaced videos whose space was freed, each window counted."""
     bytes_before: int
     """Size of the index's files before."""
     bytes_after: int
     """Size of the index's files after; the old ones are deleted already."""
     seconds: float
     """Wall time."""
+    reencoded: int = 0
+    """Videos that were encoded again from their files."""
+    kept: tuple[Failure, ...] = ()
+    """Videos that were to be encoded again, but keep their stored tokens, each with the reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        return {**asdict(self), "path": str(self.path), "kept": [asdict(failure) for failure in self.kept]}
 
 
-def compact_index(folder: Path, catalog: Catalog, settings: IndexSettings, *, retrain: bool) -> CompactReport:
+def compact_index(
+    folder: Path,
+    catalog: Catalog,
+    settings: IndexSettings,
+    *,
+    retrain: bool,
+    reencoded: Reencoded | None = None,
+) -> CompactReport:
     """Rewrite the live videos of an index into one segment, in their order.
 
     The new segment is written and synced before one transaction makes it visible, so that a crash at any moment leaves
@@ -73,7 +86,8 @@ def compact_index(folder: Path, catalog: Catalog, settings: IndexSettings, *, re
         folder: The index folder.
         catalog: Its catalog, open for writing.
         settings: The index's settings.
-        retrain: Train a new codec for the stored tokens.
+        retrain: Train a new codec.
+        reencoded: Videos that were encoded again for it; None if all stored tokens are to be used.
 
     Returns:
         What was done.
@@ -87,24 +101,31 @@ def compact_index(folder: Path, catalog: Catalog, settings: IndexSettings, *, re
     needed = videos > 0 and (retrain or dropped > 0 or len(rows) > 1)
     if needed:
         check_files(folder, files)
-        rewrite = _retrained if retrain else _copied
-        rewrite(folder, catalog, settings, open_segments(folder, catalog, settings))
+        segments = open_segments(folder, catalog, settings)
+        if reencoded is not None:
+            _reencoded(folder, catalog, settings, MixedSource(folder, catalog, segments, reencoded.ids))
+        elif retrain:
+            _retrained(folder, catalog, settings, StoredSource(catalog, segments))
+        else:
+            _copied(folder, catalog, settings, segments)
     return CompactReport(
         path=folder,
         compacted=needed,
         retrained=needed and retrain,
-        videos=videos,
+        videos=catalog.count_videos(),
         merged=len(rows) if needed else 0,
         dropped=dropped if needed else 0,
         bytes_before=sum(size for size, _ in files.values()),
         bytes_after=sum(size for size, _ in catalog.files().values()),
         seconds=time.monotonic() - started,
+        reencoded=len(reencoded.ids) if reencoded is not None else 0,
+        kept=reencoded.kept if reencoded is not None else (),
     )
 
 
 def _copied(folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]) -> None:
     """Copy what is stored with the newest codec; encode the rest with it."""
-    codec_name, name = catalog.codecs()[-1], uuid.uuid4().hex
+    codec_name, name = catalog.codecs()[-1], new_name()
     codecs = load_codecs(folder, codec_name, settings)
     videos = sum(len(segment.live) for segment in segments)
     with ExitStack() as stack:
@@ -144,19 +165,34 @@ def _copy(
     writer.append(encoded.codes, encoded.residuals, tokens.doclens)
 
 
-def _retrained(
-    folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]
-) -> None:
+def _retrained(folder: Path, catalog: Catalog, settings: IndexSettings, source: TokenSource) -> None:
     """Train a codec on what is stored and encode everything with it."""
-    codec_name, name = uuid.uuid4().hex, uuid.uuid4().hex
-    source = StoredSource(catalog, segments)
-    codecs = save_new_codecs(folder, codec_name, source, settings)
-    sampled = SampledSource(source)
-    entries = write_segment(
-        folder / SEGMENTS / name, sampled, codecs, codec_folder=folder / CODECS / codec_name
-    )
-    drift = measure_drift(None, sampled, codecs)
+    name, codec_name, entries, drift = _written(folder, settings, source)
     _commit(folder, catalog, name, codec_name, len(entries), {DRIFT_KEY: drift.to_dict()})
+
+
+def _reencoded(folder: Path, catalog: Catalog, settings: IndexSettings, source: TokenSource) -> None:
+    """Train a codec on new tokens, and write rows anew with them: frames may have been read at other times."""
+    name, codec_name, entries, drift = _written(folder, settings, source)
+    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
+    checksums = catalog.checksums(sorted({entry.video for entry in entries}))
+    segment, values = NewSegment(name, codec_name, entries, files), {DRIFT_KEY: drift.to_dict()}
+    catalog.replace_everything([segment], settings=values)
+    catalog.set_checksums(checksums)  # the files have not changed
+    catalog.drop_staged()
+    sweep(folder, catalog)
+
+
+def _written(
+    folder: Path, settings: IndexSettings, source: TokenSource
+) -> tuple[str, str, list[VideoEntry], Drift]:
+    """Train a codec and write a segment with it; return the names of both, the segment's rows, and errors to expect."""
+    name, codec_name = new_name(), new_name()
+    codecs, drift = save_new_codecs(folder, codec_name, source, settings)
+    entries = write_segment(
+        folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
+    )
+    return name, codec_name, entries, drift
 
 
 def _commit(

@@ -26,7 +26,7 @@ CREATE TABLE videos (
     metadata TEXT NOT NULL, source_size INTEGER, source_mtime_ns INTEGER,
     UNIQUE (segment, ordinal)
 );
-CREATE INDEX videos_parent ON videos (parent);
+CREATE INDEX videos_parent ON videos (parent) WHERE parent IS NOT NULL;
 CREATE TABLE tombstones (
     segment TEXT NOT NULL, ordinal INTEGER NOT NULL, PRIMARY KEY (segment, ordinal)
 ) WITHOUT ROWID;

@@ -2,7 +2,8 @@
 
 Centroids and buckets are fitted once. Added videos that look different, or the many that follow a small beginning, fall
 far from every centroid, and their residuals outside the buckets. The mean of 1 - cosine between tokens and what is read
-back of them shows it.
+back of them shows it, compared to that of videos which were held out when the codec was fitted: those that it was fitted
+to are always stored better.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,17 +23,17 @@ DRIFT_KEY = "drift"
 SAMPLE = 4096
 """Tokens of each bag whose error is measured."""
 FACTOR = 3.0
-"""Added tokens have drifted when their error is this many times that of the training tokens,"""
+"""Added tokens have drifted when their error is this many times that of held-out videos,"""
 LEAST_ERROR = 0.01
 """and at least this; below it rankings hardly change."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How a codec stores its training tokens, and added ones that it stores much worse."""
+    """How a codec stores videos like those it was trained for, and added ones that it stores much worse."""
 
     trained: Mapping[str, float]
-    """Reconstruction error, the mean of 1 - cosine, of the tokens the codec was trained for, by bag."""
+    """Reconstruction error, the mean of 1 - cosine, of videos held out when the codec was fitted, by bag."""
     added: Mapping[str, float]
     """The worst reconstruction error of a later addition, by bag; empty if none was made."""
     videos: int = 0
@@ -55,7 +56,7 @@ class Drift:
             f"{bag} tokens {self.added[bag]:.3f} instead of {self.trained[bag]:.3f}" for bag in self.added
         )
         return (
-            f"{self.videos} added videos are stored less exactly than the ones the codec was trained on (1 - cosine of "
+            f"{self.videos} added videos are stored less exactly than others like those of its codec would be (1 - cosine of "
             f"{errors}): retrain the codec with `colbert-video compact --retrain`, or index anew with --overwrite."
         )
 
@@ -78,22 +79,15 @@ class Drift:
             raise IndexFolderError(f"the index's record of codec errors is damaged: {error!r}") from error
 
 
-def measure_drift(
-    before: Drift | None, sample: "SampledSource", codecs: Mapping[str, ResidualCodec]
-) -> Drift:
-    """Measure how some tokens are stored.
+def measure_drift(before: Drift, sample: "SampledSource", codecs: Mapping[str, ResidualCodec]) -> Drift:
+    """Measure how added tokens are stored.
 
     Args:
-        before: What is known of the codec; None if it was trained for these very tokens.
+        before: What is known of the codec.
         sample: The tokens, read already.
         codecs: The codec of each bag.
-
-    Returns:
-        The errors of these tokens; as `trained` without `before`, else as `added`.
     """
     errors = sample.errors(codecs)
-    if before is None:
-        return Drift(errors, {})
     bags = before.trained.keys() & errors.keys()
     worse = any(errors[bag] > max(FACTOR * before.trained[bag], LEAST_ERROR) for bag in bags)
     return Drift(before.trained, {bag: errors[bag] for bag in sorted(bags)}, len(sample) if worse else 0)

@@ -47,6 +47,11 @@ class VideoEntry:
     ordinal: int | None = None
     """Its place in the segment; set by the catalog."""
 
+    @property
+    def video(self) -> str:
+        """Id of the whole video: its parent's if this is a window, else its own."""
+        return self.id if self.parent is None else self.parent
+
     def __post_init__(self) -> None:
         """Refuse what SQLite or JSON would silently change."""
         if not self.id:
@@ -63,7 +68,7 @@ class NewSegment:
     """A written and synced segment that is to become visible."""
 
     name: str
-    """Its folder's name, a UUID in hexadecimal."""
+    """Its folder's name, from `new_name`."""
     codec: str
     """Name of the codec that encoded it."""
     entries: Iterable[VideoEntry]
@@ -117,7 +122,11 @@ class IndexView:
     tombstones: Mapping[str, list[int]]
     """Removed ordinals, ascending, of each live segment that has any."""
     count: int
-    """Live videos."""
+    """Live videos, each window counted."""
+    videos: int
+    """Live videos, all windows of one counted once."""
+    windows: int
+    """Live windows of long videos."""
 
 
 def video_values(entry: VideoEntry) -> tuple[Any, ...]:

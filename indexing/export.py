@@ -18,7 +18,7 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.database import CATALOG_NAME
 from colbert_video.indexing.entries import SAFE_NAME
-from colbert_video.indexing.files import check_files, fsync_file, fsync_folder, sync_tree
+from colbert_video.indexing.files import BLOCK, check_files, fsync_file, fsync_folder, link_or_copy, sync_tree
 from colbert_video.indexing.folder import CODECS, PENDING_KEY, SEGMENTS, SETTINGS_KEY, require_settings
 from colbert_video.progress import progress_bar
 
@@ -57,14 +57,15 @@ class ExportReport:
         return {**asdict(self), "path": str(self.path)}
 
 
-def export_index(folder: Path, target: Path, *, keep_paths: bool = True) -> ExportReport:
-    """Copy what can be found in an index; staged videos and leftovers stay behind.
+def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: bool = False) -> ExportReport:
+    """Copy what can be found in an index, as of one commit; staged videos and leftovers stay behind.
 
     Args:
-        folder: The index folder. If a writer replaces its segments meanwhile, the export fails and can be repeated.
+        folder: The index folder. If a writer replaces its segments meanwhile, the newer commit is exported instead.
         target: A new folder, or an archive if its name ends in ".tar"; it appears only when it is complete.
         keep_paths: Whether the paths of the video files, and that of a model in a folder, go along. Ids and metadata
             always do.
+        link: Make the files of a folder hard links to those of the index where the file system has them.
 
     Returns:
         What was written.
@@ -73,22 +74,43 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True) -> Expo
         IndexFolderError: If there is no finished index, a file of it is missing or damaged, or `target` exists or
             cannot be written.
     """
-    with Catalog.open(folder) as catalog, _workplace(target) as work:
-        videos = catalog.hold().count
-        require_settings(folder, catalog)
-        catalog.copy_to(work / CATALOG_NAME, _trimming(catalog, keep_paths=keep_paths))
-        files = catalog.files()
-        if target.suffix == ARCHIVE:
-            with tarfile.open(work / "archive", "x", format=tarfile.GNU_FORMAT) as tar:
-                _copy_files(folder, files, work / CATALOG_NAME, _into_archive(tar, target.stem))
-            fsync_file(work / "archive")
-            (work / "archive").rename(target)
-        else:
-            _copy_files(folder, files, work / CATALOG_NAME, _into_folder(work / "index"))
-            sync_tree(work / "index")
-            (work / "index").rename(target)
-        fsync_folder(target.absolute().parent)
-        size = sum(size for size, _ in files.values()) + (work / CATALOG_NAME).stat().st_size
+    with Catalog.open(folder) as catalog, workplace(target) as work:
+        while True:
+            view = catalog.hold()
+            require_settings(folder, catalog)
+            attempt = work / "attempt"
+            attempt.mkdir()
+            try:
+                catalog.copy_to(attempt / CATALOG_NAME, _trimming(catalog, keep_paths=keep_paths))
+                return _export(folder, catalog.files(), attempt, target, view.videos, link=link)
+            except IndexFolderError:
+                if catalog.hold().version == view.version:
+                    raise
+            shutil.rmtree(attempt)
+
+
+def _export(
+    folder: Path, files: dict[str, tuple[int, str]], work: Path, target: Path, videos: int, *, link: bool
+) -> ExportReport:
+    """Write the files of one commit, and the catalog that lies in `work` already, and move them to the target."""
+    catalog = work / CATALOG_NAME
+    size = sum(size for size, _ in files.values()) + catalog.stat().st_size
+    if target.suffix == ARCHIVE:
+        with tarfile.open(work / "archive", "x", format=tarfile.GNU_FORMAT) as tar:
+            put = _into_archive(tar, target.stem)
+            _copy_files(folder, files, put)
+            with catalog.open("rb") as file:
+                put(CATALOG_NAME, file, catalog.stat().st_size)
+        fsync_file(work / "archive")
+        (work / "archive").rename(target)
+    else:
+        index = work / "index"
+        index.mkdir()
+        catalog.rename(index / CATALOG_NAME)
+        _copy_files(folder, files, _into_links(folder, index) if link else _into_folder(index))
+        sync_tree(index)
+        index.rename(target)
+    fsync_folder(target.absolute().parent)
     return ExportReport(target, len(files) + 1, size, videos)
 
 
@@ -106,22 +128,18 @@ def import_index(archive: Path, target: Path) -> ExportReport:
         IndexFolderError: If the archive is damaged, is no index, or holds anything that does not belong to one; or
             `target` exists or cannot be written.
     """
-    with _workplace(target) as work:
+    with workplace(target) as work:
         folder = work / "index"
         try:
             with tarfile.open(archive, "r:") as tar:
                 names = {_unpack(tar, member, folder, archive) for member in tar}
         except (OSError, tarfile.TarError) as error:
             raise IndexFolderError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
-        report = _checked(archive, folder, names, target)
-        sync_tree(folder)
-        folder.rename(target)
-        fsync_folder(target.absolute().parent)
-    return report
+        return settle(folder, names, target, source=str(archive))
 
 
 @contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
+def workplace(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target, gone afterwards."""
     if target.exists():
         raise IndexFolderError(f"{target} exists; choose another path.")
@@ -159,7 +177,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     ]
 
 
-def _copy_files(folder: Path, files: dict[str, tuple[int, str]], catalog: Path, put: Put) -> None:
+def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> None:
     """Hand over every file of an index; a damaged one is refused by name."""
     with progress_bar("exporting files", total=len(files)) as bar:
         for name, (size, sha256) in files.items():
@@ -174,8 +192,6 @@ def _copy_files(folder: Path, files: dict[str, tuple[int, str]], catalog: Path, 
             if (content.size, content.digest.hexdigest()) != (size, sha256):
                 raise IndexFolderError(f"{folder / name} is damaged; restore it or rebuild the index")
             bar.advance()
-    with catalog.open("rb") as file:
-        put(CATALOG_NAME, file, catalog.stat().st_size)
 
 
 class _Hashed:
@@ -202,6 +218,17 @@ def _into_folder(folder: Path) -> Put:
     return put
 
 
+def _into_links(source: Path, folder: Path) -> Put:
+    def put(name: str, content: Readable, size: int) -> None:
+        while content.read(BLOCK):  # it is hashed while it is read
+            pass
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(source / name, path)
+
+    return put
+
+
 def _into_archive(tar: tarfile.TarFile, root: str) -> Put:
     def put(name: str, content: Readable, size: int) -> None:
         info = tarfile.TarInfo(f"{root}/{name}")  # owner, time and mode are the same on every machine
@@ -214,9 +241,7 @@ def _into_archive(tar: tarfile.TarFile, root: str) -> Put:
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> str:
     """Write one file of an archive; return its name in the index."""
     _, _, name = member.name.partition("/")
-    parts = name.split("/")
-    wanted = name == CATALOG_NAME or (len(parts) > 1 and parts[0] in (CODECS, SEGMENTS))
-    if not wanted or not all(SAFE_NAME.fullmatch(part) for part in parts):
+    if not belongs(name):
         raise IndexFolderError(
             f"{archive} holds {member.name!r}, which is no part of an index; it is refused."
         )
@@ -232,17 +257,43 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive
     return name
 
 
-def _checked(archive: Path, folder: Path, names: set[str], target: Path) -> ExportReport:
-    """Compare what was unpacked with its catalog."""
+def belongs(name: str) -> bool:
+    """Whether an index may hold a file of this name: its catalog, or one in its place below codecs and segments."""
+    parts = name.split("/")
+    wanted = name == CATALOG_NAME or (len(parts) > 1 and parts[0] in (CODECS, SEGMENTS))
+    return wanted and all(SAFE_NAME.fullmatch(part) for part in parts)
+
+
+def settle(folder: Path, names: set[str], target: Path, *, source: str) -> ExportReport:
+    """Check an index that came from elsewhere and move it to its place.
+
+    Args:
+        folder: What came, in a place of its own beside the target.
+        names: The files that came.
+        target: The new index folder.
+        source: Where from, for errors.
+
+    Raises:
+        IndexFolderError: If a file is damaged, missing, or not named in the catalog.
+    """
+    report = _checked(folder, names, target, source)
+    sync_tree(folder)
+    folder.rename(target)
+    fsync_folder(target.absolute().parent)
+    return report
+
+
+def _checked(folder: Path, names: set[str], target: Path, source: str) -> ExportReport:
+    """Compare what came with its catalog."""
     with Catalog.open(folder) as catalog:
         catalog.check_integrity()
         view, files = catalog.snapshot(), catalog.files()
-        require_settings(archive, catalog)
+        require_settings(Path(source), catalog)
         odd = names ^ {*files, CATALOG_NAME}
         if odd:
-            raise IndexFolderError(f"{archive} and its catalog disagree about {min(odd)!r}; export it again.")
+            raise IndexFolderError(f"{source} and its catalog disagree about {min(odd)!r}; export it again.")
         check_files(folder, files)
     for side in ("-wal", "-shm"):  # a reader of the database leaves these, empty
         (folder / f"{CATALOG_NAME}{side}").unlink(missing_ok=True)
     size = sum(size for size, _ in files.values()) + (folder / CATALOG_NAME).stat().st_size
-    return ExportReport(target, len(files) + 1, size, view.count)
+    return ExportReport(target, len(files) + 1, size, view.videos)

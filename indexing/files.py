@@ -8,6 +8,7 @@ import errno
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -151,6 +152,11 @@ def write_bytes_durably(path: Path, data: bytes) -> None:
     fsync_file(temporary)
     temporary.replace(path)
     fsync_folder(path.parent)
+
+
+def new_name() -> str:
+    """A name that no segment, codec or chunk has: 12 random hexadecimal digits, for every video's row holds one."""
+    return secrets.token_hex(6)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

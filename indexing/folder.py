@@ -1,15 +1,10 @@
 """The index folder: opening it for writing, committing a segment, sweeping what a crash left behind.
 
-my.index/
-catalog.sqlite                 what exists; everything else is found through it
-codec/<name>/{frame,video}/    a codec that segments share
-segments/<name>/{frame,video}/ complete ColBERT indexes, never changed once committed
-staging/                       encoded videos that wait for their segment
+The catalog says what exists, and everything else is found through it; docs/index-format.md says what lies where.
 """
 
 import logging
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +14,24 @@ from typing import Any
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.build import train_codecs, write_segment
 from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.catalog_reader import CatalogReader
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.database import CATALOG_NAME, UNFINISHED_NAME
 from colbert_video.indexing.drift import DRIFT_KEY, Drift, SampledSource, measure_drift
-from colbert_video.indexing.entries import NewSegment
+from colbert_video.indexing.entries import NewSegment, VideoEntry
 from colbert_video.indexing.files import (
     check_files,
     checksum,
     delete_leftover,
     fsync_folder,
+    link_or_copy,
+    new_name,
     refuse_link,
     sync_tree,
 )
 from colbert_video.indexing.lock import LOCK_NAME
+from colbert_video.indexing.segment import ROTATION_FILE
 from colbert_video.indexing.settings import IndexSettings
 from colbert_video.indexing.staging import STAGING, remove_unlisted_chunks
 
@@ -103,10 +102,9 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
     try:
         yield catalog
     except BaseException as error:
-        in_vain = fresh and not catalog.staged_ids() and not catalog.live_segments()
+        if fresh and not catalog.staged_ids() and not catalog.live_segments():
+            _clear(folder, catalog, keep_folder=existed)
         catalog.close()
-        if in_vain:
-            _clear(folder, keep_folder=existed)
         if isinstance(error, OSError):
             raise IndexFolderError(
                 f"{folder} cannot be written ({error}); free space on its disk, or check the disk, and try again."
@@ -209,29 +207,33 @@ def commit_segment(
     Returns:
         How many videos there are, and how well the codec stores them.
     """
+    name = new_name()
     if replace_all:
-        codec_name = uuid.uuid4().hex
-        codecs = save_new_codecs(folder, codec_name, source, settings)
-    else:
-        codec_name = catalog.codecs()[-1]
-        check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
-        codecs = load_codecs(folder, codec_name, settings)
-    name, sampled = uuid.uuid4().hex, SampledSource(source)
-    entries = write_segment(
-        folder / SEGMENTS / name, sampled, codecs, codec_folder=folder / CODECS / codec_name
-    )
-    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
-    if replace_all:
-        trained = measure_drift(None, sampled, codecs)
-        drift: Drift | None = trained
-        values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: trained.to_dict()}
+        codec_name = new_name()
+        codecs, drift = save_new_codecs(folder, codec_name, source, settings)
+        entries, files = _write(folder, name, source, codecs, codec_name)
+        values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: drift.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
         catalog.replace_everything([segment], settings=values, forget_failures=True)
-    else:
-        drift, values = _drift_of_addition(catalog, sampled, codecs)
-        catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values)
+        sweep(folder, catalog)
+        return Committed(len({entry.video for entry in entries}), drift)
+    codec_name = catalog.codecs()[-1]
+    check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
+    codecs, sampled = load_codecs(folder, codec_name, settings), SampledSource(source)
+    entries, files = _write(folder, name, sampled, codecs, codec_name)
+    added, values = _drift_of_addition(catalog, sampled, codecs)
+    catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values)
     sweep(folder, catalog)
-    return Committed(len(entries), drift)
+    return Committed(len({entry.video for entry in entries}), added)
+
+
+def _write(
+    folder: Path, name: str, source: TokenSource, codecs: Mapping[str, ResidualCodec], codec_name: str
+) -> tuple[list[VideoEntry], dict[str, tuple[int, str]]]:
+    """Write a segment and make it durable with its codec; return its videos, and size and SHA-256 of all files."""
+    segment, codec = folder / SEGMENTS / name, folder / CODECS / codec_name
+    entries = write_segment(segment, source, codecs, codec_folder=codec)
+    return entries, sync_and_describe(folder, [codec, segment])
 
 
 def _drift_of_addition(
@@ -247,14 +249,25 @@ def _drift_of_addition(
 
 def save_new_codecs(
     folder: Path, name: str, source: TokenSource, settings: IndexSettings
-) -> dict[str, ResidualCodec]:
-    """Train the codec of each bag and write it to disk."""
-    codecs = train_codecs(
+) -> tuple[dict[str, ResidualCodec], Drift]:
+    """Train the codec of each bag and write it to disk; return them, and how exactly they will store more videos."""
+    fitted = train_codecs(
         source, nbits=settings.nbits, buckets=settings.buckets, rotate=settings.rotate, seed=settings.seed
     )
-    for bag, codec in codecs.items():
-        codec.save(folder / CODECS / name / bag)
-    return codecs
+    for bag, known in fitted.items():
+        known.codec.save(folder / CODECS / name / bag)
+    _share_rotation([folder / CODECS / name / bag / ROTATION_FILE for bag in fitted])
+    expected = Drift({bag: known.unseen_error for bag, known in fitted.items()}, {})
+    return {bag: known.codec for bag, known in fitted.items()}, expected
+
+
+def _share_rotation(paths: list[Path]) -> None:
+    """Store the rotation of all bags once, if it is the same."""
+    first, *others = paths
+    for path in others:
+        if path.read_bytes() == first.read_bytes():
+            path.unlink()
+            link_or_copy(first, path)
 
 
 def sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int, str]]:
@@ -285,14 +298,19 @@ def sweep(folder: Path, catalog: Catalog) -> None:
     remove_unlisted_chunks(folder, catalog)
 
 
-def _clear(folder: Path, *, keep_folder: bool) -> None:
-    """Remove what was written into a fresh index folder.
+def _clear(folder: Path, catalog: Catalog, *, keep_folder: bool) -> None:
+    """Remove what was written into a fresh index folder, while no other writer can begin there.
 
-    The catalog goes last: if something cannot be removed, it is still an index that can be begun again.
+    The lock goes last, and the catalog before it: if something cannot be removed, as open files on Windows, the folder
+    is still one in which an index can be begun. Who opened the lock's file before it went cannot lock it any more.
     """
+    CatalogReader.close(catalog)  # the database alone; the lock is held until the folder is clear
     try:
-        for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith(CATALOG_NAME)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        while waste := [path for path in folder.iterdir() if not path.name.startswith(LOCK_NAME)]:
+            for path in sorted(waste, key=lambda path: path.name.startswith(CATALOG_NAME)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in list(folder.iterdir()):
+            path.unlink()
         if not keep_folder:
             folder.rmdir()
     except OSError as error:

@@ -9,18 +9,22 @@ from typing import Any, Literal
 import torch
 
 from colbert_video.errors import NothingIndexedError, SettingsError
+from colbert_video.hub import HubRepository
 from colbert_video.indexing.arrays import ArraySource, Tokens
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.changes import Changes, find_changes, find_vanished, without
+from colbert_video.indexing.changes import find_changes, find_vanished, keep_up, without
 from colbert_video.indexing.compact import CompactReport, compact_index
 from colbert_video.indexing.export import ExportReport, export_index
 from colbert_video.indexing.folder import commit_segment, refuse_finished, require_settings, writing
+from colbert_video.indexing.hub import push_index
 from colbert_video.indexing.ingest import Decoding, commit_staged, prepare_staging, stage_videos
+from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
 from colbert_video.indexing.settings import IndexSettings, load_model
 from colbert_video.indexing.verify import VerifyReport, verify_index
 from colbert_video.model import VideoColBERT
 from colbert_video.video.sources import Videos, find_videos
+from colbert_video.video.windows import refuse_window_ids
 
 
 class Indexer:
@@ -35,9 +39,12 @@ class Indexer:
         buckets: How residual buckets are chosen: "lloyd_max", or stock ColBERT's "quantile".
         rotate: Whether tokens are turned by a random rotation before compression.
         seed: Makes rotation, sample and centroids reproducible.
-        num_frames: Frames sampled from each video; None for the model's own number.
+        num_frames: Frames sampled from each video or window; None for the model's own number.
+        window: Cut long videos into windows of so many seconds, or "shots" for one window a shot; None keeps them
+            whole. The index remembers this, and `add` cuts as `index` did.
+        stride: Seconds from the start of one window to the next; None for half a window.
         decoder: "pyav" or "decord".
-        timeout: Seconds that one file may take to decode.
+        timeout: Seconds that one file, or one window of it, may take to decode.
         workers: Decoding processes; None for one a core.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
     """
@@ -53,6 +60,8 @@ class Indexer:
         rotate: bool = True,
         seed: int = 0,
         num_frames: int | None = None,
+        window: float | Literal["shots"] | None = None,
+        stride: float | None = None,
         decoder: Literal["pyav", "decord"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
@@ -68,6 +77,7 @@ class Indexer:
             "seed": seed,
         }
         self._num_frames = num_frames
+        self._window, self._stride = window, stride
         self._decoding = Decoding(decoder, timeout, workers)
         self._device = device
 
@@ -96,6 +106,7 @@ class Indexer:
         sources = find_videos(videos)
         model = self._load_model(None)
         settings = self._settings(model)
+        _check_ids(settings, (record.id for record in sources.records))
         with writing(self.path, create=True) as catalog:
             prepare_staging(self.path, catalog, settings)
             resumed, failures = stage_videos(
@@ -133,18 +144,21 @@ class Indexer:
         sources = find_videos(videos)
         with writing(self.path, create=False) as catalog:
             settings = require_settings(self.path, catalog)
+            _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
             prepare_staging(self.path, catalog, settings)
             resumed, failures = stage_videos(
                 self.path, catalog, changes.changed, model, settings=settings, decoding=self._decoding
             )
-            if failures and len(failures) == len(sources.records):
-                raise NothingIndexedError(failures)
             good = without(changes.changed, failures)
+            if failures and not without(sources.records, failures):
+                raise NothingIndexedError(failures)
             committed = commit_staged(self.path, catalog, settings, good, failures, replace_all=False)
-            _keep_up(catalog, changes)
+            keep_up(catalog, changes)
             vanished = find_vanished(catalog, videos, sources.records)
+            if sync and vanished:
+                catalog.tombstone(vanished)
             return self._report(
                 catalog,
                 started,
@@ -154,15 +168,15 @@ class Indexer:
                 ignored=sources.ignored,
                 failures=failures,
                 vanished=tuple(vanished),
-                removed=tuple(catalog.tombstone(vanished)) if sync and vanished else (),
+                removed=tuple(vanished) if sync else (),
                 drift=committed.drift,
             )
 
     def remove(self, ids: str | Iterable[str]) -> list[str]:
-        """Remove videos by id; their space is freed when the index is compacted.
+        """Remove videos by id, with all their windows; their space is freed when the index is compacted.
 
         Args:
-            ids: One id or several.
+            ids: One id or several, of videos or of single windows.
 
         Returns:
             The ids that were removed.
@@ -172,11 +186,12 @@ class Indexer:
         """
         wanted = [ids] if isinstance(ids, str) else list(ids)
         with writing(self.path, create=False) as catalog:
-            known = {entry.id for entry in catalog.entries(wanted)}
+            known = catalog.rows_of(wanted)
             unknown = [name for name in wanted if name not in known]
             if unknown:
                 raise SettingsError(f"id {unknown[0]!r} is not in {self.path}; nothing was removed.")
-            return catalog.tombstone(wanted)
+            catalog.tombstone(wanted)
+            return list(dict.fromkeys(wanted))
 
     def index_tokens(
         self,
@@ -217,28 +232,41 @@ class Indexer:
                 raise SettingsError(
                     f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
                 )
+            _check_ids(settings, ids)
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
             committed = commit_segment(self.path, catalog, source, settings, replace_all=not add)
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
 
-    def compact(self, *, retrain: bool = False) -> CompactReport:
+    def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:
         """Rewrite all videos into one segment, which frees the space of removed and replaced ones.
 
-        Nothing is decoded from video files: compressed tokens are copied. Afterwards `segments/<name>/frame` and
-        `video` are ColBERT indexes of the whole corpus.
+        Nothing is decoded from video files unless retrain="paths": compressed tokens are copied. Afterwards
+        `segments/<name>/frame` and `video` are ColBERT indexes of the whole corpus.
 
         Args:
-            retrain: Also train a new codec for the corpus as it is now, and compress the stored tokens anew. They lose
-                some precision twice; index anew from the files where that matters.
+            retrain: Also train a new codec for the corpus as it is now. "stored" compresses the stored tokens anew, which
+                lose some precision twice. "paths" encodes every video anew from its file, with the model that made the
+                index; where the file is gone or has changed, the stored tokens are used, and the report says so. If
+                that is interrupted, the same call goes on where it stopped.
 
         Returns:
             What was done; `compacted` is False if there was nothing to do.
 
         Raises:
             IndexFolderError: If there is no finished index, or a file of it is damaged; then nothing is changed.
+            SettingsError: If there is no such way to retrain, or no model for it.
+            ModelError: If the model cannot be loaded.
         """
+        if retrain not in (None, "stored", "paths"):
+            raise SettingsError(f"retrain={retrain!r} must be None, 'stored' or 'paths'.")
         with writing(self.path, create=False) as catalog:
-            return compact_index(self.path, catalog, require_settings(self.path, catalog), retrain=retrain)
+            settings, reencoded = require_settings(self.path, catalog), None
+            if retrain == "paths":
+                model = self._load_model(settings)
+                reencoded = encode_again(self.path, catalog, settings, model, self._decoding)
+            return compact_index(
+                self.path, catalog, settings, retrain=retrain is not None, reencoded=reencoded
+            )
 
     def verify(self) -> VerifyReport:
         """Read the whole index and compare every file with the catalog; nothing is changed.
@@ -263,6 +291,38 @@ class Indexer:
         """
         return export_index(self.path, Path(target), keep_paths=keep_paths)
 
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = True,
+        keep_paths: bool = False,
+        revision: str | None = None,
+        message: str | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Push the index to a dataset repository of the Hugging Face Hub, in one commit; `Searcher.from_hub` opens it.
+
+        Args:
+            repository: "user/name"; made if it is missing.
+            private: Whether a new repository is private; one that exists stays as it is.
+            keep_paths: Whether the paths of video files go along; ids and metadata always do.
+            revision: Branch, made if it is missing; None for the main branch.
+            message: The commit's message.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            endpoint: Address of another Hub than huggingface.co.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            IndexFolderError: If there is no finished index, or it is damaged.
+            HubError: If the Hub cannot be reached or refuses.
+        """
+        where = HubRepository(repository, "dataset", revision, token, endpoint)
+        return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
+
     def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
         return load_model(self._model, settings, self.path, device=self._device)
 
@@ -273,6 +333,8 @@ class Indexer:
             model=model.name,
             model_fingerprint=model.fingerprint(),
             num_frames=self._num_frames or model.config.num_frames,
+            window=self._window,
+            stride=self._stride,
             **self._codec_settings,
         )
 
@@ -284,15 +346,10 @@ class Indexer:
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
         defaults: dict[str, Any] = {"resumed": 0, "ignored": 0, "unchanged": 0, "failures": ()}
         seconds = time.monotonic() - started
-        return IndexReport(path=self.path, videos=catalog.count(), seconds=seconds, **{**defaults, **counts})
+        defaults |= {"videos": catalog.count_videos(), "windows": catalog.count_windows()}
+        return IndexReport(path=self.path, seconds=seconds, **{**defaults, **counts})
 
 
-def _keep_up(catalog: Catalog, changes: Changes) -> None:
-    """Bring the rows of unchanged videos up to date, and remember what the files' content is now."""
-    if changes.updated:
-        catalog.update(changes.updated)
-    if changes.checksums:
-        live = {entry.id for entry in catalog.entries(changes.checksums)}
-        failed = {failure.id for failure in catalog.failures()}
-        known = {name: sha for name, sha in changes.checksums.items() if name in live - failed}
-        catalog.set_checksums(known)
+def _check_ids(settings: IndexSettings, ids: Iterable[str]) -> None:
+    if settings.cutting is not None:
+        refuse_window_ids(ids)

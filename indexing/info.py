@@ -20,11 +20,12 @@ def describe_index(path: Path) -> dict[str, Any]:
         segments = catalog.live_segments()
         removed = sum(len(catalog.tombstoned(segment.name)) for segment in segments)
         size = sum(size for size, _ in catalog.files().values())
-        videos = catalog.count()
+        videos = catalog.count_videos()
         description: dict[str, Any] = {
             "path": str(path),
             "finished": settings is not None,
             "videos": videos,
+            "windows": catalog.count_windows(),
             "removed": removed,
             "staged": len(catalog.staged_ids()),
             "segments": len(segments),

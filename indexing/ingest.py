@@ -8,13 +8,15 @@ from pathlib import Path
 from colbert_video.errors import IndexFolderError, NothingIndexedError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import staged_stamps, stamp
-from colbert_video.indexing.encoding import encode_videos
+from colbert_video.indexing.encoding import encode_parts, failure_of
 from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.folder import PENDING_KEY, Committed, commit_segment, sweep
+from colbert_video.indexing.parts import Gathering, Part, parts_of
 from colbert_video.indexing.settings import IndexSettings
 from colbert_video.indexing.staging import StagedSource, StagingWriter
 from colbert_video.model import VideoColBERT
 from colbert_video.progress import progress_bar
+from colbert_video.video.cutting import CutVideo, cut_videos
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord
 
@@ -28,7 +30,7 @@ class Decoding:
     decoder: str
     """"pyav" or "decord"."""
     timeout: float
-    """Seconds that one file may take."""
+    """Seconds that one file, or one window of it, may take."""
     workers: int | None
     """Decoding processes; None for one a core."""
 
@@ -66,25 +68,57 @@ def stage_videos(
 ) -> tuple[int, tuple[Failure, ...]]:
     """Encode and stage all records that an interrupted run has not staged.
 
+    The windows of a video are staged together, so that what is staged of it is all of it.
+
     Returns:
         How many were staged before, and what failed now.
     """
     staged = staged_stamps(catalog)
-    missing = [record for record in records if staged.get(record.id) != stamp(record)]
-    failures: list[Failure] = []
+    missing = [record for record in records if staged.get(record.id) != {stamp(record)}]
+    stale = [record.id for record in missing if record.id in staged]
+    if stale:
+        catalog.forget_staged(stale)
     sampling = _sampling(model, settings, decoding)
+    parts, failures = _parts(missing, settings, sampling, decoding.workers)
+    gathering = Gathering(parts)
     with (
         StagingWriter(folder, catalog) as staging,
-        progress_bar("encoding videos", len(missing)) as bar,
+        progress_bar("encoding videos", len(parts)) as bar,
     ):
-        for result in encode_videos(missing, model, sampling=sampling, workers=decoding.workers):
+        for result in encode_parts(parts, model, sampling=sampling, workers=decoding.workers):
             if isinstance(result, Failure):
-                failures.append(result)
-                bar.note(f"refused {result.id}: {result.kind}: {result.detail}")
-            else:
-                staging.add(result)
+                bar.note(_refusal(result))
+            whole = gathering.add(result)
+            if whole is not None:
+                staging.add(*whole.encoded)
+                failures += whole.failures
             bar.advance()
     return len(records) - len(missing), tuple(failures)
+
+
+def _parts(
+    records: Sequence[VideoRecord], settings: IndexSettings, sampling: SamplingSettings, workers: int | None
+) -> tuple[list[Part], list[Failure]]:
+    """What there is to encode, and files that cannot be cut."""
+    cutting = settings.cutting
+    if cutting is None:
+        return [part for record in records for part in parts_of(CutVideo(record))], []
+    cut: dict[str, CutVideo] = {}
+    failures: list[Failure] = []
+    with progress_bar("cutting videos", len(records)) as bar:
+        for video in cut_videos(records, cutting, sampling=sampling, workers=workers):
+            if video.error is None:
+                cut[video.record.id] = video
+            else:
+                failures.append(failure_of(video.record.id, video.record.path, video.error))
+                bar.note(_refusal(failures[-1]))
+            bar.advance()
+    in_order = (cut[record.id] for record in records if record.id in cut)
+    return [part for video in in_order for part in parts_of(video)], failures
+
+
+def _refusal(failure: Failure) -> str:
+    return f"refused {failure.id}: {failure.kind}: {failure.detail}"
 
 
 def _sampling(model: VideoColBERT, settings: IndexSettings, decoding: Decoding) -> SamplingSettings:

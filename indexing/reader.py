@@ -1,10 +1,12 @@
 """An index opened for searching: one consistent view of its segments, memory-mapped."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog import Catalog
@@ -44,7 +46,7 @@ class IndexReader:
         self._eligibility = Eligibility(catalog, {row.name: row.count for row in view.segments})
         self.settings = settings
         self.segments = segments
-        self.count = view.count
+        self.videos, self.windows = view.videos, view.windows
         self.version = view.version
 
     @classmethod
@@ -79,9 +81,8 @@ class IndexReader:
                 files = catalog.files()
                 check_files(path, files, content=False)
                 _refuse_unlisted(path, files, view, settings)
-                codecs = {
-                    name: load_codecs(path, name, settings) for name in {row.codec for row in view.segments}
-                }
+                names = {row.codec for row in view.segments}
+                codecs = share_rotations({name: load_codecs(path, name, settings) for name in names})
                 segments = [
                     _open_segment(path, row, view.tombstones.get(row.name, []), codecs[row.codec])
                     for row in view.segments
@@ -92,7 +93,7 @@ class IndexReader:
                 continue
             if device is not None:
                 segments = [segment.to(device) for segment in segments]
-                codecs = {name: _moved(bags, device) for name, bags in codecs.items()}
+                codecs = share_rotations({name: _moved(bags, device) for name, bags in codecs.items()})
             return cls(catalog, view, settings, codecs, segments)
 
     def close(self) -> None:
@@ -123,16 +124,16 @@ class IndexReader:
         return found
 
     def known(self, ids: list[str]) -> list[VideoEntry]:
-        """Catalog rows of some ids.
+        """Catalog rows of some ids; that of a video cut into windows stands for all of them.
 
         Raises:
             SettingsError: If one is not in the index.
         """
-        entries = [entry for entry in self._catalog.entries(ids) if entry.segment in self._segments]
-        missing = set(ids) - {entry.id for entry in entries}
+        rows = self._catalog.rows_of(ids)
+        missing = set(ids) - rows.keys()
         if missing:
             raise SettingsError(f"id {min(missing)!r} is not in the index.")
-        return entries
+        return [entry for entries in rows.values() for entry in entries]
 
     def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Masks | None:
         """Which videos pass a filter and are among some ids; None if all do.
@@ -142,14 +143,16 @@ class IndexReader:
         """
         return self._eligibility.masks(where, None if ids is None else self.known(list(ids)))
 
-    def locate(self, video_id: str) -> tuple[Segment, int, VideoEntry]:
-        """Segment, ordinal and catalog row of one video.
+    def locate(self, video_id: str) -> list[tuple[Segment, int, VideoEntry]]:
+        """Segment, ordinal and catalog row of one video, or of all its windows.
 
         Raises:
             SettingsError: If it is not in the index.
         """
-        entry = self.known([video_id])[0]
-        return self._segments[str(entry.segment)], int(entry.ordinal or 0), entry
+        return [
+            (self._segments[str(entry.segment)], int(entry.ordinal or 0), entry)
+            for entry in self.known([video_id])
+        ]
 
 
 def _refuse_unlisted(
@@ -169,6 +172,23 @@ def _refuse_unlisted(
 
 def _moved(codecs: Mapping[str, ResidualCodec], device: torch.device) -> dict[str, ResidualCodec]:
     return {bag: codec.to(device) for bag, codec in codecs.items()}
+
+
+def share_rotations(
+    codecs: Mapping[str, Mapping[str, ResidualCodec]],
+) -> dict[str, dict[str, ResidualCodec]]:
+    """Let codecs of equal rotation hold one array, so that a query is rotated once for all of them."""
+    rotations: list[Tensor] = []
+    shared: dict[str, dict[str, ResidualCodec]] = {}
+    for name, bags in codecs.items():
+        shared[name] = {}
+        for bag, codec in bags.items():
+            rotation = next((known for known in rotations if torch.equal(known, codec.rotation)), None)
+            if rotation is None:
+                rotation = codec.rotation
+                rotations.append(rotation)
+            shared[name][bag] = replace(codec, rotation=rotation)
+    return shared
 
 
 def _open_segment(

@@ -28,6 +28,8 @@ class IndexReport:
     """Videos in the index after the run."""
     seconds: float
     """Wall time."""
+    windows: int = 0
+    """Windows in the index after the run, into which long ones of these videos are cut."""
     vanished: tuple[str, ...] = ()
     """Videos of the index whose files are gone from the given folders."""
     removed: tuple[str, ...] = ()

@@ -23,7 +23,8 @@ from colbert_video.indexing.inverted import inverted_lists
 from colbert_video.indexing.segment_json import damaged, read_doclens, read_metadata, write_json_files
 from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
-CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", "rotation.pt")
+ROTATION_FILE = "rotation.pt"
+CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", ROTATION_FILE)
 BAG_FILES = (
     *CODEC_FILES,
     "0.codes.pt",

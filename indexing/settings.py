@@ -9,6 +9,7 @@ import torch
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.packing import check_nbits
 from colbert_video.model import VideoColBERT
+from colbert_video.video.windows import Cutting
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,32 @@ class IndexSettings:
     model_fingerprint: str | None = None
     """Digest of the model's configuration and weights."""
     num_frames: int | None = None
-    """Frames sampled from each video."""
+    """Frames sampled from each video or window."""
+    window: float | Literal["shots"] | None = None
+    """Seconds of the windows into which long videos are cut, or "shots"; None keeps videos whole."""
+    stride: float | None = None
+    """Seconds from the start of one window to the next; None for half a window, and for shots."""
 
     def __post_init__(self) -> None:
+        _ = self.cutting
         check_nbits(self.nbits, self.dim)
         if not self.bags or set(self.bags) - {"frame", "video"}:
             raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
         if self.buckets not in ("lloyd_max", "quantile"):
             raise SettingsError(f"buckets {self.buckets!r} must be 'lloyd_max' or 'quantile'.")
+
+    @property
+    def cutting(self) -> Cutting | None:
+        """How long videos are cut; None if they stay whole.
+
+        Raises:
+            SettingsError: If window and stride make no sense.
+        """
+        if self.window is not None:
+            return Cutting(self.window, self.stride)
+        if self.stride is not None:
+            raise SettingsError(f"stride={self.stride} needs window=, the length of the windows.")
+        return None
 
     @classmethod
     def from_dict(cls, values: Any) -> "IndexSettings":

@@ -5,7 +5,6 @@ precision. A run that is interrupted finds them again: nothing is decoded or enc
 """
 
 import time
-import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,14 @@ from colbert_video.indexing.files import (
     fsync_folder,
     make_folder_durably,
     naming,
+    new_name,
     refuse_link,
 )
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""
 VIDEOS_PER_CHUNK = 256
-"""Encoded videos written at once."""
+"""Encoded videos and windows written at once, or more where one video has more."""
 SECONDS_PER_CHUNK = 30.0
 """Work that a killed process can lose at most."""
 
@@ -65,9 +65,9 @@ class StagingWriter:
     ) -> None:
         self.flush()
 
-    def add(self, video: EncodedVideo) -> None:
-        """Take one video; it is safe after the next flush."""
-        self._waiting.append(video)
+    def add(self, *videos: EncodedVideo) -> None:
+        """Take one video, or all windows of one, which are staged together; it is safe after the next flush."""
+        self._waiting += videos
         if len(self._waiting) >= VIDEOS_PER_CHUNK or time.monotonic() - self._since > SECONDS_PER_CHUNK:
             self.flush()
 
@@ -76,7 +76,7 @@ class StagingWriter:
         self._since = time.monotonic()
         if not self._waiting:
             return
-        name = uuid.uuid4().hex
+        name = new_name()
         path = self._folder / f"{name}.safetensors"
         tensors = {}
         for bag in self._waiting[0].bags:
@@ -97,16 +97,16 @@ class StagedSource:
     Args:
         folder: The index folder.
         catalog: Its catalog, which must not change while this is read.
-        ids: Which videos; an interrupted run may have staged others.
+        ids: Which videos, with all their windows; an interrupted run may have staged others.
     """
 
     def __init__(self, folder: Path, catalog: Catalog, *, ids: Collection[str]) -> None:
         self._folder = folder / STAGING
         self._catalog = catalog
-        self._ids = set(ids) & catalog.staged_ids()
+        self._ids = set(ids)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return sum(len(rows) for _, rows in self._chunks())
 
     def counts(self) -> dict[str, int]:
         """Tokens in each bag."""
@@ -124,7 +124,7 @@ class StagedSource:
         """Each chunk file that holds wanted videos, with these by row."""
         for name in self._catalog.staged_chunks():
             entries = self._catalog.staged_entries(name)
-            rows = {row: entry for row, entry in entries.items() if entry.id in self._ids}
+            rows = {row: entry for row, entry in entries.items() if entry.video in self._ids}
             if rows:
                 yield self._folder / f"{name}.safetensors", rows
 

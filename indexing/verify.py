@@ -107,7 +107,7 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
                 problems += _contradictions(folder, row, settings)
     size = sum(size for size, _ in files.values())
     return VerifyReport(
-        folder, len(files), size, view.count, tuple(problems), tuple(_leftovers(folder, catalog))
+        folder, len(files), size, view.videos, tuple(problems), tuple(_leftovers(folder, catalog))
     )
 
 

@@ -55,7 +55,7 @@ def take(step: Step, path: Path) -> None:
     elif kind == "remove":
         Indexer(path).remove(ids)
     else:
-        Indexer(path).compact(retrain=kind == "retrain")
+        Indexer(path).compact(retrain="stored" if kind == "retrain" else None)
 
 
 def next_step(state: State, generator: random.Random, number: int) -> Step:

@@ -1,4 +1,8 @@
+"""What codecs are trained on: a bounded, spread and seeded sample, read once, which knows the videos of its tokens."""
+
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from jaxtyping import Float
@@ -9,7 +13,7 @@ from colbert_video.indexing import arrays, build
 from colbert_video.indexing.arrays import ArraySource
 from colbert_video.indexing.build import train_codecs
 from colbert_video.indexing.chunks import TokenChunk
-from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.heldout import FittedCodec, Sample, fit_codec
 
 OPTIONS = {"nbits": 4, "buckets": "lloyd_max", "rotate": True, "seed": 3}
 
@@ -29,16 +33,15 @@ def source(videos: int, **bags: Float[Tensor, "videos tokens dim"]) -> CountingS
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Float[Tensor, "tokens dim"]]:
-    """The samples that codecs are trained on."""
-    samples: list[Tensor] = []
-    train = ResidualCodec.train
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """The samples that codecs are fitted to."""
+    samples: list[Sample] = []
 
-    def spy(tokens: Tensor, **options: int) -> ResidualCodec:
-        samples.append(tokens)
-        return train(tokens, **options)
+    def spy(sample: Sample, **options: Any) -> FittedCodec:
+        samples.append(sample)
+        return fit_codec(sample, **options)
 
-    monkeypatch.setattr(ResidualCodec, "train", spy)
+    monkeypatch.setattr(build, "fit_codec", spy)
     return samples
 
 
@@ -50,29 +53,30 @@ def rows_found(sample: Float[Tensor, "sample dim"], tokens: Float[Tensor, "token
 
 
 def test_a_small_corpus_is_sampled_whole_in_one_reading(
-    seen: list[Tensor], monkeypatch: pytest.MonkeyPatch
+    seen: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 7)
     frame, video = unit_tokens(30, 4, DIM, seed=1), unit_tokens(30, 5, DIM, seed=2)
     corpus = source(30, frame=frame, video=video)
     codecs = train_codecs(corpus, **OPTIONS)
     assert corpus.reads == 1
-    assert {bag: codec.num_centroids for bag, codec in codecs.items()} == {"frame": 30, "video": 37}
+    assert {bag: known.codec.num_centroids for bag, known in codecs.items()} == {"frame": 30, "video": 37}
     for sample, tokens in zip(seen, (frame, video), strict=True):
-        found = rows_found(sample, tokens.flatten(0, 1))
+        found = rows_found(sample.tokens, tokens.flatten(0, 1))
         assert sorted(found) == list(range(len(found)))
         assert found != sorted(found)  # in random order
+        assert sample.owners.tolist() == [row // tokens.shape[1] for row in found]
 
 
-def test_the_sample_is_bounded_spread_and_seeded(seen: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sample_is_bounded_spread_and_seeded(seen: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 9)
     tokens = unit_tokens(100, 6, DIM, seed=1)
     monkeypatch.setattr(build, "SAMPLE_BYTES", 200 * 4 * DIM)
-    first = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"]
-    again = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"]
-    other = train_codecs(source(100, frame=tokens), **{**OPTIONS, "seed": 4})["frame"]
-    assert [len(sample) for sample in seen] == [200, 200, 200]
-    found = rows_found(seen[0], tokens.flatten(0, 1))
+    first = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"].codec
+    again = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"].codec
+    other = train_codecs(source(100, frame=tokens), **{**OPTIONS, "seed": 4})["frame"].codec
+    assert [len(sample.tokens) for sample in seen] == [200, 200, 200]
+    found = rows_found(seen[0].tokens, tokens.flatten(0, 1))
     assert len(set(found)) == 200
     assert 230 < sum(found) / 200 < 370  # from all chunks alike
     assert first.fingerprint == again.fingerprint != other.fingerprint
@@ -89,6 +93,24 @@ def test_centroids_and_least_sample_decide_the_size(monkeypatch: pytest.MonkeyPa
     assert build._sample_size(5000, 200, DIM) == 900
 
 
+class WindowSource(CountingSource):
+    """Each three videos are windows of one."""
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        for chunk in super().__iter__():
+            entries = [replace(entry, parent=f"p{int(entry.id) // 3}") for entry in chunk.entries]
+            yield TokenChunk(entries, chunk.bags)
+
+
+def test_windows_of_one_video_belong_together(seen: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 6)
+    tokens = unit_tokens(30, 4, DIM, seed=1)
+    train_codecs(WindowSource([str(number) for number in range(30)], {"frame": tokens}, dim=DIM), **OPTIONS)
+    found = rows_found(seen[0].tokens, tokens.flatten(0, 1))
+    assert seen[0].owners.tolist() == [row // 12 for row in found]
+
+
 def test_one_token_is_enough() -> None:
     codecs = train_codecs(source(1, frame=unit_tokens(1, 1, DIM, seed=0)), **OPTIONS)
-    assert codecs["frame"].num_centroids == 1
+    assert codecs["frame"].codec.num_centroids == 1
+    assert codecs["frame"].unseen_error < 1e-6

@@ -103,6 +103,39 @@ def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> N
     assert catalog.count() == 3
 
 
+def test_windows_are_found_by_their_video(catalog: Catalog) -> None:
+    windows = [VideoEntry(f"film#{n}", parent="film") for n in range(12)]
+    catalog.commit_segment("a", "c", [*windows, *videos("other")], {})
+    catalog.commit_segment("b", "c", [VideoEntry("talk#0", parent="talk")], {})
+    found = catalog.rows_of(["film", "other", "unknown", "film#3", "film"])
+    assert {name: [entry.id for entry in rows] for name, rows in found.items()} == {
+        "film": [f"film#{n}" for n in range(12)],
+        "other": ["other"],
+        "film#3": ["film#3"],
+    }
+    assert [entry.video for entry in found["film#3"] + found["other"]] == ["film", "other"]
+    assert (catalog.count(), catalog.count_videos(), catalog.count_windows()) == (14, 3, 13)
+    view = catalog.snapshot()
+    assert (view.count, view.videos, view.windows) == (14, 3, 13)
+
+
+def test_what_is_staged_of_a_video_is_forgotten_with_its_windows(catalog: Catalog) -> None:
+    catalog.stage("x", [VideoEntry("film#0", parent="film"), VideoEntry("film#1", parent="film")])
+    catalog.stage("y", [VideoEntry("clip"), VideoEntry("talk#0", parent="talk")])
+    assert catalog.staged_ids() == {"film", "clip", "talk"}
+    catalog.forget_staged(["film", "clip", "unknown"])
+    assert catalog.staged_ids() == {"talk"}
+    assert catalog.staged_chunks() == ["y"]
+
+
+def test_the_checksum_of_a_cut_file_goes_with_its_windows(catalog: Catalog) -> None:
+    windows = [VideoEntry(f"film#{n}", parent="film") for n in range(2)]
+    catalog.commit_segment("a", "c", [*windows, *videos("clip", "other")], {})
+    catalog.set_checksums({"film": "1" * 64, "clip": "2" * 64, "other": "3" * 64})
+    catalog.tombstone(["film", "clip"])
+    assert catalog.checksums(["film", "clip", "other"]) == {"other": "3" * 64}
+
+
 def test_replacing_a_video_replaces_all_its_windows(catalog: Catalog) -> None:
     catalog.commit_segment("a", "c", [VideoEntry(f"f#{n}", parent="f") for n in range(4)] + videos("g"), {})
     catalog.commit_segment("b", "c", [VideoEntry(f"f#{n}", parent="f") for n in range(2)], {}, replace=True)

@@ -158,7 +158,7 @@ def test_without_network_hub_names_have_a_remedy(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(
-        ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the name"
+        ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the network"
     ):
         load_model("user/model", device=CPU)
 

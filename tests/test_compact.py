@@ -1,6 +1,7 @@
 """Compaction copies what is stored, byte for byte, and a crash or damage leaves the index as it was."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from operations import QUERY, add_tokens, everything
@@ -54,7 +55,7 @@ def test_nothing_to_do_is_said_and_done(index: Path) -> None:
     assert (report.compacted, report.merged, report.dropped, report.videos) == (False, 0, 0, 11)
     assert [path.name for path in (index / "segments").iterdir()] == names
     Indexer(index).remove(list("abdefghiklm"))
-    assert not Indexer(index).compact(retrain=True).compacted  # no tokens to train on
+    assert not Indexer(index).compact(retrain="stored").compacted  # no tokens to train on
     assert add_tokens(index, "a", seed=3).videos == 1
 
 
@@ -69,7 +70,7 @@ def test_a_compacted_index_can_be_changed_again(index: Path) -> None:
 
 def test_a_retrained_codec_fits_the_corpus_as_it_is_now(index: Path) -> None:
     before, codec = everything(index), [path.name for path in (index / "codec").iterdir()]
-    report = Indexer(index).compact(retrain=True)
+    report = Indexer(index).compact(retrain="stored")
     after = everything(index)
     assert (report.compacted, report.retrained) == (True, True)
     assert [path.name for path in (index / "codec").iterdir()] != codec
@@ -78,7 +79,7 @@ def test_a_retrained_codec_fits_the_corpus_as_it_is_now(index: Path) -> None:
     for name, (score, *_, metadata) in after.items():
         assert score == pytest.approx(before[name][0], abs=0.05)
         assert metadata == before[name][3]
-    assert Indexer(index).compact(retrain=True).compacted  # always possible
+    assert Indexer(index).compact(retrain="stored").compacted  # always possible
 
 
 def test_segments_of_another_codec_are_encoded_again(
@@ -102,10 +103,10 @@ def test_segments_of_another_codec_are_encoded_again(
         assert score == pytest.approx(before[name][0], abs=0.05)
 
 
-@pytest.mark.parametrize("retrain", [False, True])
+@pytest.mark.parametrize("retrain", [None, "stored"])
 @pytest.mark.parametrize("step", ["sync_and_describe", "open_segments"])
 def test_an_interrupted_compaction_leaves_the_index_as_it_was(
-    index: Path, monkeypatch: pytest.MonkeyPatch, retrain: bool, step: str
+    index: Path, monkeypatch: pytest.MonkeyPatch, retrain: Literal["stored"] | None, step: str
 ) -> None:
     before = everything(index)
     monkeypatch.setattr(module, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -25,7 +25,7 @@ def test_a_second_writer_in_this_process_is_refused(index: Path) -> None:
         for write in (
             lambda: add_tokens(index, "z", seed=1),
             lambda: Indexer(index).remove("k"),
-            lambda: Indexer(index).compact(retrain=True),
+            lambda: Indexer(index).compact(retrain="stored"),
             lambda: add_tokens(index, "z", seed=1, add=False, overwrite=True),
         ):
             with pytest.raises(IndexFolderError, match=REFUSED):
@@ -67,7 +67,7 @@ def test_readers_see_whole_commits_while_a_writer_works(tmp_path: Path) -> None:
         if number % 12 == 0:
             add_tokens(index, "pq", seed=number)
         if number % 40 == 0:
-            Indexer(index).compact(retrain=number % 80 == 0)
+            Indexer(index).compact(retrain="stored" if number % 80 == 0 else None)
     pipe.send("stop")
     assert pipe.poll(120)
     seen = pipe.recv()

@@ -53,7 +53,7 @@ LAST_MOMENTS = 4
 TOP, LOGGED = "i", "i/catalog.sqlite-wal"
 UNNOTICED = {
     "stage": {LOGGED},
-    "export": {".copy", f".copy/{DATABASE}"},
+    "export": {".copy/attempt"},
     "index": {LOGGED},
     "add": {TOP, LOGGED},
     "remove": {LOGGED},
@@ -148,7 +148,7 @@ OPERATIONS = {
     "add": Operation(lambda path: add_tokens(path, "ce", seed=2)),
     "remove": Operation(lambda path: Indexer(path).remove("c")),
     "compact": Operation(lambda path: Indexer(path).compact()),
-    "retrain": Operation(lambda path: Indexer(path).compact(retrain=True)),
+    "retrain": Operation(lambda path: Indexer(path).compact(retrain="stored")),
     "overwrite": Operation(lambda path: add_tokens(path, "xy", seed=3, add=False, overwrite=True)),
 }
 

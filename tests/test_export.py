@@ -8,12 +8,14 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from operations import add_tokens, everything
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing import export as module
 from colbert_video.indexing.catalog import Catalog, Failure, VideoEntry
 from colbert_video.indexing.export import import_index
 from colbert_video.indexing.verify import verify_index
@@ -202,3 +204,44 @@ def test_a_forged_catalog_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match=r"tampered.*must be relative"):
         import_index(rewritten(archive, forge), tmp_path / "i")
     assert not (tmp_path / "i").exists()
+
+
+@pytest.mark.parametrize("target", ["copy", "copy.tar"])
+def test_a_compaction_meanwhile_is_no_damage(
+    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that vanish under an export make it start over with the newer commit."""
+    path = tmp_path / "i"
+    add_tokens(path, "abcd", seed=0, add=False)
+    add_tokens(path, "be", seed=1)
+    expected, copied = everything(path), []
+    real = module._copy_files
+
+    def copy_slowly(*arguments: Any) -> None:
+        copied.append(arguments)
+        if len(copied) == 1:
+            Indexer(path).compact()
+        real(*arguments)
+
+    monkeypatch.setattr(module, "_copy_files", copy_slowly)
+    report = Indexer(path).export(tmp_path / target)
+    assert (len(copied), report.videos) == (2, 5)
+    if target.endswith(".tar"):
+        import_index(tmp_path / target, tmp_path / "copy")
+    assert everything(tmp_path / "copy") == expected
+    assert verify_index(tmp_path / "copy").leftovers == ()
+    with Catalog.open(tmp_path / "copy") as catalog:
+        assert len(catalog.live_segments()) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_export_may_share_the_files_of_its_index(index: Path, tmp_path: Path) -> None:
+    module.export_index(index, tmp_path / "copy", link=True)
+    assert everything(tmp_path / "copy") == everything(index)
+    for path in (tmp_path / "copy").glob("*/*/*/*"):
+        assert path.samefile(index / path.relative_to(tmp_path / "copy"))
+    damaged = shutil.copytree(index, tmp_path / "damaged")
+    path = next(damaged.glob("segments/*/frame/0.residuals.pt"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(IndexFolderError, match=r"0\.residuals\.pt is damaged"):
+        module.export_index(damaged, tmp_path / "other", link=True)

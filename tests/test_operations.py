@@ -22,6 +22,7 @@ from token_corpus import random_bags
 from colbert_video import Indexer, Searcher
 from colbert_video.indexing import folder as folder_module
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.heldout import FittedCodec
 from colbert_video.indexing.verify import verify_index
 
 IDS = "abcdefg"
@@ -32,7 +33,7 @@ SOME_IDS = st.lists(st.sampled_from(IDS), min_size=1, max_size=4, unique=True)
 def one_codec(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every index is compressed by the same codecs, so that equal tokens give equal bytes."""
     codecs = {
-        bag: ResidualCodec.train(torch.cat(random_bags(30, seed=50 + kind)), centroids=8)
+        bag: FittedCodec(ResidualCodec.train(torch.cat(random_bags(30, seed=50 + kind)), centroids=8), 0.1)
         for kind, bag in enumerate(("frame", "video"))
     }
     monkeypatch.setattr(folder_module, "train_codecs", lambda *_, **__: codecs)

@@ -108,7 +108,7 @@ def test_filters_and_ids_narrow_the_search_together(index: Path) -> None:
 
 
 def test_a_filter_hands_the_scan_only_what_may_be_found(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from colbert_video import search as module
+    from colbert_video import engines as module
 
     seen: list[int] = []
     original = module.search_segment

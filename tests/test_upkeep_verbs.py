@@ -28,8 +28,12 @@ def test_compact(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, json.loads(out)["merged"], json.loads(out)["dropped"]) == (0, 2, 1)
     code, out, _ = run(["compact", "--index", index], capsys)
     assert (code, "nothing to do, 5 videos" in out) == (0, True)
-    code, out, _ = run(["compact", "--retrain", "--index", index], capsys)
-    assert (code, "with a new codec" in out) == (0, True)
+    for retrain in (["--retrain"], ["--retrain", "stored"]):
+        code, out, _ = run(["compact", *retrain, "--index", index], capsys)
+        assert (code, "with a new codec" in out) == (0, True)
+    code, _, err = run(["compact", "--retrain", "paths", "--index", index], capsys)
+    assert (code, "made from precomputed tokens" in err) == (2, True)
+    assert run(["compact", "--retrain", "files", "--index", index], capsys)[0] == 2
 
 
 def test_verify(index: str, capsys: pytest.CaptureFixture[str]) -> None:

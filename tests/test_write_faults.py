@@ -41,7 +41,8 @@ OPERATIONS: dict[str, tuple[Callable[[Path], Any], dict[str, int]]] = {
     "overwrite": (lambda path: add_tokens(path, "xy", seed=3, add=False, overwrite=True), {"x": 3, "y": 3}),
     "add": (lambda path: add_tokens(path, "bd", seed=1), {"a": 0, "b": 1, "c": 0, "d": 1}),
     "remove": (lambda path: Indexer(path).remove("b"), {"a": 0, "c": 0}),
-    "compact": (lambda path: Indexer(path).compact(retrain=True), {"a": 0, "b": 0, "c": 0}),
+    "retrain": (lambda path: Indexer(path).compact(retrain="stored"), {"a": 0, "b": 0, "c": 0}),
+    "compact": (lambda path: Indexer(path).compact(), {"a": 0, "b": 0, "c": 0}),
 }
 START = {"a": 0, "b": 0, "c": 0}
 
@@ -181,7 +182,8 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("faults") / "i"
-    add_tokens(path, "abc", seed=0, add=False)
+    add_tokens(path, "abcz", seed=0, add=False)
+    Indexer(path).remove("z")
     return path
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -17,6 +17,23 @@ from colbert_video.cli.options import (
 
 SOME_FAILED = 1
 """Exit code when the work was done but some inputs failed."""
+
+
+class WindowLength(click.ParamType):
+    """A number of seconds, or "shots"."""
+
+    name = "SECONDS|shots"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | Literal["shots"]:
+        """Read the option's text."""
+        if value == "shots":
+            return "shots"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number of seconds nor shots", param, ctx)
 
 
 @click.command()
@@ -34,7 +51,17 @@ SOME_FAILED = 1
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
-    help="Frames sampled from each video. Default: the model's number.",
+    help="Frames sampled from each video or window. Default: the model's number.",
+)
+@click.option(
+    "--window",
+    type=WindowLength(),
+    help="Cut long videos into windows of so many seconds, or shots for one a shot. Default: keep them whole.",
+)
+@click.option(
+    "--stride",
+    type=float,
+    help="Seconds from the start of one window to the next. Default: half a window.",
 )
 @decoding_options
 @device_option
@@ -46,6 +73,8 @@ def index(
     overwrite: bool,
     nbits: int,
     frames: int | None,
+    window: float | Literal["shots"] | None,
+    stride: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -56,6 +85,9 @@ def index(
 
     Files that cannot be read are listed with the reason and never stop the run. After an interruption, run the same
     command again: finished videos are not decoded twice.
+
+    With --window a long video is searched by its parts: a hit is still one video, at its best moment. `add` cuts as
+    `index` did.
     """
     from colbert_video.indexing.indexer import Indexer
 
@@ -64,6 +96,8 @@ def index(
         model=model,
         nbits=nbits,
         num_frames=frames,
+        window=window,
+        stride=stride,
         decoder=decoder,
         timeout=timeout,
         workers=workers,

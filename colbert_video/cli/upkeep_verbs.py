@@ -2,10 +2,18 @@
 
 import sys
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
-from colbert_video.cli.options import FOLDER, index_option, json_option, print_result
+from colbert_video.cli.options import (
+    FOLDER,
+    decoding_options,
+    device_option,
+    index_option,
+    json_option,
+    print_result,
+)
 
 DAMAGED = 1
 """Exit code of verify when something is damaged."""
@@ -15,19 +23,33 @@ DAMAGED = 1
 @index_option
 @click.option(
     "--retrain",
-    is_flag=True,
-    help="Also train a new codec and compress the stored tokens anew, with some loss.",
+    type=click.Choice(["stored", "paths"]),
+    is_flag=False,
+    flag_value="stored",
+    help="Also train a new codec: for the stored tokens (with some loss), or for videos encoded anew from their files.",
 )
+@decoding_options
+@device_option
 @json_option
-def compact(index_path: Path, retrain: bool, as_json: bool) -> None:
+def compact(
+    index_path: Path,
+    retrain: Literal["stored", "paths"] | None,
+    decoder: Any,
+    timeout: float,
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
     """Rewrite an index into one segment; frees the space of removed and replaced videos.
 
-    No video is decoded. Searches go on meanwhile; both states need space on disk until the new one is complete.
+    No video is decoded, except for --retrain paths. Searches go on meanwhile; both states need space on disk until the
+    new one is complete.
     """
     from colbert_video.indexing.indexer import Indexer
     from colbert_video.output import compact_text
 
-    report = Indexer(index_path).compact(retrain=retrain)
+    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    report = indexer.compact(retrain=retrain)
     print_result(report.to_dict() if as_json else compact_text(report))
 
 

@@ -1,0 +1,197 @@
+"""Models and indexes on the Hugging Face Hub.
+
+A push is one commit, so that others see the old state or the new one. What is fetched is a stranger's: only files of
+known names are downloaded, and they are opened through the checks that any checkpoint or index passes, without pickle
+and without code. A token is used and never shown.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from colbert_video.errors import ColBERTVideoError, SettingsError
+
+CARD = "README.md"
+"""The description that the Hub shows; written where there is none."""
+REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+TOKEN = re.compile(r"[!-~]+")
+KINDS = {"model": "model", "dataset": "index"}
+"""What each kind of repository holds."""
+
+
+class HubError(ColBERTVideoError):
+    """A repository of the Hub cannot be reached, read or written."""
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A repository of the Hub and how to reach it.
+
+    Raises:
+        SettingsError: If the name or the token cannot be one.
+    """
+
+    id: str
+    """"ORGANISATION/NAME" or "USER/NAME"."""
+    kind: Literal["model", "dataset"]
+    """Indexes live in dataset repositories."""
+    revision: str | None = None
+    """Branch, tag or commit; None for the main branch."""
+    token: str | None = field(default=None, repr=False)
+    """Access token; None for that of `hf auth login` or of the environment (HF_TOKEN), if there is one."""
+    endpoint: str | None = None
+    """Address of another Hub than huggingface.co."""
+
+    def __post_init__(self) -> None:
+        if not REPOSITORY.fullmatch(self.id):
+            raise SettingsError(f"repository {self.id!r} must be of the form 'user/name'.")
+        if self.token is not None and not TOKEN.fullmatch(self.token):
+            raise SettingsError(
+                "the token has characters that no token has, such as a line break; copy it again."
+            )
+
+    @property
+    def name(self) -> str:
+        """What `VideoColBERT.from_pretrained` knows it by: "user/name", or "user/name@revision"."""
+        return self.id if self.revision is None else f"{self.id}@{self.revision}"
+
+    def push(
+        self, folder: Path, *, card: str, private: bool, message: str, replaces: tuple[str, ...] = ()
+    ) -> str:
+        """Commit all files of a folder; the repository and its branch are made if they are missing.
+
+        Args:
+            folder: What to commit.
+            card: The repository's README.md, if it has none yet.
+            private: Whether a new repository is private; one that exists stays as it is.
+            message: The commit's message.
+            replaces: Files of the repository whose names begin like this are deleted, unless the folder holds them.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: If the Hub cannot be reached or refuses.
+        """
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        with self._explained("pushed to"):
+            hub = self._hub()
+            hub.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True)
+            if self.revision is not None:
+                hub.create_branch(self.id, branch=self.revision, repo_type=self.kind, exist_ok=True)
+            now = hub.repo_info(self.id, repo_type=self.kind, revision=self.revision)
+            present = {sibling.rfilename for sibling in now.siblings or ()}
+            operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
+            if CARD not in present:
+                operations.append(CommitOperationAdd(CARD, card.encode()))
+            gone = (name for name in present - files.keys() if name.startswith(replaces))
+            operations += [CommitOperationDelete(name) for name in sorted(gone)]
+            commit = hub.create_commit(
+                self.id,
+                operations,
+                commit_message=message,
+                repo_type=self.kind,
+                revision=self.revision,
+                parent_commit=now.sha,  # whoever pushes meanwhile wins, and we try again
+            )
+        return str(commit.commit_url)
+
+    def fetch(self, names: Sequence[str], *, cache_dir: Path | None = None) -> Path:
+        """Download some files, or find them in the cache.
+
+        Args:
+            names: The files that are wanted; those that the repository has not are left out.
+            cache_dir: Where downloads are kept; None for huggingface_hub's cache.
+
+        Returns:
+            The folder that holds them as of one commit, named after the commit; what else it holds must not be trusted.
+
+        Raises:
+            HubError: If the Hub cannot be reached and the files are not in the cache, or it refuses.
+        """
+        import huggingface_hub
+
+        with self._explained("fetched"):
+            folder = huggingface_hub.snapshot_download(
+                self.id,
+                repo_type=self.kind,
+                revision=self.revision,
+                token=self.token,
+                endpoint=self.endpoint,
+                cache_dir=cache_dir,
+                allow_patterns=list(names),
+            )
+        return Path(folder)
+
+    def _hub(self) -> Any:
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self.endpoint, token=self.token)
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Turn errors into ours; the original, whose request carries the token, stays out of tracebacks."""
+        try:
+            yield
+        except Exception as error:
+            raise HubError(self._reason(error, doing)) from None
+
+    def _reason(self, error: Exception, doing: str) -> str:
+        """What happened and what to do about it."""
+        from huggingface_hub import errors
+
+        if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # that it is not in the cache either is not the point
+        here = f"the {self.kind} repository {self.id!r}"
+        if isinstance(error, errors.GatedRepoError):
+            return f"{here} is gated: accept its terms on its page, then log in (`hf auth login`) or pass a token."
+        if isinstance(error, errors.RevisionNotFoundError):
+            return f"{here} has no branch, tag or commit {self.revision!r}."
+        if isinstance(error, errors.RepositoryNotFoundError):
+            other = self._other_kind()
+            if other is not None:
+                return (
+                    f"{self.id!r} is a {other} repository, which holds no {KINDS[self.kind]} of this library."
+                )
+            return (
+                f"there is no {self.kind} repository {self.id!r}, or it is private: check the name, and log in "
+                "(`hf auth login`) or pass a token that may see it."
+            )
+        if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+            return f"{here} cannot be {doing}: {self._refusal(error)}"
+        return (
+            f"{here} cannot be {doing}: {self._text(error)}. Check the network, or fetch it where there is one and take "
+            "its folder along."
+        )
+
+    def _refusal(self, error: Any) -> str:
+        remedies = {
+            401: "log in again (`hf auth login`) or pass a valid token.",
+            403: "the token may not do this; make one that may write.",
+            409: "somebody else changed it meanwhile; try again.",
+            412: "somebody else pushed meanwhile; try again.",
+        }
+        status = error.response.status_code
+        return f"{self._text(error)}; {remedies.get(status, 'try again later.')}"
+
+    def _other_kind(self) -> str | None:
+        """The kind of repository that this is instead, as far as can be told."""
+        other = "model" if self.kind == "dataset" else "dataset"
+        try:
+            return other if self._hub().repo_exists(self.id, repo_type=other) else None
+        except Exception:
+            return None
+
+    def _text(self, error: Exception) -> str:
+        """An error's text in one line, without the token, should anyone have put it there."""
+        from huggingface_hub import get_token
+
+        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        for secret in (self.token, get_token()):
+            text = text.replace(secret, "***") if secret else text
+        return text[:300]
