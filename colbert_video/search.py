@@ -260,7 +260,7 @@ class Searcher(OpenedIndex):
             model = self._model_of(view)
             prepared = PreparedQuery(model.encode_queries(query).to("cpu")[0])
             segment, ordinal, entry = view.best_window(video_id, prepared)
-            similarities = view.similarities(segment, ordinal, prepared)
+            similarities = view.similarities(segment, ordinal, entry, prepared)
         return explain_similarities(entry, model.query_token_texts(query), similarities)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.bagwise import search_bagwise
+from colbert_video.errors import IndexFolderError
 from colbert_video.hits import Hit, Moment
 from colbert_video.indexing.eligible import Masks
 from colbert_video.indexing.entries import VideoEntry
@@ -171,16 +172,16 @@ class SearchView:
         if shot or not frames or entry.end is None:
             return entry.start, entry.end
         relevance = np.zeros(frames)
-        for similarity in self.similarities(video.segment, video.ordinal, query).values():
+        for similarity in self.similarities(video.segment, video.ordinal, entry, query).values():
             relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
         return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
 
     def similarities(
-        self, segment: Segment, ordinal: int, query: Query
+        self, segment: Segment, ordinal: int, entry: VideoEntry, query: Query
     ) -> dict[str, Float[Tensor, "query_tokens _"]]:
-        """Every query token against every token of one video or window, by bag."""
+        """Every query token against every frame of one video or window, then against expansion tokens, by bag."""
         return {
-            bag: video_similarities(segment, codec, bag, own, ordinal)
+            bag: _frame_by_frame(video_similarities(segment, codec, bag, own, ordinal), entry)
             for bag, codec in self.reader.codecs(segment).items()
             if (own := query if isinstance(query, PreparedQuery) else query.get(bag)) is not None
         }
@@ -197,3 +198,22 @@ class SearchView:
     def _score(self, segment: Segment, ordinal: int, query: PreparedQuery) -> float:
         place = segment.live.new_tensor([ordinal], dtype=torch.int64)
         return float(score_videos(segment, self.reader.codecs(segment), query, place).total[0])
+
+
+def _frame_by_frame(
+    similarity: Float[Tensor, "query_tokens tokens"], entry: VideoEntry
+) -> Float[Tensor, "query_tokens _"]:
+    """Similarities with every frame, also where several share a token.
+
+    Raises:
+        IndexFolderError: If the catalog names tokens that the segment lacks.
+    """
+    if not entry.frame_tokens:
+        return similarity
+    count = max(entry.frame_tokens) + 1
+    if count > similarity.shape[1]:
+        raise IndexFolderError(
+            f"the catalog says that video {entry.id!r} has {count} frame tokens, its segment has {similarity.shape[1]} "
+            "tokens; rebuild the index."
+        )
+    return torch.cat([similarity[:, list(entry.frame_tokens)], similarity[:, count:]], dim=1)

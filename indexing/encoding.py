@@ -1,12 +1,14 @@
 """Decoding and encoding videos: worker processes feed batches of frames to the model."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from colbert_video.errors import ColBERTVideoError, VideoError
 from colbert_video.indexing.entries import Failure, VideoEntry
 from colbert_video.indexing.parts import Part
 from colbert_video.indexing.staging import EncodedVideo
 from colbert_video.model import VideoColBERT
+from colbert_video.pooling import Pooling, pool
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.pool import FramePool, FrameRequest
 
@@ -15,7 +17,12 @@ VIDEOS_PER_BATCH = 8
 
 
 def encode_parts(
-    parts: Iterable[Part], model: VideoColBERT, *, sampling: SamplingSettings, workers: int | None
+    parts: Iterable[Part],
+    model: VideoColBERT,
+    *,
+    sampling: SamplingSettings,
+    workers: int | None,
+    pooling: Pooling | None = None,
 ) -> Iterator[EncodedVideo | Failure]:
     """Decode and encode videos and windows, in the order in which they get ready.
 
@@ -24,6 +31,7 @@ def encode_parts(
         model: Encodes them.
         sampling: Which frames are read, by which decoder, within which time.
         workers: Decoding processes; None for one a core.
+        pooling: Which frames share a token; None if each has its own.
 
     Yields:
         For each part either its tokens or the reason why there are none.
@@ -38,12 +46,14 @@ def encode_parts(
                 continue
             batch.append((part, result.frames))
             if len(batch) == VIDEOS_PER_BATCH:
-                yield from _encode(batch, model)
+                yield from _encode(batch, model, pooling)
                 batch = []
-    yield from _encode(batch, model)
+    yield from _encode(batch, model, pooling)
 
 
-def _encode(batch: list[tuple[Part, SampledFrames]], model: VideoColBERT) -> Iterator[EncodedVideo]:
+def _encode(
+    batch: list[tuple[Part, SampledFrames]], model: VideoColBERT, pooling: Pooling | None
+) -> Iterator[EncodedVideo]:
     if not batch:
         return
     bags = model.encode_videos([frames.pixels for _, frames in batch])
@@ -52,7 +62,15 @@ def _encode(batch: list[tuple[Part, SampledFrames]], model: VideoColBERT) -> Ite
         if bags.video is not None:
             tokens["video"] = bags.video[position].cpu()
         stored = {bag: tokens[bag] for bag in model.config.bags}
-        yield EncodedVideo(_entry(part, frames), stored)
+        encoded = EncodedVideo(_entry(part, frames), stored)
+        yield encoded if pooling is None else _pooled(encoded, pooling)
+
+
+def _pooled(video: EncodedVideo, pooling: Pooling) -> EncodedVideo:
+    """The same video with one token for frames that look alike."""
+    groups = pooling.group(video.bags, len(video.entry.frame_times))
+    bags = {bag: pool(tokens, groups) for bag, tokens in video.bags.items()}
+    return EncodedVideo(replace(video.entry, frame_tokens=tuple(groups.tolist())), bags)
 
 
 def _entry(part: Part, frames: SampledFrames) -> VideoEntry:

@@ -36,6 +36,8 @@ class VideoEntry:
     """Length of the file in seconds."""
     frame_times: tuple[float, ...] = ()
     """Time of each sampled frame, in seconds from the start of the file."""
+    frame_tokens: tuple[int, ...] = ()
+    """Which token of a bag stands for each sampled frame, where frames were pooled; empty if each has its own."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Whatever the caller wants back with a hit: JSON values under text keys."""
     source_size: int | None = None
@@ -53,7 +55,12 @@ class VideoEntry:
         return self.id if self.parent is None else self.parent
 
     def __post_init__(self) -> None:
-        """Refuse what SQLite or JSON would silently change."""
+        """Refuse what SQLite or JSON would silently change, and frames without a token."""
+        if self.frame_tokens and not _one_token_a_frame(self.frame_tokens, len(self.frame_times)):
+            raise SettingsError(
+                f"video {self.id!r} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
+                "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
+            )
         if not self.id:
             raise SettingsError("a video id is empty; give each video an id of at least one character")
         for name in ("id", "path", "parent"):
@@ -137,7 +144,7 @@ def video_values(entry: VideoEntry) -> tuple[Any, ...]:
     """
     return (
         entry.id, entry.path, entry.parent, entry.start, entry.end, entry.duration,
-        np.asarray(entry.frame_times, dtype="<f8").tobytes(), _metadata_text(entry),
+        _packed_frames(entry), _metadata_text(entry),
         entry.source_size, entry.source_mtime_ns,
     )  # fmt: skip
 
@@ -150,12 +157,24 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
     """
     try:
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
-        seconds = tuple(np.frombuffer(times, dtype="<f8").tolist())
+        seconds, tokens = _unpacked_frames(times)
         values = json.loads(metadata)
         if not isinstance(values, dict):
             raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
         return VideoEntry(
-            identity, path, parent, start, end, duration, seconds, values, size, mtime, segment, ordinal
+            identity,
+            path,
+            parent,
+            start,
+            end,
+            duration,
+            seconds,
+            tokens,
+            values,
+            size,
+            mtime,
+            segment,
+            ordinal,
         )
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
@@ -183,6 +202,29 @@ def check_relative(path: object) -> str:
     if odd or "\\" in text or "\0" in text or PureWindowsPath(text).drive:
         raise SettingsError(f"path {path!r} must be relative to the index folder, with '/' and without '..'")
     return text
+
+
+def _packed_frames(entry: VideoEntry) -> bytes:
+    """Times of the frames, and where frames were pooled one NaN and the token of each."""
+    numbers = [*entry.frame_times, *((math.nan, *entry.frame_tokens) if entry.frame_tokens else ())]
+    return np.asarray(numbers, dtype="<f8").tobytes()
+
+
+def _unpacked_frames(packed: bytes) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Undo `_packed_frames`."""
+    numbers = np.frombuffer(packed, dtype="<f8").tolist()
+    split = next((place for place, number in enumerate(numbers) if math.isnan(number)), None)
+    if split is None:
+        return tuple(numbers), ()
+    tokens = numbers[split + 1 :]
+    if not tokens or not all(number.is_integer() for number in tokens):
+        raise ValueError(f"its frame tokens are {tokens}")
+    return tuple(numbers[:split]), tuple(map(int, tokens))
+
+
+def _one_token_a_frame(tokens: tuple[int, ...], frames: int) -> bool:
+    """Whether there is a token for each frame, and tokens are numbered without gaps."""
+    return len(tokens) == frames and set(tokens) == set(range(max(tokens) + 1))
 
 
 def _metadata_text(entry: VideoEntry) -> str:

@@ -43,6 +43,9 @@ class Indexer:
         window: Cut long videos into windows of so many seconds, or "shots" for one window a shot; None keeps them
             whole. The index remembers this, and `add` cuts as `index` did.
         stride: Seconds from the start of one window to the next; None for half a window.
+        pool_factor: So many frames of a video share a token on average, those that look most alike; None for no pooling.
+        pool_similarity: Frames of at least this mean cosine share a token, so that still videos take least space; None
+            for no pooling. The index remembers both.
         decoder: "pyav" or "decord".
         timeout: Seconds that one file, or one window of it, may take to decode.
         workers: Decoding processes; None for one a core.
@@ -62,6 +65,8 @@ class Indexer:
         num_frames: int | None = None,
         window: float | Literal["shots"] | None = None,
         stride: float | None = None,
+        pool_factor: float | None = None,
+        pool_similarity: float | None = None,
         decoder: Literal["pyav", "decord"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
@@ -78,6 +83,7 @@ class Indexer:
         }
         self._num_frames = num_frames
         self._window, self._stride = window, stride
+        self._pool_factor, self._pool_similarity = pool_factor, pool_similarity
         self._decoding = Decoding(decoder, timeout, workers)
         self._device = device
 
@@ -335,6 +341,8 @@ class Indexer:
             num_frames=self._num_frames or model.config.num_frames,
             window=self._window,
             stride=self._stride,
+            pool_factor=self._pool_factor,
+            pool_similarity=self._pool_similarity,
             **self._codec_settings,
         )
 

@@ -85,7 +85,10 @@ def stage_videos(
         StagingWriter(folder, catalog) as staging,
         progress_bar("encoding videos", len(parts)) as bar,
     ):
-        for result in encode_parts(parts, model, sampling=sampling, workers=decoding.workers):
+        encoded = encode_parts(
+            parts, model, sampling=sampling, workers=decoding.workers, pooling=settings.pooling
+        )
+        for result in encoded:
             if isinstance(result, Failure):
                 bar.note(_refusal(result))
             whole = gathering.add(result)

@@ -9,6 +9,7 @@ import torch
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.packing import check_nbits
 from colbert_video.model import VideoColBERT
+from colbert_video.pooling import Pooling
 from colbert_video.video.windows import Cutting
 
 
@@ -38,9 +39,13 @@ class IndexSettings:
     """Seconds of the windows into which long videos are cut, or "shots"; None keeps videos whole."""
     stride: float | None = None
     """Seconds from the start of one window to the next; None for half a window, and for shots."""
+    pool_factor: float | None = None
+    """So many frames share a token on average; None for no limit."""
+    pool_similarity: float | None = None
+    """Frames of at least this mean cosine share a token; None if none do for that."""
 
     def __post_init__(self) -> None:
-        _ = self.cutting
+        _ = self.cutting, self.pooling
         check_nbits(self.nbits, self.dim)
         if not self.bags or set(self.bags) - {"frame", "video"}:
             raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
@@ -59,6 +64,17 @@ class IndexSettings:
         if self.stride is not None:
             raise SettingsError(f"stride={self.stride} needs window=, the length of the windows.")
         return None
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Which frames share a token; None if each has its own.
+
+        Raises:
+            SettingsError: If a value is out of range.
+        """
+        if self.pool_factor is None and self.pool_similarity is None:
+            return None
+        return Pooling(self.pool_factor, self.pool_similarity)
 
     @classmethod
     def from_dict(cls, values: Any) -> "IndexSettings":

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,17 @@ def test_times_that_sqlite_would_drop_are_refused(time: float) -> None:
         VideoEntry("v", frame_times=(0.0, time))
 
 
+def test_pooled_frames_come_back_as_they_went() -> None:
+    entry = VideoEntry("v", frame_times=(0.5, 1.5, 2.5), frame_tokens=(0, 1, 0))
+    assert video_entry(video_values(entry)) == entry
+
+
+@pytest.mark.parametrize("tokens", [(0, 1), (0, 2, 0), (1, 1, 1), (0, -1, 0)])
+def test_frames_without_a_token_of_their_own_are_refused(tokens: tuple[int, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"has 3 frames and the frame tokens \["):
+        VideoEntry("v", frame_times=(0.5, 1.5, 2.5), frame_tokens=tokens)
+
+
 def test_bad_ids_are_refused() -> None:
     with pytest.raises(SettingsError, match="a video id is empty"):
         VideoEntry("")
@@ -70,6 +82,10 @@ def test_metadata_that_is_not_json_is_refused(metadata: dict) -> None:
         (7, "{"),
         (7, "[" * 100_000),
         (6, b"\xff" * 8),
+        (6, np.array([1.0, np.nan, 0.5]).tobytes()),
+        (6, np.array([1.0, np.nan, 1.0]).tobytes()),
+        (6, np.array([1.0, np.nan, np.inf]).tobytes()),
+        (6, np.array([1.0, np.nan, 0.0, 0.0]).tobytes()),
     ],
 )
 def test_damaged_rows_are_refused(place: int, value: object) -> None:

@@ -1,7 +1,9 @@
 """Token pooling: which frames share a token, and what that token is."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,8 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from colbert_video.errors import SettingsError
+from colbert_video import Indexer, Searcher, VideoColBERT
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.reader import IndexReader
 from colbert_video.pooling import Pooling, pool
+from colbert_video.training.world import write_world
+from colbert_video.view import _frame_by_frame
 
 DIM = 16
 
@@ -79,6 +86,52 @@ def test_pooled_tokens_are_means_and_expansion_tokens_stay() -> None:
 def test_one_group_a_frame_changes_nothing() -> None:
     tokens = _scenes("abcdz")
     torch.testing.assert_close(pool(tokens, torch.arange(4)), tokens)
+
+
+def test_an_index_of_pooled_frames_is_smaller_and_knows_its_frames(
+    tmp_path: Path, tiny_trained_model: VideoColBERT
+) -> None:
+    write_world(tmp_path / "clips", count=5, seed=5, split="test", frames=12)
+    whole = Indexer(tmp_path / "whole", model=tiny_trained_model, workers=1)
+    pooled = Indexer(tmp_path / "pooled", model=tiny_trained_model, workers=1, pool_factor=3)
+    for indexer in (whole, pooled):
+        indexer.index(tmp_path / "clips")
+    frames = tiny_trained_model.config.num_frames
+    with Searcher(tmp_path / "whole", model=tiny_trained_model) as searcher:
+        before = searcher.explain("a red circle", "clip-0001.mp4")
+    with Searcher(tmp_path / "pooled", model=tiny_trained_model) as searcher:
+        after = searcher.explain("a red circle", "clip-0001.mp4")
+        hit = next(hit for hit in searcher.search("a red circle", k=5) if hit.id == "clip-0001.mp4")
+    assert after.times == before.times
+    for bag, matrix in after.similarities.items():
+        assert matrix.shape == before.similarities[bag].shape  # every frame has its column
+        assert len(np.unique(matrix[0, :frames].round(5))) <= math.ceil(frames / 3)
+    assert sum(after.scores.values()) == pytest.approx(hit.score, abs=1e-5)
+    assert 0 <= hit.start < hit.end <= 1.01
+    stored = {name: IndexReader.open(tmp_path / name).segments[0].bags for name in ("whole", "pooled")}
+    assert stored["whole"]["frame"].doclens.tolist() == [frames] * 5
+    assert stored["pooled"]["frame"].doclens.tolist() == [math.ceil(frames / 3)] * 5
+    expansion = stored["whole"]["video"].doclens - frames
+    assert torch.equal(stored["pooled"]["video"].doclens, expansion + math.ceil(frames / 3))
+
+
+def test_an_index_pools_what_is_added_as_it_did(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
+    write_world(tmp_path / "clips", count=2, seed=5, split="test", frames=12)
+    write_world(tmp_path / "more", count=1, seed=6, split="test", frames=12)
+    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, pool_factor=4).index(tmp_path / "clips")
+    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).add(
+        [("new", tmp_path / "more" / "clip-0001.mp4")]
+    )
+    lengths = {
+        int(n) for segment in IndexReader.open(tmp_path / "i").segments for n in segment.bags["frame"].doclens
+    }
+    assert lengths == {math.ceil(tiny_trained_model.config.num_frames / 4)}
+
+
+def test_a_catalog_that_names_tokens_that_are_not_there_is_refused() -> None:
+    entry = VideoEntry("v", frame_times=(0.5, 1.5), frame_tokens=(0, 1))
+    with pytest.raises(IndexFolderError, match="video 'v' has 2 frame tokens, its segment has 1"):
+        _frame_by_frame(torch.zeros(3, 1), entry)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,16 @@ class WindowLength(click.ParamType):
     type=float,
     help="Seconds from the start of one window to the next. Default: half a window.",
 )
+@click.option(
+    "--pool-factor",
+    type=float,
+    help="Let so many frames of a video share a token, those most alike. Default: none do.",
+)
+@click.option(
+    "--pool-similarity",
+    type=float,
+    help="Let frames of at least this cosine share a token. Default: none do.",
+)
 @decoding_options
 @device_option
 @json_option
@@ -75,6 +85,8 @@ def index(
     frames: int | None,
     window: float | Literal["shots"] | None,
     stride: float | None,
+    pool_factor: float | None,
+    pool_similarity: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -98,6 +110,8 @@ def index(
         num_frames=frames,
         window=window,
         stride=stride,
+        pool_factor=pool_factor,
+        pool_similarity=pool_similarity,
         decoder=decoder,
         timeout=timeout,
         workers=workers,
