@@ -28,12 +28,16 @@ SAMPLE_PER_CENTROID = 32
 """Tokens that the codec's training sees for each centroid."""
 LEAST_SAMPLE = 2**16
 """Tokens that the codec's training sees at least, if there are as many."""
-SAMPLE_BYTES = 2**30
-"""Memory that one bag's sample takes at most, in float32: 524,288 tokens of 512 dimensions."""
 
 
 def train_codecs(
-    source: TokenSource, *, nbits: int, buckets: Literal["lloyd_max", "quantile"], rotate: bool, seed: int
+    source: TokenSource,
+    *,
+    nbits: int,
+    buckets: Literal["lloyd_max", "quantile"],
+    rotate: bool,
+    seed: int,
+    sample_bytes: int,
 ) -> dict[str, FittedCodec]:
     """Train one codec a bag on a random sample of its tokens.
 
@@ -43,10 +47,11 @@ def train_codecs(
         buckets: "lloyd_max" or ColBERT's "quantile".
         rotate: Whether tokens are rotated first.
         seed: Makes sample, rotation and centroids reproducible.
+        sample_bytes: Memory that one bag's sample may take, in float32.
     """
     counts = source.counts()
     centroids = {bag: num_partitions(count) for bag, count in counts.items()}
-    samples = _samples(source, counts, centroids, seed)
+    samples = _samples(source, counts, centroids, seed, sample_bytes)
     codecs = {}
     for bag, count in counts.items():
         sample = samples.pop(bag)
@@ -66,7 +71,11 @@ def train_codecs(
 
 
 def _samples(
-    source: TokenSource, counts: Mapping[str, int], centroids: Mapping[str, int], seed: int
+    source: TokenSource,
+    counts: Mapping[str, int],
+    centroids: Mapping[str, int],
+    seed: int,
+    sample_bytes: int,
 ) -> dict[str, Sample]:
     """Draw random tokens of each bag, in random order, while the source is read once."""
     samples: dict[str, Sample] = {}
@@ -77,7 +86,7 @@ def _samples(
         for bag, count in counts.items():
             tokens, doclens = chunk.bags[bag].tokens, chunk.bags[bag].doclens
             if bag not in samples:
-                size = _sample_size(count, centroids[bag], tokens.shape[1])
+                size = _sample_size(count, centroids[bag], tokens.shape[1], sample_bytes)
                 owners = torch.empty(size, dtype=torch.int64)
                 samples[bag] = Sample(torch.empty(size, tokens.shape[1]), owners)
                 draws[bag] = _draw(count, size, seed)
@@ -98,9 +107,9 @@ def _numbers(entries: Sequence[VideoEntry], first: int) -> Int64[Tensor, "entrie
     return torch.tensor(begins).cumsum(0) - 1 + first
 
 
-def _sample_size(count: int, centroids: int, dim: int) -> int:
+def _sample_size(count: int, centroids: int, dim: int, sample_bytes: int) -> int:
     """How many of `count` tokens the training sees."""
-    return min(count, max(LEAST_SAMPLE, SAMPLE_PER_CENTROID * centroids), max(1, SAMPLE_BYTES // (4 * dim)))
+    return min(count, max(LEAST_SAMPLE, SAMPLE_PER_CENTROID * centroids), max(1, sample_bytes // (4 * dim)))
 
 
 def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int64[Tensor, "size"]]:

@@ -252,7 +252,12 @@ def save_new_codecs(
 ) -> tuple[dict[str, ResidualCodec], Drift]:
     """Train the codec of each bag and write it to disk; return them, and how exactly they will store more videos."""
     fitted = train_codecs(
-        source, nbits=settings.nbits, buckets=settings.buckets, rotate=settings.rotate, seed=settings.seed
+        source,
+        nbits=settings.nbits,
+        buckets=settings.buckets,
+        rotate=settings.rotate,
+        seed=settings.seed,
+        sample_bytes=settings.sample_bytes,
     )
     for bag, known in fitted.items():
         known.codec.save(folder / CODECS / name / bag)

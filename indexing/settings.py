@@ -12,6 +12,10 @@ from colbert_video.model import VideoColBERT
 from colbert_video.pooling import Pooling
 from colbert_video.video.windows import Cutting
 
+SAMPLE_BYTES = 2**30
+"""1 GiB holds 524,288 tokens of 512 dimensions in float32."""
+LEAST_SAMPLE_BYTES = 2**20
+
 
 @dataclass(frozen=True)
 class IndexSettings:
@@ -43,10 +47,16 @@ class IndexSettings:
     """So many frames share a token on average; None for no limit."""
     pool_similarity: float | None = None
     """Frames of at least this mean cosine share a token; None if none do for that."""
+    sample_bytes: int = SAMPLE_BYTES
+    """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
 
     def __post_init__(self) -> None:
         _ = self.cutting, self.pooling
         check_nbits(self.nbits, self.dim)
+        if self.sample_bytes < LEAST_SAMPLE_BYTES:
+            raise SettingsError(
+                f"sample_bytes={self.sample_bytes} is too little to train a codec on; give {LEAST_SAMPLE_BYTES} at least."
+            )
         if not self.bags or set(self.bags) - {"frame", "video"}:
             raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
         if self.buckets not in ("lloyd_max", "quantile"):

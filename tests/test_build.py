@@ -9,13 +9,15 @@ from jaxtyping import Float
 from token_corpus import DIM, unit_tokens
 from torch import Tensor
 
+from colbert_video.errors import SettingsError
 from colbert_video.indexing import arrays, build
 from colbert_video.indexing.arrays import ArraySource
 from colbert_video.indexing.build import train_codecs
 from colbert_video.indexing.chunks import TokenChunk
 from colbert_video.indexing.heldout import FittedCodec, Sample, fit_codec
+from colbert_video.indexing.settings import IndexSettings
 
-OPTIONS = {"nbits": 4, "buckets": "lloyd_max", "rotate": True, "seed": 3}
+OPTIONS = {"nbits": 4, "buckets": "lloyd_max", "rotate": True, "seed": 3, "sample_bytes": 2**30}
 
 
 class CountingSource(ArraySource):
@@ -71,10 +73,10 @@ def test_a_small_corpus_is_sampled_whole_in_one_reading(
 def test_the_sample_is_bounded_spread_and_seeded(seen: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 9)
     tokens = unit_tokens(100, 6, DIM, seed=1)
-    monkeypatch.setattr(build, "SAMPLE_BYTES", 200 * 4 * DIM)
-    first = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"].codec
-    again = train_codecs(source(100, frame=tokens), **OPTIONS)["frame"].codec
-    other = train_codecs(source(100, frame=tokens), **{**OPTIONS, "seed": 4})["frame"].codec
+    options = {**OPTIONS, "sample_bytes": 200 * 4 * DIM}
+    first = train_codecs(source(100, frame=tokens), **options)["frame"].codec
+    again = train_codecs(source(100, frame=tokens), **options)["frame"].codec
+    other = train_codecs(source(100, frame=tokens), **{**options, "seed": 4})["frame"].codec
     assert [len(sample.tokens) for sample in seen] == [200, 200, 200]
     found = rows_found(seen[0].tokens, tokens.flatten(0, 1))
     assert len(set(found)) == 200
@@ -86,11 +88,10 @@ def test_the_sample_is_bounded_spread_and_seeded(seen: list[Sample], monkeypatch
 def test_centroids_and_least_sample_decide_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "LEAST_SAMPLE", 1000)
     monkeypatch.setattr(build, "SAMPLE_PER_CENTROID", 8)
-    assert build._sample_size(500, 100, DIM) == 500
-    assert build._sample_size(5000, 100, DIM) == 1000
-    assert build._sample_size(5000, 200, DIM) == 1600
-    monkeypatch.setattr(build, "SAMPLE_BYTES", 4 * DIM * 900)
-    assert build._sample_size(5000, 200, DIM) == 900
+    assert build._sample_size(500, 100, DIM, 2**30) == 500
+    assert build._sample_size(5000, 100, DIM, 2**30) == 1000
+    assert build._sample_size(5000, 200, DIM, 2**30) == 1600
+    assert build._sample_size(5000, 200, DIM, 900 * 4 * DIM) == 900
 
 
 class WindowSource(CountingSource):
@@ -114,3 +115,8 @@ def test_one_token_is_enough() -> None:
     codecs = train_codecs(source(1, frame=unit_tokens(1, 1, DIM, seed=0)), **OPTIONS)
     assert codecs["frame"].codec.num_centroids == 1
     assert codecs["frame"].unseen_error < 1e-6
+
+
+def test_a_sample_too_small_for_a_codec_is_refused() -> None:
+    with pytest.raises(SettingsError, match="sample_bytes=1000 is too little"):
+        IndexSettings(dim=DIM, bags=("frame",), sample_bytes=1000)
