@@ -32,18 +32,22 @@ INSTALL_REQUIRES = [
     "ujson>=5",
 ]
 TRAIN = ["accelerate>=1.0", "matplotlib>=3.8", "pyyaml>=6", "tensorboard>=2.16"]
-SERVE = ["fastapi>=0.115", "starlette>=1.5.1", "uvicorn>=0.30"]
+SERVE = ["fastapi>=0.165", "prometheus-client>=0.20", "starlette>=1.6", "uvicorn>=0.30"]
 CLUSTER = ["ray[data,serve]>=2.60"]
 TEST = [
     *TRAIN,
+    *SERVE,
     "beartype>=0.19",
+    "httpx2>=2",
     "hypothesis>=6.100",
     "ir_measures>=0.3",
     "mypy>=1.15",
     "ninja>=1.11",
+    "playwright>=1.48",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "ruff>=0.17,<0.18",
+    "schemathesis>=4",
     "types-PyYAML",
 ]
 
@@ -83,12 +87,18 @@ setup(
         *(f"colbert_video.{name}" for name in find_packages(include=["indexing*", "training*"])),
     ],
     package_data={
-        "colbert_video": ["py.typed", "checkpoints/*/*"],
+        "colbert_video": ["py.typed", "checkpoints/*/*", "serve/static/*"],
         "colbert_video.training": ["recipes/*.yaml"],
     },
     ext_modules=[KERNELS],
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
     install_requires=INSTALL_REQUIRES,
-    extras_require={"train": TRAIN, "serve": SERVE, "cluster": CLUSTER, "test": TEST},
+    extras_require={
+        "train": TRAIN,
+        "serve": SERVE,
+        "cluster": CLUSTER,
+        "torchcodec": ["torchcodec>=0.13"],
+        "test": TEST,
+    },
     entry_points={"console_scripts": ["colbert-video = colbert_video.cli:main"]},
 )

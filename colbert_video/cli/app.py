@@ -5,8 +5,10 @@ import sys
 
 import click
 
+from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, remove
 from colbert_video.cli.search_verbs import demo, search
+from colbert_video.cli.serve_verbs import serve
 from colbert_video.cli.training_verbs import evaluate, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, verify
 from colbert_video.errors import ColBERTVideoError
@@ -33,7 +35,23 @@ def app(verbose: bool, quiet: bool) -> None:
     show_progress(not quiet)
 
 
-for verb in (demo, index, search, add, remove, compact, verify, info, export, import_, train, evaluate):
+for verb in (
+    demo,
+    index,
+    search,
+    serve,
+    add,
+    remove,
+    compact,
+    verify,
+    info,
+    export,
+    import_,
+    push,
+    pull,
+    train,
+    evaluate,
+):
     app.add_command(verb)
 
 

@@ -1,0 +1,106 @@
+"""The verb that serves indexes to browsers and programs."""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from colbert_video.cli.options import FOLDER, device_option
+from colbert_video.errors import DependencyError
+
+
+@click.command()
+@click.argument("indexes", nargs=-1, required=True, metavar="INDEX...")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Any but this machine's own needs a token.",
+)
+@click.option("--port", type=int, default=8000, show_default=True, help="Port; 0 for a free one.")
+@click.option(
+    "--token",
+    envvar="COLBERT_VIDEO_TOKEN",
+    help="Secret that clients must show; better given as COLBERT_VIDEO_TOKEN, as others see command lines.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    help="Name under which a reverse proxy is reached; repeatable.",
+)
+@click.option(
+    "--media-root",
+    "media_roots",
+    type=FOLDER,
+    multiple=True,
+    help="Serve only video files in this folder; repeatable. Default: every file that an index names.",
+)
+@click.option(
+    "-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search."
+)
+@click.option("--threads", type=int, default=2, show_default=True, help="Searches scored at once.")
+@click.option(
+    "--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder."
+)
+@click.option("--model", help="Where the indexes' model is now, if it moved.")
+@device_option
+def serve(
+    indexes: tuple[str, ...],
+    host: str,
+    port: int,
+    token: str | None,
+    allowed_hosts: tuple[str, ...],
+    media_roots: tuple[Path, ...],
+    most_results: int,
+    threads: int,
+    copies_folder: Path | None,
+    model: str | None,
+    device: str | None,
+) -> None:
+    """Serve indexes over HTTP: a search page, and an interface for programs.
+
+    INDEX is an index folder, or NAME=FOLDER to choose its name. New commits are seen within a second. Stop with Ctrl-C
+    or SIGTERM.
+    """
+    require_server()
+    from colbert_video.serve.launch import serve as run
+    from colbert_video.serve.settings import ServeSettings, is_local
+
+    if token is None and not is_local(host):
+        token = secrets.token_urlsafe(32)
+        _say(f"token: {token}")
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        token=token,
+        allowed_hosts=allowed_hosts,
+        media_roots=media_roots,
+        most_results=most_results,
+        search_threads=threads,
+        copies_folder=copies_folder,
+    )
+    run(indexes, settings, model=model, device=device, announce=lambda address: _say(f"serving {address}"))
+
+
+def require_server() -> None:
+    """Refuse to serve without the packages for it.
+
+    Raises:
+        DependencyError: If one is missing.
+    """
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f'{error.name} is not installed, which `serve` needs: pip install "colbert_video[serve]"'
+        ) from error
+
+
+def _say(line: Any) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()  # whoever started the service waits for it

@@ -1,0 +1,115 @@
+"""Starting and stopping the service's process."""
+
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+
+from colbert_video.errors import SettingsError
+from colbert_video.model import VideoColBERT
+from colbert_video.serve.app import create_app
+from colbert_video.serve.connections import connection_class
+from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.settings import ServeSettings
+
+MOST_HEAD_BYTES = 2**16
+"""Largest head of a request; a long filter in its address fits."""
+BACKLOG = 128
+
+
+class Server(uvicorn.Server):
+    """A server whose end by SIGTERM or SIGINT is an orderly end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, without raising it once more at the end."""
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def serve(
+    folders: Sequence[str],
+    settings: ServeSettings,
+    *,
+    model: VideoColBERT | str | None = None,
+    device: str | None = None,
+    announce: Callable[[str], None] = lambda address: None,
+) -> None:
+    """Serve indexes until SIGTERM or SIGINT; running requests are finished first.
+
+    Args:
+        folders: Index folders, or NAME=FOLDER.
+        settings: Limits and address.
+        model: Encodes queries; None for the models that the indexes name.
+        device: Where models run.
+        announce: Called with the address once the port is open.
+
+    Raises:
+        IndexFolderError: If an index cannot be opened.
+        SettingsError: If the address cannot be listened on.
+    """
+    with listening(settings.host, settings.port) as port:
+        indexes = IndexRegistry.open(
+            folders, model=model, device=device, refresh_seconds=settings.refresh_seconds
+        )
+        app = create_app(indexes, settings)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        announce(f"http://{host}:{port.getsockname()[1]}/")
+        Server(uvicorn_config(app, settings)).run(sockets=[port])
+
+
+def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvicorn.Config:
+    """How connections are treated."""
+    return uvicorn.Config(
+        app,
+        http=connection_class(settings.header_seconds),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=settings.most_connections,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.stop_seconds,
+        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+    )
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Open a port for the length of a block.
+
+    Raises:
+        SettingsError: If it cannot be had.
+    """
+    try:
+        opened = _bound(host, port)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}, port {port}: {error.strerror}; choose others with --host and --port."
+        ) from error
+    with opened:
+        yield opened
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # With the protocol named, asyncio turns off Nagle's algorithm, which would hold back each answer for 40 ms.
+    opened = socket.socket(family, kind, protocol)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

@@ -1,0 +1,118 @@
+"""What the service may do and how much of it at once."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from colbert_video.errors import SettingsError
+
+SHORTEST_TOKEN = 16
+"""Characters; shorter ones can be guessed over the network."""
+THUMBNAIL_WIDTHS = (160, 320, 640)
+"""Sides of the squares that thumbnails fit in, in pixels."""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Limits of the service. All waiting is bounded: what does not fit is refused with 503 and a time to come back.
+
+    Raises:
+        SettingsError: If a limit is out of range, the token is short, or an address beyond this machine has no token.
+    """
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reachable from this machine only."""
+    port: int = 8000
+    """Port to listen on; 0 for a free one."""
+    token: str | None = None
+    """Secret that clients must show; None lets in everyone who reaches the port."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names under which browsers reach the service, such as that of a reverse proxy."""
+    media_roots: tuple[Path, ...] = ()
+    """Serve only video files in these folders, after following links; empty for all files that the catalog names."""
+    most_results: int = 1000
+    """Largest k of a search."""
+    most_query_characters: int = 1000
+    """Longest text of a query."""
+    most_ids: int = 1000
+    """Most ids in one search."""
+    most_filter_characters: int = 20_000
+    """Longest filter."""
+    most_upload_bytes: int = 20 * 2**20
+    """Largest uploaded picture."""
+    most_pixels: int = 50_000_000
+    """Largest uploaded picture, width times height."""
+    batch_queries: int = 32
+    """Most texts encoded at once."""
+    batch_seconds: float = 0.003
+    """How long a text waits for others to be encoded with."""
+    waiting_queries: int = 256
+    """Most texts waiting to be encoded."""
+    cached_queries: int = 1024
+    """Texts whose tokens are kept: 64 kB each at 32 tokens of 512 dimensions."""
+    search_threads: int = 2
+    """Searches scored at once."""
+    waiting_searches: int = 64
+    """Most searches waiting for a thread."""
+    thumbnail_workers: int = 1
+    """Processes that decode thumbnails."""
+    waiting_thumbnails: int = 64
+    """Most thumbnails waiting to be decoded."""
+    thumbnail_seconds: float = 10.0
+    """Time limit for decoding one thumbnail."""
+    cached_thumbnail_bytes: int = 64 * 2**20
+    """Memory for thumbnails that were made."""
+    copies_at_once: int = 1
+    """H.264 copies made at once."""
+    waiting_copies: int = 8
+    """Most copies waiting to be made."""
+    copy_seconds: float = 900.0
+    """Time limit for making one copy."""
+    most_copy_bytes: int = 2**30
+    """Largest copy."""
+    cached_copy_bytes: int = 4 * 2**30
+    """Disk space for copies; the ones not used for longest go first."""
+    copies_folder: Path | None = None
+    """Where copies are kept while the service runs; None for a new temporary folder."""
+    most_requests: int = 128
+    """Requests answered at once, videos being streamed included."""
+    most_connections: int = 512
+    """Open connections."""
+    header_seconds: float = 10.0
+    """Time a client has to send the head of a request."""
+    body_seconds: float = 30.0
+    """Time a client has to send a picture."""
+    stall_seconds: float = 30.0
+    """Time a client may take without reading any of the answer."""
+    keep_alive_seconds: int = 5
+    """Time an idle connection stays open."""
+    stop_seconds: int = 10
+    """Time that running requests get when the service is stopped."""
+    refresh_seconds: float = 1.0
+    """How often the indexes are looked at for new commits."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "port" and isinstance(value, (int, float)) and not value > 0:
+                raise SettingsError(f"{name} is {value}; it must be more than 0.")
+        if not 0 <= self.port < 2**16:
+            raise SettingsError(f"port is {self.port}; it must be between 0 (any free one) and 65535.")
+        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+            raise SettingsError(
+                f"the token has {len(self.token)} characters and could be guessed; use at least {SHORTEST_TOKEN}, for "
+                "instance those of `openssl rand -hex 32`."
+            )
+        if self.token is None and not is_local(self.host):
+            raise SettingsError(
+                f"host {self.host} can be reached from other machines; that needs a token (--token or COLBERT_VIDEO_TOKEN)."
+            )
+
+
+def is_local(host: str) -> bool:
+    """Whether an address to listen on is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

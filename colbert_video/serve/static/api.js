@@ -1,0 +1,169 @@
+/** The service's addresses. All are relative to the page, so that it works under a reverse proxy's prefix. */
+
+/**
+ * @typedef {{start: number, end: number, score: number}} Moment
+ * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
+ *   video_score: number | null, start: number | null, end: number | null, moments: Moment[], parent: string | null,
+ *   metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
+ *   thumbnail: string | null}} Result
+ * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[]}} Answer
+ * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
+ *   text_queries: boolean, state: "loading" | "ready" | "failed", note: string | null}} IndexInfo
+ * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],
+ *   metadata: Record<string, unknown>, windows: {id: string, start: number | null, end: number | null}[],
+ *   playable: boolean, reason: string | null, codec: string | null, container: string | null, bytes: number | null,
+ *   media: string | null, thumbnail: string | null, copy: string | null}} Video
+ * @typedef {{id: string, query: string, scores: Record<string, number>, times: number[],
+ *   tokens: {token: string, padding: boolean}[], similarities: Record<string, number[][]>, relevance: number[],
+ *   start: number | null, end: number | null}} Explanation
+ * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean}} Options
+ */
+
+/** An error as the service describes it. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status HTTP's, 0 if nothing answered.
+   * @param {string} code For the page.
+   * @param {string} message What happened.
+   * @param {string} remedy What to do about it.
+   * @param {number | null} retryAfter Seconds.
+   */
+  constructor(status, code, message, remedy, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.remedy = remedy;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Asks the service. */
+export class Api {
+  constructor() {
+    /** Called when the service wants its token. */
+    this.onTokenNeeded = () => {};
+  }
+
+  /** @returns {Promise<{token_required: boolean, authenticated: boolean, version: string}>} */
+  session() {
+    return this.#json("api/session");
+  }
+
+  /** @param {string} token */
+  async login(token) {
+    const headers = { "Content-Type": "application/json" };
+    await this.#ask("api/login", { method: "POST", headers, body: JSON.stringify({ token }) });
+  }
+
+  async logout() {
+    await this.#ask("api/logout", { method: "POST" });
+  }
+
+  /** @returns {Promise<{indexes: IndexInfo[]}>} */
+  indexes() {
+    return this.#json("api/indexes");
+  }
+
+  /** @param {string} name @returns {Promise<any>} */
+  index(name) {
+    return this.#json(`api/indexes/${encodeURIComponent(name)}`);
+  }
+
+  /**
+   * @param {string} query
+   * @param {Options} options
+   * @param {AbortSignal} signal
+   * @returns {Promise<Answer>}
+   */
+  search(query, options, signal) {
+    return this.#json(`api/search?${parameters({ query, ...options })}`, { signal });
+  }
+
+  /**
+   * @param {Blob} image
+   * @param {Options} options
+   * @param {AbortSignal} signal
+   * @returns {Promise<Answer>}
+   */
+  searchImage(image, options, signal) {
+    return this.#json(`api/search/image?${parameters(options)}`, { method: "POST", body: image, signal });
+  }
+
+  /** @param {string} query @param {string} id @param {string} index @param {AbortSignal} signal */
+  explain(query, id, index, signal) {
+    return this.#json(`api/explain?${parameters({ query, id, index })}`, { signal });
+  }
+
+  /** @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<Video>} */
+  video(id, index, signal) {
+    return this.#json(`api/video?${parameters({ id, index })}`, { signal });
+  }
+
+  /**
+   * Ask for a copy that browsers play; asking starts the work.
+   * @param {string} address
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ready: boolean, seconds: number}>} Whether it is there, else when to ask again.
+   */
+  async copy(address, signal) {
+    const answer = await this.#send(address, { method: "HEAD", signal });
+    if (!answer.ok) await this.#ask(address, { headers: { Range: "bytes=0-0" }, signal }); // HEAD tells no reason
+    return { ready: answer.status !== 202, seconds: Number(answer.headers.get("Retry-After")) || 2 };
+  }
+
+  /** @param {string} address @param {RequestInit} [init] */
+  async #json(address, init) {
+    return (await this.#ask(address, init)).json();
+  }
+
+  /** @param {string} address @param {RequestInit} [init] */
+  async #ask(address, init) {
+    const answer = await this.#send(address, init);
+    if (answer.ok) return answer;
+    const problem = await problemOf(answer);
+    if (problem.code === "token_needed") this.onTokenNeeded();
+    throw problem;
+  }
+
+  /** @param {string} address @param {RequestInit} [init] */
+  async #send(address, init) {
+    try {
+      return await fetch(address, init);
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") throw error;
+      throw new ApiError(0, "unreachable", "The service does not answer.", "Check that it runs, then try again.");
+    }
+  }
+}
+
+/** @param {unknown} error @returns {boolean} Whether a newer request took this one's place. */
+export function isAborted(error) {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+/** @param {unknown} error @returns {ApiError} */
+export function asApiError(error) {
+  if (error instanceof ApiError) return error;
+  return new ApiError(0, "page", `The page failed: ${error}`, "Reload it.");
+}
+
+/** @param {Response} answer */
+async function problemOf(answer) {
+  const retryAfter = Number(answer.headers.get("Retry-After")) || null;
+  try {
+    const { code, message, remedy } = (await answer.json()).error;
+    return new ApiError(answer.status, code, message, remedy, retryAfter);
+  } catch {
+    const message = `The service answered ${answer.status} ${answer.statusText}.`;
+    return new ApiError(answer.status, "unknown", message, "Try again.", retryAfter);
+  }
+}
+
+/** @param {Record<string, string | number | boolean | null | undefined>} values Empty and false ones are left out. */
+function parameters(values) {
+  const made = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== "" && value !== false && value !== null && value !== undefined) made.set(name, String(value));
+  }
+  return made;
+}

@@ -1,0 +1,257 @@
+/** The page: search box, results, viewer, and the address that says what they show. */
+
+import { Api, asApiError } from "./api.js";
+import { byId, make } from "./dom.js";
+import { Filters } from "./filters.js";
+import { ImageInput } from "./images.js";
+import { IndexChoice } from "./indexes.js";
+import { Messages } from "./messages.js";
+import { Results } from "./results.js";
+import { Searching } from "./search.js";
+import { Session } from "./session.js";
+import { installShortcuts } from "./shortcuts.js";
+import { PageHistory, readState, sameSearch } from "./state.js";
+import { installTheme } from "./theme.js";
+import { Viewer } from "./viewer.js";
+
+/** @typedef {import("./state.js").PageState} PageState */
+
+const SAME_TYPING = 5000;
+const TIME_PAUSE = 300;
+const COUNTS = [10, 20, 50, 100];
+
+class App {
+  #query = byId("query");
+  #count = byId("k");
+  #state = readState(location.search);
+  #typed = 0;
+  #timer = 0;
+  /** Whether the address asks for a video that is opened once its results are there. */
+  #opening = false;
+  #playing = false;
+
+  constructor() {
+    const changed = () => this.#changed();
+    this.api = new Api();
+    this.history = new PageHistory((state) => this.#show(state));
+    this.messages = new Messages(() => this.#search(), () => this.filters.clear());
+    this.indexes = new IndexChoice(this.api, changed);
+    this.filters = new Filters(byId("filters"), byId("filters-toggle"), byId("filters-count"), changed);
+    this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => this.#imageChanged());
+    this.results = new Results(byId("results"), (result) => this.#open(result.id));
+    this.searching = new Searching(this.api, {
+      onStart: () => this.#started(),
+      onAnswer: (answer, question) => this.#answered(answer, question),
+      onError: (error, waiting) => this.#failed(error, waiting),
+    });
+    this.viewer = new Viewer(this.api, {
+      onClose: () => this.#closed(),
+      onTime: (seconds) => this.#timeChanged(seconds),
+      onStep: (step) => this.#step(step),
+    });
+    this.session = new Session(this.api, () => this.#load(), () => location.reload());
+    this.api.onTokenNeeded = () => this.session.ask();
+    this.#install(changed);
+  }
+
+  async begin() {
+    try {
+      const { allowed, version } = await this.session.begin();
+      byId("about").textContent = `colbert_video ${version}.`;
+      if (allowed) await this.#load();
+      else this.session.ask();
+    } catch (error) {
+      this.messages.fail(asApiError(error), null);
+    }
+  }
+
+  /** @param {() => void} changed */
+  #install(changed) {
+    installTheme(byId("theme"));
+    installShortcuts({
+      onStep: (step) => this.#step(step),
+      onDown: () => this.results.focusFirst(),
+      isOpen: () => this.viewer.openId !== "",
+    });
+    this.#query.addEventListener("input", () => this.#typing());
+    this.#count.addEventListener("change", changed);
+    byId("search").addEventListener("submit", (/** @type {Event} */ event) => {
+      event.preventDefault();
+      this.#changed();
+    });
+    this.#fill();
+    if (!this.#state.query && !this.#state.open) this.#query.focus();
+  }
+
+  async #load() {
+    try {
+      await this.indexes.load(this.#state.index);
+    } catch (error) {
+      this.messages.fail(asApiError(error), null);
+      return;
+    }
+    this.#fillCounts(); // the index knows the largest
+    this.#opening = this.#state.open !== "";
+    if (this.#query.value.trim() === this.#state.query) this.#search(); // else words are being typed already
+  }
+
+  /** @param {PageState} state Show what the address says, after going back or forward. */
+  #show(state) {
+    const before = this.#state;
+    this.#state = state;
+    if (!sameSearch(before, state)) {
+      this.images.clear();
+      this.#fill();
+      this.#opening = state.open !== "";
+      if (!state.open) this.viewer.close();
+      this.#search();
+    } else if (!state.open) this.viewer.close();
+    else if (state.open !== this.viewer.openId) this.#openViewer();
+    else if (state.time !== null) this.viewer.seek(state.time);
+  }
+
+  /** Fill the form from the state. */
+  #fill() {
+    this.#query.value = this.#state.query;
+    this.indexes.chosen = this.#state.index;
+    this.filters.state = this.#state;
+    this.#fillCounts();
+  }
+
+  #fillCounts() {
+    const { k } = this.#state;
+    const counts = [...new Set([...COUNTS.filter((count) => count <= this.indexes.mostResults), k])];
+    counts.sort((one, other) => one - other);
+    this.#count.replaceChildren(...counts.map((count) => make("option", { value: count, text: count })));
+    this.#count.value = String(k);
+  }
+
+  /** Read the state from the form. */
+  #read() {
+    const query = this.#query.value.trim();
+    this.#state = { ...this.#state, ...this.filters.state, query, k: Number(this.#count.value), index: this.indexes.chosen };
+  }
+
+  #typing() {
+    this.images.clear();
+    this.searching.soon(() => {
+      this.#commit(true);
+      this.#search();
+    });
+  }
+
+  #changed() {
+    if (this.filters.problem) return;
+    this.#commit(false);
+    this.#search();
+  }
+
+  #imageChanged() {
+    if (this.images.image) this.#query.value = "";
+    this.viewer.close();
+    this.#changed();
+  }
+
+  /** @param {boolean} typed Write the form to the address; words typed without a long pause are one step back. */
+  #commit(typed) {
+    const before = this.#state;
+    this.#read();
+    const now = Date.now();
+    if (!sameSearch(before, this.#state)) {
+      if (typed && now - this.#typed < SAME_TYPING) this.history.replace(this.#state);
+      else this.history.push(this.#state);
+    }
+    this.#typed = typed ? now : 0;
+  }
+
+  #question() {
+    const { query, k, where, exact, windows, index } = this.#state;
+    return { query, image: this.images.image, options: { k, where, exact, windows, index } };
+  }
+
+  #search() {
+    document.title = this.#state.query ? `${this.#state.query} – Video search` : "Video search";
+    if (this.#state.query || this.images.image) {
+      void this.searching.now(this.#question());
+      return;
+    }
+    this.searching.stop();
+    this.results.show([]);
+    this.messages.welcome(this.indexes.current);
+    if (this.#opening) this.#openViewer();
+    this.#opening = false;
+  }
+
+  #started() {
+    this.results.busy = true;
+    this.messages.busy();
+  }
+
+  /** @param {import("./api.js").Answer} answer @param {import("./search.js").Question} question */
+  #answered(answer, question) {
+    document.title = `${question.query || "Image"} – Video search`;
+    this.results.show(answer.topk);
+    this.filters.learn(answer.topk.map((result) => result.metadata));
+    this.messages.found(answer, question.options.where !== "", this.indexes.current);
+    if (this.#opening) this.#openViewer();
+    this.#opening = false;
+  }
+
+  /** @param {import("./api.js").ApiError} error @param {number | null} waiting */
+  #failed(error, waiting) {
+    this.results.show([]);
+    this.messages.fail(error, waiting);
+    if (this.#opening && waiting === null && error.code !== "token_needed") this.#openViewer();
+    if (waiting === null) this.#opening = false;
+  }
+
+  /** @param {string} id */
+  #open(id) {
+    const already = this.#state.open !== "";
+    this.#state = { ...this.#state, open: id, time: null };
+    if (already) this.history.replace(this.#state);
+    else this.history.push(this.#state, { opened: true });
+    this.#playing = true;
+    this.#openViewer();
+  }
+
+  #openViewer() {
+    const { open, time, query, index } = this.#state;
+    const place = this.results.shown.findIndex((result) => result.id === open);
+    const result = this.results.shown[place] ?? null;
+    this.viewer.steps = { previous: place > 0, next: place >= 0 && place < this.results.shown.length - 1 };
+    void this.viewer.open({ id: open, index, query, time, result, play: this.#playing });
+    this.#playing = false;
+  }
+
+  /** @param {number} step */
+  #step(step) {
+    const place = this.results.shown.findIndex((result) => result.id === this.viewer.openId);
+    const next = place < 0 ? undefined : this.results.shown[place + step];
+    if (next) this.#open(next.id);
+  }
+
+  /** @param {number} seconds */
+  #timeChanged(seconds) {
+    window.clearTimeout(this.#timer);
+    const { open } = this.#state;
+    this.#timer = window.setTimeout(() => {
+      if (!open || this.#state.open !== open) return;
+      this.#state = { ...this.#state, time: seconds };
+      this.history.replace(this.#state);
+    }, TIME_PAUSE);
+  }
+
+  #closed() {
+    const { open } = this.#state;
+    window.clearTimeout(this.#timer);
+    if (open) {
+      this.#state = { ...this.#state, open: "", time: null };
+      if (this.history.cameFromResults) this.history.back();
+      else this.history.replace(this.#state);
+    }
+    if (!this.results.focus(open)) this.#query.focus();
+  }
+}
+
+void new App().begin();

@@ -1,0 +1,85 @@
+/** What the page says of a search: how many results, what went wrong, what to do. */
+
+import { button, byId, make } from "./dom.js";
+import { count, sentence } from "./format.js";
+
+/** @typedef {import("./api.js").IndexInfo} IndexInfo */
+
+const BUSY_AFTER = 150;
+
+export class Messages {
+  #status = byId("status");
+  #problem = byId("problem");
+  #welcome = byId("welcome");
+  #legend = byId("bar-legend");
+  #timer = 0;
+
+  /** @param {() => void} onRetry @param {() => void} onClearFilters */
+  constructor(onRetry, onClearFilters) {
+    this.onRetry = onRetry;
+    this.onClearFilters = onClearFilters;
+  }
+
+  busy() {
+    window.clearTimeout(this.#timer);
+    this.#timer = window.setTimeout(() => (this.#status.textContent = "Searching…"), BUSY_AFTER);
+  }
+
+  /** @param {import("./api.js").Answer} answer @param {boolean} filtered @param {IndexInfo | undefined} index */
+  found(answer, filtered, index) {
+    this.#reset();
+    const results = answer.topk.length;
+    this.#legend.hidden = !answer.topk.some((result) => result.video_score !== null);
+    if (results) {
+      const milliseconds = answer.milliseconds < 10 ? answer.milliseconds.toFixed(1) : Math.round(answer.milliseconds);
+      this.#status.textContent = `${count(results, "result")} in ${milliseconds} ms`;
+      return;
+    }
+    this.#status.textContent = "No results";
+    const why = filtered ? "No video passes the filters." : `The index holds ${count(index?.videos ?? 0, "video")}, and none can be searched.`;
+    this.#show(make("p", { text: why }));
+    if (filtered) this.#welcome.append(button("Clear the filters", this.onClearFilters, { class: "main" }));
+  }
+
+  /** @param {import("./api.js").ApiError} error @param {number | null} waiting Seconds until it is tried again. */
+  fail(error, waiting) {
+    this.#reset();
+    if (error.code === "token_needed") return;
+    if (waiting !== null) {
+      this.#status.textContent = `${sentence(error.message)} Trying again…`;
+      return;
+    }
+    const retry = button("Try again", this.onRetry, { class: "quiet wide" });
+    this.#problem.replaceChildren(make("p", {}, make("strong", { text: sentence(error.message) }), ` ${error.remedy}`), retry);
+    this.#problem.hidden = false;
+  }
+
+  /** @param {IndexInfo | undefined} index What there is to search, while nothing is asked. */
+  welcome(index) {
+    this.#reset();
+    if (!index) return;
+    const parts = index.windows ? `, ${count(index.windows, "part")} of long ones` : "";
+    this.#show(make("p", { class: "lead", text: `${count(index.videos, "video")}${parts}.` }));
+    const how = index.text_queries
+      ? "Describe what can be seen and what happens; each result opens at the moment that fits best. A picture works too: drop or paste one."
+      : "This index names no model that could read words or pictures, so it cannot be searched from here.";
+    this.#welcome.append(make("p", { text: how }));
+    if (index.note) this.#welcome.append(make("p", { class: "problem-text", text: index.note }));
+  }
+
+  /** @param {Node} node */
+  #show(node) {
+    this.#welcome.replaceChildren(node);
+    this.#welcome.hidden = false;
+  }
+
+  #reset() {
+    window.clearTimeout(this.#timer);
+    this.#status.textContent = "";
+    this.#legend.hidden = true;
+    this.#problem.hidden = true;
+    this.#problem.replaceChildren();
+    this.#welcome.hidden = true;
+    this.#welcome.replaceChildren();
+  }
+}

@@ -1,0 +1,129 @@
+/** Results as cards: the best moment's picture, what was found, and what its score is made of. */
+
+import { make } from "./dom.js";
+import { plain, score, span } from "./format.js";
+import { previewOn } from "./preview.js";
+import { loadPicture } from "./pictures.js";
+
+/** @typedef {import("./api.js").Result} Result */
+
+const FACTS = 3;
+const LONGEST_FACT = 40;
+
+export class Results {
+  /** @type {Result[]} */
+  shown = [];
+
+  /** @param {HTMLElement} list @param {(result: Result) => void} onOpen */
+  constructor(list, onOpen) {
+    this.list = list;
+    this.onOpen = onOpen;
+    list.addEventListener("keydown", (event) => this.#move(event));
+  }
+
+  /** @param {Result[]} results */
+  show(results) {
+    this.shown = results;
+    const most = Math.max(...results.map((result) => total(result)), 1e-6);
+    this.list.replaceChildren(...results.map((result) => make("li", {}, this.#card(result, most))));
+    this.list.setAttribute("aria-busy", "false");
+  }
+
+  /** @param {boolean} busy Older results stay while newer ones are looked for. */
+  set busy(busy) {
+    this.list.setAttribute("aria-busy", String(busy));
+  }
+
+  /** @returns {boolean} Whether there was a card to go to. */
+  focusFirst() {
+    const first = this.#cards[0];
+    first?.focus();
+    return first !== undefined;
+  }
+
+  /** @param {string} id */
+  focus(id) {
+    const place = this.shown.findIndex((result) => result.id === id);
+    this.#cards[place]?.focus();
+    return place >= 0;
+  }
+
+  get #cards() {
+    return /** @type {HTMLElement[]} */ ([...this.list.querySelectorAll(".card")]);
+  }
+
+  /** @param {Result} result @param {number} most */
+  #card(result, most) {
+    const card = make("button", { type: "button", class: "card" }, this.#picture(result), this.#words(result, most));
+    card.addEventListener("click", () => this.onOpen(result));
+    if (result.playable && result.media) previewOn(card, card.querySelector(".picture"), result.media, result.start, result.end);
+    return card;
+  }
+
+  /** @param {Result} result */
+  #picture(result) {
+    const picture = make("span", { class: "picture" });
+    if (result.thumbnail) picture.append(loadPicture(result.thumbnail));
+    else picture.append(make("span", { class: "no-picture", text: "no file" }));
+    const moment = span(result.start, result.end);
+    if (moment) picture.append(make("span", { class: "moment", text: moment }));
+    if (!result.playable) picture.append(make("span", { class: "flag", text: result.media ? "not playable as it is" : "file missing" }));
+    return picture;
+  }
+
+  /** @param {Result} result @param {number} most */
+  #words(result, most) {
+    const words = make("span", { class: "words" });
+    words.append(make("span", { class: "title", text: result.text }));
+    const facts = Object.entries(result.metadata).filter(([name, value]) => name !== "text" && isShort(value));
+    const shown = facts.slice(0, FACTS).map(([name, value]) => `${name}: ${plain(value)}`);
+    if (result.text !== result.id) shown.unshift(result.id);
+    if (shown.length) words.append(make("span", { class: "facts", text: shown.join(" · ") }));
+    const further = result.moments.length;
+    if (further) words.append(make("span", { class: "facts more", text: `+ ${further} more moment${further === 1 ? "" : "s"}` }));
+    words.append(scoreBar(result, most));
+    return words;
+  }
+
+  /** @param {KeyboardEvent} event */
+  #move(event) {
+    const cards = this.#cards;
+    const at = cards.indexOf(/** @type {HTMLElement} */ (event.target));
+    if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    const top = cards[0].getBoundingClientRect().top;
+    const columns = cards.filter((card) => Math.abs(card.getBoundingClientRect().top - top) < 2).length;
+    /** @type {Record<string, number>} */
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -at, End: cards.length - 1 - at };
+    const step = steps[event.key];
+    if (step === undefined) return;
+    const next = cards[at + step];
+    if (next) next.focus();
+    else if (event.key === "ArrowUp") document.getElementById("query")?.focus();
+    event.preventDefault();
+  }
+}
+
+/** @param {Result} result @param {number} most The best result's total, which fills the bar. */
+function scoreBar(result, most) {
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  const bags = [{ bag: "frame", value: result.frame_score }, { bag: "video", value: result.video_score }];
+  const parts = bags.filter(({ value }) => value !== null);
+  for (const { bag, value } of parts) {
+    const part = make("span", { class: bag });
+    part.style.width = `${(100 * Math.max(value ?? 0, 0)) / most}%`;
+    bar.append(part);
+  }
+  const sum = parts.map(({ value }) => score(value)).join(" + ");
+  const text = parts.length > 1 ? `${score(result.score)} = ${sum}` : score(result.score);
+  return make("span", { class: "score" }, bar, make("span", { class: "hidden", text: " Score " }), make("span", { class: "number", text }));
+}
+
+/** @param {Result} result */
+function total(result) {
+  return Math.max(result.frame_score ?? 0, 0) + Math.max(result.video_score ?? 0, 0);
+}
+
+/** @param {unknown} value */
+function isShort(value) {
+  return value !== null && typeof value !== "object" && String(value).length <= LONGEST_FACT;
+}

@@ -1,0 +1,78 @@
+/** What the page shows, as its address says it: links can be shared, and back and forward work. */
+
+/**
+ * @typedef {{query: string, k: number, index: string, where: string, exact: boolean, windows: boolean,
+ *   open: string, time: number | null}} PageState
+ */
+
+export const DEFAULT_K = 10;
+
+/** @param {string} search The address's query string. @returns {PageState} */
+export function readState(search) {
+  const given = new URLSearchParams(search);
+  const k = Math.floor(Number(given.get("k")));
+  const time = Number.parseFloat(given.get("t") ?? "");
+  return {
+    query: given.get("q") ?? "",
+    k: k >= 1 ? k : DEFAULT_K,
+    index: given.get("index") ?? "",
+    where: given.get("where") ?? "",
+    exact: given.get("exact") === "true",
+    windows: given.get("windows") === "true",
+    open: given.get("open") ?? "",
+    time: time >= 0 ? time : null,
+  };
+}
+
+/** @param {PageState} state @returns {string} The query string that means it; empty for the page as it opens. */
+export function writeState(state) {
+  const made = new URLSearchParams();
+  if (state.query) made.set("q", state.query);
+  if (state.k !== DEFAULT_K) made.set("k", String(state.k));
+  if (state.index) made.set("index", state.index);
+  if (state.where) made.set("where", state.where);
+  if (state.exact) made.set("exact", "true");
+  if (state.windows) made.set("windows", "true");
+  if (state.open) made.set("open", state.open);
+  if (state.open && state.time !== null) made.set("t", state.time.toFixed(1));
+  const text = made.toString();
+  return text && `?${text}`;
+}
+
+/** @param {PageState} one @param {PageState} other @returns {boolean} Whether both ask the same of the index. */
+export function sameSearch(one, other) {
+  const plain = (/** @type {PageState} */ state) => writeState({ ...state, open: "", time: null });
+  return plain(one) === plain(other);
+}
+
+/** The browser's history of states. */
+export class PageHistory {
+  /** @param {(state: PageState) => void} onMove Called when people go back or forward. */
+  constructor(onMove) {
+    window.addEventListener("popstate", () => onMove(readState(location.search)));
+  }
+
+  /** @param {PageState} state @param {{opened?: boolean}} [mark] `opened`: going back closes the viewer. */
+  push(state, mark = {}) {
+    history.pushState(mark, "", address(state));
+  }
+
+  /** @param {PageState} state */
+  replace(state) {
+    history.replaceState(history.state, "", address(state));
+  }
+
+  /** @returns {boolean} Whether the entry before this one is the page with the viewer closed. */
+  get cameFromResults() {
+    return Boolean(history.state?.opened);
+  }
+
+  back() {
+    history.back();
+  }
+}
+
+/** @param {PageState} state */
+function address(state) {
+  return location.pathname + writeState(state);
+}

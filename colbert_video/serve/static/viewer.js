@@ -1,0 +1,225 @@
+/** The dialog of one video: its player, its moments, and why it was found. */
+
+import { asApiError, isAborted } from "./api.js";
+import { button, byId, make } from "./dom.js";
+import { plain, score, sentence, span, time } from "./format.js";
+import { HeatStrips } from "./heatstrip.js";
+import { Player } from "./player.js";
+
+/** @typedef {import("./api.js").Result} Result */
+/** @typedef {import("./api.js").Video} Video */
+/**
+ * @typedef {{id: string, index: string, query: string, time: number | null, result: Result | null, play: boolean}} Wanted
+ *   `time`: where to begin, null for the best moment; `result`: the hit, null if the video was opened by its address.
+ */
+
+export class Viewer {
+  #dialog = byId("viewer");
+  #loading = new AbortController();
+  /** @type {Player | null} */
+  #player = null;
+  /** @type {Wanted | null} */
+  #wanted = null;
+  /** @type {Video | null} */
+  #video = null;
+  #explained = "";
+  /** @type {HeatStrips} */
+  #strips;
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {{onClose: () => void, onTime: (seconds: number) => void, onStep: (step: number) => void}} listener `onTime`:
+   *   playing stopped there; `onStep`: the previous or next result is wanted.
+   */
+  constructor(api, listener) {
+    this.api = api;
+    this.listener = listener;
+    this.#strips = new HeatStrips(byId("heat"), (seconds) => this.#seek(seconds));
+    byId("viewer-close").addEventListener("click", () => this.#dialog.close());
+    byId("viewer-previous").addEventListener("click", () => listener.onStep(-1));
+    byId("viewer-next").addEventListener("click", () => listener.onStep(1));
+    byId("viewer-link").addEventListener("click", () => this.#copyLink());
+    this.#dialog.addEventListener("close", () => this.#closed());
+    this.#dialog.addEventListener("click", (/** @type {Event} */ event) => event.target === this.#dialog && this.#dialog.close());
+  }
+
+  /** @returns {string} Id of the open video; empty if none is. */
+  get openId() {
+    return this.#wanted?.id ?? "";
+  }
+
+  /** @param {Wanted} wanted */
+  async open(wanted) {
+    this.#clear();
+    this.#wanted = wanted;
+    this.#loading = new AbortController();
+    const { id, index, result } = wanted;
+    byId("viewer-title").textContent = result?.text ?? id;
+    byId("viewer-sub").textContent = subtitle(id, result);
+    this.#note("Loading…");
+    if (!this.#dialog.open) this.#dialog.showModal();
+    byId("viewer-title").focus();
+    try {
+      this.#video = await this.api.video(id, index, this.#loading.signal);
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    this.#note("");
+    this.#showVideo(this.#video, wanted);
+    await this.#explain(explainedId(this.#video, wanted.time, result));
+  }
+
+  /** @param {number} seconds */
+  seek(seconds) {
+    this.#player?.seek(seconds);
+  }
+
+  close() {
+    if (this.#dialog.open) this.#dialog.close();
+  }
+
+  /** @param {{previous: boolean, next: boolean}} steps Which neighbours there are. */
+  set steps({ previous, next }) {
+    byId("viewer-previous").disabled = !previous;
+    byId("viewer-next").disabled = !next;
+  }
+
+  /** @param {Video} video @param {Wanted} wanted */
+  #showVideo(video, wanted) {
+    const { result } = wanted;
+    if (!result && typeof video.metadata.text === "string") byId("viewer-title").textContent = video.metadata.text;
+    this.#player = new Player(byId("player"), this.api, (seconds, settled) => {
+      this.#strips.mark(seconds);
+      this.#markMoment(seconds);
+      if (settled) this.listener.onTime(seconds);
+    });
+    this.#player.show(video, wanted.time ?? result?.start ?? 0, wanted.play);
+    this.#showMoments(result);
+    byId("facts").replaceChildren(facts(video));
+  }
+
+  /** @param {Result | null} result */
+  #showMoments(result) {
+    if (!result || result.start === null) return;
+    const all = [{ start: result.start, end: result.end, score: result.score }, ...result.moments];
+    const chips = all.map((moment) => {
+      const chip = button(span(moment.start, moment.end), () => this.#goTo(moment.start), {
+        class: "chip", "data-start": moment.start, "data-end": moment.end,
+      });
+      chip.append(make("span", { class: "chip-score", text: score(moment.score) }));
+      return chip;
+    });
+    const title = all.length > 1 ? "Moments" : "Best moment";
+    byId("moments").replaceChildren(make("h3", { text: title }), make("div", { class: "chips" }, ...chips));
+  }
+
+  /** @param {number} seconds Tell which moment is being watched. */
+  #markMoment(seconds) {
+    for (const chip of byId("moments").querySelectorAll(".chip")) {
+      const inside = seconds >= Number(chip.dataset.start) && seconds < Number(chip.dataset.end);
+      chip.setAttribute("aria-current", String(inside));
+    }
+  }
+
+  /** @param {number} seconds Go to a moment, and explain the window that it is in. */
+  #goTo(seconds) {
+    this.#seek(seconds);
+    if (this.#video?.windows.length) void this.#explain(windowAt(this.#video, seconds));
+  }
+
+  /** @param {number} seconds */
+  #seek(seconds) {
+    this.#player?.seek(seconds);
+  }
+
+  /** @param {string} id */
+  async #explain(id) {
+    const wanted = this.#wanted;
+    if (!wanted || id === this.#explained) return;
+    if (!wanted.query) {
+      this.#strips.say("Heat strips show how the words of a query fit the frames; this video was not found by words.");
+      return;
+    }
+    try {
+      const found = await this.api.explain(wanted.query, id, wanted.index, this.#loading.signal);
+      this.#explained = id;
+      this.#strips.show(found);
+      if (this.#player?.isShowing) this.#strips.mark(this.#player.time);
+    } catch (error) {
+      if (isAborted(error)) return;
+      const { message, remedy } = asApiError(error);
+      this.#strips.say(`The score could not be explained: ${message} ${remedy}`);
+    }
+  }
+
+  async #copyLink() {
+    const link = byId("viewer-link");
+    try {
+      await navigator.clipboard.writeText(location.href);
+      link.textContent = "Copied";
+    } catch {
+      this.#note(`Copy this address: ${location.href}`); // browsers keep the clipboard from pages without https
+    }
+    window.setTimeout(() => (link.textContent = "Copy link"), 2000);
+  }
+
+  /** @param {unknown} error */
+  #failed(error) {
+    if (isAborted(error)) return;
+    const { message, remedy } = asApiError(error);
+    this.#note(`${sentence(message)} ${remedy}`);
+  }
+
+  /** @param {string} text */
+  #note(text) {
+    byId("viewer-note").textContent = text;
+  }
+
+  #clear() {
+    this.#loading.abort();
+    this.#player?.close();
+    this.#player = null;
+    this.#wanted = null;
+    this.#video = null;
+    this.#explained = "";
+    this.#strips.say("");
+    for (const id of ["moments", "facts"]) byId(id).replaceChildren();
+  }
+
+  #closed() {
+    this.#clear();
+    this.listener.onClose();
+  }
+}
+
+/** @param {string} id @param {Result | null} result */
+function subtitle(id, result) {
+  if (!result) return "";
+  const name = result.text === id ? [] : [id];
+  return [...name, `result ${result.rank}`, `score ${score(result.score)}`].join(" · ");
+}
+
+/** @param {Video} video @param {number | null} seconds @param {Result | null} result @returns {string} */
+function explainedId(video, seconds, result) {
+  const at = seconds ?? result?.start ?? null;
+  return video.windows.length && at !== null ? windowAt(video, at) : video.id;
+}
+
+/** @param {Video} video @param {number} seconds @returns {string} The window in whose middle it is most. */
+function windowAt(video, seconds) {
+  const far = (/** @type {Video["windows"][0]} */ one) => Math.abs(((one.start ?? 0) + (one.end ?? 0)) / 2 - seconds - 0.01);
+  return video.windows.reduce((best, one) => (far(one) < far(best) ? one : best)).id;
+}
+
+/** @param {Video} video */
+function facts(video) {
+  const known = [
+    ["duration", video.duration && time(video.duration)],
+    ["format", [video.container, video.codec].filter(Boolean).join(", ")],
+    ["parts", video.windows.length || null],
+    ...Object.entries(video.metadata).filter(([name]) => name !== "text").map(([name, value]) => [name, plain(value)]),
+  ].filter(([, value]) => value !== null && value !== "" && value !== undefined);
+  const rows = known.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
+  return make("dl", {}, ...rows);
+}

@@ -1,0 +1,91 @@
+"""Bodies of requests and pictures in them, both bounded while they are read."""
+
+import asyncio
+import io
+import warnings
+
+import numpy as np
+from fastapi import Request
+from jaxtyping import UInt8
+
+from colbert_video.serve.errors import ServiceError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
+"""What PIL raises for damaged files."""
+
+
+async def read_body(request: Request, *, most_bytes: int, seconds: float) -> bytes:
+    """Read a body, no further than its limits.
+
+    Args:
+        request: The request.
+        most_bytes: Its largest size.
+        seconds: The time it may take.
+
+    Raises:
+        ServiceError: 413 if it is larger, 408 if it takes longer.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most_bytes):
+        raise _too_large(most_bytes)
+    try:
+        return await asyncio.wait_for(_collected(request, most_bytes), seconds)
+    except asyncio.TimeoutError as error:
+        raise ServiceError(
+            408, "too_slow", f"the body took longer than {seconds:g} seconds.", "Send it faster.", _CLOSE
+        ) from error
+
+
+async def _collected(request: Request, most_bytes: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+    return bytes(body)
+
+
+_CLOSE = {"Connection": "close"}
+
+
+def _too_large(most_bytes: int) -> ServiceError:
+    return ServiceError(
+        413, "body_too_large", f"the body is larger than {most_bytes} bytes.", "Send a smaller one.", _CLOSE
+    )
+
+
+def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB pixels of an uploaded picture, upright; of an animation the first picture.
+
+    Args:
+        data: The file.
+        most_pixels: Largest picture, width times height; looked at before anything is unpacked.
+
+    Raises:
+        ServiceError: 413 if it is larger, 415 if it is no picture.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # the limit below is the stricter one
+            opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = opened.size
+        if width * height > most_pixels:
+            raise ServiceError(
+                413,
+                "picture_too_large",
+                f"the picture has {width}×{height} pixels, more than {most_pixels}.",
+                "Send a smaller one.",
+            )
+        return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+    except (Image.DecompressionBombError, *BAD_PICTURE) as error:
+        raise ServiceError(
+            415,
+            "not_a_picture",
+            "the body is no picture that can be read.",
+            f"Send one of {', '.join(FORMATS)}.",
+        ) from error
