@@ -37,6 +37,7 @@ CLUSTER = ["ray[data,serve]>=2.60"]
 TEST = [
     *TRAIN,
     *SERVE,
+    "axe-playwright-python>=0.1.4",
     "beartype>=0.19",
     "httpx2>=2",
     "hypothesis>=6.100",

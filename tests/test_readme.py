@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from colbert_video.cli import main
+from colbert_video.cli.serve_verbs import serve
 from colbert_video.cli.training_verbs import train
 from colbert_video.training.world import write_world
 
 ROOT = Path(__file__).resolve().parent.parent
+ENDLESS = {"train": train, "serve": serve}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -48,8 +50,8 @@ def test_commands_run(
     assert len(_commands()) >= 4
     for command in _commands():
         arguments = shlex.split(command.replace("PE-Core-B-16:meta", "toy"))[1:]
-        if arguments[0] == "train":  # hours of work: its options are checked, nothing is trained
-            train.make_context("train", arguments[1:])
+        if arguments[0] in ENDLESS:  # hours of work: only the options are checked
+            ENDLESS[arguments[0]].make_context(arguments[0], arguments[1:])
             continue
         with pytest.raises(SystemExit) as exit_:
             main(arguments)

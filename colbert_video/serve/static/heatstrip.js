@@ -129,7 +129,7 @@ export class HeatStrips {
   #use(cell) {
     if (!cell) return;
     this.#rove(cell);
-    if (cell.dataset.time !== undefined) this.onSeek(Number(cell.dataset.time) + 0.4);
+    if (cell.dataset.time !== undefined) this.onSeek(Number(cell.dataset.time));
     else this.readout.textContent = "An expansion token stands for the whole video, not for a moment of it.";
   }
 
