@@ -115,16 +115,25 @@ def report_text(report: IndexReport) -> str:
         lines += _listed(report.vanished)
     if report.drift is not None and report.drift.drifted:
         lines.append(report.drift.advice())
+    if report.damaged:
+        lines.append(f"{len(report.damaged)} videos are damaged and were indexed as far as they decode:")
+        lines += _listed([f"{name}: {'; '.join(damage)}" for name, damage in report.damaged.items()])
     if report.failures:
-        lines.append(f"{len(report.failures)} videos were refused:")
-        lines += [
-            f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MOST_FAILURES]
-        ]
-        if len(report.failures) > MOST_FAILURES:
-            lines.append(
-                f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all"
-            )
+        lines += _refusals(report)
     return "\n".join(lines)
+
+
+def _refusals(report: IndexReport) -> list[str]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
+    lines = [f"{len(report.failures)} videos were refused ({kinds}):"]
+    lines += [
+        f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MOST_FAILURES]
+    ]
+    if len(report.failures) > MOST_FAILURES:
+        lines.append(
+            f"  and {len(report.failures) - MOST_FAILURES} more; `colbert-video info` lists them all"
+        )
+    return lines
 
 
 def compact_text(report: CompactReport) -> str:

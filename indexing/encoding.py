@@ -1,7 +1,12 @@
-"""Decoding and encoding videos: worker processes feed batches of frames to the model."""
+"""Decoding and encoding videos: worker processes feed batches of frames to the model.
 
+Both go on at the same time: while a batch is encoded, the processes decode the next ones, as many as may wait in memory.
+"""
+
+import logging
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from colbert_video.errors import ColBERTVideoError, VideoError
 from colbert_video.indexing.entries import Failure, VideoEntry
@@ -10,10 +15,36 @@ from colbert_video.indexing.staging import EncodedVideo
 from colbert_video.model import VideoColBERT
 from colbert_video.pooling import Pooling, pool
 from colbert_video.video.frames import SampledFrames, SamplingSettings
-from colbert_video.video.pool import FramePool, FrameRequest
+from colbert_video.video.pool import FramePool, FrameRequest, FrameResult
+
+logger = logging.getLogger(__name__)
 
 VIDEOS_PER_BATCH = 8
 """Videos that the model encodes at once; each waits in memory as 12 or 64 small frames."""
+VIDEOS_AHEAD = 2 * VIDEOS_PER_BATCH
+"""Decoded videos that may wait for the model: a batch that it takes at once, and another for uneven decoding."""
+BYTES_AHEAD = 2**29
+"""Memory that these may take together; of videos with many large frames, fewer wait."""
+
+
+@dataclass
+class Stopwatch:
+    """Where the time of encoding goes."""
+
+    waiting: float = 0.0
+    """Seconds in which the model waited for frames, those in which the decoding processes start included."""
+    encoding: float = 0.0
+    """Seconds in which it worked."""
+
+    def waited_for(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
+        """Hand on the results, counting the seconds until each is there."""
+        while True:
+            started = time.monotonic()
+            result = next(results, None)
+            self.waiting += time.monotonic() - started
+            if result is None:
+                return
+            yield result
 
 
 def encode_parts(
@@ -22,6 +53,7 @@ def encode_parts(
     *,
     sampling: SamplingSettings,
     workers: int | None,
+    watch: Stopwatch,
     pooling: Pooling | None = None,
 ) -> Iterator[EncodedVideo | Failure]:
     """Decode and encode videos and windows, in the order in which they get ready.
@@ -31,38 +63,49 @@ def encode_parts(
         model: Encodes them.
         sampling: Which frames are read, by which decoder, within which time.
         workers: Decoding processes; None for one a core.
+        watch: Told where the time goes.
         pooling: Which frames share a token; None if each has its own.
 
     Yields:
         For each part either its tokens or the reason why there are none.
     """
     batch: list[tuple[Part, SampledFrames]] = []
-    with FramePool(sampling, workers=workers) as pool:
+    with FramePool(sampling, workers=workers) as processes:
         requests = (FrameRequest(part.record.path, window=part.span, tag=part) for part in parts)
-        for result in pool.read_many(requests):
+        results = processes.read_many(requests, ahead=videos_ahead(sampling))
+        for result in watch.waited_for(results):
             part: Part = result.request.tag
             if result.frames is None:
                 yield failure_of(part.id, part.record.path, result.error)
                 continue
             batch.append((part, result.frames))
             if len(batch) == VIDEOS_PER_BATCH:
-                yield from _encode(batch, model, pooling)
+                yield from _encode(batch, model, pooling, watch)
                 batch = []
-    yield from _encode(batch, model, pooling)
+    yield from _encode(batch, model, pooling, watch)
+    logger.debug("the model worked %.1f s and waited %.1f s for frames", watch.encoding, watch.waiting)
+
+
+def videos_ahead(sampling: SamplingSettings) -> int:
+    """How many decoded videos may wait for the model."""
+    size = sampling.num_frames * sampling.height * sampling.width * 3
+    return min(VIDEOS_AHEAD, max(1, BYTES_AHEAD // size))
 
 
 def _encode(
-    batch: list[tuple[Part, SampledFrames]], model: VideoColBERT, pooling: Pooling | None
+    batch: list[tuple[Part, SampledFrames]], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
 ) -> Iterator[EncodedVideo]:
     if not batch:
         return
+    started = time.monotonic()
     bags = model.encode_videos([frames.pixels for _, frames in batch])
+    watch.encoding += time.monotonic() - started
     for position, (part, frames) in enumerate(batch):
         tokens = {"frame": bags.frame[position].cpu()}
         if bags.video is not None:
             tokens["video"] = bags.video[position].cpu()
         stored = {bag: tokens[bag] for bag in model.config.bags}
-        encoded = EncodedVideo(_entry(part, frames), stored)
+        encoded = EncodedVideo(_entry(part, frames), stored, frames.damage)
         yield encoded if pooling is None else _pooled(encoded, pooling)
 
 
@@ -70,7 +113,7 @@ def _pooled(video: EncodedVideo, pooling: Pooling) -> EncodedVideo:
     """The same video with one token for frames that look alike."""
     groups = pooling.group(video.bags, len(video.entry.frame_times))
     bags = {bag: pool(tokens, groups) for bag, tokens in video.bags.items()}
-    return EncodedVideo(replace(video.entry, frame_tokens=tuple(groups.tolist())), bags)
+    return replace(video, entry=replace(video.entry, frame_tokens=tuple(groups.tolist())), bags=bags)
 
 
 def _entry(part: Part, frames: SampledFrames) -> VideoEntry:

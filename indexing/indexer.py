@@ -20,7 +20,7 @@ from colbert_video.indexing.hub import push_index
 from colbert_video.indexing.ingest import Decoding, commit_staged, prepare_staging, stage_videos
 from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
-from colbert_video.indexing.settings import IndexSettings, load_model
+from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings, load_model
 from colbert_video.indexing.verify import VerifyReport, verify_index
 from colbert_video.model import VideoColBERT
 from colbert_video.video.sources import Videos, find_videos
@@ -46,7 +46,10 @@ class Indexer:
         pool_factor: So many frames of a video share a token on average, those that look most alike; None for no pooling.
         pool_similarity: Frames of at least this mean cosine share a token, so that still videos take least space; None
             for no pooling. The index remembers both.
-        decoder: "pyav" or "decord".
+        sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus.
+        snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
+            0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones.
+        decoder: "pyav", "decord" or "torchcodec".
         timeout: Seconds that one file, or one window of it, may take to decode.
         workers: Decoding processes; None for one a core.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
@@ -67,7 +70,9 @@ class Indexer:
         stride: float | None = None,
         pool_factor: float | None = None,
         pool_similarity: float | None = None,
-        decoder: Literal["pyav", "decord"] = "pyav",
+        sample_bytes: int = SAMPLE_BYTES,
+        snap: float | None = None,
+        decoder: Literal["pyav", "decord", "torchcodec"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
         device: str | torch.device | None = None,
@@ -80,11 +85,12 @@ class Indexer:
             "buckets": buckets,
             "rotate": rotate,
             "seed": seed,
+            "sample_bytes": sample_bytes,
         }
         self._num_frames = num_frames
         self._window, self._stride = window, stride
         self._pool_factor, self._pool_similarity = pool_factor, pool_similarity
-        self._decoding = Decoding(decoder, timeout, workers)
+        self._decoding = Decoding(decoder, timeout, workers, snap)
         self._device = device
 
     def index(self, videos: Videos, *, overwrite: bool = False) -> IndexReport:
@@ -115,18 +121,17 @@ class Indexer:
         _check_ids(settings, (record.id for record in sources.records))
         with writing(self.path, create=True) as catalog:
             prepare_staging(self.path, catalog, settings)
-            resumed, failures = stage_videos(
+            staged = stage_videos(
                 self.path, catalog, sources.records, model, settings=settings, decoding=self._decoding
             )
-            good = without(sources.records, failures)
-            committed = commit_staged(self.path, catalog, settings, good, failures, replace_all=True)
+            good = without(sources.records, staged.failures)
+            committed = commit_staged(self.path, catalog, settings, good, staged.failures, replace_all=True)
             return self._report(
                 catalog,
                 started,
                 indexed=committed.videos,
-                resumed=resumed,
+                **vars(staged),
                 ignored=sources.ignored,
-                failures=failures,
             )
 
     def add(self, videos: Videos, *, checksum: bool = False, sync: bool = False) -> IndexReport:
@@ -154,13 +159,13 @@ class Indexer:
             model = self._load_model(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
             prepare_staging(self.path, catalog, settings)
-            resumed, failures = stage_videos(
+            staged = stage_videos(
                 self.path, catalog, changes.changed, model, settings=settings, decoding=self._decoding
             )
-            good = without(changes.changed, failures)
-            if failures and not without(sources.records, failures):
-                raise NothingIndexedError(failures)
-            committed = commit_staged(self.path, catalog, settings, good, failures, replace_all=False)
+            good = without(changes.changed, staged.failures)
+            if staged.failures and not without(sources.records, staged.failures):
+                raise NothingIndexedError(staged.failures)
+            committed = commit_staged(self.path, catalog, settings, good, staged.failures, replace_all=False)
             keep_up(catalog, changes)
             vanished = find_vanished(catalog, videos, sources.records)
             if sync and vanished:
@@ -169,10 +174,9 @@ class Indexer:
                 catalog,
                 started,
                 indexed=committed.videos,
-                resumed=resumed,
+                **vars(staged),
                 unchanged=len(sources.records) - len(changes.changed),
                 ignored=sources.ignored,
-                failures=failures,
                 vanished=tuple(vanished),
                 removed=tuple(vanished) if sync else (),
                 drift=committed.drift,

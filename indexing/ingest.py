@@ -1,14 +1,15 @@
 """One run of indexing: videos are encoded and staged, then compressed into a segment that one commit makes visible."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from colbert_video.errors import IndexFolderError, NothingIndexedError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import staged_stamps, stamp
-from colbert_video.indexing.encoding import encode_parts, failure_of
+from colbert_video.indexing.encoding import Stopwatch, encode_parts, failure_of
 from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.folder import PENDING_KEY, Committed, commit_segment, sweep
 from colbert_video.indexing.parts import Gathering, Part, parts_of
@@ -25,14 +26,41 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Decoding:
-    """How video files are read."""
+    """How video files are read.
 
-    decoder: str
-    """"pyav" or "decord"."""
+    Raises:
+        SettingsError: If a value is out of range.
+    """
+
+    decoder: Literal["pyav", "decord", "torchcodec"]
+    """Who decodes."""
     timeout: float
     """Seconds that one file, or one window of it, may take."""
     workers: int | None
     """Decoding processes; None for one a core."""
+    snap: float | None
+    """How far a frame may be moved to a keyframe, as a share of the spacing between frames; see `SamplingSettings`."""
+
+    def __post_init__(self) -> None:
+        self.sampling()
+
+    def sampling(self, **picture: Any) -> SamplingSettings:
+        """These settings with others of the frames."""
+        return SamplingSettings(snap=self.snap, decoder=self.decoder, timeout=self.timeout, **picture)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What became of the videos of a run until they wait in staging."""
+
+    resumed: int
+    """Videos that an interrupted run had staged before."""
+    failures: tuple[Failure, ...]
+    """What failed now."""
+    damaged: Mapping[str, tuple[str, ...]]
+    """Videos of which something was damaged, by id, with what that was."""
+    waited: float
+    """Seconds in which the model waited for frames."""
 
 
 def prepare_staging(folder: Path, catalog: Catalog, settings: IndexSettings) -> None:
@@ -65,13 +93,10 @@ def stage_videos(
     *,
     settings: IndexSettings,
     decoding: Decoding,
-) -> tuple[int, tuple[Failure, ...]]:
+) -> Staged:
     """Encode and stage all records that an interrupted run has not staged.
 
     The windows of a video are staged together, so that what is staged of it is all of it.
-
-    Returns:
-        How many were staged before, and what failed now.
     """
     staged = staged_stamps(catalog)
     missing = [record for record in records if staged.get(record.id) != {stamp(record)}]
@@ -80,23 +105,28 @@ def stage_videos(
         catalog.forget_staged(stale)
     sampling = _sampling(model, settings, decoding)
     parts, failures = _parts(missing, settings, sampling, decoding.workers)
-    gathering = Gathering(parts)
+    gathering, watch = Gathering(parts), Stopwatch()
+    damaged: dict[str, tuple[str, ...]] = {}
     with (
         StagingWriter(folder, catalog) as staging,
         progress_bar("encoding videos", len(parts)) as bar,
     ):
         encoded = encode_parts(
-            parts, model, sampling=sampling, workers=decoding.workers, pooling=settings.pooling
+            parts, model, sampling=sampling, workers=decoding.workers, watch=watch, pooling=settings.pooling
         )
         for result in encoded:
             if isinstance(result, Failure):
                 bar.note(_refusal(result))
+            elif result.damage:
+                bar.note(f"damaged {result.entry.id}: {'; '.join(result.damage)}")
+                known = damaged.get(result.entry.video, ())
+                damaged[result.entry.video] = tuple(dict.fromkeys([*known, *result.damage]))
             whole = gathering.add(result)
             if whole is not None:
                 staging.add(*whole.encoded)
                 failures += whole.failures
             bar.advance()
-    return len(records) - len(missing), tuple(failures)
+    return Staged(len(records) - len(missing), tuple(failures), damaged, watch.waiting)
 
 
 def _parts(
@@ -126,13 +156,11 @@ def _refusal(failure: Failure) -> str:
 
 def _sampling(model: VideoColBERT, settings: IndexSettings, decoding: Decoding) -> SamplingSettings:
     preprocess = model.config.preprocess
-    return SamplingSettings(
+    return decoding.sampling(
         num_frames=settings.num_frames or model.config.num_frames,
         height=preprocess.height,
         width=preprocess.width,
         interpolation=preprocess.interpolation,
-        decoder=decoding.decoder,  # type: ignore[arg-type]
-        timeout=decoding.timeout,
     )
 
 

@@ -53,7 +53,7 @@ def encode_again(
     entries = catalog.entries()
     records, kept = _still_there(entries)
     prepare_staging(folder, catalog, settings)
-    _, failures = stage_videos(folder, catalog, records, model, settings=settings, decoding=decoding)
+    failures = stage_videos(folder, catalog, records, model, settings=settings, decoding=decoding).failures
     kept += [failure for failure in failures if failure.id in {record.id for record in records}]
     live, staged = _parts(entries), _parts(_staged(catalog))
     ids = set()

@@ -1,6 +1,8 @@
 """What an index run did, for people and for machines."""
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,21 @@ class IndexReport:
     """Of these, videos that were removed from the index."""
     drift: Drift | None = None
     """How well the codec stores the added videos, compared to those it was trained on; None if none were added."""
+    damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Videos that were indexed in this run although something of their files is damaged, with what that is."""
+    waited: float = 0.0
+    """Seconds in which the model waited for frames: much of the whole means that decoding sets the pace."""
 
     @property
     def complete(self) -> bool:
         """Whether every video was indexed."""
         return not self.failures
+
+    @property
+    def failures_by_kind(self) -> dict[str, int]:
+        """How many videos were refused for each kind of reason, the most frequent first."""
+        counts = Counter(failure.kind for failure in self.failures)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -48,5 +60,6 @@ class IndexReport:
             **asdict(self),
             "path": str(self.path),
             "failures": [asdict(failure) for failure in self.failures],
+            "failures_by_kind": self.failures_by_kind,
             "drift": None if self.drift is None else self.drift.to_dict(),
         }

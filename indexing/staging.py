@@ -45,6 +45,8 @@ class EncodedVideo:
     """What the catalog keeps of it."""
     bags: Mapping[str, Float[Tensor, "_ dim"]]
     """Its tokens by bag name, (tokens, dim) each."""
+    damage: tuple[str, ...] = ()
+    """What was damaged in its file and how decoding handled it, in words."""
 
 
 class StagingWriter:

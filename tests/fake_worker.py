@@ -5,12 +5,21 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames
-from colbert_video.video.wire import pack_error, pack_frames, read_message, write_message
+from colbert_video.video.shared import SharedMemory, open_shared_memory
+from colbert_video.video.wire import (
+    SHARED,
+    pack_error,
+    pack_frames,
+    read_message,
+    write_answer,
+    write_message,
+)
 
 
 def act(path: str) -> None:
@@ -28,21 +37,34 @@ def act(path: str) -> None:
         os._exit(0)
 
 
+def act_on_memory(path: str, memory: SharedMemory, replies: IO[bytes]) -> None:
+    name = Path(path).name
+    if name.startswith("torn-"):  # killed while it writes pixels
+        memory.write(memoryview(b"\xff" * int(name[5:])))
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("boast-"):  # tells of pixels that are not there
+        write_message(replies, {SHARED: int(name[6:])})
+
+
 def main() -> None:
     if "--broken" in sys.argv:
         sys.exit("no decoder here")
     replies = os.fdopen(1, "wb", closefd=False)
+    memory = open_shared_memory(int(sys.argv[-1])) if sys.argv[-1].isdigit() else None
     write_message(replies, {"ready": True})
     while True:
         request, _ = read_message(sys.stdin.buffer)
         path = request["path"]
         act(path)
+        if memory is not None:
+            act_on_memory(path, memory, replies)
         if Path(path).name.startswith("refuse"):
             write_message(replies, pack_error(VideoError(path, FailureKind.NO_VIDEO, "as asked")))
             continue
-        pixels = np.full((1, 2, 2, 3), request["settings"]["seed"] or 0, np.uint8)
-        frames = SampledFrames(pixels, np.zeros(1), 1.0, 1.0, 2, 2, 0, str(os.getpid()), "pyav")
-        write_message(replies, *pack_frames(frames))
+        side = request["settings"]["width"]
+        pixels = np.full((1, side, side, 3), request["settings"]["seed"] or 0, np.uint8)
+        frames = SampledFrames(pixels, np.zeros(1), 1.0, 1.0, side, side, 0, str(os.getpid()), "pyav")
+        write_answer(replies, *pack_frames(frames), memory)
 
 
 if __name__ == "__main__":

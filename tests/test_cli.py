@@ -89,10 +89,21 @@ def test_failed_files_are_listed_and_the_exit_code_is_1(
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "good.mp4").write_bytes((clips_folder / "clip-0001.mp4").read_bytes())
     code, out, _ = run(
-        ["index", str(tmp_path), "--index", str(tmp_path / "i"), "--model", str(checkpoint)], capsys
+        [
+            "index",
+            str(tmp_path),
+            "--index",
+            str(tmp_path / "i"),
+            "--model",
+            str(checkpoint),
+            "--snap",
+            "0.25",
+        ],
+        capsys,
     )
     assert code == 1
     assert "1 videos indexed" in out
+    assert "2 videos were refused (1 empty, 1 unreadable):" in out
     assert "not-a-video.mp4: unreadable" in out
     assert "empty.mp4: empty" in out
 
@@ -107,6 +118,14 @@ BAD_USAGE = [
     (["index", "{clips}", "--index", "{index}", "--model", "{model}"], "is an index already"),
     (["index", "{clips}", "--index", "{clips}", "--model", "{model}"], "exists and is not an index"),
     (["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--nbits", "3"], "nbits=3"),
+    (
+        ["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--snap", "0.5"],
+        "snap is 0.5; it must be between 0 and 0.25",
+    ),
+    (
+        ["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--decoder", "vlc"],
+        "'pyav', 'decord', 'torchcodec'",
+    ),
     (["index", "{clips}", "--index", "{tmp}/new"], "--model"),
     (["search", "", "--index", "{index}"], "at least one word"),
     (["search", "x", "--index", "{index}", "-k", "0"], "k=0"),

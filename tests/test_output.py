@@ -56,6 +56,19 @@ def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
         assert part in text
 
 
+def test_refusals_are_counted_by_kind_and_damage_is_listed() -> None:
+    kinds = ["no_video", "unreadable", "timeout", "unreadable", "no_video", "unreadable"]
+    failures = tuple(Failure(f"v{number}", "/v", kind, "words") for number, kind in enumerate(kinds))
+    damaged = {f"d{number}": ("10 damaged packets or frames", "it ends early") for number in range(60)}
+    report = IndexReport(Path("i"), 5, 0, 0, failures, 0, 9, 1.5, damaged=damaged)
+    assert list(report.failures_by_kind.items()) == [("unreadable", 3), ("no_video", 2), ("timeout", 1)]
+    lines = report_text(report).splitlines()
+    assert "6 videos were refused (3 unreadable, 2 no_video, 1 timeout):" in lines
+    start = lines.index("60 videos are damaged and were indexed as far as they decode:")
+    assert lines[start + 1] == "  d0: 10 damaged packets or frames; it ends early"
+    assert lines[start + MOST_FAILURES + 1] == f"  and {60 - MOST_FAILURES} more"
+
+
 def test_a_description_lists_its_failures() -> None:
     description = {"videos": 3, "failures": [{"id": "a", "kind": "empty", "detail": "no bytes"}]}
     text = _rendered(description_table(description))

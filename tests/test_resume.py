@@ -49,13 +49,13 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     done = Work()
     read_many, encode_videos = FramePool.read_many, VideoColBERT.encode_videos
 
-    def reading(self: FramePool, requests: Iterable[FrameRequest]) -> Any:
+    def reading(self: FramePool, requests: Iterable[FrameRequest], **settings: int) -> Any:
         def noted() -> Iterator[FrameRequest]:
             for request in requests:
                 done.decoded.append(request.path)
                 yield request
 
-        return read_many(self, noted())
+        return read_many(self, noted(), **settings)
 
     def encoding(self: VideoColBERT, videos: list, **settings: int) -> Any:
         done.encoded += len(videos)

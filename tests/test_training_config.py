@@ -143,3 +143,8 @@ def test_plain_values_come_back() -> None:
         TrainingConfig(**{**values, "freeze": tuple(values["freeze"]), "betas": tuple(values["betas"])})
         == config
     )
+
+
+def test_every_decoder_of_the_sampler_can_be_chosen() -> None:
+    for decoder in ("pyav", "decord", "torchcodec"):
+        assert DataConfig(manifest="captions.jsonl", decoder=decoder).decoder == decoder  # type: ignore[arg-type]

@@ -143,6 +143,27 @@ def test_requests_are_taken_as_results_are_handed_out() -> None:
             assert taken - received <= 4
 
 
+@pytest.mark.parametrize("ahead", [1, 9])
+def test_files_are_read_ahead_while_the_taker_is_busy(ahead: int) -> None:
+    with fake_pool(2) as pool:
+        taken = 0
+
+        def endless() -> Iterator[FrameRequest]:
+            nonlocal taken
+            while True:
+                taken += 1
+                yield FrameRequest(f"file{taken}")
+
+        results = pool.read_many(endless(), ahead=ahead)
+        for received in range(1, 20):
+            next(results)
+            assert taken - received == 2 + ahead
+        deadline = time.monotonic() + 20
+        while pool._threads._work_queue.qsize() and time.monotonic() < deadline:
+            time.sleep(0.01)  # Nobody takes a result meanwhile.
+        assert pool._threads._work_queue.qsize() == 0
+
+
 def test_abandoning_the_results_leaves_the_pool_usable() -> None:
     with fake_pool(2) as pool:
         for _ in range(3):
@@ -212,6 +233,8 @@ def test_a_worker_that_cannot_start_is_no_fault_of_the_file() -> None:
 def test_settings_out_of_range() -> None:
     with pytest.raises(SettingsError, match="workers is 0; it must be at least 1"):
         FramePool(workers=0)
+    with fake_pool() as pool, pytest.raises(SettingsError, match="ahead is 0; it must be at least 1"):
+        next(pool.read_many([FrameRequest("a")], ahead=0))
     with pytest.raises(SettingsError, match="0 <= start < end"):
         FrameRequest("a", window=(2.0, 1.0))
     random = SamplingSettings(placement="random")

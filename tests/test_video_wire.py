@@ -30,7 +30,8 @@ def test_frames_pass_unchanged(tmp_path: Path) -> None:
 
 def test_errors_pass_unchanged() -> None:
     got = unpack(
-        json.loads(json.dumps(pack_error(VideoError("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")))), b""
+        json.loads(json.dumps(pack_error(VideoError("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")))),
+        bytearray(),
     )
     assert isinstance(got, VideoError)
     assert (got.path, got.kind, got.detail) == ("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")

@@ -220,8 +220,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[float]]:
     starts: set[float] = set()
     original = FramePool.read_many
 
-    def read_many(self: FramePool, requests: object) -> Iterator[object]:
-        for result in original(self, requests):
+    def read_many(self: FramePool, requests: object, **settings: int) -> Iterator[object]:
+        for result in original(self, requests, **settings):
             if result.request.window and result.request.window[0] in starts:
                 error = VideoError(result.request.path, FailureKind.UNDECODABLE, "broken here")
                 yield type(result)(result.request, None, error)

@@ -18,6 +18,7 @@ from colbert_video.training.losses import (
     PairLoss,
 )
 from colbert_video.training.optimizer import Schedule
+from colbert_video.video.frames import DECODERS
 
 LossName = Literal["dual_sigmoid", "combined_sigmoid", "dual_infonce", "combined_infonce"]
 """The losses of Table 4."""
@@ -209,7 +210,7 @@ class DataConfig:
     """Pixels by which the frames of a training clip are shifted at most, all together and anew in every epoch."""
     missing: Literal["refuse", "report"] = "refuse"
     """Whether videos that do not exist stop the run, or are left out and reported."""
-    decoder: Literal["pyav", "decord"] = "pyav"
+    decoder: Literal["pyav", "decord", "torchcodec"] = "pyav"
     """Who decodes."""
     timeout: float = 60.0
     """Seconds one file may take."""
@@ -234,7 +235,7 @@ class DataConfig:
                 f"train_split and validation_split are both {self.train_split!r}; hold some videos out for validation."
             )
         _one_of(self, "missing", ("refuse", "report"))
-        _one_of(self, "decoder", ("pyav", "decord"))
+        _one_of(self, "decoder", DECODERS)
         _at_least(self, 1, "num_frames")
         _at_least(self, 0, "workers", "random_shift")
         _above_zero(self, "timeout", "cache_gigabytes")

@@ -87,6 +87,7 @@ def index(
     stride: float | None,
     pool_factor: float | None,
     pool_similarity: float | None,
+    snap: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -112,6 +113,7 @@ def index(
         stride=stride,
         pool_factor=pool_factor,
         pool_similarity=pool_similarity,
+        snap=snap,
         decoder=decoder,
         timeout=timeout,
         workers=workers,
@@ -135,6 +137,7 @@ def add(
     index_path: Path,
     checksum: bool,
     sync: bool,
+    snap: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -148,7 +151,7 @@ def add(
     """
     from colbert_video.indexing.indexer import Indexer
 
-    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    indexer = Indexer(index_path, snap=snap, decoder=decoder, timeout=timeout, workers=workers, device=device)
     _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync), as_json)
 
 

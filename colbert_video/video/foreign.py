@@ -13,7 +13,7 @@ from jaxtyping import Int, UInt8
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decoding import FrameDecoder
-from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.frames import SampledFrames, SamplingSettings, repeats
 from colbert_video.video.in_order import listed_timeline
 from colbert_video.video.resize import FrameResizer, SourcePicture
 from colbert_video.video.timeline import Timeline
@@ -66,8 +66,6 @@ class Listing:
 
     def sampled(self, pixels: UInt8[np.ndarray, "wanted height width 3"], decoder: str) -> SampledFrames:
         """The result, with pixels that another decoder made."""
-        distinct = len(set(self.chosen.tolist()))
-        repeats = (f"{distinct} distinct frames of {len(pixels)}; some repeat",)
         return SampledFrames(
             pixels=pixels,
             times=self.timeline.times[self.chosen],
@@ -78,7 +76,7 @@ class Listing:
             rotation=self.source.rotation,
             codec=self.codec,
             decoder=decoder,
-            warnings=repeats if distinct < len(pixels) else (),
+            warnings=repeats(self.chosen.tolist()),
         )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -58,6 +58,11 @@ class SampledFrames:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """The warnings that tell of damage, which is all but that a short video repeats frames."""
+        return tuple(words for words in self.warnings if words not in repeats(self.times.tolist()))
 
     def __repr__(self) -> str:
         return (
@@ -154,6 +159,16 @@ class SamplingSettings:
         if seed is not None:
             changes["seed"] = seed
         return replace(self, **changes)
+
+
+def repeats(chosen: Sequence[float]) -> tuple[str, ...]:
+    """The warning that a video has fewer frames than are wanted of it; none if it has enough.
+
+    Args:
+        chosen: Times or positions of the frames that were taken.
+    """
+    distinct = len(set(chosen))
+    return (f"{distinct} distinct frames of {len(chosen)}; some repeat",) if distinct < len(chosen) else ()
 
 
 def check_window(window: tuple[float, float]) -> None:

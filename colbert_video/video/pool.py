@@ -3,7 +3,7 @@
 import os
 import queue
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import TracebackType
@@ -12,9 +12,6 @@ from typing import Any
 from colbert_video.errors import ColBERTVideoError, SettingsError, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, check_window
 from colbert_video.video.process import COMMAND, WorkerProcess
-
-IN_FLIGHT = 2
-"""Files per worker that are asked for and not yet handed out: one being decoded, one ready."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,8 @@ class FramePool:
         settings: What to read of each file; None for the defaults.
         workers: Number of processes; None for one a core.
         grace: Seconds beyond a file's time limit until its process is killed, should the decoder not stop by itself.
-        command: Another program to start as worker; None for this library's own.
+        command: Another program to start as worker; None for this library's own. Where the system has memory to
+            share, its descriptor is the last argument.
 
     Raises:
         SettingsError: If `workers` is below 1.
@@ -97,32 +95,42 @@ class FramePool:
     ) -> None:
         self.close()
 
-    def read_many(self, requests: Iterable[FrameRequest]) -> Iterator[FrameResult]:
+    def read_many(
+        self, requests: Iterable[FrameRequest], *, ahead: int | None = None
+    ) -> Iterator[FrameResult]:
         """Read files, each in the next idle process.
 
         Requests are taken as results are handed out, so neither an endless iterable nor a slow consumer fills the
-        memory.
+        memory: at most `ahead` results wait in it, and one a process.
 
         Args:
             requests: The files.
+            ahead: Results that may be ready before they are asked for. Whoever takes several at once, and is then
+                busy with them, finds the next several ready if so many are allowed. None for one a process.
 
         Yields:
             Exactly one result for each request, in the order in which they get ready.
 
         Raises:
-            SettingsError: If random placement has no seed.
+            SettingsError: If random placement has no seed, or `ahead` is below 1.
             ColBERTVideoError: If the pool is closed, or processes cannot be started.
         """
         if self._closed:
             raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
+        ahead = self.workers if ahead is None else ahead
+        if ahead < 1:
+            raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one a process.")
         pending: set[Future[FrameResult]] = set()
+        ready: queue.SimpleQueue[Future[FrameResult]] = queue.SimpleQueue()
         try:
             for request in requests:
-                pending.add(self._submit(request))
-                if len(pending) >= IN_FLIGHT * self.workers:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            yield from (future.result() for future in as_completed(pending))
+                future = self._submit(request)
+                pending.add(future)
+                future.add_done_callback(ready.put)
+                if len(pending) > self.workers + ahead:
+                    yield _next(ready, pending)
+            while pending:
+                yield _next(ready, pending)
         finally:
             for future in pending:
                 future.cancel()
@@ -150,6 +158,12 @@ class FramePool:
         if isinstance(answer, VideoError):
             return FrameResult(request, None, answer)
         return FrameResult(request, answer, None)
+
+
+def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[FrameResult]]) -> FrameResult:
+    future = ready.get()
+    pending.remove(future)
+    return future.result()
 
 
 def available_cores() -> int:

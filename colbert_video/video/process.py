@@ -13,7 +13,8 @@ from typing import IO
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings
-from colbert_video.video.wire import read_message, unpack, write_message
+from colbert_video.video.shared import create_shared_memory
+from colbert_video.video.wire import read_answer, read_message, write_message
 
 COMMAND = (sys.executable, "-m", "colbert_video.video.worker")
 START_TIMEOUT = 120.0
@@ -28,7 +29,7 @@ class WorkerProcess:
     """Decodes one file at a time in a process of its own, and outlives its crashes.
 
     Args:
-        command: What to start.
+        command: What to start; the descriptor of the memory to share is added to its arguments, if there is any.
         grace: Seconds beyond a file's own time limit after which the process is killed.
     """
 
@@ -56,7 +57,7 @@ class WorkerProcess:
         alarm = Alarm(running.process, settings.timeout + self.grace)
         try:
             write_message(running.requests, {"path": path, "settings": settings.to_dict()})
-            answer = unpack(*read_message(running.replies))
+            answer = read_answer(running.replies, running.memory)
         except (EOFError, OSError):
             answer = None
         if alarm.cancelled() and answer is not None:
@@ -118,16 +119,19 @@ class WorkerProcess:
 
 
 class _Running:
-    """A started process with its pipes."""
+    """A started process with its pipes and the memory that it shares; the next process gets memory of its own."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `stop`
+        self.memory = create_shared_memory()
+        inherited = () if self.memory is None else (self.memory.descriptor,)
         self.process = subprocess.Popen(
-            command,
+            [*command, *map(str, inherited)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             env=worker_environment(),
+            pass_fds=inherited,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends its workers.
         )
         if self.process.stdin is None or self.process.stdout is None:
@@ -153,6 +157,8 @@ class _Running:
             ):  # Flushing an unsent request to a dead process fails; there is nothing to save.
                 pipe.close()
         died = death(self._exit_code())
+        if self.memory is not None:
+            self.memory.close()
         line = self.last_words().rpartition("\n")[2]
         self.errors.close()
         return f"{died}; its last words: {line}" if line else died

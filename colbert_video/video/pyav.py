@@ -15,7 +15,7 @@ import numpy as np
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decoding import Reading
-from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.frames import SampledFrames, SamplingSettings, repeats
 from colbert_video.video.in_order import read_in_order
 from colbert_video.video.names import native_name
 from colbert_video.video.packets import read_from_packets
@@ -53,7 +53,7 @@ def read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
             reading = ways[1](video, settings, resizer)
     if reading is None:
         reading = read_in_order(path, settings, deadline, resizer)
-    return _sampled(reading, settings, resizer, codec)
+    return _sampled(reading, resizer, codec)
 
 
 Way = Callable[[OpenVideo, SamplingSettings, FrameResizer], Reading | None]
@@ -70,14 +70,10 @@ def _ways(video: OpenVideo) -> tuple[Way, ...]:
     return (read_from_packets,)
 
 
-def _sampled(
-    reading: Reading, settings: SamplingSettings, resizer: FrameResizer, codec: str
-) -> SampledFrames:
+def _sampled(reading: Reading, resizer: FrameResizer, codec: str) -> SampledFrames:
     source = resizer.source
     if source is None:
         raise VideoError(resizer.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
-    distinct = len(set(reading.times))
-    repeats = (f"{distinct} distinct frames of {settings.num_frames}; some repeat",)
     return SampledFrames(
         pixels=np.stack(reading.pixels),
         times=np.array(reading.times, dtype=np.float64),
@@ -88,5 +84,5 @@ def _sampled(
         rotation=source.rotation,
         codec=codec,
         decoder="pyav",
-        warnings=reading.warnings + (repeats if distinct < settings.num_frames else ()),
+        warnings=reading.warnings + repeats(reading.times),
     )

@@ -50,7 +50,7 @@ def import_torchcodec() -> Any:
         DependencyError: If it is not installed, or its libraries do not load.
     """
     try:
-        from torchcodec import decoders  # type: ignore[import-not-found]
+        from torchcodec import decoders
     except (ImportError, OSError, RuntimeError) as error:
         raise DependencyError(
             "decoder='torchcodec' needs the package torchcodec and the FFmpeg libraries, and they do not load: "
