@@ -173,7 +173,9 @@ def test_only_unreadable_files_is_an_error(
     assert not (tmp_path / "i").exists()
 
 
-@pytest.mark.parametrize("verb", ["demo", "index", "add", "remove", "search", "info", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "index", "add", "remove", "search", "serve", "info", "prepare", "train", "evaluate"]
+)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run([verb, "--help"], capsys)
     assert code == 0

@@ -57,6 +57,17 @@ def test_jsonl_and_csv_give_the_same_rows(tmp_path: Path) -> None:
     ]
 
 
+def test_two_people_may_say_the_same_of_a_video(tmp_path: Path) -> None:
+    rows = read_manifest(
+        write_jsonl(
+            tmp_path, {**GOOD, "caption_id": 0}, {**GOOD, "caption_id": 1}, {**GOOD, "caption_id": [2]}
+        )
+    )
+    assert [row.caption for row in rows] == ["a cat"] * 3
+    with pytest.raises(SettingsError, match="line 2: repeats line 1"):
+        read_manifest(write_jsonl(tmp_path, {**GOOD, "caption_id": 1}, {**GOOD, "caption_id": 1}))
+
+
 def test_absolute_paths_stay_as_they_are(tmp_path: Path) -> None:
     rows = read_manifest(write_jsonl(tmp_path, {**GOOD, "video": "/videos/a.mp4"}))
     assert rows[0].path == Path("/videos/a.mp4")

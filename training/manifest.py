@@ -1,7 +1,8 @@
 """Captioned videos as a plain file: one row a caption, in JSONL or CSV, with the columns video, caption and split.
 
 The column `group` names rows that belong into one batch as hard negatives of each other; `pair`, as the synthetic
-world writes it, does the same for two videos. All other columns are kept as metadata.
+world writes it, does the same for two videos. All other columns are kept as metadata. The column `caption_id` tells rows
+apart in which two people said the same of a video; without it, such a row is taken for a mistake.
 """
 
 import csv
@@ -168,9 +169,9 @@ def _group(video: str, values: dict[str, Any]) -> str | None:
 
 
 def _refuse_repeats(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> None:
-    lines: dict[tuple[str, str], int] = {}
+    lines: dict[tuple[str, str, str], int] = {}
     for line, row in numbered:
-        first = lines.setdefault((row.video, row.caption), line)
+        first = lines.setdefault((row.video, row.caption, str(row.metadata.get("caption_id", ""))), line)
         if first != line:
             raise SettingsError(
                 f"{path}, line {line}: repeats line {first} (video {row.video!r}, caption {row.caption!r}); remove one."

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from colbert_video.cli.dataset_verbs import prepare
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, remove
 from colbert_video.cli.search_verbs import demo, search
@@ -49,6 +50,7 @@ for verb in (
     import_,
     push,
     pull,
+    prepare,
     train,
     evaluate,
 ):
