@@ -97,7 +97,7 @@ class HubRepository:
                 commit_message=message,
                 repo_type=self.kind,
                 revision=self.revision,
-                parent_commit=now.sha,  # whoever pushes meanwhile wins, and we try again
+                parent_commit=now.sha,  # whoever pushes meanwhile wins, and this push is refused
             )
         return str(commit.commit_url)
 

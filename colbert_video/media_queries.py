@@ -6,7 +6,9 @@ A clip becomes what a video becomes: frame tokens for the frame bag, and its fra
 tokens, for the video bag.
 """
 
+import logging
 import os
+import struct
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,12 @@ from colbert_video.video.names import native_name
 from colbert_video.video.pool import FramePool, FrameRequest
 from colbert_video.video.windows import Span
 
+logger = logging.getLogger(__name__)
+
 Picture = str | os.PathLike[str] | UInt8[np.ndarray, "height width 3"] | Any
 """An image file, RGB pixels, or a PIL image."""
+BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
+"""What PIL raises for damaged files."""
 
 
 def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) -> dict[str, PreparedQuery]:
@@ -72,7 +78,7 @@ def read_picture(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
     Raises:
         SettingsError: If it is no image.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -81,14 +87,25 @@ def read_picture(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
             )
         return image
     if isinstance(image, Image.Image):
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+        return upright(image)
     try:
         with Image.open(native_name(os.fspath(image))) as opened:
-            return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+            return upright(opened)
     except FileNotFoundError as error:
         raise SettingsError(f"there is no image file {image}; check the name.") from error
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, *BAD_PICTURE) as error:
         raise SettingsError(f"{image} cannot be read as an image: {error}.") from error
+
+
+def upright(image: Any) -> UInt8[np.ndarray, "height width 3"]:
+    """RGB pixels of a PIL image, turned as its EXIF data say if these can be read."""
+    from PIL import ImageOps
+
+    try:
+        image = ImageOps.exif_transpose(image)
+    except struct.error:
+        logger.info("a picture's EXIF data are damaged; it is taken as it lies")
+    return np.array(image.convert("RGB"))
 
 
 def _read_clip(

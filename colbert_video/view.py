@@ -24,6 +24,9 @@ Query = PreparedQuery | Mapping[str, PreparedQuery]
 """The same query tokens for all bags, or those of each bag that is to be scored."""
 ROWS_PER_VIDEO = 4
 """Windows fetched for each wanted video; more if they belong to fewer videos."""
+FURTHER_MOMENTS = 20
+"""Further moments of a hit at most. Where few videos have many windows, all of these are fetched, and each moment must be
+found in decoded tokens."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,12 @@ class SearchView:
     def _further(
         self, rows: Sequence[Row], query: Query, start: float | None, end: float | None
     ) -> tuple[Moment, ...]:
-        """Moments of other windows that overlap no better one."""
+        """The first moments of other windows that overlap no better one."""
         kept: list[Moment] = []
         taken = [(start, end)]
         for video, entry in rows:
+            if len(kept) == FURTHER_MOMENTS:
+                break
             begin, stop = self.moment(video, entry, query)
             if begin is None or stop is None:
                 continue
@@ -208,12 +213,12 @@ def _frame_by_frame(
     Raises:
         IndexFolderError: If the catalog names tokens that the segment lacks.
     """
-    if not entry.frame_tokens:
-        return similarity
-    count = max(entry.frame_tokens) + 1
+    count = max(entry.frame_tokens) + 1 if entry.frame_tokens else len(entry.frame_times)
     if count > similarity.shape[1]:
         raise IndexFolderError(
             f"the catalog says that video {entry.id!r} has {count} frame tokens, its segment has {similarity.shape[1]} "
             "tokens; rebuild the index."
         )
+    if not entry.frame_tokens:
+        return similarity
     return torch.cat([similarity[:, list(entry.frame_tokens)], similarity[:, count:]], dim=1)

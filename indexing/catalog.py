@@ -291,7 +291,7 @@ class Catalog(CatalogReader):
         values = (segment, ordinal, *video_values(entry))
         execute(f"INSERT INTO videos (segment, ordinal, {COLUMNS}) VALUES (?, ?, {MARKS})", values)
         execute("DELETE FROM staged WHERE id = ?", [entry.id])
-        execute("DELETE FROM failures WHERE id = ?", [entry.id])
+        execute("DELETE FROM failures WHERE id IN (?, ?)", [entry.id, entry.video])
 
     def _older_versions(self, segment: str, entry: VideoEntry) -> list[str]:
         """Return live rows of the same video in other segments, whether it was cut into windows then or now."""

@@ -49,7 +49,8 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
         if not _same_cut(record, rows) or not _same_content(
             record, rows, now.get(record.id), before.get(record.id)
         ):
-            changes.changed.append(record)
+            stored = rows[0].metadata if rows else {}
+            changes.changed.append(replace(record, metadata=record.metadata or dict(stored)))
             continue
         path, size, mtime_ns = stamp(record)
         for entry in rows:
@@ -135,13 +136,22 @@ def without(records: Sequence[VideoRecord], failures: Sequence[Failure]) -> list
     return [record for record in records if record.id not in failed]
 
 
-def staged_stamps(catalog: Catalog) -> dict[str, set[tuple[Any, ...]]]:
-    """The stamps of each staged video's file, by id: one, unless the file changed while its windows were read."""
-    stamps: dict[str, set[tuple[Any, ...]]] = {}
+def staged_rows(catalog: Catalog) -> dict[str, list[VideoEntry]]:
+    """The rows of each staged video, by id."""
+    rows: dict[str, list[VideoEntry]] = {}
     for name in catalog.staged_chunks():
         for entry in catalog.staged_entries(name).values():
-            stamps.setdefault(entry.video, set()).add(entry_stamp(entry))
-    return stamps
+            rows.setdefault(entry.video, []).append(entry)
+    return rows
+
+
+def is_staged(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
+    """Whether staged rows are what a record would become: of the file as it is now, cut alike, with its metadata."""
+    return (
+        _same_cut(record, rows)
+        and {entry_stamp(entry) for entry in rows} == {stamp(record)}
+        and all(entry.metadata == record.metadata for entry in rows)
+    )
 
 
 def stamp(record: VideoRecord) -> tuple[Any, ...]:

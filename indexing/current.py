@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.database import CATALOG_NAME
 
 
 @runtime_checkable
@@ -36,6 +37,8 @@ class CurrentView(Generic[AnyView]):
     """
 
     def __init__(self, path: Path, open_view: Callable[[], AnyView]) -> None:
+        self._path = path
+        self._identity = _identity(path)
         self._open_view = open_view
         self._refreshing = threading.Lock()
         self._lending = threading.Lock()
@@ -74,9 +77,14 @@ class CurrentView(Generic[AnyView]):
             IndexFolderError: If the index cannot be opened; the view stays as it is.
         """
         with self._refreshing:
-            if self._watch.version == self._view.version:
+            moved = (
+                _identity(self._path) != self._identity
+            )  # the folder was made anew: SQLite still reads the old one
+            if not moved and self._watch.version == self._view.version:
                 return False
             view = self._open_view()
+            if moved:
+                self._watch_again()
             with self._lending:
                 old, self._view = self._view, view
                 unused = not self._borrowers[id(old)]
@@ -84,6 +92,21 @@ class CurrentView(Generic[AnyView]):
                 self._retire(old)
             return True
 
+    def _watch_again(self) -> None:
+        """Watch the catalog that is in the folder now."""
+        identity, watch = _identity(self._path), Catalog.open(self._path)
+        self._watch.close()
+        self._identity, self._watch = identity, watch
+
     def _retire(self, view: AnyView) -> None:
         del self._borrowers[id(view)]
         view.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file the catalog is; None while there is none."""
+    try:
+        status = (path / CATALOG_NAME).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

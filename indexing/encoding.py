@@ -27,6 +27,12 @@ BYTES_AHEAD = 2**29
 """Memory that these may take together; of videos with many large frames, fewer wait."""
 
 
+Stamp = tuple[int | None, int | None]
+"""Size of a file and when it was changed, in nanoseconds since 1970."""
+Decoded = tuple[Part, Stamp, SampledFrames]
+"""A video or window, its file's stamp, and its frames."""
+
+
 @dataclass
 class Stopwatch:
     """Where the time of encoding goes."""
@@ -69,21 +75,26 @@ def encode_parts(
     Yields:
         For each part either its tokens or the reason why there are none.
     """
-    batch: list[tuple[Part, SampledFrames]] = []
+    batch: list[Decoded] = []
     with FramePool(sampling, workers=workers) as processes:
-        requests = (FrameRequest(part.record.path, window=part.span, tag=part) for part in parts)
+        requests = (_request(part) for part in parts)
         results = processes.read_many(requests, ahead=videos_ahead(sampling))
         for result in watch.waited_for(results):
-            part: Part = result.request.tag
+            part, stamp = result.request.tag
             if result.frames is None:
                 yield failure_of(part.id, part.record.path, result.error)
                 continue
-            batch.append((part, result.frames))
+            batch.append((part, stamp, result.frames))
             if len(batch) == VIDEOS_PER_BATCH:
                 yield from _encode(batch, model, pooling, watch)
                 batch = []
     yield from _encode(batch, model, pooling, watch)
     logger.debug("the model worked %.1f s and waited %.1f s for frames", watch.encoding, watch.waiting)
+
+
+def _request(part: Part) -> FrameRequest:
+    """Ask for a part's frames, with its file's stamp from before it is read: what is written meanwhile counts as changed."""
+    return FrameRequest(part.record.path, window=part.span, tag=(part, part.record.stamp()))
 
 
 def videos_ahead(sampling: SamplingSettings) -> int:
@@ -93,19 +104,19 @@ def videos_ahead(sampling: SamplingSettings) -> int:
 
 
 def _encode(
-    batch: list[tuple[Part, SampledFrames]], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
+    batch: list[Decoded], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
 ) -> Iterator[EncodedVideo]:
     if not batch:
         return
     started = time.monotonic()
-    bags = model.encode_videos([frames.pixels for _, frames in batch])
+    bags = model.encode_videos([frames.pixels for _, _, frames in batch])
     watch.encoding += time.monotonic() - started
-    for position, (part, frames) in enumerate(batch):
+    for position, (part, stamp, frames) in enumerate(batch):
         tokens = {"frame": bags.frame[position].cpu()}
         if bags.video is not None:
             tokens["video"] = bags.video[position].cpu()
         stored = {bag: tokens[bag] for bag in model.config.bags}
-        encoded = EncodedVideo(_entry(part, frames), stored, frames.damage)
+        encoded = EncodedVideo(_entry(part, stamp, frames), stored, frames.damage)
         yield encoded if pooling is None else _pooled(encoded, pooling)
 
 
@@ -116,8 +127,8 @@ def _pooled(video: EncodedVideo, pooling: Pooling) -> EncodedVideo:
     return replace(video, entry=replace(video.entry, frame_tokens=tuple(groups.tolist())), bags=bags)
 
 
-def _entry(part: Part, frames: SampledFrames) -> VideoEntry:
-    size, mtime_ns = part.record.stamp()
+def _entry(part: Part, stamp: Stamp, frames: SampledFrames) -> VideoEntry:
+    size, mtime_ns = stamp
     return VideoEntry(
         id=part.id,
         path=part.record.path,

@@ -158,7 +158,7 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
     try:
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
         seconds, tokens = _unpacked_frames(times)
-        values = json.loads(metadata)
+        values = json.loads(metadata, parse_constant=_refuse_constant)
         if not isinstance(values, dict):
             raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
         return VideoEntry(
@@ -224,7 +224,12 @@ def _unpacked_frames(packed: bytes) -> tuple[tuple[float, ...], tuple[int, ...]]
 
 def _one_token_a_frame(tokens: tuple[int, ...], frames: int) -> bool:
     """Whether there is a token for each frame, and tokens are numbered without gaps."""
-    return len(tokens) == frames and set(tokens) == set(range(max(tokens) + 1))
+    used = set(tokens)
+    return len(tokens) == frames and used == set(range(len(used)))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"its metadata holds {name}, which is not JSON")
 
 
 def _metadata_text(entry: VideoEntry) -> str:

@@ -165,7 +165,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     if keep_paths:
         return statements
     model = catalog.settings()[SETTINGS_KEY].get("model")
-    if model is not None and Path(model).exists():
+    if model is not None and (Path(model).is_absolute() or Path(model).exists()):
         statements.append(
             ("UPDATE settings SET value = json_set(value, '$.model', NULL) WHERE key = ?", (SETTINGS_KEY,))
         )

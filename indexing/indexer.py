@@ -120,6 +120,7 @@ class Indexer:
         settings = self._settings(model)
         _check_ids(settings, (record.id for record in sources.records))
         with writing(self.path, create=True) as catalog:
+            refuse_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
             prepare_staging(self.path, catalog, settings)
             staged = stage_videos(
                 self.path, catalog, sources.records, model, settings=settings, decoding=self._decoding

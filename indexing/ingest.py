@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from colbert_video.errors import IndexFolderError, NothingIndexedError
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.changes import staged_stamps, stamp
+from colbert_video.indexing.changes import is_staged, staged_rows
 from colbert_video.indexing.encoding import Stopwatch, encode_parts, failure_of
 from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.folder import PENDING_KEY, Committed, commit_segment, sweep
@@ -98,8 +98,8 @@ def stage_videos(
 
     The windows of a video are staged together, so that what is staged of it is all of it.
     """
-    staged = staged_stamps(catalog)
-    missing = [record for record in records if staged.get(record.id) != {stamp(record)}]
+    staged = staged_rows(catalog)
+    missing = [record for record in records if not is_staged(record, staged.get(record.id, []))]
     stale = [record.id for record in missing if record.id in staged]
     if stale:
         catalog.forget_staged(stale)

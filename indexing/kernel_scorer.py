@@ -79,7 +79,11 @@ class KernelScorer:
         variance = 0.0
         for codec in self._codecs.values():
             rounded = rounded_codec(codec)
-            scales = self._query.rounded(self._kernels, codec).scale, rounded.centroid_scale, rounded.weight_scale
+            scales = (
+                self._query.rounded(self._kernels, codec).scale,
+                rounded.centroid_scale,
+                rounded.weight_scale,
+            )
             variance += sum(scale**2 for scale in scales) / 12 / len(self._query.tokens)
         return DEVIATIONS * math.sqrt(2 * variance)
 
@@ -113,7 +117,10 @@ class KernelScorer:
         """MeanMaxSim of each video in each bag, on decoded tokens in single precision."""
         bags = {
             bag: self._kernels.exact_scores(
-                self._segment.bags[bag], rounded_codec(codec), self._query.rounded(self._kernels, codec), ordinals
+                self._segment.bags[bag],
+                rounded_codec(codec),
+                self._query.rounded(self._kernels, codec),
+                ordinals,
             )
             for bag, codec in self._codecs.items()
         }

@@ -113,3 +113,14 @@ def test_new_metadata_and_new_cuts(clips: Path, tiny_model: VideoColBERT) -> Non
     assert indexer(clips, tiny_model).add([cut]).indexed == 1
     assert indexer(clips, tiny_model).add([cut]).indexed == 0
     assert indexer(clips, tiny_model).add(clips).indexed == 1  # whole again
+
+
+def test_a_changed_file_keeps_its_metadata_unless_others_are_given(
+    clips: Path, tiny_model: VideoColBERT
+) -> None:
+    path = clips / "clip-0001.mp4"
+    indexer(clips, tiny_model).add([("clip-0001.mp4", path, {"channel": "news"})])
+    os.utime(path, ns=(1, 1))
+    assert indexer(clips, tiny_model).add(clips).indexed == 1
+    with Catalog.open(clips.parent / "i") as catalog:
+        assert catalog.entry("clip-0001.mp4").metadata == {"channel": "news"}

@@ -206,3 +206,23 @@ def test_snap_reaches_the_sampler(
     clip = write_clip(tmp_path / "a.mp4", 20)
     Indexer(tmp_path / "index", model=tiny_trained_model, workers=1, snap=0.25).index(clip)
     assert [sampling.snap for sampling in settings] == [0.25]
+
+
+def test_a_file_that_is_written_while_it_is_read_counts_as_changed(
+    tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", count=6)
+    before = VideoRecord("clip", str(clip)).stamp()
+    encode_videos = VideoColBERT.encode_videos
+
+    def writing(self: VideoColBERT, *given: Any) -> Any:
+        with clip.open("ab") as file:
+            file.write(b"more")
+        return encode_videos(self, *given)
+
+    monkeypatch.setattr(VideoColBERT, "encode_videos", writing)
+    parts = list(parts_of(CutVideo(VideoRecord("clip", str(clip)))))
+    sampling = SamplingSettings(num_frames=2, height=32, width=32)
+    (video,) = encode_parts(parts, tiny_trained_model, sampling=sampling, workers=1, watch=Stopwatch())
+    assert (video.entry.source_size, video.entry.source_mtime_ns) == before
+    assert VideoRecord("clip", str(clip)).stamp() != before

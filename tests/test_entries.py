@@ -80,11 +80,13 @@ def test_metadata_that_is_not_json_is_refused(metadata: dict) -> None:
         (6, b"1234567"),
         (6, None),
         (7, "{"),
+        (7, '{"a": NaN}'),
         (7, "[" * 100_000),
         (6, b"\xff" * 8),
         (6, np.array([1.0, np.nan, 0.5]).tobytes()),
         (6, np.array([1.0, np.nan, 1.0]).tobytes()),
         (6, np.array([1.0, np.nan, np.inf]).tobytes()),
+        (6, np.array([1.0, np.nan, 1e15]).tobytes()),  # all numbers up to it take no memory
         (6, np.array([1.0, np.nan, 0.0, 0.0]).tobytes()),
     ],
 )

@@ -337,3 +337,20 @@ def test_every_real_clip_is_indexed_or_refused_by_name(
     assert {failure.id for failure in report.failures} >= {"mp_zero_bytes.webm", "exo_audio_ac3.mp4"}
     assert all(failure.detail for failure in report.failures)
     assert len(Searcher(tmp_path / "i", model=tiny_trained_model).search("a rabbit", k=100)) == report.indexed
+
+
+def test_an_index_that_another_run_finished_meanwhile_is_not_replaced(
+    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_model = Indexer._load_model
+
+    def slow(self: Indexer, *given: object) -> VideoColBERT:
+        monkeypatch.setattr(Indexer, "_load_model", load_model)
+        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clips_folder / "more")
+        return load_model(self, *given)
+
+    monkeypatch.setattr(Indexer, "_load_model", slow)
+    with pytest.raises(IndexFolderError, match="is an index already"):
+        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clips_folder)
+    with Searcher(tmp_path / "i", model=tiny_trained_model) as searcher:
+        assert len(searcher) == 1

@@ -135,6 +135,11 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_picture(np.zeros((4, 4, 3)))
 
 
+def test_damaged_exif_data_cost_no_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4), (200, 0, 0)).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
+    assert read_picture(tmp_path / "a.png").shape == (4, 6, 3)
+
+
 def test_a_clip_that_cannot_be_read_is_refused(searcher: Searcher, tmp_path: Path) -> None:
     (tmp_path / "words.mp4").write_text("no video")
     with pytest.raises(VideoError, match=r"words\.mp4"):

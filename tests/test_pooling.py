@@ -132,6 +132,8 @@ def test_a_catalog_that_names_tokens_that_are_not_there_is_refused() -> None:
     entry = VideoEntry("v", frame_times=(0.5, 1.5), frame_tokens=(0, 1))
     with pytest.raises(IndexFolderError, match="video 'v' has 2 frame tokens, its segment has 1"):
         _frame_by_frame(torch.zeros(3, 1), entry)
+    with pytest.raises(IndexFolderError, match="video 'w' has 3 frame tokens, its segment has 2"):
+        _frame_by_frame(torch.zeros(3, 2), VideoEntry("w", frame_times=(0.5, 1.5, 2.5)))
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ from operations import everything
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing import compact as module
+from colbert_video.indexing import indexer as indexing
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.info import describe_index
 from colbert_video.indexing.verify import verify_index
 from colbert_video.output import compact_text
 from colbert_video.training.world import write_world
+from colbert_video.video.sources import VideoRecord
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,24 @@ def test_an_interruption_leaves_the_index_and_what_was_encoded(
     report = indexer.compact(retrain="paths")
     assert (report.reencoded, sum(encoded)) == (8, 8)  # nothing is encoded twice
     assert len(list((path / "segments").iterdir())) == len(list((path / "codec").iterdir())) == 1
+
+
+def test_what_an_interrupted_run_staged_otherwise_is_not_taken(
+    clips: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another part of the same file, and other metadata, which that run never committed."""
+    path, file = clips.parent / "i", str(clips / "clip-0003.mp4")
+    indexer = Indexer(path, model=tiny_trained_model, workers=1)
+    before = everything(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(indexing, "commit_staged", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            indexer.add([VideoRecord("clip-0003.mp4", file, {"n": -1}, (0.0, 0.2))])
+    assert indexer.compact(retrain="paths").reencoded == 8
+    with Catalog.open(path) as catalog:
+        entry = catalog.entry("clip-0003.mp4")
+    assert (entry.metadata, entry.start, entry.end) == ({"n": 3}, 0.0, entry.duration)
+    assert everything(path).keys() == before.keys()
 
 
 def test_windows_are_cut_as_they_were(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:

@@ -1,5 +1,6 @@
 """An open searcher keeps one state of the index, and takes the next when it is asked to, or by itself."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_automatic_refreshing_sees_every_commit(index: Path) -> None:
         add_tokens(index, "xy", seed=2, add=False, overwrite=True)
         assert ids(searcher) == set("xy")
         assert len(searcher) == 2
+
+
+def test_a_folder_that_was_made_anew_is_seen(index: Path) -> None:
+    with Searcher(index) as searcher:
+        shutil.rmtree(index)
+        assert not searcher.path.exists()
+        add_tokens(index, "xyz", seed=2, add=False)
+        assert searcher.refresh()
+        assert ids(searcher) == set("xyz")
+        assert not searcher.refresh()
+        add_tokens(index, "w", seed=3)
+        assert searcher.refresh()
+        assert ids(searcher) == set("wxyz")
 
 
 def test_an_index_that_broke_leaves_the_open_state_searchable(index: Path) -> None:

@@ -1,6 +1,7 @@
 """Searching over HTTP: the same answers as the searcher's, within limits, and errors of one form."""
 
 import asyncio
+import copy
 import io
 import json
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from operations import add_tokens
 from PIL import Image
 from serving import ODD_ID, build_index, error_of, serving, wait_until, write_colour
@@ -18,8 +20,11 @@ from window_corpus import commit_windows
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import SettingsError
-from colbert_video.serve.answers import softmax
+from colbert_video.explain import Explanation
+from colbert_video.indexing.entries import VideoEntry
+from colbert_video.serve.answers import explanation, softmax
 from colbert_video.serve.app import create_app
+from colbert_video.serve.errors import ServiceError
 from colbert_video.serve.indexes import IndexRegistry
 
 
@@ -109,6 +114,13 @@ def test_pictures_are_bounded_and_must_be_pictures(client: Any) -> None:
         assert posted(broken) == (415, "not_a_picture")
 
 
+def test_damaged_exif_data_cost_no_picture(client: Any) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), (20, 20, 220)).save(data, "PNG", exif=b"Exif\0\0II*\0")
+    answer = client.post("/api/search/image", params={"k": 1}, content=data.getvalue())
+    assert (answer.status_code, len(answer.json()["topk"])) == (200, 1)
+
+
 LIMITS = [
     ({"k": 1001}, "k_too_large"),
     ({"k": 10**30}, "k_too_large"),
@@ -183,6 +195,17 @@ def test_an_explanation_holds_both_bags_and_the_moment(
     assert (found["start"], found["end"]) == pytest.approx((hit.start, hit.end))
 
 
+def test_a_shot_is_explained_as_one_moment() -> None:
+    times = (1.0, 5.0, 9.0)
+    cosines = np.array([[0.0, 0.9, 0.0]], dtype=np.float32)
+    found = Explanation("film#t=0,10", (), times, {"frame": cosines})
+    entry = VideoEntry("film#t=0,10", None, "film", 0.0, 10.0, 60.0, times)
+    shot = explanation("words", found, entry, shots=True)
+    assert (shot["start"], shot["end"]) == (0.0, 10.0)
+    window = explanation("words", found, entry, shots=False)
+    assert (window["start"], window["end"]) == (3.0, 7.0)
+
+
 def test_indexes_and_their_limits(client: Any) -> None:
     (short,) = client.get("/api/indexes").json()["indexes"]
     assert short["name"] == "my.index"
@@ -224,6 +247,54 @@ def test_a_commit_that_cannot_be_opened_leaves_the_older_one(
         wait_until(lambda: client.get("/api/indexes").json()["indexes"][0]["note"] is not None)
         assert len(search(client)) == 3
         assert client.get("/readyz").status_code == 200
+
+
+@pytest.fixture
+def models(tmp_path: Path, tiny_trained_model: Any) -> list[Path]:
+    """Two models whose tokens have one shape and mean different things."""
+    other = copy.deepcopy(tiny_trained_model)
+    with torch.no_grad():
+        next(other.parameters()).add_(0.1)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for model, folder in zip((tiny_trained_model, other), folders, strict=True):
+        model.save_pretrained(folder)
+    return folders
+
+
+def test_another_models_index_is_searched_with_its_tokens(models: list[Path], tmp_path: Path) -> None:
+    own, clip = tmp_path / "own.index", [("red", write_colour(tmp_path / "red.mp4", (200, 0, 0)))]
+    Indexer(own, model=models[0], workers=1).index(clip)
+    with serving(own, model=None) as client:
+        (served,) = _indexes(client)
+        older, made_by = served.model, served.fingerprint
+        (before,) = search(client)
+        tokens = older.encode_queries("a red circle").to("cpu")[0]
+        Indexer(own, model=models[1], workers=1).index(clip, overwrite=True)
+        wait_until(lambda: served.fingerprint != made_by and served.model is not None)
+        (after,) = search(client)
+        with Searcher(own) as searcher:
+            assert after["score"] == pytest.approx(searcher.search("a red circle")[0].score)
+        assert after["score"] != pytest.approx(before["score"])
+        with pytest.raises(ServiceError, match="replaced by one of another model"):
+            served.search_tokens(tokens, made_by)
+        encoder = client.app.app.state.service.encoder
+        wait_until(lambda: all(model is not older for model, _ in encoder._cache))
+
+
+def test_an_index_whose_new_model_is_missing_is_not_searched(models: list[Path], tmp_path: Path) -> None:
+    """The older model's tokens would have the right shape, and find anything."""
+    own, clip = tmp_path / "own.index", [("red", write_colour(tmp_path / "red.mp4", (200, 0, 0)))]
+    Indexer(own, model=models[0], workers=1).index(clip)
+    with serving(own, model=None) as client:
+        (served,) = _indexes(client)
+        assert len(search(client)) == 1
+        served.refresh = lambda: False  # not before the model is gone
+        Indexer(own, model=models[1], workers=1).index(clip, overwrite=True)
+        shutil.rmtree(models[1])
+        del served.refresh
+        wait_until(lambda: served.state == "failed")
+        refused = client.get("/api/search", params={"query": "a red circle"})
+        assert error_of(refused) == (503, "index_unavailable")
 
 
 def test_the_event_loop_stays_awake_during_searches(index: Path, tiny_trained_model: Any) -> None:

@@ -12,6 +12,7 @@ from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import FailureKind, NothingIndexedError, SettingsError, VideoError
 from colbert_video.indexing import ingest, staging
 from colbert_video.indexing.catalog import Catalog
+from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.export import import_index
 from colbert_video.indexing.info import describe_index
 from colbert_video.output import report_text
@@ -328,3 +329,14 @@ def test_the_best_window_is_explained(
         assert searcher.explain("a red circle", "film.mp4#t=3,9").id == "film.mp4#t=3,9"
         ranking = searcher.search_all({"q": "a red circle"}).todict()["q"]
         assert [name for name, _, _ in ranking] == [hit.id for hit in searcher.search("a red circle")]
+
+
+def test_a_film_that_is_read_at_last_is_no_failure_any_more(folder: Path, indexer: Indexer) -> None:
+    indexer.index(folder)
+    with Catalog.open(indexer.path, writable=True) as catalog:
+        film = next(entry.video for entry in catalog.entries() if entry.parent is not None)
+        catalog.record_failures([Failure(film, "", "timeout", "")])
+        catalog.tombstone([film])
+    indexer.add(folder)
+    with Catalog.open(indexer.path) as catalog:
+        assert catalog.failures() == []

@@ -101,20 +101,21 @@ def video(service: Service, index: str, video_id: str, rows: Sequence[VideoEntry
     }
 
 
-def explanation(query: str, found: Explanation, entry: VideoEntry) -> dict[str, Any]:
+def explanation(query: str, found: Explanation, entry: VideoEntry, *, shots: bool) -> dict[str, Any]:
     """An explanation with the relevance of each frame and the moment that is read off it.
 
     Args:
         query: The text.
         found: The explanation.
         entry: The explained video or window.
+        shots: Whether windows are shots, each of which is one moment as it is.
     """
     times = np.asarray(found.times)
     relevance = np.zeros(len(times))
     for matrix in found.similarities.values():
         relevance += matrix[:, : len(times)].mean(axis=0)  # expansion tokens come after the frames
     start, end = entry.start, entry.end
-    if len(times) and end is not None:
+    if len(times) and end is not None and not (shots and entry.parent is not None):
         start, end = best_moment(relevance, times, start or 0.0, end)
     plain = found.to_dict()
     return {

@@ -2,12 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
 from colbert_video.errors import ColBERTVideoError, SettingsError
+from colbert_video.hits import Hit
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.info import describe_index
@@ -87,16 +91,21 @@ class ServedIndex:
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything new.
 
-        What cannot be opened leaves the older state searchable, with a note.
+        What cannot be opened leaves the older state searchable, with a note. Where another model made the new state, no
+        query is encoded until that is loaded: the older model's tokens would find anything.
         """
+        model, state = self.model, self.state
         try:
             version = self._catalog.version
             if version == self.version:
                 return False
+            description = describe_index(self.path)
+            if description.get("model_fingerprint") != self.fingerprint:
+                self.model, self.state = None, "loading"
             self.searcher.refresh()
-            self.description = describe_index(self.path)
-            self.version = version
+            self.description, self.version = description, version
         except Exception as error:  # whatever it is, the older state is still there
+            self.model, self.state = model, state
             if self.note is None:
                 logger.error(
                     "index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError)
@@ -146,6 +155,30 @@ class ServedIndex:
                 {"Retry-After": "2"},
             )
         return self.model
+
+    def search_tokens(
+        self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any
+    ) -> list[Hit]:
+        """Search with query tokens that were made before.
+
+        Args:
+            tokens: The scored tokens of a query.
+            made_by: The fingerprint of the index when its model was asked for.
+            options: As in `Searcher.search_tokens`.
+
+        Raises:
+            ServiceError: 503, if the index has been replaced by one of another model meanwhile.
+        """
+        hits = self.searcher.search_tokens(tokens, **options)
+        if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
+            raise ServiceError(
+                503,
+                "not_ready",
+                f"index {self.name!r} was replaced by one of another model.",
+                "Try again in a moment.",
+                {"Retry-After": "1"},
+            )
+        return hits
 
     def close(self) -> None:
         """Let go of its files."""
@@ -223,10 +256,14 @@ class IndexRegistry:
         """Whether every index can be searched."""
         return all(index.state == "ready" for index in self)
 
-    def start(self) -> None:
-        """Load models and watch for commits, in threads of the running event loop."""
+    def start(self, forget: Callable[[VideoColBERT], None]) -> None:
+        """Load models and watch for commits, in threads of the running event loop.
+
+        Args:
+            forget: Called with each model that no index uses any more.
+        """
         loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._look_after()))
+        self._tasks.append(loop.create_task(self._look_after(forget)))
 
     async def close(self) -> None:
         """Stop watching and close every index."""
@@ -237,16 +274,21 @@ class IndexRegistry:
         for index in self:
             index.close()
 
-    async def _look_after(self) -> None:
+    async def _look_after(self, forget: Callable[[VideoColBERT], None]) -> None:
         loaded: dict[str, VideoColBERT] = {}
         for index in self:
             await asyncio.to_thread(index.load_model, loaded)
             if index.model is not None and index.fingerprint is not None:
                 loaded[index.fingerprint] = index.model
+        del loaded
         while True:
             await asyncio.sleep(self._refresh_seconds)
             for index in self:
+                before = index.model
                 await asyncio.to_thread(index.refresh)
+                if before is not None and all(other.model is not before for other in self):
+                    forget(before)
+                del before
 
 
 def _named_folders(folders: Sequence[str]) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from colbert_video.serve.schemas import ErrorAnswer, ExplainAnswer, SearchAnswer
 from colbert_video.serve.service import Service, service_of
 from colbert_video.serve.settings import ServeSettings
 from colbert_video.serve.uploads import FORMATS, decode_picture, read_body
+from colbert_video.video.windows import SHOTS
 
 router = APIRouter(tags=["search"])
 
@@ -61,8 +62,8 @@ async def search(
     check_query(query, service.settings)
     options = search_options(service.settings, k=k, where=where, ids=ids, exact=exact, windows=windows)
     served = service.indexes.get(index)
-    tokens = await service.encoder.encode(served.query_model(), query)
-    found = partial(served.searcher.search_tokens, tokens, **options)
+    made_by, model = served.fingerprint, served.query_model()
+    found = partial(served.search_tokens, await service.encoder.encode(model, query), made_by, **options)
     return await _answer(service, served, found, query, begun)
 
 
@@ -186,4 +187,5 @@ async def _answer(
 def _explained(served: ServedIndex, query: str, video_id: str) -> JSON:
     served.rows(video_id)
     found = served.searcher.explain(query, video_id)
-    return JSON(answers.explanation(query, found, served.rows(found.id)[0]))
+    shots = served.description.get("window") == SHOTS
+    return JSON(answers.explanation(query, found, served.rows(found.id)[0], shots=shots))

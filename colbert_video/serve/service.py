@@ -71,7 +71,7 @@ class Service:
     def start(self) -> None:
         """Begin to work; within a running event loop."""
         self.encoder.start()
-        self.indexes.start()
+        self.indexes.start(self.encoder.forget)
 
     async def close(self) -> None:
         """Stop, part by part, and close the indexes last."""

@@ -8,11 +8,10 @@ import numpy as np
 from fastapi import Request
 from jaxtyping import UInt8
 
+from colbert_video.media_queries import BAD_PICTURE, upright
 from colbert_video.serve.errors import ServiceError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
-"""What PIL raises for damaged files."""
 
 
 async def read_body(request: Request, *, most_bytes: int, seconds: float) -> bytes:
@@ -65,7 +64,7 @@ def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "heigh
     Raises:
         ServiceError: 413 if it is larger, 415 if it is no picture.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -81,7 +80,7 @@ def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "heigh
                 f"the picture has {width}×{height} pixels, more than {most_pixels}.",
                 "Send a smaller one.",
             )
-        return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
+        return upright(opened)
     except (Image.DecompressionBombError, *BAD_PICTURE) as error:
         raise ServiceError(
             415,

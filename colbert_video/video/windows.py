@@ -42,6 +42,10 @@ class Cutting:
             return
         if isinstance(self.window, str) or not 0 < self.window < math.inf:
             raise SettingsError(f"window={self.window!r} must be a number of seconds above 0, or 'shots'.")
+        if min(self.window, self.window if self.stride is None else self.stride) < 10**-DECIMALS:
+            raise SettingsError(
+                f"window={self.window!r}, stride={self.stride!r}: windows are named by milliseconds; give one at least."
+            )
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise SettingsError(
                 f"stride={self.stride!r} must be above 0 and at most window={self.window}, or moments between windows are lost."

@@ -106,8 +106,8 @@ export class Api {
    * @returns {Promise<{ready: boolean, seconds: number}>} Whether it is there, else when to ask again.
    */
   async copy(address, signal) {
-    const answer = await this.#send(address, { method: "HEAD", signal });
-    if (!answer.ok) await this.#ask(address, { headers: { Range: "bytes=0-0" }, signal }); // HEAD tells no reason
+    let answer = await this.#send(address, { method: "HEAD", signal });
+    if (!answer.ok) answer = await this.#ask(address, { headers: { Range: "bytes=0-0" }, signal }); // HEAD tells no reason
     return { ready: answer.status !== 202, seconds: Number(answer.headers.get("Retry-After")) || 2 };
   }
 

@@ -137,17 +137,19 @@ export class Viewer {
   async #explain(id) {
     const wanted = this.#wanted;
     if (!wanted || id === this.#explained) return;
+    this.#explained = id; // a later call changes it, and then this answer comes too late
     if (!wanted.query) {
       this.#strips.say("Heat strips show how the words of a query fit the frames; this video was not found by words.");
       return;
     }
     try {
       const found = await this.api.explain(wanted.query, id, wanted.index, this.#loading.signal);
-      this.#explained = id;
+      if (this.#explained !== id) return;
       this.#strips.show(found);
       if (this.#player?.isShowing) this.#strips.mark(this.#player.time);
     } catch (error) {
-      if (isAborted(error)) return;
+      if (isAborted(error) || this.#explained !== id) return;
+      this.#explained = "";
       const { message, remedy } = asApiError(error);
       this.#strips.say(`The score could not be explained: ${message} ${remedy}`);
     }
