@@ -29,8 +29,8 @@ RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.2, 0.3, 0.4, 0.5, SURVIVOR_SCALE, 0.8, 1.2)
-SHARES = (1 / 10, 1 / 5, 1 / 4, SHARE_IN_EVERY_BAG, 1 / 2)
+SCALES = (0.3, 0.5, 0.7, SURVIVOR_SCALE, 1.5)
+SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 1 / 3)
 
 
 def fresh_queries(world: World) -> Iterator[Tensor]:
