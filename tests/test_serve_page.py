@@ -345,13 +345,24 @@ def test_pictures_search_too(page: Any, corpus: Path) -> None:
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Remove the image").click()
     expect(page.locator(".card")).to_have_count(0)
+
+
+def test_a_pasted_file_that_is_no_picture_is_refused(visit: Watched) -> None:
+    with visit(allowed=["415", "422"]) as page:
+        page.goto("./")
+        page.locator("#welcome .lead").wait_for()
+        paste_a_drawing_as_png(page)
+        expect(page.locator("#image-chip")).to_contain_text("bad.png")
+        expect(page.locator("#problem")).to_be_visible()
+
+
+def paste_a_drawing_as_png(page: Any) -> None:
     page.evaluate("""async () => {
       const file = new File([await (await fetch("static/icon.svg")).blob()], "bad.png", { type: "image/png" });
       const clipboardData = new DataTransfer();
       clipboardData.items.add(file);
       document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
     }""")
-    expect(page.locator("#image-chip")).to_contain_text("bad.png")
 
 
 def test_errors_say_what_to_do(visit: Watched) -> None:
