@@ -5,6 +5,7 @@ known names are downloaded, and they are opened through the checks that any chec
 and without code. A token is used and never shown.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colbert_video.errors import ColBERTVideoError, SettingsError
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 """The description that the Hub shows; written where there is none."""
@@ -184,7 +187,8 @@ class HubRepository:
         other = "model" if self.kind == "dataset" else "dataset"
         try:
             return other if self._hub().repo_exists(self.id, repo_type=other) else None
-        except Exception:
+        except Exception as error:  # this only makes the report of another error more helpful
+            logger.debug("whether %s is a %s cannot be told: %s", self.id, other, self._text(error))
             return None
 
     def _text(self, error: Exception) -> str:
