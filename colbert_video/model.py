@@ -3,8 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,17 @@ from torch import Tensor, nn
 from colbert_video.backbone import Backbone, Preprocess
 from colbert_video.config import ModelConfig
 from colbert_video.device import resolve_device
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import SettingsError
 from colbert_video.interaction import Interaction, fuse
 from colbert_video.open_clip_models import build_backbone
 from colbert_video.pixels import to_pixels
+from colbert_video.pretrained import Pretrained
+from colbert_video.query_ids import QueryIds, check_queries_fit, default_query_length
 from colbert_video.temporal import build_temporal_encoder
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
 
 logger = logging.getLogger(__name__)
 
-CAUSAL_QUERY_LENGTH = 32
-"""Query length of the paper for CLIP; bidirectional towers always run at their full context."""
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
 
@@ -33,19 +32,7 @@ FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
 """RGB frames of one video (frames, height, width, 3), values 0 to 255."""
 
 
-@dataclass(frozen=True, eq=False)
-class QueryIds:
-    """A tokenised batch of queries, ready for `VideoColBERT.embed_queries`."""
-
-    ids: Int[Tensor, "queries query_tokens"]
-    """Vocabulary ids."""
-    scored: Bool[Tensor, "queries query_tokens"]
-    """True where a token takes part in MeanMaxSim."""
-    pooled: Int[Tensor, "queries"]
-    """Position of the token that the backbone pools."""
-
-
-class VideoColBERT(nn.Module):
+class VideoColBERT(Pretrained, nn.Module):
     """Encodes queries and videos into bags of tokens that MeanMaxSim compares.
 
     Args:
@@ -58,7 +45,7 @@ class VideoColBERT(nn.Module):
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
-        _check_queries_fit(config, backbone)
+        check_queries_fit(config, backbone)
         self.config = config
         self.backbone = backbone
         self.name: str | None = None  # what `from_pretrained` would load it by; an index remembers this
@@ -107,96 +94,6 @@ class VideoColBERT(nn.Module):
         model = cls(config, backbone).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: str | torch.device | None = None) -> "VideoColBERT":
-        """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model[@revision]".
-
-        Raises:
-            ModelError: If there is no such model or it cannot be used.
-        """
-        from colbert_video.checkpoint import load_model
-
-        return load_model(name, device=resolve_device(device))
-
-    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write weights, configuration and tokenizer to a folder that `from_pretrained` reads.
-
-        Args:
-            folder: Target; an existing checkpoint there is replaced. The model is known by it from then on.
-            half: Store weights in half precision, at half the size; the model in memory stays as it is and keeps its
-                name, for what is loaded back makes slightly other tokens.
-
-        Raises:
-            ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
-        """
-        from colbert_video.checkpoint import save_model
-
-        save_model(self, Path(folder), half=half)
-
-    @classmethod
-    def from_hub(
-        cls,
-        repository: str,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        cache_dir: str | Path | None = None,
-        endpoint: str | None = None,
-        device: str | torch.device | None = None,
-    ) -> "VideoColBERT":
-        """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
-
-        Args:
-            repository: "user/name".
-            revision: Branch, tag or commit; None for the main branch.
-            token: Access token; None for that of `hf auth login` or HF_TOKEN.
-            cache_dir: Where downloads are kept; None for huggingface_hub's cache.
-            endpoint: Address of another Hub than huggingface.co.
-            device: Where to put the model; None for the first GPU, else the CPU.
-
-        Raises:
-            HubError: If there is no such repository, it may not be read, or the Hub cannot be reached.
-            ModelError: If it holds no usable model.
-        """
-        from colbert_video.checkpoint import load_from_hub
-        from colbert_video.hub import HubRepository
-
-        where = HubRepository(repository, "model", revision, token, endpoint)
-        folder = None if cache_dir is None else Path(cache_dir)
-        return load_from_hub(where, device=resolve_device(device), cache_dir=folder)
-
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        private: bool = True,
-        revision: str | None = None,
-        message: str | None = None,
-        token: str | None = None,
-        endpoint: str | None = None,
-    ) -> str:
-        """Push the model to the Hugging Face Hub in one commit, with a model card where there is none.
-
-        Args:
-            repository: "user/name"; made if it is missing. The model is known by it from then on.
-            private: Whether a new repository is private; one that exists stays as it is.
-            revision: Branch, made if it is missing; None for the main branch.
-            message: The commit's message.
-            token: Access token; None for that of `hf auth login` or HF_TOKEN.
-            endpoint: Address of another Hub than huggingface.co.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            HubError: If the Hub cannot be reached or refuses.
-        """
-        from colbert_video.checkpoint import push_model
-        from colbert_video.hub import HubRepository
-
-        where = HubRepository(repository, "model", revision, token, endpoint)
-        return push_model(self, where, private=private, message=message)
 
     @property
     def dim(self) -> int:
@@ -390,30 +287,6 @@ class VideoColBERT(nn.Module):
         """Trade compute for memory in training."""
         self.backbone.set_grad_checkpointing(enable)
         self.temporal.grad_checkpointing = enable
-
-
-def default_query_length(backbone: Backbone) -> int:
-    """32 tokens for causal towers (or their context, if shorter); the full context for bidirectional ones."""
-    if backbone.bidirectional:
-        return backbone.context_length
-    return min(CAUSAL_QUERY_LENGTH, backbone.context_length)
-
-
-def _check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
-    if config.query_length > backbone.context_length:
-        raise ModelError(
-            f"query_length={config.query_length}, but {config.backbone} reads at most {backbone.context_length} "
-            "tokens: use that or fewer."
-        )
-    if backbone.bidirectional and config.query_length != backbone.context_length:
-        raise ModelError(
-            f"query_length={config.query_length}, but {config.backbone}'s text tower is bidirectional and was trained at "
-            f"{backbone.context_length} tokens: any other length changes every token. Use {backbone.context_length}."
-        )
-    if config.pad_id is not None and not 0 <= config.pad_id < backbone.vocabulary_size:
-        raise ModelError(
-            f"pad_id={config.pad_id}, but {config.backbone} has token ids from 0 to {backbone.vocabulary_size - 1}."
-        )
 
 
 def _unit_bags(

@@ -16,7 +16,8 @@ from conftest import TINY_CLIP, TINY_SIGLIP, WordTokenizer
 from colbert_video.backbone import Backbone, Preprocess
 from colbert_video.config import ModelConfig
 from colbert_video.errors import ModelError, SettingsError
-from colbert_video.model import VideoColBERT, default_query_length
+from colbert_video.model import VideoColBERT
+from colbert_video.query_ids import default_query_length
 
 TEXTS = ["a dog catches a frisbee on the beach", "two people", "a " * 90]
 HALF = Preprocess(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from colbert_video.errors import SettingsError
 from colbert_video.interaction import Interaction
-from colbert_video.model import QueryIds, VideoColBERT
+from colbert_video.model import VideoColBERT
 from colbert_video.pixels import to_pixels
+from colbert_video.query_ids import QueryIds
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.training.data import TrainingBatch
 from colbert_video.training.distributed import gather_bags, gather_rows, gather_strings
