@@ -36,7 +36,8 @@ Assign = Callable[[Float[Tensor, "tokens dim"]], tuple[Int64[Tensor, "tokens"], 
 def num_partitions(tokens: int) -> int:
     """Return how many centroids suit a corpus.
 
-    ColBERT's 2 ** floor(log2(16 * sqrt(tokens))), held down so that small corpora keep about four tokens a centroid.
+    ColBERT's 16 * sqrt(tokens), held down so that small corpora keep about four tokens a centroid. ColBERT rounds it
+    down to a power of two, which halves the centroids of an unlucky corpus, and with them what the centroid stage knows.
 
     Args:
         tokens: Tokens in the whole corpus, at least 1.
@@ -46,8 +47,7 @@ def num_partitions(tokens: int) -> int:
     """
     if tokens < 1:
         raise SettingsError(f"num_partitions got {tokens} tokens; a corpus has at least one")
-    formula = 2 ** math.floor(math.log2(16 * math.sqrt(tokens)))
-    return max(1, min(formula, tokens // TOKENS_PER_CENTROID))
+    return max(1, min(math.floor(16 * math.sqrt(tokens)), tokens // TOKENS_PER_CENTROID))
 
 
 def assigner(centroids: Float[Tensor, "centroids dim"], *, probes: int = PROBES) -> Assign:

@@ -13,6 +13,7 @@ import torch
 from stock_colbert_scores import compiler_found
 from test_stock_colbert import video_like
 from torch import Tensor
+from window_corpus import WindowSource, window_entries
 
 from colbert_video import Indexer, Searcher
 from colbert_video.cli import main
@@ -20,7 +21,9 @@ from colbert_video.errors import DependencyError, IndexFolderError, SettingsErro
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.colbert import PlaidSettings, StockEngine
 from colbert_video.indexing.colbert_package import settings_kept
+from colbert_video.indexing.folder import commit_segment, writing
 from colbert_video.indexing.reader import IndexReader
+from colbert_video.indexing.settings import IndexSettings
 
 VIDEOS = 60
 stock = [
@@ -46,6 +49,15 @@ def write_index(path: Path, dim: int, nbits: int) -> Path:
     indexer.remove(["v3", "v29", "v31"])
     indexer.index_tokens(["v31"], frame[59:], video[59:], add=True)
     return path
+
+
+def write_windows(path: Path, videos: dict[str, int]) -> None:
+    """Films of many windows beside one that stays whole."""
+    entries = window_entries(videos)
+    tokens = {"frame": bags(len(entries), 64, 1), "video": bags(len(entries), 64, 2)}
+    with writing(path, create=True) as catalog:
+        settings = IndexSettings(64, tuple(tokens), nbits=8)
+        commit_segment(path, catalog, WindowSource(entries, tokens), settings, replace_all=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +87,21 @@ class TestWithStock:
         native = Searcher(index).search_tokens(query, k=10, ids=wanted)
         assert [hit.id for hit in hits] == [hit.id for hit in native]
         assert set(wanted) == {hit.id for hit in hits}
+
+    def test_windows_are_one_hit_a_video_as_they_are_natively(self, tmp_path: Path) -> None:
+        write_windows(tmp_path / "i", {"film": 12, "short": 0, "talk": 5})
+        query = video_like(4, 64, 3)
+        for group, count in ((True, 3), (False, 18)):
+            native = Searcher(tmp_path / "i").search_tokens(query, k=18, exact=True, group=group)
+            hits = Searcher(tmp_path / "i", engine="colbert").search_tokens(query, k=18, group=group)
+            assert len(hits) == count
+            assert [(hit.id, hit.parent, hit.start, hit.end) for hit in hits] == [
+                (hit.id, hit.parent, hit.start, hit.end) for hit in native
+            ]
+            assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in native], abs=1e-5)
+            assert [[moment.start for moment in hit.moments] for hit in hits] == [
+                [moment.start for moment in hit.moments] for hit in native
+            ]
 
     def test_an_index_of_one_video_in_one_bag(self, tmp_path: Path) -> None:
         tokens = video_like(2, 64, 1)

@@ -92,12 +92,12 @@ def test_impossible_numbers_are_refused(centroids: int) -> None:
         (12, 3),
         (1000, 250),
         (4096, 1024),
-        (60_000, 2048),
-        (120_000, 4096),
-        (10**6, 8192),
+        (60_000, 3919),
+        (120_000, 5542),
+        (10**6, 16_000),
     ],
 )
-def test_number_of_partitions_follows_colbert_but_for_small_corpora(tokens: int, partitions: int) -> None:
+def test_number_of_partitions_is_that_of_colbert_before_rounding(tokens: int, partitions: int) -> None:
     assert num_partitions(tokens) == partitions
 
 
