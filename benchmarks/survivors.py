@@ -29,8 +29,8 @@ RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.3, 0.5, 0.7, SURVIVOR_SCALE, 1.5)
-SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 1 / 3)
+SCALES = (0.3, SURVIVOR_SCALE, 0.7, 1.0, 1.5)
+SHARES = (1 / 10, 1 / 5, SHARE_IN_EVERY_BAG)
 
 
 def fresh_queries(world: World) -> Iterator[Tensor]:
