@@ -174,7 +174,20 @@ def test_only_unreadable_files_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "index", "add", "remove", "search", "serve", "info", "prepare", "train", "evaluate"]
+    "verb",
+    [
+        "demo",
+        "index",
+        "add",
+        "remove",
+        "search",
+        "serve",
+        "info",
+        "prepare",
+        "train",
+        "evaluate",
+        "reproduce",
+    ],
 )
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run([verb, "--help"], capsys)
@@ -193,7 +206,8 @@ def test_evaluate_passes_its_options_on(
 
     monkeypatch.setattr(evaluate_commands, "evaluate_command", recorded)
     options = ["--captions", "first", "-k", "7", "--exact", "--missing", "report", "--cache", str(tmp_path)]
+    options += ["--frames", "3"]
     code, _, err = run(["evaluate", "--index", "i", "--data", "d", *options], capsys)
     assert (code, err) == (2, "error: enough\n")
     assert (given["captions"], given["k"], given["exact"]) == ("first", 7, True)
-    assert (given["missing"], given["cache"]) == ("report", tmp_path)
+    assert (given["missing"], given["cache"], given["num_frames"]) == ("report", tmp_path, 3)

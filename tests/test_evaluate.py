@@ -212,11 +212,17 @@ class TestMissing:
         without = evaluate_model(tiny_trained_model, rest, interactions=["mms_fv"], workers=0)
         assert evaluation.interactions["mms_fv"] == pytest.approx(without.interactions["mms_fv"], abs=1e-6)
         assert (evaluation.queries, evaluation.videos) == (8, 8)
+        assert (evaluation.complete, evaluation.to_dict()["complete"], evaluation.expected) == (
+            False,
+            False,
+            10,
+        )
         assert list(evaluation.missing) == ["gone.mp4", "broken.mp4"]
         assert evaluation.missing["gone.mp4"].startswith("missing: ")
         assert shown(evaluation).startswith(
             "2 of 10 videos are missing; these figures are not those of the whole gallery:"
         )
+        assert "incomplete: 8 of 10 videos" in shown(evaluation)
 
     def test_nothing_left_is_refused_in_any_case(
         self, tiny_trained_model: Any, rows: list[ManifestRow], tmp_path: Path
@@ -242,6 +248,7 @@ class TestResult:
             "ties": "expected over random orders of videos with equal scores",
             "queries": 3,
             "videos": 7,
+            "complete": True,
             "missing": {},
             "unranked": 1,
         }
@@ -368,6 +375,7 @@ class TestCommand:
             ),
             ({"index": "folder", "data": "toy"}, "--data toy renders new clips, which no index holds"),
             ({"model": "toy", "data": "gone.csv"}, "gone.csv cannot be read"),
+            ({"model": "toy", "data": "toy", "num_frames": 3}, "--frames 3 has a meaning with --model and a"),
         ],
     )
     def test_options_that_contradict_each_other(self, options: dict, message: str) -> None:

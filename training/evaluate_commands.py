@@ -18,6 +18,7 @@ from colbert_video.training.evaluate import (
 from colbert_video.training.evaluation import Evaluation
 from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.manifest import ManifestRow, read_manifest, select_split
+from colbert_video.training.trec_folder import TrecFolder
 
 TOY = "toy"
 """The name of the synthetic world as data."""
@@ -38,11 +39,14 @@ def evaluate_command(
     interactions: Sequence[str] | None = None,
     captions: Captions = "all",
     missing: Missing = "refuse",
+    num_frames: int | None = None,
     k: int = 100,
     exact: bool = False,
     cache: str | Path | None = None,
     workers: int | None = None,
     device: str | None = None,
+    trec: str | Path | None = None,
+    escape: bool = False,
 ) -> Evaluation:
     """Evaluate a run against qrels, an index on a manifest, or a model on a manifest or the synthetic world.
 
@@ -58,31 +62,46 @@ def evaluate_command(
         interactions: How a model scores; None for every way that it has.
         captions: Which captions are queries.
         missing: What to do about videos that cannot be read or are not in the index.
-        k: Length of an index's rankings.
+        num_frames: Frames of a manifest's videos; None for the model's own number.
+        k: Length of an index's rankings, and of the runs in `trec`.
         exact: Have the index score every video on its decoded tokens.
         cache: Folder that keeps the decoded frames of a manifest's videos.
         workers: Decoding processes; None for one a core.
         device: Where the model runs; None for the first GPU, else the CPU.
+        trec: Folder to leave queries, qrels and runs in.
+        escape: Whether white space in the ids of TREC files, those of `run` and `qrels` too, is written as in URLs.
 
     Raises:
         SettingsError: If options are missing or contradict each other, or an evaluation refuses its input.
     """
     if run is not None or qrels is not None:
-        return _evaluate_files(run, qrels, {"--model": model, "--index": index, "--data": data})
+        others = {"--model": model, "--index": index, "--data": data, "--trec": trec}
+        return _evaluate_files(run, qrels, others, escaped=escape)
     if data is None:
         raise SettingsError(
             "nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels."
         )
+    if num_frames is not None and (index is not None or data == TOY):
+        raise SettingsError(
+            f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out."
+        )
+    files = None if trec is None else TrecFolder(Path(trec), k, escape)
     if index is not None:
         queries, relevant = caption_queries(_rows(data, split), captions)
         with Searcher(index, model=model, device=device) as searcher:
-            return evaluate_index(searcher, queries, relevant, k=k, exact=exact, missing=missing)
+            return evaluate_index(searcher, queries, relevant, k=k, exact=exact, missing=missing, trec=files)
     if model is None:
         raise SettingsError("nothing to evaluate: give --model NAME, --index FOLDER, or --run with --qrels.")
     if data == TOY:
         loaded = VideoColBERT.from_pretrained(model, device=device)
         return evaluate_toy(
-            loaded, split=split, seed=seed, clips=clips, interactions=interactions, workers=workers
+            loaded,
+            split=split,
+            seed=seed,
+            clips=clips,
+            interactions=interactions,
+            workers=workers,
+            trec=files,
         )
     rows = _rows(data, split)  # before the model is loaded: a wrong name should cost no time
     return evaluate_model(
@@ -91,13 +110,19 @@ def evaluate_command(
         interactions=interactions,
         captions=captions,
         missing=missing,
+        num_frames=num_frames,
         cache=None if cache is None else FrameCache(cache, CACHE_BYTES),
         workers=workers,
+        trec=files,
     )
 
 
 def _evaluate_files(
-    run: str | Path | None, qrels: str | Path | None, others: dict[str, str | Path | None]
+    run: str | Path | None,
+    qrels: str | Path | None,
+    others: dict[str, str | Path | None],
+    *,
+    escaped: bool,
 ) -> Evaluation:
     if run is None or qrels is None:
         raise SettingsError("--run and --qrels belong together; give both.")
@@ -106,7 +131,7 @@ def _evaluate_files(
         raise SettingsError(
             f"{unused[0]} has no meaning beside --run and --qrels, which say all; leave it out."
         )
-    return evaluate_run(run, qrels)
+    return evaluate_run(run, qrels, escaped=escaped)
 
 
 def _rows(data: str | Path, split: str) -> list[ManifestRow]:

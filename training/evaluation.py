@@ -49,6 +49,16 @@ class Evaluation:
     groups: GroupEvaluation | None = None
     """Telling videos from their hard negatives; None if the data name no groups."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether every video is in the gallery; without some, each query has less to be confused with."""
+        return not self.missing
+
+    @property
+    def expected(self) -> int:
+        """Size of the gallery if no video were missing."""
+        return self.videos + len(self.missing)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the groups' part is called by their name."""
         values: dict[str, Any] = {
@@ -57,6 +67,7 @@ class Evaluation:
             "ties": TIES,
             "queries": self.queries,
             "videos": self.videos,
+            "complete": self.complete,
             "missing": dict(self.missing),
             "unranked": self.unranked,
         }
@@ -74,16 +85,16 @@ class Evaluation:
         return Group(*parts)
 
     def _missing_lines(self) -> list[str]:
-        expected = self.videos + len(self.missing)
         lines = [
-            f"{len(self.missing)} of {expected} videos are missing; these figures are not those of the whole gallery:"
+            f"{len(self.missing)} of {self.expected} videos are missing; these figures are not those of the whole gallery:"
         ]
         lines += [f"  {video}: {reason}" for video, reason in list(self.missing.items())[:MOST_MISSING]]
         more = len(self.missing) - MOST_MISSING
         return lines + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
 
     def _metric_table(self) -> Table:
-        table = Table()
+        title = None if self.complete else f"incomplete: {self.videos} of {self.expected} videos"
+        table = Table(title=title, title_justify="left", title_style="bold red")
         names = list(next(iter(self.interactions.values())))
         table.add_column("interaction")
         for name in names:

@@ -16,6 +16,7 @@ from colbert_video.progress import progress_bar
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.reading import FrameReader
+from colbert_video.training.zero_shot import ZERO_SHOT, Scoring, pooled_max_sim
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.pool import FrameRequest
 
@@ -27,25 +28,26 @@ FRAME_ONLY = ("mms_f", "mp_f")
 """Interactions that an untrained model has."""
 BOTH = ("mms_fv", "rrf")
 """Interactions made of MMS_F and MMS_V."""
+KNOWN = tuple(dict.fromkeys((*INTERACTIONS, *ZERO_SHOT)))
+"""Every name of a score."""
 
 
-def applicable_interactions(
-    model: VideoColBERT, chosen: Sequence[str] | None = None
-) -> tuple[Interaction, ...]:
+def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = None) -> tuple[Scoring, ...]:
     """The interactions to evaluate a model with.
 
     Args:
         model: An untrained one makes frame tokens alone.
-        chosen: Some interactions; None for all that the model has.
+        chosen: Some interactions, or the zero-shot baselines, which every model has; None for all interactions that the
+            model has.
 
     Raises:
         SettingsError: If one is unknown or the model cannot score with it.
     """
     possible = get_args(Interaction) if model.config.trained else FRAME_ONLY
     for name in chosen or ():
-        if name not in INTERACTIONS:
-            raise SettingsError(f"interaction {name!r} is unknown; choose from {', '.join(INTERACTIONS)}.")
-        if name not in possible:
+        if name not in KNOWN:
+            raise SettingsError(f"interaction {name!r} is unknown; choose from {', '.join(KNOWN)}.")
+        if name not in (*possible, *ZERO_SHOT):
             raise SettingsError(
                 f"interaction {name!r} needs a trained model; this one has {', '.join(possible)}."
             )
@@ -98,7 +100,7 @@ def score_gallery(
     model: VideoColBERT,
     captions: Sequence[str],
     gallery: Sequence[VideoTokens],
-    interactions: Sequence[Interaction],
+    interactions: Sequence[Scoring],
 ) -> dict[str, Float[Tensor, "queries videos"]]:
     """Score captions against every video of a gallery.
 
@@ -122,17 +124,19 @@ def score_gallery(
 
 
 def _score(
-    queries: QueryTokens, videos: VideoTokens, interactions: Sequence[Interaction]
+    queries: QueryTokens, videos: VideoTokens, interactions: Sequence[Scoring]
 ) -> dict[str, Float[Tensor, "queries videos"]]:
     """`fuse` for each interaction, with the two halves that several share computed once."""
     halves: list[Interaction] = ["mms_f", "mms_v"]
     shared = [name for name in halves if name in interactions or any(both in interactions for both in BOTH)]
-    scores = {name: fuse(queries, videos, name) for name in shared}
+    scores: dict[str, Tensor] = {name: fuse(queries, videos, name) for name in shared}
     for name in interactions:
         if name == "mms_fv":
             scores[name] = scores["mms_f"] + scores["mms_v"]
         elif name == "rrf":
             scores[name] = reciprocal_rank_fusion(scores["mms_f"], scores["mms_v"])
+        elif name == "mms_f_pooled":
+            scores[name] = pooled_max_sim(queries, videos.frame)
         elif name not in scores:
             scores[name] = fuse(queries, videos, name)
     return {name: scores[name] for name in interactions}

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from colbert_video.errors import SettingsError
+from colbert_video.config import ModelConfig
+from colbert_video.device import resolve_device
+from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model import VideoColBERT
 from colbert_video.training.recipe import ModelRecipe
 
@@ -31,6 +33,8 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None
         register_backbone(backbone, recipe.backbone_config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        if recipe.pretrained is not None and Path(recipe.pretrained).is_dir():
+            return _from_saved_backbone(Path(recipe.pretrained), recipe).to(resolve_device(device))
         return VideoColBERT.from_backbone(
             backbone,
             recipe.pretrained,
@@ -38,6 +42,28 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None
             device=device,
             **recipe.settings,
         )
+
+
+def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
+    """The backbone of a saved model with a temporal transformer as new as that of `from_backbone`."""
+    saved = VideoColBERT.from_pretrained(folder, device="cpu")
+    if saved.config.backbone != recipe.backbone:
+        raise ModelError(
+            f"{folder} holds the backbone {saved.config.backbone}, and model.backbone is {recipe.backbone}; give the folder "
+            "of the right one."
+        )
+    if saved.config.trained:
+        raise ModelError(
+            f"{folder} holds a trained model; to go on from it, give it as model.checkpoint. A backbone to start from is "
+            "saved untrained: VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER)."
+        )
+    config = ModelConfig(
+        backbone=saved.config.backbone,
+        pretrained=saved.config.pretrained,
+        preprocess=recipe.preprocessing or saved.config.preprocess,
+        **{"query_length": saved.config.query_length, **recipe.settings},
+    )
+    return VideoColBERT(config, saved.backbone).eval()
 
 
 def register_backbone(name: str, config: dict[str, Any]) -> None:

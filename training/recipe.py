@@ -35,7 +35,8 @@ class ModelRecipe:
     backbone: str | None = None
     """open_clip's name of the dual encoder, or a new name for `backbone_config`."""
     pretrained: str | None = None
-    """Tag or file of its weights; None for random weights."""
+    """Tag or file of its weights, or folder of a saved untrained model that brings backbone and tokenizer; None for
+    random weights."""
     checkpoint: str | None = None
     """A saved model to go on from, as `VideoColBERT.from_pretrained` takes it, instead of a backbone."""
     backbone_config: dict[str, Any] | None = None

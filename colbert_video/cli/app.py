@@ -6,12 +6,14 @@ import sys
 import click
 
 from colbert_video.cli.dataset_verbs import prepare
+from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, remove
+from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, search
 from colbert_video.cli.serve_verbs import serve
 from colbert_video.cli.training_verbs import evaluate, train
-from colbert_video.cli.upkeep_verbs import compact, export, import_, verify
+from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.progress import show_progress
 
@@ -48,11 +50,14 @@ for verb in (
     info,
     export,
     import_,
+    shard,
     push,
     pull,
     prepare,
     train,
     evaluate,
+    reproduce,
+    fuse,
 ):
     app.add_command(verb)
 

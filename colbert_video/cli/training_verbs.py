@@ -5,7 +5,14 @@ from pathlib import Path
 
 import click
 
-from colbert_video.cli.options import FOLDER, device_option, json_option, print_result, workers_option
+from colbert_video.cli.options import (
+    FOLDER,
+    device_option,
+    escape_option,
+    json_option,
+    print_result,
+    workers_option,
+)
 
 
 @click.command()
@@ -72,7 +79,7 @@ def train(
     "--interaction",
     "interactions",
     multiple=True,
-    help="How to score; repeatable. Default: every way the model has.",
+    help="How to score; repeatable. Default: every way the model has. Zero-shot baselines: mp_f, mms_f_pooled.",
 )
 @click.option(
     "--captions",
@@ -82,7 +89,7 @@ def train(
     help="Every caption of a video is a query, or only its first.",
 )
 @click.option(
-    "-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of an index's rankings."
+    "-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of rankings and runs."
 )
 @click.option("--exact", is_flag=True, help="Have the index score every video on its decoded tokens.")
 @click.option(
@@ -92,7 +99,14 @@ def train(
     show_default=True,
     help="About videos that cannot be read.",
 )
+@click.option(
+    "--frames", type=click.IntRange(min=1), help="Frames of each video. Default: the model's own number."
+)
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
+@click.option(
+    "--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools."
+)
+@escape_option
 @workers_option
 @device_option
 @json_option
@@ -110,7 +124,10 @@ def evaluate(
     k: int,
     exact: bool,
     missing: str,
+    frames: int | None,
     cache: Path | None,
+    trec: Path | None,
+    escape: bool,
     workers: int | None,
     device: str | None,
     as_json: bool,
@@ -135,8 +152,11 @@ def evaluate(
         k=k,
         exact=exact,
         missing=missing,  # type: ignore[arg-type]
+        num_frames=frames,
         cache=cache,
         workers=workers,
         device=device,
+        trec=trec,
+        escape=escape,
     )
     print_result(result.to_dict() if as_json else result.table())

@@ -1,0 +1,122 @@
+"""The verb that runs a row of the paper from the downloaded files to the figures: reproduce."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from colbert_video.cli.options import FOLDER, device_option, json_option, print_result, workers_option
+from colbert_video.errors import SettingsError
+
+INCOMPLETE = 1
+"""Exit code where videos were missing."""
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option("--list", "as_list", is_flag=True, help="Print the rows with the published figures, and stop.")
+@click.option(
+    "--backbone",
+    default="clip-b32",
+    show_default=True,
+    help="The paper's backbone: clip-b32, clip-b16 or siglip-b16.",
+)
+@click.option("--variant", help="A row of the paper's ablations, as --list names it.")
+@click.option("--annotations", type=FOLDER, help="Folder of the dataset's annotation files.")
+@click.option("--videos", type=FOLDER, help="Folder of the videos. Default: that of the annotations.")
+@click.option(
+    "--output",
+    type=FOLDER,
+    help="Folder of the reproduction; repeat the command to go on in it. Default: reproduce-ROW.",
+)
+@click.option(
+    "--weights",
+    help="File of the backbone's weights, or folder of a saved untrained model, instead of a download.",
+)
+@click.option("--zero-shot", is_flag=True, help="Evaluate the backbone without training it.")
+@click.option("--smoke", is_flag=True, help="Run the whole chain on a few videos; the figures mean nothing.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the training.")
+@click.option("--split-name", help="Another split than the paper's, as prepare names it.")
+@click.option(
+    "--hold-out",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Training videos to choose the model on, where the dataset has no validation videos.",
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="Go on without missing videos, and mark the result as incomplete."
+)
+@click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames, for all epochs and rows.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override the recipe; repeatable."
+)
+@workers_option
+@device_option
+@json_option
+def reproduce(
+    dataset: str | None,
+    as_list: bool,
+    backbone: str,
+    variant: str | None,
+    annotations: Path | None,
+    videos: Path | None,
+    output: Path | None,
+    weights: str | None,
+    zero_shot: bool,
+    smoke: bool,
+    seed: int,
+    split_name: str | None,
+    hold_out: int,
+    allow_missing: bool,
+    cache: Path | None,
+    settings: tuple[str, ...],
+    workers: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Reproduce a row of the paper: prepare DATASET, train, evaluate, and compare.
+
+    DATASET is msrvtt, msvd, vatex, didemo or activitynet. After an interruption, the same command goes on where it stopped.
+    Start several processes with torchrun or accelerate launch to train on several GPUs.
+    """
+    from colbert_video.training.paper_rows import find_row
+    from colbert_video.training.recipe import parse_override
+    from colbert_video.training.reproduce_report import rows_dict, rows_table
+
+    if as_list:
+        print_result(rows_dict() if as_json else rows_table())
+        return
+    if dataset is None or annotations is None:
+        raise SettingsError(
+            "name a DATASET and the folder of its --annotations, or print the rows with --list."
+        )
+    from colbert_video.training.reproduce import reproduce as run
+    from colbert_video.training.reproduce_plan import ReproducePlan
+
+    plan = ReproducePlan(
+        row=find_row(dataset, backbone, variant),
+        annotations=annotations,
+        videos=videos or annotations,
+        split_name=split_name,
+        hold_out=hold_out,
+        weights=weights,
+        zero_shot=zero_shot,
+        smoke=smoke,
+        seed=seed,
+        settings=dict(parse_override(setting) for setting in settings),
+    )
+    result = run(
+        plan,
+        output or Path(f"reproduce-{plan.name}"),
+        allow_missing=allow_missing,
+        cache=cache,
+        workers=workers,
+        device=device,
+    )
+    if result is None:  # one of several training processes; the first one reports
+        return
+    print_result(result.to_dict() if as_json else result.report())
+    if not result.complete and not smoke:
+        sys.exit(INCOMPLETE)
