@@ -1,8 +1,9 @@
 """The residual codec: a token is its nearest centroid plus a residual of a few bits a dimension.
 
-ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with two changes that
+ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with three changes that
 lose less: tokens are first turned by a fixed random rotation, which spreads outlier dimensions and leaves inner
-products alone, and buckets are Lloyd-Max instead of quantiles.
+products alone, buckets are Lloyd-Max instead of quantiles, and of several multiples of a token that one is compressed
+which is read back best.
 """
 
 import hashlib
@@ -23,6 +24,9 @@ from colbert_video.indexing.packing import bucket_table, check_nbits, pack
 from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CHUNK = 2**14  # tokens encoded or decoded at once
+MULTIPLES = (1.0, 1.1, 1.2)
+"""Lengths at which a token may be compressed. Reading gives unit vectors, so any length will do; the longer a token,
+the less the buckets' width turns it, until its residual leaves the outermost buckets."""
 HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 50_000, 256
 NORM_TOLERANCE = 0.02  # bfloat16 rounding moves a unit norm by less than half of this
 BUCKETS = {"lloyd_max": lloyd_max, "quantile": quantile_buckets}
@@ -175,8 +179,21 @@ class ResidualCodec:
         _refuse_unnormalised(tokens)
         rotated = self.rotate(tokens)
         codes, _ = self._assign(rotated)
-        residuals = rotated - self.centroids.index_select(0, codes)  # (tokens, dim)
-        return codes.int(), pack(bucket_ids(residuals, self.cutoffs), self.nbits)
+        nearest = self.centroids.index_select(0, codes)  # (tokens, dim)
+        residuals, best = self._compress(rotated, nearest, MULTIPLES[0])
+        for multiple in MULTIPLES[1:]:
+            others, cosines = self._compress(rotated, nearest, multiple)
+            residuals = torch.where((cosines > best)[:, None], others, residuals)
+            best = torch.maximum(cosines, best)
+        return codes.int(), residuals
+
+    def _compress(
+        self, rotated: Float[Tensor, "tokens dim"], nearest: Float[Tensor, "tokens dim"], multiple: float
+    ) -> tuple[UInt8[Tensor, "tokens bytes"], Float[Tensor, "tokens"]]:
+        """Residuals of a multiple of each token, and the cosine between the token and what is read back of it."""
+        residuals = pack(bucket_ids(multiple * rotated - nearest, self.cutoffs), self.nbits)
+        read = self.dequantise(residuals).add_(nearest)  # (tokens, dim)
+        return residuals, functional.cosine_similarity(read, rotated, dim=1)
 
     def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
         """Return the bucket weights that packed residuals stand for, on the codec's device."""

@@ -21,7 +21,7 @@ from colbert_video.indexing.opened import Scored, Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.torch_scorer import TorchScorer, decoded_similarities
 
-LEAST_SURVIVORS = 750
+LEAST_SURVIVORS = 500
 """Videos that always survive the centroid stage; a corpus no larger is decoded at once."""
 SURVIVORS_PER_RESULT = 10
 """Survivors kept for each wanted result."""

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing import codec as codec_module
-from colbert_video.indexing.codec import ResidualCodec, random_rotation
+from colbert_video.indexing.codec import MULTIPLES, EncodedTokens, ResidualCodec, random_rotation
 from colbert_video.indexing.packing import unpack
 
 DIM = 64
@@ -73,17 +73,31 @@ def test_each_dimension_is_off_by_its_buckets_width_at_most(nbits: int, count: i
     codec = trained(nbits)
     tokens = normalize(torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed)), dim=1)
     encoded = codec.encode(tokens)
-    centroids = codec.centroids[encoded.codes.long()]
-    residuals = codec.rotate(tokens) - centroids
+    within = [within_buckets(codec, encoded, multiple * codec.rotate(tokens)) for multiple in MULTIPLES]
+    assert bool(torch.stack(within).any(dim=0).all())  # each token at one of its lengths
+
+
+def within_buckets(
+    codec: ResidualCodec, encoded: EncodedTokens, rotated: Float[Tensor, "tokens dim"]
+) -> Bool[Tensor, "tokens"]:
+    """Whether every dimension of these tokens lies in the bucket that stands for it, and is read from within it."""
+    residuals = rotated - codec.centroids[encoded.codes.long()]
     error = (codec.dequantise(encoded.residuals) - residuals).abs()
     least, most = residuals.min().reshape(1), residuals.max().reshape(1)
     edges = torch.cat(
         [torch.minimum(least, codec.weights[:1]), codec.cutoffs, torch.maximum(most, codec.weights[-1:])]
     )
-    bucket = unpack(encoded.residuals, nbits).long()  # (tokens, dim)
-    assert bool((error <= edges.diff()[bucket] + 1e-6).all())
-    assert bool((edges[bucket] - 1e-6 <= residuals).all())
-    assert bool((residuals <= edges[bucket + 1] + 1e-6).all())
+    bucket = unpack(encoded.residuals, codec.nbits).long()  # (tokens, dim)
+    inside = (edges[bucket] - 1e-6 <= residuals) & (residuals <= edges[bucket + 1] + 1e-6)
+    return (inside & (error <= edges.diff()[bucket] + 1e-6)).all(dim=1)
+
+
+@pytest.mark.parametrize("nbits", [1, 2, 4, 8])
+def test_the_best_of_several_lengths_loses_less(nbits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, tokens = trained(nbits), clustered(300, seed=8)
+    best = codec.reconstruction_error(tokens)
+    monkeypatch.setattr(codec_module, "MULTIPLES", (1.0,))
+    assert best < (0.92 if nbits >= 4 else 0.99) * codec.reconstruction_error(tokens)
 
 
 def test_more_bits_lose_less_and_eight_bits_almost_nothing() -> None:

@@ -260,7 +260,7 @@ def test_video_similarities_are_cosines_of_one_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("videos", "k", "expected"), [(10, 1, 750), (20_000, 10, 750), (100_000, 10, 1078), (1000, 100, 1000)]
+    ("videos", "k", "expected"), [(10, 1, 500), (20_000, 10, 500), (100_000, 10, 1078), (1000, 100, 1000)]
 )
 def test_survivors_grow_with_corpus_and_k(videos: int, k: int, expected: int) -> None:
     assert survivors(videos, k) == expected
