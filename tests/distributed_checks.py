@@ -10,8 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from colbert_video.errors import SettingsError
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
-from colbert_video.training.distributed import gather_bags, gather_rows, gather_strings
+from colbert_video.training.distributed import (
+    from_first,
+    gather_bags,
+    gather_rows,
+    gather_strings,
+    refuse_differences,
+)
 from colbert_video.training.encoding import batch_loss
 from colbert_video.training.gradcache import cached_backward
 from colbert_video.training.losses import DualInfoNCELoss, DualSigmoidLoss, positive_labels
@@ -149,6 +156,16 @@ def bags_of_unequal_length(rank: int) -> dict[str, Tensor]:
     return {"tokens": bags.tokens, "mask": bags.mask}
 
 
+def agreement(rank: int, world: int) -> dict[str, str]:
+    """What processes say when they see the same, and when the last one sees something else."""
+    refuse_differences("folders", "the same")
+    try:
+        refuse_differences("folders", "nothing" if rank == world - 1 else "step 3")
+    except SettingsError as error:
+        return {"refused": str(error), "first": from_first(f"from {rank}")}
+    return {}
+
+
 def run(rank: int, worlds: list[int], folder: str) -> None:
     """Everything that one process does, in each of the worlds that it is part of; starting processes is dear."""
     torch.set_num_threads(1)
@@ -168,6 +185,7 @@ def results(rank: int, world: int, folder: str) -> dict[str, Any]:
             for chunk, uneven in ((None, False), (2, False), (None, True), (2, True))
         }
         found |= {"wrong": wrong_gradient(rank, world), "layout": not_contiguous(rank)}
+        found |= agreement(rank, world)
         return found | {"bags": bags_of_unequal_length(rank)}
     finally:
         dist.destroy_process_group()
@@ -175,12 +193,15 @@ def results(rank: int, world: int, folder: str) -> dict[str, Any]:
 
 def train(rank: int, world: int, folder: str, config: Any, port: int) -> None:
     """Train the tiny model in one of several processes, launched as torchrun does."""
+    import warnings
+
     from training_fakes import FakeData, tiny_model
 
     from colbert_video.training.distributed import leave_processes
     from colbert_video.training.trainer import Trainer
 
     torch.set_num_threads(1)
+    warnings.simplefilter("error", FutureWarning)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
     os.environ.update({name: str(value) for name, value in place.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

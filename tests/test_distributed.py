@@ -12,10 +12,13 @@ from colbert_video.errors import SettingsError
 from colbert_video.tokens import TokenBags
 from colbert_video.training.distributed import (
     build_accelerator,
+    from_first,
     gather_bags,
     gather_rows,
     gather_strings,
+    processes_here,
     rank,
+    refuse_differences,
     world_size,
 )
 
@@ -80,6 +83,15 @@ def test_bags_of_unequal_length_are_padded(processes: list[dict[str, Any]]) -> N
         assert all(torch.equal(bag, right) for bag, right in zip(bags.unpadded(), expected, strict=True))
 
 
+def test_processes_that_see_different_things_are_refused(processes: list[dict[str, Any]]) -> None:
+    for process in processes:
+        last = len(processes) - 1
+        assert process["refused"].startswith(
+            f"folders differ between processes: process 0 sees step 3, process {last} sees nothing. All machines must"
+        )
+        assert process["first"] == "from 0"
+
+
 def test_a_single_process_keeps_what_it_has() -> None:
     tensor = torch.rand(2, 3, requires_grad=True)
     bags = TokenBags(torch.rand(2, 3, 4), torch.ones(2, 3, dtype=torch.bool))
@@ -87,6 +99,15 @@ def test_a_single_process_keeps_what_it_has() -> None:
     assert gather_rows(tensor) is tensor
     assert gather_bags(bags) is bags
     assert gather_strings(("a", "b")) == ["a", "b"]
+    assert from_first("a") == "a"
+    refuse_differences("folders", "mine")
+
+
+def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert processes_here() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert processes_here() == 4
 
 
 def test_other_devices_are_refused() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from training_fakes import training_batch
 
 from colbert_video.training.encoding import EncodableBatch, batch_labels, batch_loss
-from colbert_video.training.gradcache import cached_backward, random_state
+from colbert_video.training.gradcache import cached_backward, random_state, set_random_state
 from colbert_video.training.losses import DualInfoNCELoss, DualSigmoidLoss, PairLoss
 
 ROWS = 7
@@ -122,6 +122,16 @@ def test_random_layers_draw_the_same_in_both_passes() -> None:
     for first, second in zip(drawn[:3], drawn[3:], strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(before, random_state()[0]), "the next batch draws anew"
+
+
+def test_a_random_state_out_of_a_tensor_of_several() -> None:
+    """As a checkpoint of several processes holds them; torch alone would read one from the wrong place."""
+    first = random_state()[0]
+    torch.rand(7)
+    states = torch.stack([first, random_state()[0]])  # (processes, bytes)
+    right = torch.rand(3)
+    set_random_state([states[1]])
+    assert torch.equal(torch.rand(3), right)
 
 
 def test_an_infinite_loss_is_returned_before_it_spreads() -> None:

@@ -215,7 +215,7 @@ class DataConfig:
     timeout: float = 60.0
     """Seconds one file may take."""
     workers: int | None = None
-    """Decoding processes; None for one a core."""
+    """Decoding processes of each training process; None shares the machine's cores among its training processes."""
     cache: str | None = None
     """Folder that keeps decoded frames, so that later epochs do not decode again; None decodes every time."""
     cache_gigabytes: float = 50.0

@@ -7,6 +7,7 @@ first: gloo reads memory as it lies, and what einsum passes back lies otherwise;
 not care for that and silently returns wrong gradients there.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -32,7 +33,8 @@ def build_accelerator(device: str | None = None) -> Any:
         device: "cpu", or None for this process's GPU, else the CPU.
 
     Raises:
-        SettingsError: If another device is named, or the launcher asks for sharded models.
+        SettingsError: If another device is named, the launcher asks for sharded models, or it restarted processes in a
+            way in which they cannot find each other.
         DependencyError: If accelerate is not installed.
     """
     if device not in (None, "cpu"):
@@ -43,8 +45,10 @@ def build_accelerator(device: str | None = None) -> Any:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
         raise DependencyError("training needs accelerate: pip install 'colbert_video[train]'.") from error
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    _join_after_restart(cpu=cpu)
     accelerator = Accelerator(
-        cpu=device == "cpu" or not torch.accelerator.is_available(),
+        cpu=cpu,
         mixed_precision="no",  # autocast is opened where it belongs, in the encoders
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),  # none of them changes in training
@@ -57,6 +61,35 @@ def build_accelerator(device: str | None = None) -> Any:
             f"the launcher asks for {kind}; training needs the whole model in each process (plain DDP)."
         )
     return accelerator
+
+
+def _join_after_restart(*, cpu: bool) -> None:
+    """Meet the other processes where those that were killed have left nothing.
+
+    torchrun keeps one store for all of its restarts. What dead processes wrote there about themselves stays, and the
+    new ones would wait at their addresses. The number of the restart tells them apart on one machine; the launchers
+    of several machines count each for itself.
+    """
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if restart == "0" or not kept or dist.is_initialized():
+        return
+    processes = int(os.environ["WORLD_SIZE"])
+    if processes != processes_here():
+        raise SettingsError(
+            "torchrun has restarted this process, and on several machines restarted processes find only traces of those "
+            "before them; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every machine and start torchrun again."
+        )
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    device = None if cpu else torch.accelerator.current_accelerator()
+    dist.init_process_group(
+        dist.get_default_backend_for_device(device or "cpu"),
+        store=dist.PrefixStore(f"restart-{restart}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=processes,
+        timeout=PATIENCE,
+    )
 
 
 def leave_processes() -> None:
@@ -73,6 +106,11 @@ def world_size() -> int:
 def rank() -> int:
     """Number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def processes_here() -> int:
+    """Number of them on this machine, as the launcher says; they share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gather_rows(tensor: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
@@ -104,6 +142,38 @@ def gather_strings(values: Sequence[str]) -> list[str]:
     parts: list[Any] = [None] * world_size()
     dist.all_gather_object(parts, list(values))
     return [value for part in parts for value in part]
+
+
+def refuse_differences(what: str, value: str) -> None:
+    """Refuse to go on where processes see different things; they would wait for each other for ever.
+
+    Args:
+        what: What must be the same, for the error.
+        value: What this process sees.
+
+    Raises:
+        SettingsError: In all processes, if one of them sees something else.
+    """
+    seen = gather_strings([value])
+    if len(set(seen)) > 1:
+        different = next(number for number, other in enumerate(seen) if other != seen[0])
+        raise SettingsError(
+            f"{what} differ between processes: process 0 sees {seen[0]}, process {different} sees {seen[different]}. All "
+            "machines must see the same output folder and manifest; put them on a file system that they share."
+        )
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value, in all processes.
+
+    Args:
+        value: What this process has; only the first one's counts.
+    """
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 class _GatherRows(torch.autograd.Function):

@@ -94,6 +94,6 @@ def _replayed(state: list[Tensor]) -> Iterator[None]:
 
 def set_random_state(state: list[Tensor]) -> None:
     """Undo `random_state`."""
-    torch.set_rng_state(state[0])
+    torch.set_rng_state(state[0].clone())  # torch reads a row of a larger tensor from the wrong place
     if len(state) > 1:
         torch.cuda.set_rng_state(state[1])

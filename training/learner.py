@@ -1,6 +1,7 @@
 """One optimizer step of Video-ColBERT, on one device or many: encode, score, loss, gradient, update."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,11 +161,12 @@ class Learner:
     def _wrapped(self, module: nn.Module) -> nn.Module:
         """Let gradients be averaged over processes."""
         learns = any(parameter.requires_grad for parameter in module.parameters())
-        return (
-            self.accelerator.prepare_model(module)
-            if self.accelerator.num_processes > 1 and learns
-            else module
-        )
+        if self.accelerator.num_processes == 1 or not learns:
+            return module
+        # The setting has a new name in newer torch; older torch knows this one alone.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return self.accelerator.prepare_model(module)
 
 
 def _refuse_infinite(what: str, value: Tensor, place: str, video_ids: list[str]) -> None:

@@ -70,6 +70,13 @@ class RunFolder:
         """Whether a run came to its end here."""
         return (self.final / "config.json").is_file()
 
+    @property
+    def progress(self) -> str:
+        """How far the run here has come, in words."""
+        if self.finished or not self.started:
+            return "a finished run" if self.finished else "no run"
+        return self.checkpoints()[-1].name if self.checkpoints() else "a run without a checkpoint"
+
     def check_usable(self, *, resume: bool) -> None:
         """Refuse to write into a folder that holds something else.
 

@@ -10,10 +10,12 @@ from colbert_video.interaction import Interaction
 from colbert_video.model import VideoColBERT
 from colbert_video.training.config import DataConfig
 from colbert_video.training.data import CaptionLoader, TrainingBatch
+from colbert_video.training.distributed import processes_here
 from colbert_video.training.evaluate import evaluate_model
 from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.manifest import read_manifest, select_split
 from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.pool import available_cores
 
 NOT_REMEMBERED = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
 """Settings that may differ when a run is resumed: they say where and how fast data are read, not which."""
@@ -95,7 +97,7 @@ class ManifestData:
             sampling=self._sampling(model),
             batch_size=batch_size,
             seed=seed,
-            workers=self.config.workers,
+            workers=self._workers,
             cache=self.cache,
             group_batches=self.config.group_batches,
             random_shift=self.config.random_shift,
@@ -118,6 +120,13 @@ class ManifestData:
             workers=self.config.workers,
         )
         return dict(evaluation.interactions[interaction])
+
+    @property
+    def _workers(self) -> int | None:
+        """Decoding processes of this training process; those of one machine share its cores."""
+        if self.config.workers is not None or processes_here() == 1:
+            return self.config.workers
+        return max(1, available_cores() // processes_here())
 
     def _sampling(self, model: VideoColBERT) -> SamplingSettings:
         preprocess = model.config.preprocess

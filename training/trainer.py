@@ -4,6 +4,8 @@ Launch several processes with `torchrun` or `accelerate launch`; each then encod
 against everyone's videos. Losses and gradients are those of one process with the whole batch.
 """
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -22,7 +24,12 @@ from colbert_video.model import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.config import FREELY_CHANGED, TrainingConfig
 from colbert_video.training.data import TrainingBatch
-from colbert_video.training.distributed import build_accelerator, gather_rows
+from colbert_video.training.distributed import (
+    build_accelerator,
+    from_first,
+    gather_rows,
+    refuse_differences,
+)
 from colbert_video.training.gradcache import random_state, set_random_state
 from colbert_video.training.learner import Learner
 from colbert_video.training.optimizer import learning_rate_factor
@@ -122,13 +129,15 @@ class Trainer:
             Where the models are, and how it went.
 
         Raises:
-            SettingsError: If the configuration does not fit the model or the validation.
+            SettingsError: If the configuration does not fit the model or the validation, or processes see different
+                folders or data.
             TrainingError: If loss or gradient stop being finite numbers; the text names the batch.
         """
         started = time.monotonic()
+        refuse_differences("output folder and data", self._view)
         if self.folder.finished:
             self.folder.load_final(self.model)
-            return self._result(time.monotonic() - started)
+            return self._shared_result(time.monotonic() - started)
         epochs = math.ceil(self.total_steps / len(self.loader))
         with self.learner.prepared():
             self._begin_or_restore()
@@ -140,7 +149,7 @@ class Trainer:
                         self._validate(log)
                     self.state.epoch, self.state.batch = epoch + 1, 0
         self._finish()
-        return self._result(time.monotonic() - started)
+        return self._shared_result(time.monotonic() - started)
 
     def _train_epoch(self, epoch: int, log: RunLog | None, bar: Bar) -> None:
         self.loader.set_epoch(epoch)
@@ -237,6 +246,13 @@ class Trainer:
             self.folder.clear_checkpoints()
         self.accelerator.wait_for_everyone()
 
+    def _shared_result(self, seconds: float) -> TrainingResult:
+        """The first process's; it alone is sure to see the log."""
+        result: TrainingResult = from_first(
+            self._result(seconds) if self.accelerator.is_main_process else None
+        )
+        return result
+
     def _result(self, seconds: float) -> TrainingResult:
         entries = read_log(self.folder.log)
         last = [entry for entry in entries if "loss" in entry][-1]
@@ -267,6 +283,12 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return nullcontext(Bar())
         return progress_bar("training", (self.total_steps - self.state.step) * self.config.batch_size)
+
+    @property
+    def _view(self) -> str:
+        """What this process would go on from, and with."""
+        description = json.dumps(self._description(), sort_keys=True)
+        return f"{self.folder.progress}, data and settings {hashlib.sha256(description.encode()).hexdigest()[:8]}"
 
     def _description(self) -> dict[str, Any]:
         settings = self.model.config.to_dict()
