@@ -33,10 +33,19 @@ INSTALL_REQUIRES = [
 ]
 TRAIN = ["accelerate>=1.0", "matplotlib>=3.8", "pyyaml>=6", "tensorboard>=2.16"]
 SERVE = ["fastapi>=0.165", "prometheus-client>=0.20", "starlette>=1.6", "uvicorn>=0.30"]
-CLUSTER = ["ray[data,serve]>=2.60"]
+CLUSTER = ["ray[serve]>=2.60"]
+PANDAS = ["pandas>=2"]
+DATASETS = ["datasets>=4"]
+MTEB = ["mteb>=2.26"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.29"]
 TEST = [
     *TRAIN,
     *SERVE,
+    *CLUSTER,
+    *PANDAS,
+    *DATASETS,
+    *MTEB,
+    *DOCS,
     "axe-playwright-python>=0.1.4",
     "beartype>=0.19",
     "httpx2>=2",
@@ -47,6 +56,7 @@ TEST = [
     "playwright>=1.48",
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "ranx>=0.3.20",
     "ruff>=0.17,<0.18",
     "schemathesis>=4",
     "types-PyYAML",
@@ -98,6 +108,10 @@ setup(
         "train": TRAIN,
         "serve": SERVE,
         "cluster": CLUSTER,
+        "pandas": PANDAS,
+        "datasets": DATASETS,
+        "mteb": MTEB,
+        "docs": DOCS,
         "torchcodec": ["torchcodec>=0.13"],
         "test": TEST,
     },

@@ -1,8 +1,10 @@
 """What a search gives back: videos with their moments."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, SupportsIndex, overload
+
+from colbert_video.errors import DependencyError
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,51 @@ class Hit:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
+
+
+class Hits(list[Hit]):
+    """The hits of one search, best first: a list that notebooks show with pictures and pandas takes as a frame."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Hits": ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> "Hit | Hits":
+        """One hit, or those of a slice, which are Hits again."""
+        if isinstance(place, slice):
+            return Hits(super().__getitem__(place))
+        return super().__getitem__(place)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with one row a hit.
+
+        Returns:
+            A column for each field of `Hit`, without `metadata`, whose keys are columns of their own, called
+            "metadata.KEY"; missing values are NaN or None. `moments` holds tuples of dicts.
+
+        Raises:
+            DependencyError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise DependencyError(
+                'to_pandas needs pandas; install it with: pip install "colbert_video[pandas]".'
+            ) from error
+        names = [field.name for field in fields(Hit) if field.name != "metadata"]
+        keys = dict.fromkeys(f"metadata.{key}" for hit in self for key in hit.metadata)
+        return pandas.DataFrame.from_records([_row(hit) for hit in self], columns=[*names, *keys])
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: a picture of each hit's moment, as far as its file can be read."""
+        from colbert_video.notebook import hits_html
+
+        return hits_html(self)
+
+
+def _row(hit: Hit) -> dict[str, Any]:
+    values = hit.to_dict()
+    metadata = values.pop("metadata")
+    return {**values, **{f"metadata.{key}": value for key, value in metadata.items()}}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.explain import Explanation, explain_similarities
-from colbert_video.hits import Hit
+from colbert_video.hits import Hits
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.hub import fetched_index
 from colbert_video.indexing.prepared import PreparedQuery
@@ -91,7 +91,7 @@ class Searcher(OpenedIndex):
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find the videos that a text describes.
 
         Args:
@@ -104,13 +104,13 @@ class Searcher(OpenedIndex):
             group: One hit a video, scored by its best window; False for one hit a window.
 
         Returns:
-            Hits, best first.
+            Hits, best first: a list, with `to_pandas`.
 
         Raises:
             SettingsError: If the query is empty, k < 1, the filter is none, an id is not in the index, or exact with
                 engine="colbert".
         """
-        _check_k(k)
+        check_k(k)
         with self._view() as view:
             encoded = self._model_of(view).encode_queries(query).to("cpu")[0]
             return view.hits(PreparedQuery(encoded), k, where=where, ids=ids, exact=exact, group=group)
@@ -124,7 +124,7 @@ class Searcher(OpenedIndex):
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find the videos that show what a picture shows.
 
         The picture's frame token is compared with the frame bag alone, so hits have no `video_score`; a video that holds
@@ -141,7 +141,7 @@ class Searcher(OpenedIndex):
         Raises:
             SettingsError: As `search`, or if it is no image.
         """
-        _check_k(k)
+        check_k(k)
         with self._view() as view:
             query = image_query(self._model_of(view), image, view.reader.settings)
             return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
@@ -156,7 +156,7 @@ class Searcher(OpenedIndex):
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find the videos that show what a clip shows.
 
         Its frame tokens are compared with the frame bag, its frames in context with the video bag where there is one. It
@@ -175,7 +175,7 @@ class Searcher(OpenedIndex):
             SettingsError: As `search`.
             VideoError: If the clip cannot be read.
         """
-        _check_k(k)
+        check_k(k)
         with self._view() as view:
             query = clip_query(self._model_of(view), path, view.reader.settings, window=window)
             return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
@@ -189,7 +189,7 @@ class Searcher(OpenedIndex):
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Find videos by query tokens of any encoder; no model is needed.
 
         Args:
@@ -204,9 +204,9 @@ class Searcher(OpenedIndex):
             SettingsError: If the tokens do not fit the index, k < 1, the filter is none, an id is not in the index, or
                 exact with engine="colbert".
         """
-        _check_k(k)
+        check_k(k)
         with self._view() as view:
-            query = PreparedQuery(_check_tokens(query_tokens, view.reader.settings.dim))
+            query = PreparedQuery(check_tokens(query_tokens, view.reader.settings.dim))
             return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
 
     def search_all(
@@ -230,7 +230,7 @@ class Searcher(OpenedIndex):
         Returns:
             A ranking that can be saved as ColBERT's rows or as a TREC run.
         """
-        _check_k(k)
+        check_k(k)
         if not queries:
             raise SettingsError("no queries were given; at least one is needed.")
         rows = {}
@@ -264,9 +264,14 @@ class Searcher(OpenedIndex):
         return explain_similarities(entry, model.query_token_texts(query), similarities)
 
 
-def _check_tokens(
+def check_tokens(
     query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int
 ) -> Float[Tensor, "query_tokens dim"]:
+    """Return the tokens of a query as they are searched with.
+
+    Raises:
+        SettingsError: If they are no unit vectors of `dim` dimensions, or there is none.
+    """
     query = torch.as_tensor(query_tokens).detach().cpu().float()
     if query.ndim != 2 or query.shape[1] != dim or not len(query):
         raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
@@ -275,6 +280,11 @@ def _check_tokens(
     return query
 
 
-def _check_k(k: int) -> None:
+def check_k(k: int) -> None:
+    """Refuse to look for nothing.
+
+    Raises:
+        SettingsError: If k < 1.
+    """
     if k < 1:
         raise SettingsError(f"k={k} must be at least 1.")

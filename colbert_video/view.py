@@ -11,7 +11,7 @@ from torch import Tensor
 
 from colbert_video.bagwise import search_bagwise
 from colbert_video.errors import IndexFolderError
-from colbert_video.hits import Hit, Moment
+from colbert_video.hits import Hit, Hits, Moment
 from colbert_video.indexing.eligible import Masks
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.prepared import PreparedQuery
@@ -74,11 +74,11 @@ class SearchView:
         ids: Iterable[str] | None,
         exact: bool,
         group: bool,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Search, and say of each result what it is and where its best moment lies; arguments as in `Searcher.search`."""
         allowed = self.reader.allowed(where, ids)
         best = self.best(query, k, allowed=allowed, exact=exact, group=group)
-        return [self._hit(rows, query, rank=rank, group=group) for rank, rows in enumerate(best, start=1)]
+        return Hits(self._hit(rows, query, rank=rank, group=group) for rank, rows in enumerate(best, start=1))
 
     def best(
         self, query: Query, k: int, *, allowed: Masks | None, exact: bool, group: bool

@@ -10,6 +10,7 @@ from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.entries import Failure, VideoEntry
 from colbert_video.indexing.files import checksum as checksum_of
 from colbert_video.progress import progress_bar
+from colbert_video.video.members import exists
 from colbert_video.video.names import native_name, readable_name
 from colbert_video.video.sources import VideoRecord, Videos
 
@@ -119,7 +120,7 @@ def find_vanished(catalog: Catalog, videos: Videos, records: Sequence[VideoRecor
     gone = []
     for folder in _folders(videos):
         for identity, path in catalog.ids_below(os.path.join(folder, "")).items():  # noqa: PTH118 - with a separator
-            if identity not in found and not Path(native_name(path)).exists():
+            if identity not in found and not exists(path):
                 gone.append(identity)
     return sorted(set(gone))
 

@@ -91,7 +91,7 @@ def test_a_picture_is_a_query(index: str, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["search"], "say what to look for: words, --image FILE or --video FILE"),
+        (["search"], "say what to look for: words, --image FILE, --video FILE or --queries FILE"),
         (["search", "x", "--image", "a.png"], "one of them"),
         (["search", "--image", "a.png", "--video", "a.mp4"], "one of them"),
         (["search", "--image", "a.png", "--explain"], "give a QUERY instead"),

@@ -25,7 +25,7 @@ def test_saved_trec_run(tmp_path: Path) -> None:
 
 def test_ids_with_white_space_do_not_fit_a_trec_run(tmp_path: Path) -> None:
     ranking = Ranking({"q": [("my clip.mp4", 1, 1.0)]})
-    with pytest.raises(SettingsError, match=r"'my clip.mp4' holds the character that separates"):
+    with pytest.raises(SettingsError, match=r"'my clip.mp4' holds white space, the character that separates"):
         ranking.save_trec(tmp_path / "run.trec")
     assert ranking.save(tmp_path / "run.tsv").read_text() == "q\tmy clip.mp4\t1\t1.0\n"
 

@@ -8,7 +8,8 @@ import pytest
 from colbert_video.errors import SettingsError
 from colbert_video.ranking import Ranking
 from colbert_video.training.metrics import average_metrics
-from colbert_video.training.runs import rank_run, read_qrels, read_run
+from colbert_video.training.runs import rank_run
+from colbert_video.trec import read_qrels, read_run
 
 
 def write(path: Path, *lines: str) -> Path:

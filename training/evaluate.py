@@ -24,8 +24,10 @@ from colbert_video.training.frame_cache import FrameCache
 from colbert_video.training.gallery import applicable_interactions, encode_gallery, score_gallery
 from colbert_video.training.manifest import ManifestRow, list_some, missing_videos, read_manifest
 from colbert_video.training.metrics import average_metrics, retrieval_metrics
-from colbert_video.training.runs import Qrels, Run, rank_run, read_qrels, read_run
+from colbert_video.training.runs import rank_run
+from colbert_video.training.trec_folder import TrecFolder, rank_scores
 from colbert_video.training.world import write_world
+from colbert_video.trec import Qrels, Run, read_qrels, read_run
 
 Captions = Literal["all", "first"]
 """Which captions are queries: every one, or the first of each video."""
@@ -43,6 +45,7 @@ def evaluate_model(
     num_frames: int | None = None,
     cache: FrameCache | None = None,
     workers: int | None = None,
+    trec: TrecFolder | None = None,
 ) -> Evaluation:
     """Evaluate a model on the rows of one split.
 
@@ -55,6 +58,7 @@ def evaluate_model(
         num_frames: Frames of a video; None for the model's own number.
         cache: Keeps decoded frames.
         workers: Decoding processes; None for one a core, 0 to decode in this process.
+        trec: Where to leave queries, qrels and a run of each interaction.
 
     Returns:
         Metrics by interaction; also R@1 within groups if rows have groups.
@@ -71,6 +75,10 @@ def evaluate_model(
     _handle_missing(reasons, len(videos), missing)
     rows = [row for row in rows if row.video in gallery]
     scores = score_gallery(model, [row.caption for row in rows], list(gallery.values()), names)
+    if trec is not None:
+        asked, relevant = caption_queries(rows)
+        runs = {name: rank_scores(matrix, [*asked], [*gallery], trec.k) for name, matrix in scores.items()}
+        trec.write(asked, relevant, runs)
     return _measure(scores, rows, list(gallery), reasons)
 
 
@@ -82,6 +90,7 @@ def evaluate_index(
     k: int = 100,
     exact: bool = False,
     missing: Missing = "refuse",
+    trec: TrecFolder | None = None,
 ) -> Evaluation:
     """Evaluate a search through an index, with all that its compression and pruning cost.
 
@@ -92,6 +101,7 @@ def evaluate_index(
         k: Length of the rankings; a video beyond it counts as ranked last in MdR and MnR.
         exact: Score every video on its decoded tokens.
         missing: What to do about relevant videos that are not in the index.
+        trec: Where to leave queries, qrels and the run, which is of length k.
 
     Raises:
         SettingsError: If queries or relevant videos are missing.
@@ -111,22 +121,25 @@ def evaluate_index(
         raise SettingsError(
             "no query has a relevant video in the index; do the ids of the qrels and the index agree?"
         )
-    run = searcher.search_all(asked, k, exact=exact).torun()
-    return replace(_measure_run(run, kept, len(searcher), "index"), missing=absent)
+    ranking = searcher.search_all(asked, k, exact=exact)
+    if trec is not None:
+        trec.write(asked, {query: kept[query] for query in asked}, {"index": ranking})
+    return replace(_measure_run(ranking.torun(), kept, len(searcher), "index"), missing=absent)
 
 
-def evaluate_run(run_path: str | Path, qrels_path: str | Path) -> Evaluation:
+def evaluate_run(run_path: str | Path, qrels_path: str | Path, *, escaped: bool = False) -> Evaluation:
     """Evaluate a ranking of any system.
 
     Args:
         run_path: A TREC run.
         qrels_path: TREC qrels. Queries without a relevant video are left out; queries that the run does not have found
             nothing.
+        escaped: Whether "%XX" in the ids of both stands for a byte; see `colbert_video.trec`.
 
     Raises:
         SettingsError: If a file is unusable, or the two have no query in common.
     """
-    run, qrels = read_run(run_path), read_qrels(qrels_path)
+    run, qrels = read_run(run_path, escaped=escaped), read_qrels(qrels_path, escaped=escaped)
     if not run.keys() & qrels.keys():
         raise SettingsError(f"{run_path} and {qrels_path} have no query in common; do their ids agree?")
     videos = {video for table in (run, qrels) for scored in table.values() for video in scored}
@@ -141,6 +154,7 @@ def evaluate_toy(
     clips: int = 1000,
     interactions: Sequence[str] | None = None,
     workers: int | None = None,
+    trec: TrecFolder | None = None,
 ) -> Evaluation:
     """Evaluate on freshly rendered clips of the synthetic world, half of them in pairs that differ in motion alone.
 
@@ -151,6 +165,7 @@ def evaluate_toy(
         clips: How many.
         interactions: How to score; None for every way that the model has.
         workers: Decoding processes; None for one a core, 0 to decode in this process.
+        trec: Where to leave queries, qrels and a run of each interaction.
 
     Returns:
         Metrics over all clips, and as `groups` how often a caption ranks its clip above that clip's time reversal.
@@ -161,7 +176,7 @@ def evaluate_toy(
     with TemporaryDirectory(prefix="colbert-video-world-") as folder:
         write_world(folder, count=clips, seed=seed, split=split)
         rows = read_manifest(Path(folder) / "captions.jsonl")
-        evaluation = evaluate_model(model, rows, interactions=interactions, workers=workers)
+        evaluation = evaluate_model(model, rows, interactions=interactions, workers=workers, trec=trec)
     pairs = evaluation.groups
     return evaluation if pairs is None else replace(evaluation, groups=replace(pairs, name="motion_pairs"))
 

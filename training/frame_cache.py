@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 
 from colbert_video.errors import SettingsError
 from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.members import locate
 from colbert_video.video.sampling import random_in_segments, segment_centres
 
 logger = logging.getLogger(__name__)
@@ -148,13 +149,13 @@ class FrameCache:
     def _entry(self, path: str | Path, sampling: SamplingSettings) -> Path | None:
         """Where the video's frames belong; another version of the file, or another geometry, has another place."""
         try:
-            status = Path(path).stat()
+            found = locate(path)
         except (OSError, ValueError):
             return None
         geometry = self.dense(sampling).to_dict()
         for name in ("timeout", "max_pixels", "seed", "placement"):
             del geometry[name]
-        source = [str(Path(path).absolute()), status.st_size, status.st_mtime_ns]
+        source = [str(Path(path).absolute()), found.size, found.modified_ns]
         key = hashlib.sha256(json.dumps([source, sorted(geometry.items())]).encode()).hexdigest()[:40]
         return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.video.members import exists
 
 COLUMNS = ("video", "caption", "split")
 LISTED = 5
@@ -85,7 +86,7 @@ def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
 def missing_videos(rows: Iterable[ManifestRow]) -> list[str]:
     """The videos, as the manifest writes them, whose files do not exist; each once, in order."""
     paths = {row.video: row.path for row in rows}
-    return [video for video, path in paths.items() if not path.is_file()]
+    return [video for video, path in paths.items() if not exists(path)]
 
 
 def list_some(names: Sequence[str]) -> str:

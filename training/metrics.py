@@ -157,7 +157,8 @@ def _discounted(places: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
 def _expected_dcg(ranks: TiedRanks) -> Float[np.ndarray, "queries"]:
     """Each relevant video gains the mean discount of the places of its tie."""
     discount = (_discounted(ranks.better + ranks.tied) - _discounted(ranks.better)) / ranks.tied
-    return np.bincount(ranks.query, weights=ranks.gain * discount, minlength=len(ranks.ideal))
+    sums = np.bincount(ranks.query, weights=ranks.gain * discount, minlength=len(ranks.ideal))
+    return sums.astype(np.float64)  # without an entry they are integers
 
 
 def _one_relevant(relevant: Int[Tensor, "queries"], shape: torch.Size) -> Bool[Tensor, "queries videos"]:

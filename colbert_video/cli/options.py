@@ -18,6 +18,11 @@ device_option = click.option("--device", help="cpu, cuda or cuda:1. Default: the
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one a core."
 )
+escape_option = click.option(
+    "--escape",
+    is_flag=True,
+    help="White space in the ids of TREC files is written as in URLs, %20 for a space.",
+)
 sources_argument = click.argument("videos", nargs=-1, required=True)
 
 

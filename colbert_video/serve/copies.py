@@ -14,6 +14,7 @@ from typing import Literal
 from colbert_video.serve.errors import ServiceError, busy
 from colbert_video.serve.files import MediaFile
 from colbert_video.video.container import FORMATS
+from colbert_video.video.members import input_of
 
 logger = logging.getLogger(__name__)
 
@@ -182,10 +183,11 @@ def ffmpeg_arguments(source: str, target: Path, most_bytes: int) -> list[str]:
         target: The copy.
         most_bytes: Where it is cut off.
     """
+    url, protocols = input_of(source)
     fits = f"min(1,{LONGEST_SIDE}/max(iw,ih))"
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
-        *("-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-i", f"file:{source}"),
+        *("-protocol_whitelist", protocols, "-format_whitelist", FORMATS, "-i", url),
         *("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn", "-map_metadata", "-1", "-threads", "1"),
         *("-vf", f"scale=w='max(2,2*trunc(iw*{fits}/2))':h='max(2,2*trunc(ih*{fits}/2))'"),
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),

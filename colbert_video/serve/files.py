@@ -2,18 +2,20 @@
 
 Clients name ids; paths come from the catalog alone. A path is followed through its links to the file it really is, which
 must be a regular file, lie in a media root if there are any, and be a known container: an index made elsewhere could
-name any file of this machine, and only videos are handed out.
+name any file of this machine, and only videos are handed out. Of a member of a tar archive, the same is asked of the
+archive, and only the member is handed out.
 """
 
 import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
 from colbert_video.serve.containers import MediaKind, identify
 from colbert_video.serve.errors import ServiceError
+from colbert_video.video.members import RangeReader, read_archive, split_member
 from colbert_video.video.names import native_name
 
 
@@ -22,7 +24,7 @@ class MediaFile:
     """A video file as it is now."""
 
     path: str
-    """Where it really is."""
+    """Where it really is; a member of an archive at ARCHIVE/MEMBER."""
     size: int
     """Bytes."""
     modified_ns: int
@@ -49,15 +51,22 @@ def open_media(path: str | None, roots: Sequence[Path]) -> tuple[MediaFile, Buff
     Raises:
         ServiceError: 404, if there is none that may be served; its message never tells where it would be.
     """
-    real = _real_path(path, roots)
+    archive, member = (path, None) if path is None else split_member(path)
+    real = _real_path(archive, roots)
     try:
-        file = open(real, "rb", opener=_open_now)  # noqa: SIM115 - Path.open takes no opener
+        whole = open(real, "rb", opener=_open_now)  # noqa: SIM115 - Path.open takes no opener
     except OSError as error:  # folders too
         raise _gone() from error
     try:
-        return _described(real, file), file
+        status = os.fstat(whole.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _missing("what the index names is not a file.", "Index the video again.")
+        if member is None:
+            return _described(real, status.st_size, status.st_mtime_ns, whole)
+        part = _open_member(real, member, whole)
+        return _described(f"{real}/{member}", part.size, status.st_mtime_ns, BufferedReader(part))
     except BaseException:
-        file.close()
+        whole.close()
         raise
 
 
@@ -89,16 +98,27 @@ def _open_now(path: str, flags: int) -> int:
     )  # POSIX has them
 
 
-def _described(real: str, file: BufferedIOBase) -> MediaFile:
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        raise _missing("what the index names is not a file.", "Index the video again.")
+def _open_member(archive: str, member: str, whole: BufferedIOBase) -> RangeReader:
+    """A member of an open archive."""
+    try:
+        place = read_archive(archive).members.get(member)
+    except OSError as error:
+        raise _gone() from error
+    if place is None:
+        raise _gone()
+    return RangeReader(whole, *place)
+
+
+def _described(
+    path: str, size: int, modified_ns: int, file: BufferedIOBase
+) -> tuple[MediaFile, BufferedIOBase]:
+    """What an open file is, and the file."""
     kind = identify(file)
     if kind is None:
         raise _missing(
             "the video's file is of no kind that is served.", "Make a copy in MP4 or WebM and index that."
         )
-    return MediaFile(real, status.st_size, status.st_mtime_ns, kind)
+    return MediaFile(path, size, modified_ns, kind), file
 
 
 def _gone() -> ServiceError:

@@ -1,19 +1,17 @@
 """Opening video files safely: local files of known formats only, one thread, one time limit, every refusal named."""
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import av
 from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.names import native_name
+from colbert_video.video.members import is_archive, locate, read_archive
 
 # Playlists (HLS, DASH, concat), image sequences, capture devices and network formats are left out on purpose: they make
 # FFmpeg open other things than the file it was given.
@@ -22,7 +20,6 @@ FORMATS = (
     "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,mxg,nsv,nut,nuv,obu,ogg,pva,rm,swf,ty,vc1,vc1test,vvc,wav,wtv,"
     "yuv4mpegpipe"
 )
-OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 ENCRYPTED_TAGS = ("encv", "drmi")
 
 
@@ -136,7 +133,7 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
     Inside the block too, FFmpeg's errors come out as `VideoError`.
 
     Args:
-        path: A local file.
+        path: A local file, or a member of a tar archive.
         deadline: Time limit for everything done with the file.
         max_pixels: Largest picture to accept, in pixels.
 
@@ -161,21 +158,22 @@ def check_file(path: str) -> None:
     """Refuse what is no readable file of at least one byte.
 
     Args:
-        path: A local file.
+        path: A local file, or a member of a tar archive.
 
     Raises:
-        VideoError: Of kind `MISSING` or `EMPTY`.
+        VideoError: Of kind `MISSING` or `EMPTY`; of kind `UNREADABLE` for an archive itself.
     """
     try:
-        status = Path(native_name(path)).stat()
+        found = locate(path)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name.
         raise VideoError(path, FailureKind.MISSING, getattr(error, "strerror", None) or str(error)) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError(path, FailureKind.MISSING, "not a file")
-    if not os.access(native_name(path), os.R_OK):
+    if not os.access(found.path, os.R_OK):
         raise VideoError(path, FailureKind.MISSING, "no permission to read it")
-    if status.st_size == 0:
+    if found.size == 0:
         raise VideoError(path, FailureKind.EMPTY, "the file holds no bytes")
+    if is_archive(found.path) and not found.archived:
+        what = read_archive(found.path).damage or "an archive of files, no video"
+        raise VideoError(path, FailureKind.UNREADABLE, what)
 
 
 def choose_stream(path: str, streams: Any) -> Any:
@@ -239,11 +237,12 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
 
 
 def _open(path: str, deadline: Deadline) -> Any:
-    options: dict[str, Any] = {"container_options": OPTIONS, "timeout": deadline.left()}
+    found = locate(path)
+    allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS}
+    options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left()}
     if int(av.__version__.split(".")[0]) < 19:  # From 19 on, undecodable metadata is always replaced.
         options["metadata_errors"] = "replace"
-    # The prefix keeps a file named "10:30.mp4" from being read as a protocol named "10".
-    return av.open(f"file:{native_name(str(Path(path).absolute()))}", **options)
+    return av.open(found.url, **options)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from colbert_video.video.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decoding import FrameDecoder
 from colbert_video.video.frames import SampledFrames, SamplingSettings, repeats
 from colbert_video.video.in_order import listed_timeline
+from colbert_video.video.members import locate
 from colbert_video.video.resize import FrameResizer, SourcePicture
 from colbert_video.video.timeline import Timeline
 
@@ -38,6 +39,8 @@ class Weakness:
         Raises:
             VideoError: Of kind `UNSUPPORTED`.
         """
+        if locate(video.path).archived:
+            raise unsupported(video.path, f"{self.decoder} cannot read files inside archives")
         if video.format in self.formats:
             raise unsupported(video.path, f"{self.decoder} misreads {video.format} files")
         if video.codec in self.codecs:

@@ -7,7 +7,6 @@ decoded in order from the start, as a player would.
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import av
 import numpy as np
@@ -17,7 +16,7 @@ from colbert_video.video.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decoding import Reading
 from colbert_video.video.frames import SampledFrames, SamplingSettings, repeats
 from colbert_video.video.in_order import read_in_order
-from colbert_video.video.names import native_name
+from colbert_video.video.members import locate
 from colbert_video.video.packets import read_from_packets
 from colbert_video.video.resize import FrameResizer
 from colbert_video.video.seeking import read_by_seeking
@@ -61,7 +60,7 @@ Way = Callable[[OpenVideo, SamplingSettings, FrameResizer], Reading | None]
 
 def _ways(video: OpenVideo) -> tuple[Way, ...]:
     """How to read a file, and how else if that fails. What the header says of its length is a hint, to be verified."""
-    if Path(native_name(video.path)).stat().st_size > KEPT_BYTES:
+    if locate(video.path).size > KEPT_BYTES:
         return (read_by_seeking,)
     if video.format in IN_ORDER_FORMATS:
         return ()

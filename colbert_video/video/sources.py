@@ -1,15 +1,17 @@
-"""From what a user names - a folder, a glob, files, records - to one record per video with an id of its own."""
+"""From what a user names - a folder, a glob, files, archives, records - to one record per video with an id of its own."""
 
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.video.archives import BRACES, expand_braces, refuse_compressed, videos_in
 from colbert_video.video.frames import check_window
+from colbert_video.video.members import is_archive, locate
 from colbert_video.video.names import native_name, readable_name
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ EXTENSIONS = frozenset((
 """What files in a folder are taken for videos; a file named by itself may have any extension."""
 
 Videos = str | os.PathLike[str] | Iterable[Any]
-"""A folder, a file, a glob, or an iterable of these, (id, path), (id, path, metadata) and VideoRecord."""
+"""A folder, a file, a glob, a tar archive, or an iterable of these, (id, path), (id, path, metadata) and VideoRecord."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class VideoRecord:
     id: str
     """Its name in the index, unique there."""
     path: str
-    """The file; bytes of its name that are not UTF-8 are written as \\\\xNN."""
+    """The file, or a member of a tar archive (ARCHIVE/MEMBER); bytes of its name that are not UTF-8 are written as
+    \\\\xNN."""
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
     """What to store and filter by; anything that JSON can hold."""
     window: tuple[float, float] | None = None
@@ -59,10 +62,10 @@ class VideoRecord:
     def stamp(self) -> tuple[int | None, int | None]:
         """Size in bytes and modification time in nanoseconds, to notice changes; (None, None) if there is no file."""
         try:
-            status = Path(native_name(self.path)).stat()
+            found = locate(self.path)
         except (OSError, ValueError):
             return None, None
-        return status.st_size, status.st_mtime_ns
+        return found.size, found.modified_ns
 
 
 @dataclass(frozen=True)
@@ -72,36 +75,38 @@ class Sources:
     records: tuple[VideoRecord, ...]
     """One for each video."""
     ignored: int
-    """Files in folders that are no videos by their extension."""
+    """Files in folders and archives that are no videos by their extension."""
 
 
 def find_videos(videos: Videos) -> Sources:
     """Find videos and give them ids.
 
     A file below a folder is called by its path from there, with "/" between names; a file found by a glob by its path
-    from the glob's fixed part; a file named by itself by its file name. Hidden files and folders are passed over.
-    A missing file that was named is no error here: it fails when it is read, as other unreadable files do.
+    from the glob's fixed part; a file named by itself by its file name; a member of an archive by its name there, with
+    the `.json` and `.txt` of its key as metadata. Hidden files and folders are passed over. A missing file that was named
+    is no error here: it fails when it is read, as other unreadable files do, and so does the rest of a damaged archive.
 
     Args:
-        videos: A folder (searched recursively), a file, a glob (`**` for any depth), or an iterable of these,
-            (id, path), (id, path, metadata) and VideoRecord.
+        videos: A folder (searched recursively), a file, a glob (`**` for any depth), uncompressed tar archives of
+            WebDataset (a file, a glob, or a range as in "videos-{0000..0012}.tar"), or an iterable of these, (id, path),
+            (id, path, metadata) and VideoRecord.
 
     Returns:
         The records, those of a folder or glob sorted by id.
 
     Raises:
-        SettingsError: If a folder is missing or holds no videos, a glob matches none, an item is none of these, or two
-            videos have the same id.
+        SettingsError: If a folder or archive is missing or holds no videos, a glob matches none, an item is none of
+            these, or two videos have the same id.
     """
     if isinstance(videos, str | os.PathLike):
         found = [_named(os.fspath(videos), alone=True)]
     else:
         found = [_item(item) for item in videos]
-    records = tuple(record for sources in found for record in sources.records)
-    if not records:
+    sources = _joined(found)
+    if not sources.records:
         raise SettingsError("no videos were given; name a folder, a file, a glob, or a list of these.")
-    _check_ids(records)
-    return Sources(records, sum(sources.ignored for sources in found))
+    _check_ids(sources.records)
+    return sources
 
 
 def _item(item: Any) -> Sources:
@@ -130,8 +135,13 @@ def _named(name: str, *, alone: bool) -> Sources:
     path = Path(native_name(name))
     if path.is_dir():
         return _in_folder(path)
+    if not path.exists() and BRACES.search(name):
+        return _joined([_named(one, alone=False) for one in expand_braces(name)])
     if not path.exists() and _has_wildcard(name):
         return _matching(name)
+    refuse_compressed(path)
+    if is_archive(path) and path.is_file():
+        return _in_archive(path)
     if alone and not path.exists() and not is_video(path):
         raise SettingsError(
             f"there is no file or folder {name}; check the name and the working folder {Path.cwd()}."
@@ -145,7 +155,7 @@ def _in_folder(folder: Path) -> Sources:
     if not videos:
         raise SettingsError(
             f"the folder {folder} holds no videos ({len(files)} other files); videos are known by extensions such as .mp4, "
-            ".mkv or .webm. Name files one by one if they have others."
+            ".mkv or .webm. Name files one by one if they have others, and tar archives by a glob."
         )
     return Sources(_records(videos, folder), len(files) - len(videos))
 
@@ -159,6 +169,8 @@ def _matching(pattern: str) -> Sources:
     matches = [
         file for file in folder.glob(str(Path(*rest))) if file.is_file() and not _is_hidden(file, folder)
     ]
+    if is_archive(pattern) and matches:
+        return _joined([_in_archive(path) for path in sorted(matches)])
     asked = Path(pattern).suffix  # "*.dat" asks for these files whatever they are, "*" does not.
     videos = matches if asked and not _has_wildcard(asked) else [file for file in matches if is_video(file)]
     if not videos:
@@ -166,6 +178,28 @@ def _matching(pattern: str) -> Sources:
             f"no video matches {pattern} ({len(matches)} other files); quote it and check the folder {folder}."
         )
     return Sources(_records(videos, folder), len(matches) - len(videos))
+
+
+def _in_archive(path: Path) -> Sources:
+    """The videos of an archive; a damaged one comes after them as a record of its own, which fails and says why."""
+    try:
+        found = videos_in(path, EXTENSIONS)
+    except OSError as error:
+        raise SettingsError(f"the archive {path} cannot be read: {error.strerror}.") from error
+    records = [VideoRecord(video.name, video.path, video.metadata) for video in found.videos]
+    if found.damage is not None:
+        records.append(VideoRecord(readable_name(path.name), _absolute(path)))
+    if not records:
+        raise SettingsError(
+            f"the archive {path} holds no videos ({found.ignored} other members); videos are known by extensions such as "
+            ".mp4, .mkv or .webm."
+        )
+    return Sources(tuple(records), found.ignored)
+
+
+def _joined(parts: Sequence[Sources]) -> Sources:
+    records = tuple(record for sources in parts for record in sources.records)
+    return Sources(records, sum(sources.ignored for sources in parts))
 
 
 def is_video(path: Path) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,26 +97,45 @@ def write_manifest(preparation: Preparation, output: str | Path, *, allow_missin
             written.
     """
     output = Path(output)
-    if output.suffix.lower() != ".jsonl":
-        raise SettingsError(f"{output} does not end in .jsonl, as the manifest does.")
+    check_output(output)
     if preparation.problems and not allow_missing:
         raise SettingsError(
             f"{preparation.dataset} is incomplete: {'; '.join(preparation.problems)}. Get what is missing, or pass "
             "allow_missing=True (--allow-missing) to write what is there."
         )
-    lines = [json.dumps(row, ensure_ascii=False) for row in manifest_rows(preparation, output.parent)]
-    if not lines:
+    rows = [*manifest_rows(preparation, output.parent)]
+    if not rows:
         raise SettingsError(
             f"{preparation.folder} has no captioned videos of {preparation.dataset}: {list_some(preparation.problems)}."
         )
+    write_rows(rows, output)
+    return len(rows)
+
+
+def check_output(output: Path) -> None:
+    """Refuse a manifest that is not called as one.
+
+    Raises:
+        SettingsError: If its name does not end in .jsonl.
+    """
+    if output.suffix.lower() != ".jsonl":
+        raise SettingsError(f"{output} does not end in .jsonl, as the manifest does.")
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
+    """Write the rows of a manifest; a manifest that is there is replaced once the new one is whole.
+
+    Raises:
+        SettingsError: If the file cannot be written.
+    """
     partial = output.with_name(output.name + ".partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        partial.write_text("".join(lines), encoding="utf-8")
         partial.replace(output)
     except OSError as error:
         raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
-    return len(lines)
 
 
 def manifest_rows(preparation: Preparation, folder: str | Path) -> Iterator[dict[str, Any]]:
@@ -135,7 +154,7 @@ def manifest_rows(preparation: Preparation, folder: str | Path) -> Iterator[dict
             path = preparation.files.get(
                 video.id, preparation.videos / _expected_name(video, preparation.ending)
             )
-            shown = _relative(path, Path(folder))
+            shown = relative_path(path, Path(folder))
             for number, caption in enumerate(video.captions):
                 yield {
                     "video": shown,
@@ -209,7 +228,8 @@ def _expected_name(video: CaptionedVideo, ending: str) -> str:
     return video.id if "." in video.id else video.id + ending
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative_path(path: Path, folder: Path) -> str:
+    """A path as a manifest in a folder names it."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # Windows: another drive

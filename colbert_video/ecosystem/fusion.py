@@ -1,0 +1,142 @@
+"""Rank fusion: one ranking out of those of several retrievers.
+
+`rrf` is reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): a video scores the sum of weight / (60 + rank).
+`min_max` and `z_score` add weighted scores that are brought to one scale for each query of each run (CombSUM: Fox &
+Shaw, TREC-2; normalisations: Lee, SIGIR 1997, and Montague & Aslam, CIKM 2001).
+
+A video that a run does not hold gets from that run what the literature gives it: nothing in `rrf`, whose sum leaves it
+out; 0 in `min_max`, as much as the last video that was found; in `z_score` -2, two standard deviations below the mean
+(as 2MUV has it), or the score of the run's last video if that is lower still, so that not to be found is never better
+than to be found. A query that a run does not hold is fused out of the others.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from colbert_video.errors import SettingsError
+from colbert_video.ranking import Ranking
+
+Method = Literal["rrf", "min_max", "z_score"]
+"""How runs are fused."""
+RRF_CONSTANT = 60
+"""The k of reciprocal rank fusion in the paper."""
+UNFOUND = -2.0
+"""Standard deviations from the mean, of a video that was not found."""
+Scored = Mapping[str, float]
+"""Score by video id, of one query."""
+
+
+def fuse(
+    rankings: Sequence[Ranking],
+    method: Method = "rrf",
+    *,
+    weights: Sequence[float] | None = None,
+    k: int | None = None,
+    constant: float = RRF_CONSTANT,
+) -> Ranking:
+    """Fuse rankings of the same queries.
+
+    Args:
+        rankings: At least one; ids of queries and videos mean the same in all.
+        method: "rrf" reads ranks alone, and equal scores share the best of their ranks; "min_max" and "z_score" read
+            scores. Where all scores of a query are equal, each is 1 by min_max and 0 by z_score.
+        weights: What each ranking counts, not negative; None for 1 each.
+        k: Most videos for each query; None for all that any ranking holds.
+        constant: The k of RRF: the larger, the less the first ranks stand out.
+
+    Returns:
+        The fused ranking; of equal scores, the video of the earlier ranking ranks first.
+
+    Raises:
+        SettingsError: If there is no ranking, a setting is out of range, or a score is not finite where scores are read.
+    """
+    weights = [1.0] * len(rankings) if weights is None else list(weights)
+    _check(rankings, method, weights, k, constant)
+    runs = [ranking.torun() for ranking in rankings]
+    votes = _votes(method, constant)
+    fused = {}
+    for query in dict.fromkeys(query for run in runs for query in run):
+        scored = [(weight, run[query]) for weight, run in zip(weights, runs, strict=True) if run.get(query)]
+        fused[query] = _best(_sum_votes(scored, votes), k)
+    return Ranking.from_run(fused)
+
+
+Votes = Callable[[Scored], tuple[dict[str, float], float]]
+"""From scores to what each video gets, and what a video gets that is not among them."""
+
+
+def _votes(method: Method, constant: float) -> Votes:
+    if method == "rrf":
+        return lambda scored: (_reciprocal_ranks(scored, constant), 0.0)
+    return _min_max if method == "min_max" else _z_scores
+
+
+def _sum_votes(scored: Sequence[tuple[float, Scored]], votes: Votes) -> dict[str, float]:
+    given = [(weight, *votes(scores)) for weight, scores in scored]
+    videos = dict.fromkeys(video for _, found, _ in given for video in found)
+    return {
+        video: sum(weight * found.get(video, unfound) for weight, found, unfound in given) for video in videos
+    }
+
+
+def _reciprocal_ranks(scored: Scored, constant: float) -> dict[str, float]:
+    ordered = sorted(scored.values(), reverse=True)
+    ranks = {
+        score: rank for rank, score in reversed([*enumerate(ordered, start=1)])
+    }  # the best rank of a tie
+    return {video: 1 / (constant + ranks[score]) for video, score in scored.items()}
+
+
+def _min_max(scored: Scored) -> tuple[dict[str, float], float]:
+    _check_finite(scored)
+    low, high = min(scored.values()), max(scored.values())
+    if high == low:
+        return dict.fromkeys(scored, 1.0), 0.0
+    return {video: (score - low) / (high - low) for video, score in scored.items()}, 0.0
+
+
+def _z_scores(scored: Scored) -> tuple[dict[str, float], float]:
+    _check_finite(scored)
+    scores = np.array(list(scored.values()), dtype=np.float64)
+    spread = float(scores.std())
+    standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+    return dict(zip(scored, standard.tolist(), strict=True)), min(UNFOUND, float(standard.min()))
+
+
+def _best(scored: dict[str, float], k: int | None) -> dict[str, float]:
+    """The k best, of equal scores those that came first."""
+    if k is None:
+        return scored
+    return dict(sorted(scored.items(), key=lambda item: -item[1])[:k])
+
+
+def _check(
+    rankings: Sequence[Ranking], method: str, weights: Sequence[float], k: int | None, constant: float
+) -> None:
+    if not rankings:
+        raise SettingsError("there is nothing to fuse; give at least one ranking.")
+    if method not in ("rrf", "min_max", "z_score"):
+        raise SettingsError(f"method {method!r} is unknown; choose rrf, min_max or z_score.")
+    if len(weights) != len(rankings):
+        raise SettingsError(
+            f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each."
+        )
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise SettingsError(
+            f"weights are {[*weights]}; they must be finite and not negative, and one above 0."
+        )
+    if k is not None and k < 1:
+        raise SettingsError(f"k={k} must be at least 1, or None.")
+    if not constant >= 0:
+        raise SettingsError(f"constant={constant} must be at least 0.")
+
+
+def _check_finite(scored: Scored) -> None:
+    wrong = [video for video, score in scored.items() if not math.isfinite(score)]
+    if wrong:
+        raise SettingsError(
+            f"the score of video {wrong[0]!r} is {scored[wrong[0]]}, which cannot be normalised; fuse by rank with rrf."
+        )

@@ -1,0 +1,124 @@
+"""Videos of a Hugging Face dataset as records to index, or to train on.
+
+Whatever the column holds - the feature Video, bytes, or paths - is taken as it is stored; nothing is decoded here.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from colbert_video.ecosystem.media import MediaFolder
+from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.video.sources import VideoRecord
+
+logger = logging.getLogger(__name__)
+
+
+def dataset_videos(
+    dataset: Iterable[Mapping[str, Any]],
+    *,
+    media: str | Path,
+    video: str = "video",
+    id: str | None = None,  # noqa: A002 - what it is
+    metadata: Sequence[str] | None = None,
+    most_bytes: int | None = None,
+) -> list[VideoRecord]:
+    """List the videos of a dataset.
+
+    Videos that are files of this machine stay where they are. Those that come as bytes, or from a URL, are written into
+    a folder, named by their content: the index can then show them, and a repeated run finds them again.
+
+    Args:
+        dataset: A `datasets.Dataset`, a streamed `IterableDataset`, or any rows.
+        media: Folder for videos that are no files; it must stay for as long as they are to be shown.
+        video: Column of the videos: the feature Video, {"bytes", "path"}, bytes, or paths.
+        id: Column of the ids; None for file names, or "row-000012" where a row names no file.
+        metadata: Columns to store with the videos; None for all that JSON can hold.
+        most_bytes: Most bytes that files in `media` may have together; None for no limit.
+
+    Returns:
+        One record a row. A row without a usable video is a record whose file is missing, so that indexing lists it.
+
+    Raises:
+        SettingsError: If there is no such column, or `media` is full.
+    """
+    dataset, plain = _undecoded(dataset, video)
+    folder = MediaFolder(media, most_bytes=most_bytes)
+    records = []
+    for number, row in enumerate(dataset):
+        _check_columns(row, [video, *([id] if id else []), *(metadata or ())])
+        kept = (
+            {name: row[name] for name in metadata} if metadata is not None else _jsonable(row, video, plain)
+        )
+        path, name = _file_of(row[video], folder, number)
+        records.append(VideoRecord(str(row[id]) if id else name, str(path.absolute()), kept))
+    return records
+
+
+def _undecoded(dataset: Any, video: str) -> tuple[Any, Any]:
+    """The dataset with media as they are stored, and the names of its other columns; None where these are not known."""
+    features = getattr(dataset, "features", None)
+    if features is None:
+        return dataset, None
+    if video not in features:
+        raise SettingsError(f"the dataset has no column {video!r}; it has {', '.join(features)}.")
+    if getattr(features[video], "decode", False):
+        dataset = dataset.cast_column(video, type(features[video])(decode=False))
+    media = [name for name, feature in features.items() if hasattr(feature, "decode") and name != video]
+    return (dataset.remove_columns(media) if media else dataset), [*features.keys() - {*media}]
+
+
+def _check_columns(row: Mapping[str, Any], names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise SettingsError(f"the dataset has no column {missing[0]!r}; it has {', '.join(row)}.")
+
+
+def _jsonable(row: Mapping[str, Any], video: str, plain: Any) -> dict[str, Any]:
+    """The columns that can be stored with a video."""
+    kept = {}
+    for name, value in row.items():
+        if name == video or (plain is not None and name not in plain):
+            continue
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            continue
+        kept[name] = value
+    return kept
+
+
+def _file_of(value: Any, folder: MediaFolder, number: int) -> tuple[Path, str]:
+    """The file of a row's video, and a name for it."""
+    data: Any = value
+    path: str | None = None
+    if isinstance(value, Mapping):
+        data, path = value.get("bytes"), value.get("path")
+    elif isinstance(value, str | Path):
+        data, path = None, str(value)
+    name = path.split("::")[0].rsplit("/", 1)[-1] if path else f"row-{number:06d}"
+    if path is not None and "://" not in path and (data is None or Path(path).is_file()):
+        return Path(path), name
+    if data is None and path is not None:
+        data = _fetched(path)
+    if isinstance(data, bytes | bytearray) and data:
+        return folder.keep(bytes(data), name=name), name
+    return folder.path / f"row-{number:06d}-without-video", name
+
+
+def _fetched(url: str) -> bytes | None:
+    """The content of a file that a dataset refers to; None if it cannot be had, which the log tells."""
+    try:
+        from datasets.utils.file_utils import xopen
+    except ImportError as error:
+        raise DependencyError(
+            'a dataset of URLs needs the package datasets; install it with: pip install "colbert_video[datasets]".'
+        ) from error
+    try:
+        with xopen(url, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be fetched: %s", url, error)
+        return None

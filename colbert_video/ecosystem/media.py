@@ -1,0 +1,65 @@
+"""Videos that come as bytes, kept as files: whoever searches an index wants to see what was found."""
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import uuid4
+
+from colbert_video.errors import SettingsError
+from colbert_video.video.sources import EXTENSIONS
+
+NAME_LENGTH = 40
+"""Hexadecimal digits of a file's name."""
+
+
+class MediaFolder:
+    """A folder of videos named by their content, so that the same video is kept once, however often it comes.
+
+    Args:
+        path: The folder, made if it is missing. Files that are there count.
+        most_bytes: Most bytes that its files may have together; None for as many as there is room for.
+    """
+
+    def __init__(self, path: str | Path, *, most_bytes: int | None = None) -> None:
+        self.path = Path(path)
+        self.most_bytes = most_bytes
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.bytes = sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+        except OSError as error:
+            raise SettingsError(f"the media folder {path} cannot be used: {error.strerror}.") from error
+
+    def keep(self, data: bytes, *, name: str | None = None) -> Path:
+        """Write a video, unless it is there.
+
+        Args:
+            data: The file's content.
+            name: What it was called; its extension is kept if it is a video's.
+
+        Returns:
+            The file.
+
+        Raises:
+            SettingsError: If there is no room, or the file cannot be written.
+        """
+        suffix = Path(name or "").suffix.lower()
+        digest = hashlib.sha256(data).hexdigest()[:NAME_LENGTH]
+        path = self.path / f"{digest}{suffix if suffix in EXTENSIONS else ''}"
+        if path.is_file() and path.stat().st_size == len(data):
+            return path
+        if self.most_bytes is not None and self.bytes + len(data) > self.most_bytes:
+            raise SettingsError(
+                f"the videos take more than most_bytes={self.most_bytes} in {self.path}; allow more, or index a part of them."
+            )
+        self._write(data, path)
+        self.bytes += len(data)
+        return path
+
+    def _write(self, data: bytes, path: Path) -> None:
+        unfinished = path.with_name(f".{uuid4().hex}")
+        try:
+            unfinished.write_bytes(data)
+            os.replace(unfinished, path)  # noqa: PTH105 - also over a file of another size
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise SettingsError(f"{path} cannot be written: {error.strerror}; free some space.") from error

@@ -1,0 +1,180 @@
+"""A model in the Massive Text Embedding Benchmark (https://github.com/embeddings-benchmark/mteb): text-to-video retrieval.
+
+MTEB's encoders give one vector for each input, ours give bags of tokens that MeanMaxSim compares. So this is one of MTEB's
+search models, which are handed the whole corpus and answer with scores. Frames are read by this library's own sampling,
+the centres of TSN segments, from the files that the dataset stores; the scores are those of `evaluate_model`.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.ecosystem.huggingface import dataset_videos
+from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.model import VideoColBERT
+from colbert_video.tokens import VideoTokens
+from colbert_video.training.gallery import applicable_interactions, encode_gallery, score_gallery
+from colbert_video.training.zero_shot import Scoring
+
+logger = logging.getLogger(__name__)
+
+VIDEOS_AT_ONCE = 256
+"""Rows of a corpus whose videos may lie in a temporary folder at the same time."""
+
+
+class VideoColBERTEncoder:
+    """A Video-ColBERT model for `mteb.evaluate(encoder, tasks)`; implements MTEB's SearchProtocol.
+
+    Tasks that retrieve videos by text run (category t2v, and reranking); for others MTEB or this class says that they do
+    not. Instructions are not read, and no prompt is added.
+
+    Args:
+        model: The model, or a name for `VideoColBERT.from_pretrained`.
+        name: "organisation/model" for MTEB's results; None for what the model is known by.
+        interaction: How bags are scored; None for the model's own way.
+        num_frames: Frames of a video; None for the model's own number.
+        workers: Decoding processes; None for one a core, 0 to decode in this process.
+
+    Raises:
+        DependencyError: If mteb is not installed.
+        SettingsError: If the model cannot score by the interaction.
+
+    Attributes:
+        mteb_model_meta: What MTEB stores with results.
+        refused: Videos of the last corpus that could not be read, by id, with the reason. They are never found, so their
+            queries count as failed.
+    """
+
+    def __init__(
+        self,
+        model: VideoColBERT | str | Path,
+        *,
+        name: str | None = None,
+        interaction: Scoring | None = None,
+        num_frames: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.model = model if isinstance(model, VideoColBERT) else VideoColBERT.from_pretrained(model)
+        own: Scoring = self.model.config.interaction if self.model.config.trained else "mms_f"
+        (self.interaction,) = applicable_interactions(self.model, [interaction or own])
+        self.num_frames = num_frames
+        self.workers = workers
+        self.mteb_model_meta = _describe(self.model, name, self.interaction)
+        self.refused: dict[str, str] = {}
+        self._gallery: dict[str, VideoTokens] = {}
+
+    def index(self, corpus: Any, **task: Any) -> None:
+        """Encode the videos of a corpus.
+
+        Args:
+            corpus: A dataset with the columns "id" and "video".
+            **task: What MTEB tells of the task; not read.
+
+        Raises:
+            SettingsError: If the corpus holds no videos.
+        """
+        if "video" not in corpus.column_names:
+            raise SettingsError(
+                f"the corpus has the columns {', '.join(corpus.column_names)} and no 'video'; this model retrieves videos."
+            )
+        self._gallery, self.refused = {}, {}
+        for start in range(0, len(corpus), VIDEOS_AT_ONCE):
+            part = corpus.select(range(start, min(start + VIDEOS_AT_ONCE, len(corpus))))
+            self._encode(part.select_columns(["id", "video"]))
+        if self.refused:
+            listed = "; ".join(f"{video}: {reason}" for video, reason in [*self.refused.items()][:5])
+            logger.warning("%d videos of the corpus cannot be read: %s", len(self.refused), listed)
+
+    def _encode(self, rows: Any) -> None:
+        with TemporaryDirectory(prefix="colbert-video-mteb-") as folder:
+            records = dataset_videos(rows, media=folder, id="id", metadata=[])
+            files = {record.id: Path(record.path) for record in records}
+            encoded, refused = encode_gallery(
+                self.model, files, num_frames=self.num_frames, workers=self.workers
+            )
+        self._gallery |= encoded
+        self.refused |= {video: f"{error.kind.value}: {error.detail}" for video, error in refused.items()}
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        top_k: int,
+        top_ranked: Mapping[str, list[str]] | None = None,
+        **task: Any,
+    ) -> dict[str, dict[str, float]]:
+        """Score queries against the corpus.
+
+        Args:
+            queries: A dataset with the columns "id" and "text".
+            top_k: Most videos for each query.
+            top_ranked: The videos that each query may find, by query id; None for all.
+            **task: What MTEB tells of the task; not read.
+
+        Returns:
+            Score by video id by query id.
+
+        Raises:
+            SettingsError: If the queries are no text, or no corpus was indexed.
+        """
+        texts = [*queries["text"]] if "text" in queries.column_names else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise SettingsError("the queries hold no text; this model reads texts alone.")
+        if not self._gallery:
+            raise SettingsError(
+                "no video of the corpus is encoded; index a corpus first, with videos that play."
+            )
+        scores = score_gallery(self.model, texts, [*self._gallery.values()], [self.interaction])
+        return self._best(scores[self.interaction], [*map(str, queries["id"])], top_k, top_ranked)
+
+    def _best(
+        self,
+        scores: Float[Tensor, "queries videos"],
+        queries: list[str],
+        top_k: int,
+        top_ranked: Mapping[str, list[str]] | None,
+    ) -> dict[str, dict[str, float]]:
+        videos = [*self._gallery]
+        places = {video: place for place, video in enumerate(videos)}
+        found = {}
+        for query, row in zip(queries, scores, strict=True):
+            allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in places]
+            own = row[torch.tensor([places[video] for video in allowed], dtype=torch.int64)]  # (allowed,)
+            best = own.topk(min(top_k, len(allowed)))
+            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            found[query] = {allowed[place]: score for place, score in pairs}
+        return found
+
+
+def _describe(model: VideoColBERT, name: str | None, interaction: str) -> Any:
+    """MTEB's ModelMeta of a model."""
+    try:
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
+    except ImportError as error:
+        raise DependencyError(
+            'VideoColBERTEncoder needs mteb; install it with: pip install "colbert_video[mteb]".'
+        ) from error
+    known = name or model.name or model.config.backbone
+    return ModelMeta.create_empty(
+        {
+            "name": known if known.count("/") == 1 else f"colbert_video/{Path(known).name}",
+            "revision": model.fingerprint()[:16],
+            "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "embed_dim": model.dim,
+            "max_tokens": float(model.config.query_length),
+            "similarity_fn_name": ScoringFunction.MAX_SIM,
+            "framework": ["PyTorch"],
+            "languages": ["eng-Latn"],
+            "use_instructions": False,
+            "modalities": ["text", "video"],
+            "model_type": ["late-interaction"],
+            "reference": "https://arxiv.org/abs/2503.19009",
+            "experiment_kwargs": {"interaction": interaction},
+        }
+    )
