@@ -122,6 +122,12 @@ class CatalogReader:
         select = f"SELECT segment, ordinal, {COLUMNS} FROM videos WHERE segment = ? AND ordinal IN"
         return {row[1]: _live_entry(row) for row in self._rows_in(select, list(ordinals), [segment])}
 
+    def places(self) -> list[tuple[str, int, str]]:
+        """Return segment, ordinal and video of every live row, by segment (oldest first) and ordinal."""
+        select = "SELECT segment, ordinal, COALESCE(parent, id) FROM videos"
+        order = "JOIN segments ON segments.name = segment ORDER BY segments.rowid, ordinal"
+        return self._rows(f"{select} {order}")
+
     def matching(self, condition: Condition) -> list[tuple[str, int]]:
         """Return the places, segment and ordinal, of the live videos that pass a filter."""
         return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)

@@ -135,6 +135,10 @@ class IndexReader:
             raise SettingsError(f"id {min(missing)!r} is not in the index.")
         return [entry for entries in rows.values() for entry in entries]
 
+    def present(self, ids: Iterable[str]) -> list[str]:
+        """Those of some ids that are in the index, as videos or windows."""
+        return list(self._catalog.rows_of(ids))
+
     def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Masks | None:
         """Which videos pass a filter and are among some ids; None if all do.
 

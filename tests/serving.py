@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from colbert_video import Indexer
 from colbert_video.serve.app import create_app
-from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.settings import ServeSettings
 from colbert_video.video.sources import VideoRecord
 
@@ -55,9 +55,13 @@ def build_index(path: Path, model: Any, folder: Path) -> Path:
 
 
 @contextmanager
-def serving(*indexes: Path | str, model: Any, refresh: float = 0.05, **settings: Any) -> Iterator[TestClient]:
+def serving(
+    *indexes: Path | str, model: Any, refresh: float = 0.05, opened: Opener = ServedIndex, **settings: Any
+) -> Iterator[TestClient]:
     """A client of a service that is ready."""
-    registry = IndexRegistry.open([str(index) for index in indexes], model=model, refresh_seconds=refresh)
+    registry = IndexRegistry.open(
+        [str(index) for index in indexes], model=model, refresh_seconds=refresh, opened=opened
+    )
     app = create_app(registry, ServeSettings(**settings))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=True) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)

@@ -379,6 +379,20 @@ def test_errors_say_what_to_do(visit: Watched) -> None:
         expect(page.locator(".card")).to_have_count(8)
 
 
+def test_missing_shards_are_told(page: Any) -> None:
+    def lose(route: Any) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "shards_failed": ["shard-0001"]})
+
+    page.route("**/api/search?*", lose)
+    search(page, CAPTIONS[0])
+    note = page.get_by_role("status").filter(has_text="Incomplete: shard-0001 of the index did not answer.")
+    expect(note).to_be_visible()
+    page.unroute("**/api/search?*")
+    search(page, CAPTIONS[1])
+    expect(page.locator("#status")).to_have_text(re.compile(r"^8 results in [\d.]+ ms$"))
+
+
 def test_a_token_is_asked_for_and_the_page_works_under_a_prefix(corpus: Path, browser: Any) -> None:
     with (
         running([corpus / "index"], prefix=PREFIX, token=TOKEN) as address,

@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import click
 from colbert_video.cli.options import FOLDER, device_option
 from colbert_video.errors import DependencyError
 
+THREADS, CLUSTER_THREADS = 2, 16
+"""Searches at once, scored here or elsewhere."""
+
 
 @click.command()
-@click.argument("indexes", nargs=-1, required=True, metavar="INDEX...")
+@click.argument("indexes", nargs=-1, metavar="INDEX...")
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -41,7 +45,20 @@ from colbert_video.errors import DependencyError
 @click.option(
     "-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search."
 )
-@click.option("--threads", type=int, default=2, show_default=True, help="Searches scored at once.")
+@click.option(
+    "--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere."
+)
+@click.option(
+    "--cluster",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="auto",
+    help="Search sharded corpora on a Ray cluster: the one at HOST:PORT, else that of this machine.",
+)
+@click.option(
+    "--replicas", type=click.IntRange(min=1), help="Actors of each shard on the cluster. Default: 1."
+)
+@click.option("--deadline", type=float, help="Seconds until shards on the cluster are given up. Default: 5.")
 @click.option(
     "--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder."
 )
@@ -55,20 +72,26 @@ def serve(
     allowed_hosts: tuple[str, ...],
     media_roots: tuple[Path, ...],
     most_results: int,
-    threads: int,
+    threads: int | None,
+    cluster: str | None,
+    replicas: int | None,
+    deadline: float | None,
     copies_folder: Path | None,
     model: str | None,
     device: str | None,
 ) -> None:
     """Serve indexes over HTTP: a search page, and an interface for programs.
 
-    INDEX is an index folder, or NAME=FOLDER to choose its name. New commits are seen within a second. Stop with Ctrl-C
+    INDEX is an index folder or a sharded corpus, or NAME=FOLDER to choose its name. New commits are seen within a second. Stop with Ctrl-C
     or SIGTERM.
     """
     require_server()
+    from colbert_video.cluster.served import open_served
     from colbert_video.serve.launch import serve as run
     from colbert_video.serve.settings import ServeSettings, is_local
 
+    cluster, indexes = split_address(cluster, indexes)
+    on_cluster = cluster_options(cluster, replicas=replicas, deadline=deadline)
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(32)
         _say(f"token: {token}")
@@ -79,10 +102,37 @@ def serve(
         allowed_hosts=allowed_hosts,
         media_roots=media_roots,
         most_results=most_results,
-        search_threads=threads,
+        search_threads=threads or (THREADS if cluster is None else CLUSTER_THREADS),
         copies_folder=copies_folder,
     )
-    run(indexes, settings, model=model, device=device, announce=lambda address: _say(f"serving {address}"))
+    run(
+        indexes,
+        settings,
+        model=model,
+        device=device,
+        opened=partial(open_served, cluster=on_cluster),
+        announce=lambda address: _say(f"serving {address}"),
+    )
+
+
+def split_address(cluster: str | None, indexes: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """Tell the address after --cluster from an index that stands there, as in `--cluster corpus.shards`."""
+    if cluster is not None and (Path(cluster.rpartition("=")[2]).exists() or ":" not in cluster):
+        named = cluster in ("auto", "local") and not Path(cluster).exists()
+        cluster, indexes = (cluster, indexes) if named else ("auto", (cluster, *indexes))
+    if not indexes:
+        raise click.UsageError("Missing argument 'INDEX...'.")
+    return cluster, indexes
+
+
+def cluster_options(cluster: str | None, **given: Any) -> dict[str, Any] | None:
+    """Arguments of `ClusterSearcher`; None without a cluster."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if cluster is None:
+        if chosen:
+            raise click.UsageError(f"--{min(chosen)} is for searches on a cluster; add --cluster.")
+        return None
+    return {"cluster": cluster, **chosen}
 
 
 def require_server() -> None:

@@ -1,4 +1,4 @@
-"""The verbs that keep an index over years: compact, verify, export, import."""
+"""The verbs that keep an index over years: compact, verify, export, import, shard."""
 
 import sys
 from pathlib import Path
@@ -85,6 +85,30 @@ def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> N
         if as_json
         else f"{report.path}: {report.videos} videos, {report.files} files, {report.bytes} bytes"
     )
+
+
+@click.command()
+@click.argument("index_path", type=FOLDER, metavar="INDEX")
+@click.option("--output", type=FOLDER, required=True, help="The new folder of the shards.")
+@click.option("--shards", type=click.IntRange(min=1), help="How many shards.")
+@click.option(
+    "--videos-per-shard", type=click.IntRange(min=1), help="Instead: about how many videos a shard holds."
+)
+@json_option
+def shard(
+    index_path: Path, output: Path, shards: int | None, videos_per_shard: int | None, as_json: bool
+) -> None:
+    """Split INDEX into shards that machines search together; tokens are copied as they are stored.
+
+    INDEX stays as it is. The new folder appears when it is complete; after a kill, run the same command again.
+    """
+    from colbert_video.indexing.shard import shard_index
+
+    if (shards is None) == (videos_per_shard is None):
+        raise click.UsageError("say how many shards: --shards N or --videos-per-shard N, one of them.")
+    report = shard_index(index_path, output, shards=shards, videos_per_shard=videos_per_shard)
+    videos = f"{min(report.videos)} to {max(report.videos)} videos each"
+    print_result(report.to_dict() if as_json else f"{report.path}: {len(report.videos)} shards, {videos}")
 
 
 @click.command("import")

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from colbert_video.cluster.hits import ShardsUnavailableError
 from colbert_video.errors import (
     FailureKind,
     IndexFolderError,
@@ -91,6 +92,15 @@ def translated(error: Exception) -> ServiceError:
             "Look into the service's log.",
             {"Retry-After": "5"},
         )
+    if isinstance(error, ShardsUnavailableError):
+        logger.error("%s", error)
+        return ServiceError(
+            503,
+            "shards_unavailable",
+            "no part of the index answered in time.",
+            "Try again in a moment.",
+            {"Retry-After": "2"},
+        )
     logger.exception("a request failed", exc_info=error)
     return ServiceError(
         500, "internal", "the service failed to answer.", "Look into the service's log; try again."
@@ -114,7 +124,15 @@ def install_handlers(app: FastAPI) -> None:
     """Give every error of an app the one form."""
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    for kind in (ServiceError, SettingsError, VideoError, IndexFolderError, ModelError, Exception):
+    for kind in (
+        ServiceError,
+        SettingsError,
+        VideoError,
+        IndexFolderError,
+        ModelError,
+        ShardsUnavailableError,
+        Exception,
+    ):
         app.add_exception_handler(kind, _own)
 
 

@@ -18,6 +18,7 @@ from colbert_video.indexing.info import describe_index
 from colbert_video.model import VideoColBERT
 from colbert_video.search import Searcher
 from colbert_video.serve.errors import ServiceError
+from colbert_video.serve.sources import OpenCatalog, OpenSearcher
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +46,25 @@ class ServedIndex:
         self.state: State = "loading"
         self.note: str | None = None
         self.model: VideoColBERT | None = None
-        self.description: Mapping[str, Any] = describe_index(path)
+        self.description = self._describe()
         self._names_model = model is not None
         self._device = device
-        self._catalog = Catalog.open(path)
+        self._catalog = self._open_catalog()
         try:
             self.version = self._catalog.version
-            self.searcher = Searcher(path, model=model, device=device)
+            self.searcher = self._open_searcher(model)
         except BaseException:
             self._catalog.close()
             raise
+
+    def _describe(self) -> Mapping[str, Any]:
+        return describe_index(self.path)
+
+    def _open_catalog(self) -> OpenCatalog:
+        return Catalog.open(self.path)
+
+    def _open_searcher(self, model: VideoColBERT | str | None) -> OpenSearcher:
+        return Searcher(self.path, model=model, device=self._device)
 
     @property
     def fingerprint(self) -> str | None:
@@ -86,7 +96,7 @@ class ServedIndex:
         """Search with a model that another index has loaded, unless this one has; nobody searches before it has one."""
         if model is not None and self.model is None:
             self.searcher.close()
-            self.searcher = Searcher(self.path, model=model, device=self._device)
+            self.searcher = self._open_searcher(model)
 
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything new.
@@ -99,7 +109,7 @@ class ServedIndex:
             version = self._catalog.version
             if version == self.version:
                 return False
-            description = describe_index(self.path)
+            description = self._describe()
             if description.get("model_fingerprint") != self.fingerprint:
                 self.model, self.state = None, "loading"
             self.searcher.refresh()
@@ -186,6 +196,10 @@ class ServedIndex:
         self._catalog.close()
 
 
+Opener = Callable[..., ServedIndex]
+"""`ServedIndex`, or what makes one of the same arguments."""
+
+
 class IndexRegistry:
     """All indexes of a service, in order; the first is the default.
 
@@ -207,6 +221,7 @@ class IndexRegistry:
         model: VideoColBERT | str | None = None,
         device: str | None = None,
         refresh_seconds: float = 1.0,
+        opened: Opener = ServedIndex,
     ) -> "IndexRegistry":
         """Open indexes.
 
@@ -215,21 +230,22 @@ class IndexRegistry:
             model: Encodes queries; None for the models that the indexes name.
             device: Where models run.
             refresh_seconds: How often to look for new commits.
+            opened: Opens one.
 
         Raises:
             SettingsError: If there is none, or two have one name.
             IndexFolderError: If one cannot be opened.
         """
         named = _named_folders(folders)
-        opened: list[ServedIndex] = []
+        indexes: list[ServedIndex] = []
         try:
             for name, path in named.items():
-                opened.append(ServedIndex(name, path, model=model, device=device))
+                indexes.append(opened(name, path, model=model, device=device))
         except BaseException:
-            for index in opened:
+            for index in indexes:
                 index.close()
             raise
-        return cls(opened, refresh_seconds=refresh_seconds)
+        return cls(indexes, refresh_seconds=refresh_seconds)
 
     def __iter__(self) -> Iterator[ServedIndex]:
         return iter(self._indexes.values())

@@ -11,7 +11,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.model import VideoColBERT
 from colbert_video.serve.app import create_app
 from colbert_video.serve.connections import connection_class
-from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.settings import ServeSettings
 
 MOST_HEAD_BYTES = 2**16
@@ -41,6 +41,7 @@ def serve(
     *,
     model: VideoColBERT | str | None = None,
     device: str | None = None,
+    opened: Opener = ServedIndex,
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve indexes until SIGTERM or SIGINT; running requests are finished first.
@@ -50,6 +51,7 @@ def serve(
         settings: Limits and address.
         model: Encodes queries; None for the models that the indexes name.
         device: Where models run.
+        opened: Opens one.
         announce: Called with the address once the port is open.
 
     Raises:
@@ -58,7 +60,7 @@ def serve(
     """
     with listening(settings.host, settings.port) as port:
         indexes = IndexRegistry.open(
-            folders, model=model, device=device, refresh_seconds=settings.refresh_seconds
+            folders, model=model, device=device, refresh_seconds=settings.refresh_seconds, opened=opened
         )
         app = create_app(indexes, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -57,6 +57,9 @@ class SearchAnswer(BaseModel):
     version: int = Field(description="Number of the index's commit; the search saw this or a later one.")
     milliseconds: float
     topk: list[ResultAnswer]
+    shards_failed: list[str] = Field(
+        description="Shards of the index that did not answer in time; what they hold is missing."
+    )
 
 
 class MatchAnswer(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from colbert_video.cluster.hits import ClusterHits
 from colbert_video.hits import Hit
 from colbert_video.indexing.filters import parse_filter
 from colbert_video.serve import answers
@@ -176,10 +177,12 @@ async def _answer(
 
     def work() -> JSON:
         """All of it, writing the JSON too: long answers would hold up the event loop."""
-        topk = answers.results(service, served.name, found())
+        hits = found()
+        topk = answers.results(service, served.name, hits)
         milliseconds = round((time.perf_counter() - begun) * 1000, 2)
         head = {"query": query, "index": served.name, "version": version, "milliseconds": milliseconds}
-        return JSON({**head, "topk": topk})
+        missing = list(hits.shards_failed) if isinstance(hits, ClusterHits) else []
+        return JSON({**head, "topk": topk, "shards_failed": missing})
 
     return await service.searches.run(work)
 

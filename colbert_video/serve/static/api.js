@@ -6,7 +6,8 @@
  *   video_score: number | null, start: number | null, end: number | null, moments: Moment[], parent: string | null,
  *   metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
  *   thumbnail: string | null}} Result
- * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[]}} Answer
+ * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
+ *   shards_failed: string[]}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
  *   text_queries: boolean, state: "loading" | "ready" | "failed", note: string | null}} IndexInfo
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],

@@ -32,10 +32,10 @@ export class Messages {
     this.#legend.hidden = !answer.topk.some((result) => result.video_score !== null);
     if (results) {
       const milliseconds = answer.milliseconds < 10 ? answer.milliseconds.toFixed(1) : Math.round(answer.milliseconds);
-      this.#status.textContent = `${count(results, "result")} in ${milliseconds} ms`;
+      this.#say(`${count(results, "result")} in ${milliseconds} ms`, answer.shards_failed);
       return;
     }
-    this.#status.textContent = "No results";
+    this.#say("No results", answer.shards_failed);
     const why = filtered ? "No video passes the filters." : `The index holds ${count(index?.videos ?? 0, "video")}, and none can be searched.`;
     this.#show(make("p", { text: why }));
     if (filtered) this.#welcome.append(button("Clear the filters", this.onClearFilters, { class: "main" }));
@@ -65,6 +65,14 @@ export class Messages {
       : "This index names no model that could read words or pictures, so it cannot be searched from here.";
     this.#welcome.append(make("p", { text: how }));
     if (index.note) this.#welcome.append(make("p", { class: "problem-text", text: index.note }));
+  }
+
+  /** @param {string} text @param {string[]} missing Shards that did not answer. */
+  #say(text, missing) {
+    this.#status.textContent = text;
+    if (!missing.length) return;
+    const who = missing.length === 1 ? `${missing[0]} of the index` : `${count(missing.length, "part")} of the index`;
+    this.#status.append(" ", make("strong", { class: "problem-text", text: `Incomplete: ${who} did not answer.` }));
   }
 
   /** @param {Node} node */

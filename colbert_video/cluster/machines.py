@@ -1,0 +1,67 @@
+"""What a cluster's machines have to give: how many workers fit on them, and what each of these gets."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from colbert_video.cluster.errors import ClusterError
+from colbert_video.cluster.session import Session
+
+CPUS_PER_WORKER = 4
+"""Cores that share one model where there are no GPUs, if machines have as many."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker gets."""
+
+    workers: int
+    """How many workers there are."""
+    cpus: float
+    """Cores of each."""
+    gpus: float
+    """GPUs of each."""
+    device: str
+    """Where its model runs."""
+
+
+def shares(session: Session, cpus: int | None, device: str | torch.device | None) -> Share:
+    """Divide a cluster: a worker for each GPU with an equal part of its machine's cores, else one for a few cores.
+
+    Args:
+        session: The cluster.
+        cpus: Cores of each worker; None to choose.
+        device: "cpu" to leave GPUs alone; None to use them.
+
+    Raises:
+        ClusterError: If no machine has what a worker needs.
+    """
+    machines = [node["Resources"] for node in session.ray.nodes() if node["Alive"]]
+    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1 and machine.get("CPU", 0) >= 1]
+    wanted = None if device is None else str(device)
+    if with_gpus and (wanted is None or wanted.startswith("cuda")):
+        least = min(machine["CPU"] / machine["GPU"] for machine in with_gpus)
+        each = float(cpus or max(1, math.floor(least)))
+        return _fitting(with_gpus, each, 1.0, "cuda")
+    if wanted is not None and wanted.startswith("cuda"):
+        raise ClusterError(
+            f"device={wanted!r}, but no machine of the cluster has a GPU and a core; use 'cpu'."
+        )
+    cores = [machine["CPU"] for machine in machines if machine.get("CPU", 0) >= 1]
+    each = float(cpus or min([CPUS_PER_WORKER, *map(math.floor, cores)]))
+    return _fitting(machines, each, 0.0, wanted or "cpu")
+
+
+def _fitting(machines: list[dict[str, Any]], cpus: float, gpus: float, device: str) -> Share:
+    """As many workers as fit."""
+    count = sum(
+        int(min(machine.get("CPU", 0) // cpus, machine.get("GPU", 0) // gpus if gpus else math.inf))
+        for machine in machines
+    )
+    if count == 0:
+        raise ClusterError(
+            f"no machine of the cluster has {cpus:g} cores for a worker; add machines, or give fewer workers=."
+        )
+    return Share(count, cpus, gpus, device)

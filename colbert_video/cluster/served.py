@@ -1,0 +1,76 @@
+"""Sharded corpora behind the service: the same addresses and page as for one index."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from colbert_video.cluster.catalogs import CorpusCatalogs, describe_corpus
+from colbert_video.cluster.corpus_searcher import CorpusSearcher
+from colbert_video.cluster.searcher import ClusterSearcher
+from colbert_video.cluster.sharded_searcher import ShardedSearcher
+from colbert_video.indexing.corpus import ShardedCorpus, is_corpus
+from colbert_video.model import VideoColBERT
+from colbert_video.serve.indexes import ServedIndex
+
+
+class ServedCorpus(ServedIndex):
+    """A sharded corpus under its name.
+
+    Args:
+        name: What clients call it.
+        path: The sharded corpus.
+        model: Encodes queries; None for the model that the shards name.
+        device: Where that model runs.
+        cluster: Arguments of `ClusterSearcher`; None to search the shards in this process.
+
+    Raises:
+        IndexFolderError: If there is none, or it is damaged.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        model: VideoColBERT | str | None = None,
+        device: str | None = None,
+        cluster: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._corpus = ShardedCorpus.open(path)
+        super().__init__(name, path, model=model, device=device)
+
+    def _describe(self) -> Mapping[str, Any]:
+        return describe_corpus(self._corpus)
+
+    def _open_catalog(self) -> CorpusCatalogs:
+        return CorpusCatalogs(self._corpus)
+
+    def _open_searcher(self, model: VideoColBERT | str | None) -> CorpusSearcher:
+        if self._cluster is None:
+            self._shards: CorpusSearcher = ShardedSearcher(self.path, model=model, device=self._device)
+        else:
+            self._shards = ClusterSearcher(self.path, model=model, device=self._device, **self._cluster)
+        return self._shards
+
+    def _share(self, model: VideoColBERT | None) -> None:
+        """As for one index, without opening the shards again."""
+        if model is not None and self.model is None:
+            self._shards.use_model(model)
+
+
+def open_served(
+    name: str,
+    path: Path,
+    *,
+    model: VideoColBERT | str | None = None,
+    device: str | None = None,
+    cluster: Mapping[str, Any] | None = None,
+) -> ServedIndex:
+    """Open an index, or a sharded corpus, to be served; arguments as in `ServedCorpus`.
+
+    On a cluster only sharded corpora are served.
+    """
+    if cluster is not None or is_corpus(path):
+        return ServedCorpus(name, path, model=model, device=device, cluster=cluster)
+    return ServedIndex(name, path, model=model, device=device)

@@ -1,0 +1,251 @@
+"""A connection to a Ray cluster: a running one is joined, and where there is none, one is started on this machine.
+
+Ray's defaults that are not ours: usage statistics stay off, no dashboard is started, workers' output is not copied to this
+terminal, and programs must prove that they know the cluster's token. docs/cluster.md says what listens where.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from colbert_video.cluster.errors import ClusterError
+from colbert_video.errors import DependencyError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+"""Set before Ray is asked for anything, unless the user set them otherwise."""
+TOKEN_SETTINGS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""A user who sets one of these keeps the token elsewhere than Ray's file."""
+REACH_SECONDS = 5.0
+"""Until a machine must have accepted a connection."""
+ANSWER_SECONDS = 120.0
+"""Until a cluster must have answered, on a busy machine too; Ray itself would wait without end."""
+
+
+def import_ray() -> Any:
+    """Import Ray with this library's settings.
+
+    Raises:
+        DependencyError: If it is not installed.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise DependencyError(
+            'clusters need Ray; install it with: pip install "colbert_video[cluster]"'
+        ) from error
+    return ray
+
+
+@dataclass
+class Session:
+    """An open connection; leaving the block closes it.
+
+    A connection that was open before stays open, and a cluster that was joined keeps running; one that was started for
+    this session ends with it.
+    """
+
+    ray: Any
+    """The imported `ray`."""
+    address: str
+    """HOST:PORT of the cluster's head."""
+    started: bool
+    """Whether the cluster was started for this session."""
+    ours: bool
+    """Whether this session connected, and so disconnects."""
+
+    def close(self) -> None:
+        """Disconnect, if the connection was opened for this session."""
+        if self.ours:
+            self.ray.shutdown()
+            self.ours = False
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(cluster: str = "auto", **local: Any) -> Session:
+    """Join a Ray cluster, or start one on this machine.
+
+    Args:
+        cluster: "auto" for the cluster that this process is connected to, else that of RAY_ADDRESS, else the one that runs
+            on this machine, else a new one here; "local" for a new one here; or HOST:PORT of a cluster's head.
+        **local: Arguments of `ray.init` for a cluster that is started, such as num_cpus.
+
+    Raises:
+        DependencyError: If Ray is not installed.
+        SettingsError: If the address is none, or this process is connected to another cluster.
+        ClusterError: If the cluster cannot be reached, or refuses.
+    """
+    check_address(cluster)
+    ray = import_ray()
+    if ray.is_initialized():
+        return Session(ray, _same_cluster(ray, cluster), started=False, ours=False)
+    _apply_environment()
+    _protect_token()
+    address = _running(cluster)
+    if address is None:
+        _provide_token()
+        return _init(ray, started=True, address="local", include_dashboard=False, **local)
+    _reach(address)
+    return _init(ray, started=False, address=address)
+
+
+def check_address(cluster: str) -> None:
+    """Refuse what is no address.
+
+    Raises:
+        SettingsError: If it is neither "auto", "local" nor HOST:PORT.
+    """
+    host, colon, port = cluster.rpartition(":")
+    if cluster in ("auto", "local") or (host and colon and port.isdecimal() and "/" not in host):
+        return
+    raise SettingsError(
+        f"cluster={cluster!r} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, or "
+        "'auto' for the one that runs on this machine."
+    )
+
+
+def _init(ray: Any, *, started: bool, **settings: Any) -> Session:
+    try:
+        with _own_signals():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "could not be started" if started else f"at {settings['address']} could not be joined"
+        raise ClusterError(f"a Ray cluster {where}: {_first_line(error)}") from error
+    address = ray.get_runtime_context().gcs_address
+    logger.info("%s the Ray cluster %s", "started" if started else "joined", address)
+    return Session(ray, address, started=started, ours=True)
+
+
+def _same_cluster(ray: Any, cluster: str) -> str:
+    """The address of the cluster that this process is connected to, if that is the one meant."""
+    address = str(ray.get_runtime_context().gcs_address)
+    if cluster not in ("auto", address):
+        raise SettingsError(
+            f"this process is connected to the Ray cluster {address} already, so it cannot use {cluster}; call "
+            "ray.shutdown() first, or give cluster='auto'."
+        )
+    return address
+
+
+def _running(cluster: str) -> str | None:
+    """HOST:PORT of the cluster to join; None if one is to be started."""
+    named = os.environ.get("RAY_ADDRESS") if cluster == "auto" else cluster
+    if named == "local":
+        return None
+    if named and named != "auto":
+        check_address(named)
+        return named
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = str(canonicalize_bootstrap_address("auto"))
+        _knock(found)
+    except OSError:  # None runs, or Ray remembers one that is gone.
+        return None
+    return found
+
+
+def _knock(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+
+
+def _reach(address: str) -> None:
+    """Make sure that a cluster answers, which Ray itself would wait for without end.
+
+    Raises:
+        ClusterError: If it does not.
+    """
+    try:
+        _knock(address)
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray cluster can be reached at {address} ({error}); is it running (`ray start --head`), and is the port "
+            "open for this machine?"
+        ) from error
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(
+            f"{address} accepts connections, but no Ray cluster answered within {ANSWER_SECONDS:g} s; is that the "
+            "port of the head (6379 by default), and its token the one of this machine?"
+        ) from error
+    if done.returncode < 0:  # Ray aborts where something else than a cluster answers
+        raise ClusterError(
+            f"what listens at {address} is no Ray cluster; is that the port of its head (6379 by default)?"
+        )
+    if done.returncode > 0:
+        words = [line for line in done.stderr.splitlines() if line.strip()]
+        raise ClusterError(
+            f"the Ray cluster at {address} refuses this program: {words[-1] if words else 'it gave no reason'}. Both need "
+            "the same version of Ray and the same token (~/.ray/auth_token, or RAY_AUTH_TOKEN_PATH)."
+        )
+
+
+def _apply_environment() -> None:
+    """Let Ray, which may have been imported before, read the environment again."""
+    from ray._raylet import Config  # type: ignore[attr-defined]
+
+    Config.initialize("")
+
+
+def _token_file() -> Path:
+    return Path.home() / ".ray" / "auth_token"
+
+
+def _protect_token() -> None:
+    """Let nobody else read the token: Ray writes it readable for all."""
+    with suppress(OSError):
+        if _token_file().stat().st_mode & 0o077:
+            _token_file().chmod(0o600)
+
+
+def _provide_token() -> None:
+    """Make a token before Ray does, that only this user can read."""
+    if any(name in os.environ for name in TOKEN_SETTINGS) or os.environ["RAY_AUTH_MODE"] != "token":
+        return
+    path = _token_file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM does to this program: `ray.init` puts a handler of its own there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
