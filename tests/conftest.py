@@ -1,8 +1,11 @@
 """Shared fixtures: where real clips are, and a guard that keeps random state from leaking between tests."""
 
+import importlib.util
 import json
 import os
 import random
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+import stock_colbert_scores
 import torch
+from stock_colbert_scores import compiler_found
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +29,45 @@ def clips() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of real clips; set COLBERT_VIDEO_CLIPS to one")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rendered_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips of the synthetic world, as `clips/` of the documentation; to be read only."""
+    from colbert_video.training.world import write_world
+
+    folder = tmp_path_factory.mktemp("rendered") / "clips"
+    write_world(folder, count=6, seed=3, split="test")
+    return folder
+
+
+COMPILATION = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with the stock colbert-ai package come last: its C++ is compiled meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("stock") is not None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compile stock's C++ beside the other tests: it takes one core a minute or two, or a moment if it was done before."""
+    items = session.items
+    others = [item for item in items if item.get_closest_marker("stock") is None]
+    if session.config.option.collectonly or not 0 < len(others) < len(items):
+        return
+    if importlib.util.find_spec("colbert") and compiler_found():
+        session.config.stash[COMPILATION] = subprocess.Popen(
+            [sys.executable, stock_colbert_scores.__file__],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Never kill the compilation: torch would wait for its lock for ever."""
+    if COMPILATION in session.config.stash:
+        session.config.stash[COMPILATION].wait()
 
 
 torch.set_num_threads(1)  # on tensors this small, threads cost more than they bring
