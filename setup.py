@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 VERSION = "0.1.0"
@@ -10,7 +11,7 @@ VERSION = "0.1.0"
 # Wheels of faiss-gpu and decord exist for some platforms only; the others get the CPU build of faiss and PyAV alone.
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 NOT_LINUX_X86 = "sys_platform != 'linux' or platform_machine != 'x86_64'"
-DECORD_PLATFORMS = f"({LINUX_X86}) or sys_platform == 'win32'"
+DECORD_PLATFORMS = f"({LINUX_X86}) or (sys_platform == 'win32' and platform_machine == 'AMD64')"
 
 INSTALL_REQUIRES = [
     "av>=17",
@@ -25,9 +26,9 @@ INSTALL_REQUIRES = [
     "open_clip_torch>=3.3.0",
     "pillow>=10",
     "rich>=14.1",
-    "safetensors>=0.4",
-    "torch>=2.6",
-    "torchvision>=0.21",
+    "safetensors>=0.4.1",
+    "torch>=2.7",
+    "torchvision>=0.22",
     "transformers>=4.40",
     "ujson>=5",
 ]
@@ -37,7 +38,7 @@ CLUSTER = ["ray[serve]>=2.60"]
 PANDAS = ["pandas>=2"]
 DATASETS = ["datasets>=4"]
 MTEB = ["mteb>=2.26"]
-DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.29"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"]
 TEST = [
     *TRAIN,
     *SERVE,
@@ -74,6 +75,17 @@ KERNELS = Extension(
     optional=True,
 )
 
+
+class BuildKernels(build_ext):
+    """Leaves the kernels out under Microsoft's compiler, which lacks the vector types they are written with."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if self.compiler.compiler_type == "msvc":
+            self.warn("the search kernels need GCC or clang: left out, torch does their work")
+            return
+        super().build_extension(ext)
+
+
 setup(
     name="colbert_video",
     version=VERSION,
@@ -102,6 +114,7 @@ setup(
         "colbert_video.training": ["recipes/*.yaml"],
     },
     ext_modules=[KERNELS],
+    cmdclass={"build_ext": BuildKernels},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
     install_requires=INSTALL_REQUIRES,
     extras_require={

@@ -27,6 +27,8 @@ State = dict[str, int]
 
 def preloaded() -> ForkServerContext:
     """Starts processes that have imported the library already."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("needs the forkserver of POSIX systems")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kill_worker"])
     with pytest.MonkeyPatch.context() as patch:  # the server finds what it loads by the environment alone

@@ -1,5 +1,7 @@
 """Scores bags with the stock colbert-ai package: `python stock_colbert_scores.py REQUEST ANSWER`.
 
+Without arguments it only compiles stock's C++ into torch's folder of extensions, where whoever comes next finds it.
+
 A program of its own, so that stock runs as it is, side effects and all. Where no compiler is found, three of its C++
 functions are preset with plain torch ones over the same arguments, and the bytes on disk are checked all the same.
 """
@@ -57,6 +59,14 @@ def load_functions(compiled: bool) -> Any:
     return IndexScorer
 
 
+def compile_everything() -> None:
+    """Compile all C++ that stock uses on CPUs, which takes minutes unless it was done before."""
+    from colbert.search.strided_tensor import StridedTensor
+
+    for owner in (load_functions(compiled=True), StridedTensor):
+        owner.try_load_torch_extensions(False)
+
+
 def score(scorer_class: Any, folder: str, query: Tensor, ncells: int) -> dict[str, Tensor]:
     """Score all passages of the index in `folder`, retrieve by its inverted lists, and decompress it whole."""
     from colbert.infra import ColBERTConfig
@@ -93,4 +103,7 @@ def main(request: str, answer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:]:
+        main(*sys.argv[1:])
+    else:
+        compile_everything()

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 VIDEOS, DIM = 300, 64
 
 
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+@pytest.fixture(scope="module")
+def load() -> Iterator[Any]:
     """Imports a module of the benchmark as its scripts do: they find each other in their own folder."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module
 
 
-@pytest.fixture
-def corpus(load: Any, tmp_path: Path) -> Any:
-    """A small stored corpus."""
+@pytest.fixture(scope="module")
+def corpus(load: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small stored corpus, which no test changes."""
     world = load("search_world").World(VIDEOS, "plain", DIM)
-    return load("search_corpus").prepare(tmp_path / "corpus", world)
+    return load("search_corpus").prepare(tmp_path_factory.mktemp("benchmark") / "corpus", world)
 
 
 def naive_score(query: np.ndarray, frame: np.ndarray, video: np.ndarray) -> float:

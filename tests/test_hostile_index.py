@@ -21,6 +21,7 @@ import torch
 from crash_model import fresh_folder
 from kill_worker import preloaded
 from operations import QUERY, add_tokens
+from thorough import thorough
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import ColBERTVideoError, IndexFolderError
@@ -28,8 +29,8 @@ from colbert_video.indexing.files import checksum
 from colbert_video.indexing.packing import NBITS
 from colbert_video.indexing.verify import verify_index
 
-EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", "300"))
-"""Mutated index folders that are opened."""
+EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", thorough(300, 100)))
+"""Mutated index folders that are opened: by default each file a little more than once."""
 
 
 @pytest.fixture(scope="module")
@@ -421,9 +422,10 @@ def fuzz(original: Path, work: Path, start: int, stop: int, pipe: Any) -> None:
     """Open mutated indexes and tell of each before and after, so that a crash is known by its number."""
     torch.set_num_threads(1)
     names = sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file())
+    names += [Path("catalog.sqlite")] * (len(names) // 3)
     for number in range(start, stop):
         generator = random.Random(number)
-        name = generator.choice([*names, *[Path("catalog.sqlite")] * (len(names) // 3)])
+        name = names[number % len(names)]
         pipe.send((number, f"{name}: begun"))
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(original, work)

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from kill_worker import State, Step, after, change_without_end, live, preloaded
 from operations import add_tokens, everything
+from thorough import thorough
 
 from colbert_video.indexing.folder import is_index
 from colbert_video.indexing.verify import verify_index
 
-KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", "20"))
+KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", thorough(20, 8)))
 LIVES = 4
 """Kills that one index survives before a new one is begun."""
 SECONDS = 0.4

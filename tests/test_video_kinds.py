@@ -13,9 +13,11 @@ import pytest
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video import FramePool, FrameRequest, SamplingSettings, read_frames
+from tests.thorough import thorough
 from tests.video_writer import write_clip, write_sound
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+OPENS = thorough(500, 250)
 REFUSALS = {
     "lost.mp4": FailureKind.UNREADABLE,
     "sound.mp4": FailureKind.NO_VIDEO,
@@ -125,11 +127,11 @@ def test_memory_stays_flat_over_many_opens(tmp_path: Path) -> None:
     cut.write_bytes(good[0].read_bytes()[:-1000])
     paths = [*good, cut, write_sound(tmp_path / "sound.mp4")]
     held = []
-    for number in range(500):
+    for number in range(OPENS):
         path = paths[number % len(paths)]
         with nullcontext() if path in good else pytest.raises(VideoError):
             read_frames(path)
-        if number in (100, 499):
+        if number in (100, OPENS - 1):
             held.append(resident_megabytes())
     assert held[1] - held[0] < 8
 

@@ -9,7 +9,6 @@ The default run takes every seventh call of a kind; with `COLBERT_VIDEO_FAULTS=1
 
 import errno
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -266,6 +265,8 @@ def test_staged_videos_that_were_lost_are_encoded_again(damage: str, original: P
 
 def limited(path: Path, name: str, most: int, pipe: Any) -> None:
     """Run an operation in a process that may not write files beyond a size."""
+    import resource
+
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     try:

@@ -1,0 +1,80 @@
+"""With the packages of no extra installed, everything can be imported but the service, which is an extra itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONAL = (
+    *(
+        "accelerate",
+        "matplotlib",
+        "tensorboard",
+        "yaml",
+    ),  # train; yaml comes with others, but is not asked for
+    *("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"),  # serve
+    *("ray", "torchcodec", "decord"),
+    *("colbert", "datasets", "httpx", "ir_measures", "mteb", "pandas", "ranx", "webdataset"),
+)
+PROGRAM = f"""
+import importlib, json, pkgutil, sys
+
+MISSING = {OPTIONAL!r}
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+def offline(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        raise RuntimeError(f"{{event}} while importing")
+
+sys.meta_path.insert(0, Blocked())
+sys.addaudithook(offline)
+import colbert_video
+
+failed, imported = {{}}, []
+for module in pkgutil.walk_packages(colbert_video.__path__, "colbert_video."):
+    if module.name.endswith((".__main__", ".worker")):
+        continue
+    try:
+        importlib.import_module(module.name)
+        imported.append(module.name)
+    except ModuleNotFoundError as error:
+        failed[module.name] = error.name
+torch = sys.modules.get("torch")
+print(json.dumps([imported, failed, torch is not None and torch.cuda.is_initialized()]))
+"""
+SERVICE = ("colbert_video.serve.", "colbert_video.cluster.served")
+
+
+@pytest.fixture(scope="module")
+def outcome() -> tuple[list[str], dict[str, str], bool]:
+    """Modules that were imported, what the others missed, and whether a GPU was touched."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    imported, failed, cuda = json.loads(run.stdout)
+    return imported, failed, cuda
+
+
+def test_only_the_service_needs_an_extra_to_be_imported(
+    outcome: tuple[list[str], dict[str, str], bool],
+) -> None:
+    imported, failed, _ = outcome
+    assert {name: missing for name, missing in failed.items() if not name.startswith(SERVICE)} == {}
+    assert set(failed.values()) <= {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
+    assert len(imported) > 100
+    assert {"colbert_video.cli.app", "colbert_video.training.trainer", "colbert_video.serve.settings"} <= set(
+        imported
+    )
+    assert "colbert_video.serve.app" in failed  # the blocked packages really were missing
+
+
+def test_importing_touches_no_gpu(outcome: tuple[list[str], dict[str, str], bool]) -> None:
+    assert outcome[2] is False
