@@ -21,13 +21,13 @@ from colbert_video.indexing.opened import Scored, Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.torch_scorer import TorchScorer, decoded_similarities
 
-LEAST_SURVIVORS = 500
+LEAST_SURVIVORS = 600
 """Videos that always survive the centroid stage; a corpus no larger is decoded at once."""
 SURVIVORS_PER_RESULT = 10
 """Survivors kept for each wanted result."""
 SURVIVOR_SCALE, SURVIVOR_GROWTH = 0.5, 2 / 3
 """Of N videos, 0.5 * N ** (2/3) survive at least; `benchmarks/survivors.py` shows how many of the best are among them."""
-SHARE_IN_EVERY_BAG = 1 / 3
+SHARE_IN_EVERY_BAG = 0.4
 """Of the survivors, so many are decoded in every bag; the others are given up when the first bag is."""
 LEAST_IN_EVERY_BAG = 100
 """Videos that are decoded in every bag at least."""
