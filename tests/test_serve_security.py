@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from serving import TOKEN, build_index, error_of, serving
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Mount
 
 from colbert_video.errors import SettingsError
 from colbert_video.serve.app import STATIC
@@ -161,6 +163,17 @@ def test_only_names_of_the_service_are_answered(client: Any, host: str, status: 
     assert answer.status_code == status
     if status == 400:
         assert error_of(answer) == (400, "wrong_host")
+
+
+@pytest.mark.parametrize("prefix", ["/videos", "/static", "/api/login"])
+def test_below_another_application_the_same_is_open_and_closed(client: Any, prefix: str) -> None:
+    mounted = type(client)(Starlette(routes=[Mount(prefix, app=client.app)]), base_url=client.base_url)
+    for path in OPEN:
+        assert mounted.get(prefix + path).status_code == 200
+    for path in CLOSED:
+        assert error_of(mounted.get(prefix + path)) == (401, "token_needed")
+    foreign = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+    assert error_of(mounted.get(f"{prefix}/api/session", headers=foreign)) == (403, "cross_site")
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

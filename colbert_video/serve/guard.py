@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from colbert_video.serve.errors import ServiceError, busy, error_response, translated
 from colbert_video.serve.metrics import Metrics
+from colbert_video.serve.paths import path_within
 from colbert_video.serve.security import SAFE_HEADERS, Gatekeeper
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Guard:
 
     async def _answered(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
-            if self._running > self._most and scope["path"] not in STATUS_PATHS:
+            if self._running > self._most and path_within(scope) not in STATUS_PATHS:
                 raise busy("requests")
             self._gatekeeper.check(scope)
             await self.app(scope, receive, answer.send)

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from colbert_video.serve.errors import ServiceError
+from colbert_video.serve.paths import path_within
 from colbert_video.serve.settings import ServeSettings
 
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/api/session", "/api/login", "/api/logout")
@@ -60,7 +61,7 @@ class Gatekeeper:
         """
         headers = Headers(scope=scope)
         self._check_host(headers.get("host", ""))
-        path = scope["path"]
+        path = path_within(scope)
         if path.startswith("/api/"):
             _check_site(scope["method"], headers)
         if path in OPEN_PATHS or path.startswith(STATIC):
