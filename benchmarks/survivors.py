@@ -29,8 +29,8 @@ RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.3, SURVIVOR_SCALE, 0.7, 1.0, 1.5)
-SHARES = (1 / 10, 1 / 5, SHARE_IN_EVERY_BAG)
+SCALES = (0.2, 0.4, SURVIVOR_SCALE, 1.0, 1.5)
+SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 2 / 5)
 
 
 def fresh_queries(world: World) -> Iterator[Tensor]:
