@@ -5,17 +5,18 @@ already there, then the same tokens are compressed chunk by chunk, so memory is 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 from torch import Tensor
 
-from colbert_video.indexing.chunks import TokenSource
-from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.chunks import BagTokens, TokenSource
+from colbert_video.indexing.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.heldout import FittedCodec, Sample, fit_codec
 from colbert_video.indexing.kmeans import num_partitions
@@ -119,8 +120,53 @@ def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int6
     return ascending.values, ascending.indices
 
 
+@dataclass(frozen=True)
+class CompressedBag:
+    """The tokens of several videos' bags of one kind as they are stored."""
+
+    tokens: EncodedTokens
+    """Codes and residuals."""
+    doclens: Int[Tensor, "videos"]
+    """Tokens of each video."""
+
+
+@dataclass(frozen=True)
+class CompressedChunk:
+    """Some videos with their compressed tokens."""
+
+    entries: Sequence[VideoEntry]
+    """What the catalog keeps of each video."""
+    bags: Mapping[str, CompressedBag]
+    """Compressed tokens by bag name."""
+
+
+def compress_bags(
+    bags: Mapping[str, BagTokens], codecs: Mapping[str, ResidualCodec]
+) -> dict[str, CompressedBag]:
+    """Compress the tokens of some videos, each bag with its codec."""
+    return {
+        bag: CompressedBag(codec.encode(bags[bag].tokens.float()), bags[bag].doclens)
+        for bag, codec in codecs.items()
+    }
+
+
+def compress(source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
+    """Compress all tokens in this process, chunk by chunk."""
+    for chunk in source:
+        yield CompressedChunk(chunk.entries, compress_bags(chunk.bags, codecs))
+
+
+Compress = Callable[[TokenSource, Mapping[str, ResidualCodec]], Iterable[CompressedChunk]]
+"""Who compresses: this process, or others for it."""
+
+
 def write_segment(
-    folder: Path, source: TokenSource, codecs: Mapping[str, ResidualCodec], *, codec_folder: Path
+    folder: Path,
+    source: TokenSource,
+    codecs: Mapping[str, ResidualCodec],
+    *,
+    codec_folder: Path,
+    compress: Compress = compress,
 ) -> list[VideoEntry]:
     """Compress all tokens into a new segment folder.
 
@@ -129,6 +175,7 @@ def write_segment(
         source: The segment's tokens.
         codecs: The codec of each bag.
         codec_folder: Where the codecs are saved, `codec_folder/frame` and so on; segments link these files.
+        compress: Who compresses them.
 
     Returns:
         The catalog entries in the order of the segment.
@@ -140,10 +187,10 @@ def write_segment(
             for bag, codec in codecs.items()
         }
         bar = stack.enter_context(progress_bar("compressing videos", total=len(source)))
-        for chunk in source:
+        for chunk in compress(source, codecs):
             for bag, writer in writers.items():
-                encoded = codecs[bag].encode(chunk.bags[bag].tokens.float())
-                writer.append(encoded.codes, encoded.residuals, chunk.bags[bag].doclens)
+                stored = chunk.bags[bag]
+                writer.append(stored.tokens.codes, stored.tokens.residuals, stored.doclens)
             entries.extend(chunk.entries)
             bar.advance(len(chunk.entries))
         for writer in writers.values():

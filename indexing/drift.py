@@ -102,20 +102,20 @@ class SampledSource:
     """
 
     def __init__(self, source: TokenSource, *, seed: int = 0) -> None:
-        self._source = source
+        self.source = source
         self._generator = torch.Generator().manual_seed(seed)
         self._kept: dict[str, list[Tensor]] = {}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def counts(self) -> Mapping[str, int]:
         """Tokens in each bag."""
-        return self._source.counts()
+        return self.source.counts()
 
     def __iter__(self) -> Iterator[TokenChunk]:
         share = {bag: SAMPLE / count for bag, count in self.counts().items()}
-        for chunk in self._source:
+        for chunk in self.source:
             for bag, joined in chunk.bags.items():
                 self._keep(bag, joined.tokens, share[bag])
             yield chunk

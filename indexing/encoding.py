@@ -75,21 +75,33 @@ def encode_parts(
     Yields:
         For each part either its tokens or the reason why there are none.
     """
-    batch: list[Decoded] = []
     with FramePool(sampling, workers=workers) as processes:
-        requests = (_request(part) for part in parts)
-        results = processes.read_many(requests, ahead=videos_ahead(sampling))
-        for result in watch.waited_for(results):
-            part, stamp = result.request.tag
-            if result.frames is None:
-                yield failure_of(part.id, part.record.path, result.error)
-                continue
-            batch.append((part, stamp, result.frames))
-            if len(batch) == VIDEOS_PER_BATCH:
-                yield from _encode(batch, model, pooling, watch)
-                batch = []
-    yield from _encode(batch, model, pooling, watch)
+        yield from encode_with(processes, parts, model, watch=watch, pooling=pooling)
     logger.debug("the model worked %.1f s and waited %.1f s for frames", watch.encoding, watch.waiting)
+
+
+def encode_with(
+    processes: FramePool,
+    parts: Iterable[Part],
+    model: VideoColBERT,
+    *,
+    watch: Stopwatch,
+    pooling: Pooling | None = None,
+) -> Iterator[EncodedVideo | Failure]:
+    """`encode_parts` with decoding processes that are running already and go on running."""
+    batch: list[Decoded] = []
+    requests = (_request(part) for part in parts)
+    results = processes.read_many(requests, ahead=videos_ahead(processes.settings))
+    for result in watch.waited_for(results):
+        part, stamp = result.request.tag
+        if result.frames is None:
+            yield failure_of(part.id, part.record.path, result.error)
+            continue
+        batch.append((part, stamp, result.frames))
+        if len(batch) == VIDEOS_PER_BATCH:
+            yield from _encode(batch, model, pooling, watch)
+            batch = []
+    yield from _encode(batch, model, pooling, watch)
 
 
 def _request(part: Part) -> FrameRequest:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import IndexFolderError
-from colbert_video.indexing.build import train_codecs, write_segment
+from colbert_video.indexing.build import Compress, compress, train_codecs, write_segment
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.catalog_reader import CatalogReader
 from colbert_video.indexing.chunks import TokenSource
@@ -190,7 +190,13 @@ class Committed:
 
 
 def commit_segment(
-    folder: Path, catalog: Catalog, source: TokenSource, settings: IndexSettings, *, replace_all: bool
+    folder: Path,
+    catalog: Catalog,
+    source: TokenSource,
+    settings: IndexSettings,
+    *,
+    replace_all: bool,
+    compress: Compress = compress,
 ) -> Committed:
     """Compress a source into a new segment and make it visible in one transaction.
 
@@ -203,6 +209,7 @@ def commit_segment(
         settings: The index's settings.
         replace_all: Whether a new codec is trained and the new segment replaces all others; otherwise it is added,
             and replaces only videos of the same id.
+        compress: Who compresses the tokens.
 
     Returns:
         How many videos there are, and how well the codec stores them.
@@ -211,7 +218,7 @@ def commit_segment(
     if replace_all:
         codec_name = new_name()
         codecs, drift = save_new_codecs(folder, codec_name, source, settings)
-        entries, files = _write(folder, name, source, codecs, codec_name)
+        entries, files = _write(folder, name, source, codecs, codec_name, compress)
         values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: drift.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
         catalog.replace_everything([segment], settings=values, forget_failures=True)
@@ -220,7 +227,7 @@ def commit_segment(
     codec_name = catalog.codecs()[-1]
     check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
     codecs, sampled = load_codecs(folder, codec_name, settings), SampledSource(source)
-    entries, files = _write(folder, name, sampled, codecs, codec_name)
+    entries, files = _write(folder, name, sampled, codecs, codec_name, compress)
     added, values = _drift_of_addition(catalog, sampled, codecs)
     catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values)
     sweep(folder, catalog)
@@ -228,11 +235,16 @@ def commit_segment(
 
 
 def _write(
-    folder: Path, name: str, source: TokenSource, codecs: Mapping[str, ResidualCodec], codec_name: str
+    folder: Path,
+    name: str,
+    source: TokenSource,
+    codecs: Mapping[str, ResidualCodec],
+    codec_name: str,
+    compress: Compress,
 ) -> tuple[list[VideoEntry], dict[str, tuple[int, str]]]:
     """Write a segment and make it durable with its codec; return its videos, and size and SHA-256 of all files."""
     segment, codec = folder / SEGMENTS / name, folder / CODECS / codec_name
-    entries = write_segment(segment, source, codecs, codec_folder=codec)
+    entries = write_segment(segment, source, codecs, codec_folder=codec, compress=compress)
     return entries, sync_and_describe(folder, [codec, segment])
 
 
@@ -290,7 +302,8 @@ def sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int,
 def sweep(folder: Path, catalog: Catalog) -> None:
     """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
 
-    What cannot be deleted now, such as files that Windows sees in use, waits for the next writer.
+    So is the journal of a catalog in the making, whose deletion a power cut may have undone. What cannot be deleted
+    now, such as files that Windows sees in use, waits for the next writer.
     """
     named: Mapping[str, set[str]] = {
         SEGMENTS: {segment.name for segment in catalog.live_segments()},
@@ -300,6 +313,8 @@ def sweep(folder: Path, catalog: Catalog) -> None:
         for path in (folder / room).glob("*"):
             if path.name not in names:
                 delete_leftover(path)
+    for path in folder.glob(f"{UNFINISHED_NAME}*"):
+        delete_leftover(path)
     remove_unlisted_chunks(folder, catalog)
 
 

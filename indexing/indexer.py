@@ -15,15 +15,22 @@ from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import find_changes, find_vanished, keep_up, without
 from colbert_video.indexing.compact import CompactReport, compact_index
 from colbert_video.indexing.export import ExportReport, export_index
-from colbert_video.indexing.folder import commit_segment, refuse_finished, require_settings, writing
+from colbert_video.indexing.folder import (
+    Committed,
+    commit_segment,
+    refuse_finished,
+    require_settings,
+    writing,
+)
+from colbert_video.indexing.helpers import hired, joined
 from colbert_video.indexing.hub import push_index
-from colbert_video.indexing.ingest import Decoding, commit_staged, prepare_staging, stage_videos
+from colbert_video.indexing.ingest import Decoding, Staged, commit_staged, prepare_staging, stage_videos
 from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
 from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings, load_model
 from colbert_video.indexing.verify import VerifyReport, verify_index
 from colbert_video.model import VideoColBERT
-from colbert_video.video.sources import Videos, find_videos
+from colbert_video.video.sources import VideoRecord, Videos, find_videos
 from colbert_video.video.windows import refuse_window_ids
 
 
@@ -93,16 +100,19 @@ class Indexer:
         self._decoding = Decoding(decoder, timeout, workers, snap)
         self._device = device
 
-    def index(self, videos: Videos, *, overwrite: bool = False) -> IndexReport:
+    def index(self, videos: Videos, *, overwrite: bool = False, cluster: str | None = None) -> IndexReport:
         """Index videos into a new index.
 
         A run that was interrupted goes on where it stopped when it is repeated: finished videos are neither decoded nor
         encoded again.
 
         Args:
-            videos: A folder (searched recursively), a file, a glob, or an iterable of paths, (id, path),
-                (id, path, metadata) or VideoRecord.
+            videos: A folder (searched recursively), a file, a glob, tar archives of WebDataset ("v-{0000..0012}.tar"),
+                or an iterable of paths, (id, path), (id, path, metadata) or VideoRecord.
             overwrite: Replace an existing index; it stays searchable until the new one is committed.
+            cluster: Let a Ray cluster decode, encode and compress: "auto" for the running one, or one that is started
+                here, or HOST:PORT of its head. The index folder and the videos must have the same path on all machines.
+                None for this machine alone, without Ray.
 
         Returns:
             What was indexed and what failed; a file that fails never stops the run.
@@ -112,30 +122,30 @@ class Indexer:
             SettingsError: If no video is found, ids clash, or a setting is out of range.
             ModelError: If the model cannot be loaded.
             NothingIndexedError: If every video failed.
+            ClusterError: If the cluster cannot be joined, or none of its machines can do the work.
         """
         started = time.monotonic()
         refuse_finished(self.path, overwrite=overwrite)
         sources = find_videos(videos)
-        model = self._load_model(None)
-        settings = self._settings(model)
-        _check_ids(settings, (record.id for record in sources.records))
-        with writing(self.path, create=True) as catalog:
-            refuse_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
-            prepare_staging(self.path, catalog, settings)
-            staged = stage_videos(
-                self.path, catalog, sources.records, model, settings=settings, decoding=self._decoding
-            )
-            good = without(sources.records, staged.failures)
-            committed = commit_staged(self.path, catalog, settings, good, staged.failures, replace_all=True)
-            return self._report(
-                catalog,
-                started,
-                indexed=committed.videos,
-                **vars(staged),
-                ignored=sources.ignored,
-            )
+        with joined(cluster) as session:
+            model = self._load_model(None)
+            settings = self._settings(model)
+            _check_ids(settings, (record.id for record in sources.records))
+            with writing(self.path, create=True) as catalog:
+                refuse_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
+                prepare_staging(self.path, catalog, settings)
+                staged, committed = self._ingest(catalog, session, model, settings, sources.records)
+                return self._report(
+                    catalog,
+                    started,
+                    indexed=committed.videos,
+                    **vars(staged),
+                    ignored=sources.ignored,
+                )
 
-    def add(self, videos: Videos, *, checksum: bool = False, sync: bool = False) -> IndexReport:
+    def add(
+        self, videos: Videos, *, checksum: bool = False, sync: bool = False, cluster: str | None = None
+    ) -> IndexReport:
         """Add videos to an existing index; a video whose id is there already takes the old one's place.
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
@@ -146,27 +156,26 @@ class Indexer:
             checksum: Read all files and let their content decide whether they changed, so that files which were only
                 moved, copied or touched are kept. Checksums are remembered from the first run with this setting on.
             sync: Remove videos whose files are gone from the given folders; otherwise they are only reported.
+            cluster: As for `index`.
 
         Raises:
             IndexFolderError: If there is no finished index, or it was made by another model.
             NothingIndexedError: If every video failed.
+            ClusterError: As for `index`.
         """
         started = time.monotonic()
         videos = videos if isinstance(videos, str | os.PathLike) else list(videos)
         sources = find_videos(videos)
-        with writing(self.path, create=False) as catalog:
+        with joined(cluster) as session, writing(self.path, create=False) as catalog:
             settings = require_settings(self.path, catalog)
             _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
             prepare_staging(self.path, catalog, settings)
-            staged = stage_videos(
-                self.path, catalog, changes.changed, model, settings=settings, decoding=self._decoding
+            unchanged = len(sources.records) - len(changes.changed)
+            staged, committed = self._ingest(
+                catalog, session, model, settings, changes.changed, unchanged=unchanged
             )
-            good = without(changes.changed, staged.failures)
-            if staged.failures and not without(sources.records, staged.failures):
-                raise NothingIndexedError(staged.failures)
-            committed = commit_staged(self.path, catalog, settings, good, staged.failures, replace_all=False)
             keep_up(catalog, changes)
             vanished = find_vanished(catalog, videos, sources.records)
             if sync and vanished:
@@ -176,7 +185,7 @@ class Indexer:
                 started,
                 indexed=committed.videos,
                 **vars(staged),
-                unchanged=len(sources.records) - len(changes.changed),
+                unchanged=unchanged,
                 ignored=sources.ignored,
                 vanished=tuple(vanished),
                 removed=tuple(vanished) if sync else (),
@@ -336,6 +345,39 @@ class Indexer:
 
     def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
         return load_model(self._model, settings, self.path, device=self._device)
+
+    def _ingest(
+        self,
+        catalog: Catalog,
+        session: Any,
+        model: VideoColBERT,
+        settings: IndexSettings,
+        records: Sequence[VideoRecord],
+        *,
+        unchanged: int | None = None,
+    ) -> tuple[Staged, Committed]:
+        """Encode records and commit those that can be: beside `unchanged` others, or (None) in place of all there is."""
+        decoding, replace_all = self._decoding, unchanged is None
+        by_name = not isinstance(self._model, VideoColBERT)
+        with hired(
+            session,
+            self.path,
+            model,
+            by_name=by_name,
+            settings=settings,
+            decoding=decoding,
+            device=self._device,
+        ) as helpers:
+            staged = stage_videos(
+                self.path, catalog, records, model, settings=settings, decoding=decoding, helpers=helpers
+            )
+            good = without(records, staged.failures)
+            if staged.failures and not good and not unchanged:
+                raise NothingIndexedError(staged.failures)
+            committed = commit_staged(
+                self.path, catalog, settings, good, staged.failures, replace_all=replace_all, helpers=helpers
+            )
+        return staged, committed
 
     def _settings(self, model: VideoColBERT) -> IndexSettings:
         return IndexSettings(

@@ -1,20 +1,23 @@
 """One run of indexing: videos are encoded and staged, then compressed into a segment that one commit makes visible."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from colbert_video.errors import IndexFolderError, NothingIndexedError
+from colbert_video.indexing.build import CompressedChunk, compress
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import is_staged, staged_rows
+from colbert_video.indexing.chunks import TokenSource
+from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.encoding import Stopwatch, encode_parts, failure_of
 from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.folder import PENDING_KEY, Committed, commit_segment, sweep
 from colbert_video.indexing.parts import Gathering, Part, parts_of
 from colbert_video.indexing.settings import IndexSettings
-from colbert_video.indexing.staging import StagedSource, StagingWriter
+from colbert_video.indexing.staging import EncodedVideo, StagedSource, StagingWriter
 from colbert_video.model import VideoColBERT
 from colbert_video.progress import progress_bar
 from colbert_video.video.cutting import CutVideo, cut_videos
@@ -63,10 +66,23 @@ class Staged:
     """Seconds in which the model waited for frames."""
 
 
+@runtime_checkable
+class Helpers(Protocol):
+    """Other machines that do the work of a run; the catalog is written by this process alone."""
+
+    def stage(self, catalog: Catalog, records: Sequence[VideoRecord]) -> Staged:
+        """Encode records and stage them."""
+        ...
+
+    def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterable[CompressedChunk]:
+        """Compress what was staged, in its order."""
+        ...
+
+
 def prepare_staging(folder: Path, catalog: Catalog, settings: IndexSettings) -> None:
     """Keep what an interrupted run staged if it was made the same way and can be read; otherwise start afresh."""
     staged = catalog.staged_ids()
-    reason = _why_useless(folder, catalog, settings) if staged else None
+    reason = _why_useless(folder, catalog, settings, staged) if staged else None
     if reason is not None:
         logger.warning("%s: %d videos of the interrupted run are encoded again", reason, len(staged))
         catalog.drop_staged()
@@ -74,12 +90,12 @@ def prepare_staging(folder: Path, catalog: Catalog, settings: IndexSettings) -> 
     catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
 
 
-def _why_useless(folder: Path, catalog: Catalog, settings: IndexSettings) -> str | None:
+def _why_useless(folder: Path, catalog: Catalog, settings: IndexSettings, staged: set[str]) -> str | None:
     """Why staged videos cannot be used; None if they can."""
     if catalog.settings().get(PENDING_KEY) != settings.to_dict():
         return "settings changed"
     try:
-        StagedSource(folder, catalog, ids=catalog.staged_ids()).counts()
+        StagedSource(folder, catalog, ids=sorted(staged)).counts()
     except IndexFolderError as error:
         return str(error)
     return None
@@ -93,18 +109,43 @@ def stage_videos(
     *,
     settings: IndexSettings,
     decoding: Decoding,
+    helpers: Helpers | None = None,
 ) -> Staged:
     """Encode and stage all records that an interrupted run has not staged.
 
     The windows of a video are staged together, so that what is staged of it is all of it.
+
+    Args:
+        folder: The index folder.
+        catalog: Its catalog, open for writing.
+        records: The videos.
+        model: Encodes them here.
+        settings: The index's settings.
+        decoding: How video files are read.
+        helpers: Who encodes them elsewhere; None to do it here.
     """
     staged = staged_rows(catalog)
     missing = [record for record in records if not is_staged(record, staged.get(record.id, []))]
     stale = [record.id for record in missing if record.id in staged]
     if stale:
         catalog.forget_staged(stale)
-    sampling = _sampling(model, settings, decoding)
-    parts, failures = _parts(missing, settings, sampling, decoding.workers)
+    if helpers is not None:
+        done = helpers.stage(catalog, missing)
+    else:
+        done = _stage_here(folder, catalog, missing, model, settings, decoding)
+    return replace(done, resumed=len(records) - len(missing))
+
+
+def _stage_here(
+    folder: Path,
+    catalog: Catalog,
+    records: Sequence[VideoRecord],
+    model: VideoColBERT,
+    settings: IndexSettings,
+    decoding: Decoding,
+) -> Staged:
+    sampling = sampling_for(model, settings, decoding)
+    parts, failures = cut_into_parts(records, settings, sampling, decoding.workers)
     gathering, watch = Gathering(parts), Stopwatch()
     damaged: dict[str, tuple[str, ...]] = {}
     with (
@@ -116,20 +157,25 @@ def stage_videos(
         )
         for result in encoded:
             if isinstance(result, Failure):
-                bar.note(_refusal(result))
+                bar.note(refusal(result))
             elif result.damage:
                 bar.note(f"damaged {result.entry.id}: {'; '.join(result.damage)}")
-                known = damaged.get(result.entry.video, ())
-                damaged[result.entry.video] = tuple(dict.fromkeys([*known, *result.damage]))
+                note_damage(damaged, result)
             whole = gathering.add(result)
             if whole is not None:
                 staging.add(*whole.encoded)
                 failures += whole.failures
             bar.advance()
-    return Staged(len(records) - len(missing), tuple(failures), damaged, watch.waiting)
+    return Staged(0, tuple(failures), damaged, watch.waiting)
 
 
-def _parts(
+def note_damage(damaged: dict[str, tuple[str, ...]], part: EncodedVideo) -> None:
+    """Add what is damaged of a part to what is known of its video."""
+    known = damaged.get(part.entry.video, ())
+    damaged[part.entry.video] = tuple(dict.fromkeys([*known, *part.damage]))
+
+
+def cut_into_parts(
     records: Sequence[VideoRecord], settings: IndexSettings, sampling: SamplingSettings, workers: int | None
 ) -> tuple[list[Part], list[Failure]]:
     """What there is to encode, and files that cannot be cut."""
@@ -144,17 +190,19 @@ def _parts(
                 cut[video.record.id] = video
             else:
                 failures.append(failure_of(video.record.id, video.record.path, video.error))
-                bar.note(_refusal(failures[-1]))
+                bar.note(refusal(failures[-1]))
             bar.advance()
     in_order = (cut[record.id] for record in records if record.id in cut)
     return [part for video in in_order for part in parts_of(video)], failures
 
 
-def _refusal(failure: Failure) -> str:
+def refusal(failure: Failure) -> str:
+    """One line about a refused video."""
     return f"refused {failure.id}: {failure.kind}: {failure.detail}"
 
 
-def _sampling(model: VideoColBERT, settings: IndexSettings, decoding: Decoding) -> SamplingSettings:
+def sampling_for(model: VideoColBERT, settings: IndexSettings, decoding: Decoding) -> SamplingSettings:
+    """Which frames the model wants of each video, and how they are read."""
     preprocess = model.config.preprocess
     return decoding.sampling(
         num_frames=settings.num_frames or model.config.num_frames,
@@ -172,6 +220,7 @@ def commit_staged(
     failures: Sequence[Failure],
     *,
     replace_all: bool,
+    helpers: Helpers | None = None,
 ) -> Committed:
     """Turn the staged videos of this run into a segment.
 
@@ -182,14 +231,16 @@ def commit_staged(
         records: The videos of this run that did not fail.
         failures: Those that did, to be remembered.
         replace_all: Whether the segment replaces all others.
+        helpers: Who compresses them elsewhere; None to do it here.
 
     Raises:
         NothingIndexedError: If nothing is staged to replace everything with.
     """
-    source = StagedSource(folder, catalog, ids={record.id for record in records})
+    source = StagedSource(folder, catalog, ids=[record.id for record in records])
     committed = Committed(0, None)
     if len(source):
-        committed = commit_segment(folder, catalog, source, settings, replace_all=replace_all)
+        by = compress if helpers is None else helpers.compress
+        committed = commit_segment(folder, catalog, source, settings, replace_all=replace_all, compress=by)
     elif replace_all:
         raise NothingIndexedError(failures)
     catalog.drop_staged()  # what an interrupted run of other videos left

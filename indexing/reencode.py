@@ -4,7 +4,7 @@ Videos whose files are gone or have changed keep the tokens that are stored.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +32,8 @@ NO_PATH = "no_path"
 class Reencoded:
     """What was encoded again and waits in staging, and what was not."""
 
-    ids: frozenset[str]
-    """Videos that were."""
+    ids: tuple[str, ...]
+    """Videos that were, in their order."""
     kept: tuple[Failure, ...]
     """Videos that keep their stored tokens, each with the reason."""
 
@@ -56,15 +56,15 @@ def encode_again(
     failures = stage_videos(folder, catalog, records, model, settings=settings, decoding=decoding).failures
     kept += [failure for failure in failures if failure.id in {record.id for record in records}]
     live, staged = _parts(entries), _parts(_staged(catalog))
-    ids = set()
+    ids = []
     for record in without(records, failures):
         if staged[record.id] == live[record.id]:
-            ids.add(record.id)
+            ids.append(record.id)
         else:
             kept.append(
                 Failure(record.id, record.path, CHANGED, "other windows of it were indexed; add it again")
             )
-    return Reencoded(frozenset(ids), tuple(kept))
+    return Reencoded(tuple(ids), tuple(kept))
 
 
 def _staged(catalog: Catalog) -> Iterator[VideoEntry]:
@@ -115,11 +115,11 @@ class MixedSource:
         folder: The index folder.
         catalog: Its catalog, which must not change while this is read.
         segments: Its opened segments.
-        ids: Videos that are staged.
+        ids: Videos that are staged, in order.
     """
 
     def __init__(
-        self, folder: Path, catalog: Catalog, segments: Sequence[StoredSegment], ids: Collection[str]
+        self, folder: Path, catalog: Catalog, segments: Sequence[StoredSegment], ids: Sequence[str]
     ) -> None:
         self._staged = StagedSource(folder, catalog, ids=ids)
         rest = [_without(catalog, segment, set(ids)) for segment in segments]

@@ -5,8 +5,10 @@ precision. A run that is interrupted finds them again: nothing is decoded or enc
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 
@@ -35,6 +37,8 @@ VIDEOS_PER_CHUNK = 256
 """Encoded videos and windows written at once, or more where one video has more."""
 SECONDS_PER_CHUNK = 30.0
 """Work that a killed process can lose at most."""
+CHUNKS_AT_HAND = 2
+"""Chunks that are kept in memory while staged videos are read: at the border of two, videos got ready out of order."""
 
 
 @dataclass(frozen=True)
@@ -79,56 +83,81 @@ class StagingWriter:
         if not self._waiting:
             return
         name = new_name()
-        path = self._folder / f"{name}.safetensors"
-        tensors = {}
-        for bag in self._waiting[0].bags:
-            joined = BagTokens.from_list([video.bags[bag] for video in self._waiting])
-            tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
-            tensors[f"{bag}.doclens"] = joined.doclens
-        with naming(path):
-            save_file(tensors, path)
-        fsync_file(path)
+        write_chunk(chunk_file(self._folder, name), self._waiting)
         fsync_folder(self._folder)
         self._catalog.stage(name, [video.entry for video in self._waiting])
         self._waiting = []
 
 
+def chunk_file(staging: Path, name: str) -> Path:
+    """Where a chunk lies in the folder of staged chunks."""
+    return staging / f"{name}.safetensors"
+
+
+def write_chunk(path: Path, videos: Sequence[EncodedVideo]) -> None:
+    """Write the tokens of some videos, in order, and wait until they are on disk; the file's name is not synced."""
+    tensors = {}
+    for bag in videos[0].bags:
+        joined = BagTokens.from_list([video.bags[bag] for video in videos])
+        tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
+        tensors[f"{bag}.doclens"] = joined.doclens
+    with naming(path):
+        save_file(tensors, path)
+    fsync_file(path)
+
+
 class StagedSource:
     """Staged videos of an index as a `TokenSource`.
+
+    They come in the order that is asked for, windows of a video by their start: in which order they got ready, and which of
+    them an interrupted run had staged before, does not show in the index.
 
     Args:
         folder: The index folder.
         catalog: Its catalog, which must not change while this is read.
-        ids: Which videos, with all their windows; an interrupted run may have staged others.
+        ids: Which videos, in order, with all their windows; an interrupted run may have staged others.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, *, ids: Collection[str]) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, *, ids: Sequence[str]) -> None:
         self._folder = folder / STAGING
         self._catalog = catalog
-        self._ids = set(ids)
+        self._places = {identity: place for place, identity in enumerate(ids)}
+        self._entries = lru_cache(CHUNKS_AT_HAND)(catalog.staged_entries)
+        self._read = lru_cache(CHUNKS_AT_HAND)(read_chunk)
 
     def __len__(self) -> int:
-        return sum(len(rows) for _, rows in self._chunks())
+        return sum(len(rows) for _, rows in self._runs)
 
     def counts(self) -> dict[str, int]:
         """Tokens in each bag."""
         counts: dict[str, int] = {}
-        for path, rows in self._chunks():
-            for bag, doclens in _load(path, ".doclens").items():
-                counts[bag] = counts.get(bag, 0) + int(doclens[list(rows)].sum())
+        for name, rows in self._runs:
+            for bag, doclens in _load(chunk_file(self._folder, name), ".doclens").items():
+                counts[bag] = counts.get(bag, 0) + int(doclens[rows].sum())
         return counts
 
     def __iter__(self) -> Iterator[TokenChunk]:
-        for path, rows in self._chunks():
-            yield TokenChunk(list(rows.values()), _select(path, list(rows)))
+        for path, entries in self.runs():
+            yield TokenChunk(list(entries.values()), select_rows(self._read(path), list(entries)))
 
-    def _chunks(self) -> Iterator[tuple[Path, dict[int, VideoEntry]]]:
-        """Each chunk file that holds wanted videos, with these by row."""
-        for name in self._catalog.staged_chunks():
-            entries = self._catalog.staged_entries(name)
-            rows = {row: entry for row, entry in entries.items() if entry.video in self._ids}
-            if rows:
-                yield self._folder / f"{name}.safetensors", rows
+    def runs(self) -> Iterator[tuple[Path, dict[int, VideoEntry]]]:
+        """Successive videos that lie in one chunk file, by row; all of a chunk, unless videos of others lie between."""
+        for name, rows in self._runs:
+            entries = self._entries(name)
+            yield chunk_file(self._folder, name), {row: entries[row] for row in rows}
+
+    @cached_property
+    def _runs(self) -> list[tuple[str, list[int]]]:
+        """Chunk and rows of each run."""
+        names = self._catalog.staged_chunks()
+        found = sorted(
+            (self._places[entry.video], number, row)
+            for number, name in enumerate(names)
+            for row, entry in self._catalog.staged_entries(name).items()
+            if entry.video in self._places
+        )
+        runs = groupby(found, key=lambda place: place[1])
+        return [(names[number], [row for *_, row in run]) for number, run in runs]
 
 
 def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
@@ -142,7 +171,7 @@ def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
     Raises:
         IndexFolderError: If it is missing, damaged, or too short.
     """
-    path = folder / STAGING / f"{name}.safetensors"
+    path = chunk_file(folder / STAGING, name)
     tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
     for bag, lengths in doclens.items():
         if (
@@ -166,11 +195,19 @@ def _load(path: Path, part: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _select(path: Path, rows: list[int]) -> dict[str, BagTokens]:
-    """The bags of some rows of a chunk; a video that was staged again later leaves its older row unused."""
+def read_chunk(path: Path) -> dict[str, tuple[Tensor, ...]]:
+    """The bags of all rows of a chunk, (tokens, dim) each, by bag name.
+
+    Raises:
+        IndexFolderError: If the chunk is missing or damaged.
+    """
     doclens = _load(path, ".doclens")
-    runs = {bag: tokens.split(doclens[bag].tolist()) for bag, tokens in _load(path, ".tokens").items()}
-    return {bag: BagTokens.from_list([parts[row] for row in rows]) for bag, parts in runs.items()}
+    return {bag: tokens.split(doclens[bag].tolist()) for bag, tokens in _load(path, ".tokens").items()}
+
+
+def select_rows(chunk: Mapping[str, Sequence[Tensor]], rows: Sequence[int]) -> dict[str, BagTokens]:
+    """The bags of some rows of a chunk; a video that was staged again later leaves its older row unused."""
+    return {bag: BagTokens.from_list([videos[row] for row in rows]) for bag, videos in chunk.items()}
 
 
 def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:

@@ -17,8 +17,12 @@ from colbert_video.indexing.settings import IndexSettings
 from colbert_video.indexing.staging import STAGING, check_chunk
 from colbert_video.progress import progress_bar
 
-OWN_FILES = (CATALOG_NAME, f"{CATALOG_NAME}-wal", f"{CATALOG_NAME}-shm", LOCK_NAME, f"{LOCK_NAME}-journal")
-"""Files at the top of an index that no catalog row names."""
+OWN_FILES = (
+    *(f"{CATALOG_NAME}{end}" for end in ("", "-wal", "-shm", "-journal")),
+    *(f"{LOCK_NAME}{end}" for end in ("", "-journal")),
+)
+"""Files at the top of an index that no catalog row names. SQLite makes its journals and deletes them; a power cut may
+bring back an empty one, which it passes over."""
 ROWS_AT_ONCE = 10_000
 """Catalog rows in memory at once."""
 
@@ -49,7 +53,7 @@ class VerifyReport:
     """Everything that is damaged."""
     leftovers: tuple[str, ...]
     """Files that belong to nothing, relative to the index folder: a crash left them, and the next writer deletes those
-    among segments, codecs and staged videos."""
+    among segments, codecs and staged videos, and of a catalog in the making."""
 
     @property
     def intact(self) -> bool:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from colbert_video.hits import Hit
 from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.report import IndexReport
 from colbert_video.output import MOST_FAILURES, clock, description_table, hit_table, moment, report_text
-from colbert_video.search import Hit
 
 
 def _rendered(value: object) -> str:

@@ -26,7 +26,7 @@ def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         with StagingWriter(tmp_path, catalog) as writer:
             for video in videos:
                 writer.add(video)
-        source = StagedSource(tmp_path, catalog, ids=catalog.staged_ids())
+        source = StagedSource(tmp_path, catalog, ids=[video.entry.id for video in videos])
         chunks = list(source)
         assert [len(chunk.entries) for chunk in chunks] == [4, 4, 2]
         assert [entry.id for chunk in chunks for entry in chunk.entries] == [
@@ -35,6 +35,25 @@ def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         assert source.counts()["video"] == sum(len(video.bags["video"]) for video in videos)
         joined = torch.cat([chunk.bags["frame"].tokens for chunk in chunks]).float()
         assert torch.allclose(joined, torch.cat([video.bags["frame"] for video in videos]), atol=1e-3)
+
+
+def test_they_come_in_the_order_that_is_asked_for_however_they_got_ready(tmp_path: Path) -> None:
+    videos = _videos(7)
+    ready = [[2, 0, 3], [5, 1], [6, 4]]  # as several processes, or several runs, stage them
+    with Catalog.create(tmp_path) as catalog:
+        for chunk in ready:
+            with StagingWriter(tmp_path, catalog) as writer:
+                writer.add(*(videos[number] for number in chunk))
+        source = StagedSource(tmp_path, catalog, ids=[video.entry.id for video in videos])
+        chunks = list(source)
+        assert [[entry.id for entry in chunk.entries] for chunk in chunks] == [
+            ["v0"], ["v1"], ["v2", "v3"], ["v4"], ["v5"], ["v6"],
+        ]  # fmt: skip
+        for bag in ("frame", "video"):
+            joined = torch.cat([chunk.bags[bag].tokens for chunk in chunks]).float()
+            assert torch.allclose(joined, torch.cat([video.bags[bag] for video in videos]), atol=1e-3)
+            assert source.counts()[bag] == len(joined)
+        assert len(source) == 7
 
 
 def test_what_was_added_before_an_error_is_staged(tmp_path: Path) -> None:
@@ -57,7 +76,7 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
             with StagingWriter(tmp_path, catalog) as writer:
                 for video in batch:
                     writer.add(video)
-        chunks = list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))
+        chunks = list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))
         ids = [entry.id for chunk in chunks for entry in chunk.entries]
         assert sorted(ids) == ["v0", "v1", "v2"]
         kept = {
@@ -81,7 +100,7 @@ def test_unlisted_chunk_files_are_removed(tmp_path: Path) -> None:
         stray.write_bytes(b"half a chunk")
         remove_unlisted_chunks(tmp_path, catalog)
         assert not stray.exists()
-        assert len(list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))) == 1
+        assert len(list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))) == 1
 
 
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
@@ -91,7 +110,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
         path = next((tmp_path / "staging").iterdir())
         path.write_bytes(path.read_bytes()[:20])
         with pytest.raises(IndexFolderError, match=path.name):
-            list(StagedSource(tmp_path, catalog, ids=catalog.staged_ids()))
+            list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))
 
 
 def test_only_the_wanted_videos_are_read(tmp_path: Path) -> None:

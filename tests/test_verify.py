@@ -131,6 +131,20 @@ def test_leftovers_are_listed_but_no_damage(index: Path) -> None:
     assert report.leftovers == ("notes.txt", "segments/crashed/frame/codes.tmp")
 
 
+def test_journals_that_a_power_cut_brings_back_are_harmless(index: Path) -> None:
+    """SQLite deletes its journals without syncing the folder, so that an empty one may reappear."""
+    before = verify_index(index)
+    (index / "writer.lock").write_bytes(b"")
+    for name in ("catalog.sqlite-journal", "catalog.new-journal", "writer.lock-journal"):
+        (index / name).write_bytes(b"")
+    found = verify_index(index)
+    assert (found.problems, found.leftovers) == ((), ("catalog.new-journal",))
+    assert (found.videos, found.files, found.bytes) == (before.videos, before.files, before.bytes)
+    add_tokens(index, "g", seed=2)
+    after = verify_index(index)
+    assert (after.problems, after.leftovers, after.videos) == ((), (), before.videos + 1)
+
+
 def test_damaged_staged_videos_are_found(index: Path) -> None:
     with Catalog.open(index, writable=True) as catalog:
         catalog.stage("chunk", [VideoEntry("new")])

@@ -36,6 +36,15 @@ class WindowLength(click.ParamType):
             self.fail(f"{value!r} is neither a number of seconds nor shots", param, ctx)
 
 
+cluster_option = click.option(
+    "--cluster",
+    metavar="[HOST:PORT]",
+    is_flag=False,
+    flag_value="auto",
+    help="Let a Ray cluster do the work: its head's address; without one, the cluster that runs here, or a new one.",
+)
+
+
 @click.command()
 @sources_argument
 @index_option
@@ -75,6 +84,7 @@ class WindowLength(click.ParamType):
 )
 @decoding_options
 @device_option
+@cluster_option
 @json_option
 def index(
     videos: tuple[str, ...],
@@ -92,12 +102,14 @@ def index(
     timeout: float,
     workers: int | None,
     device: str | None,
+    cluster: str | None,
     as_json: bool,
 ) -> None:
-    """Index VIDEOS: a folder (searched recursively), files, or a quoted glob.
+    """Index VIDEOS: a folder (searched recursively), files, a quoted glob, or tar archives of WebDataset.
 
-    Files that cannot be read are listed with the reason and never stop the run. After an interruption, run the same
-    command again: finished videos are not decoded twice.
+    Archives are named as in 'shards/videos-{0000..0012}.tar', and their videos are read where they lie. Files that cannot
+    be read are listed with the reason and never stop the run. After an interruption, run the same command again: finished
+    videos are not decoded twice.
 
     With --window a long video is searched by its parts: a hit is still one video, at its best moment. `add` cuts as
     `index` did.
@@ -119,7 +131,7 @@ def index(
         workers=workers,
         device=device,
     )
-    _finish(indexer.index(_one_or_many(videos), overwrite=overwrite), as_json)
+    _finish(indexer.index(_one_or_many(videos), overwrite=overwrite, cluster=cluster), as_json)
 
 
 @click.command()
@@ -131,6 +143,7 @@ def index(
 @click.option("--sync", is_flag=True, help="Remove videos whose files are gone from the given folders.")
 @decoding_options
 @device_option
+@cluster_option
 @json_option
 def add(
     videos: tuple[str, ...],
@@ -142,6 +155,7 @@ def add(
     timeout: float,
     workers: int | None,
     device: str | None,
+    cluster: str | None,
     as_json: bool,
 ) -> None:
     """Add VIDEOS to an index, with the model that made it.
@@ -152,7 +166,7 @@ def add(
     from colbert_video.indexing.indexer import Indexer
 
     indexer = Indexer(index_path, snap=snap, decoder=decoder, timeout=timeout, workers=workers, device=device)
-    _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync), as_json)
+    _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync, cluster=cluster), as_json)
 
 
 @click.command()

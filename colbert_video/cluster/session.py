@@ -30,8 +30,10 @@ TOKEN_SETTINGS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """A user who sets one of these keeps the token elsewhere than Ray's file."""
 REACH_SECONDS = 5.0
 """Until a machine must have accepted a connection."""
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 60.0
 """Until a cluster must have answered, on a busy machine too; Ray itself would wait without end."""
+QUESTION = "import sys, ray; ray._raylet.GcsClient(address=sys.argv[1])"
+"""Asks a cluster's head who it is, in a process of its own: Ray aborts where something else answers."""
 
 
 def import_ray() -> Any:
@@ -184,24 +186,36 @@ def _reach(address: str) -> None:
             f"no Ray cluster can be reached at {address} ({error}); is it running (`ray start --head`), and is the port "
             "open for this machine?"
         ) from error
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    command = [sys.executable, "-c", QUESTION, address]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ClusterError(
-            f"{address} accepts connections, but no Ray cluster answered within {ANSWER_SECONDS:g} s; is that the "
-            "port of the head (6379 by default), and its token the one of this machine?"
-        ) from error
-    if done.returncode < 0:  # Ray aborts where something else than a cluster answers
+        raise ClusterError(_silent(address)) from error
+    if asked.returncode < 0:
         raise ClusterError(
             f"what listens at {address} is no Ray cluster; is that the port of its head (6379 by default)?"
         )
-    if done.returncode > 0:
-        words = [line for line in done.stderr.splitlines() if line.strip()]
-        raise ClusterError(
-            f"the Ray cluster at {address} refuses this program: {words[-1] if words else 'it gave no reason'}. Both need "
-            "the same version of Ray and the same token (~/.ray/auth_token, or RAY_AUTH_TOKEN_PATH)."
-        )
+    if asked.returncode > 0:
+        raise ClusterError(_refusal(address, asked.stderr))
+
+
+def _silent(address: str) -> str:
+    return (
+        f"{address} accepts connections, but no Ray cluster answered; is that the port of its head (6379 by default), and is "
+        "its token the one of this machine?"
+    )
+
+
+def _refusal(address: str, output: str) -> str:
+    """What an error of Ray's means."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    reason = lines[-1] if lines else "it gave no reason"
+    if "Timed out" in reason:
+        return _silent(address)
+    return (
+        f"the Ray cluster at {address} refuses this program: {reason} Both need the same version of Ray and the same token "
+        "(~/.ray/auth_token, or RAY_AUTH_TOKEN_PATH)."
+    )
 
 
 def _apply_environment() -> None:
