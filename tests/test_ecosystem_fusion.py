@@ -96,6 +96,11 @@ def test_endless_scores_have_ranks_alone() -> None:
         fuse([endless], "min_max")
 
 
+def test_equal_scores_tell_nothing_however_they_are_rounded() -> None:
+    alike = Ranking.from_run({"q": dict.fromkeys("abc", 0.1)})  # three of them have a mean above 0.1
+    assert fuse([alike], "z_score").torun()["q"] == dict.fromkeys("abc", 0.0)
+
+
 SCORED = st.dictionaries(st.sampled_from("abcdef"), st.integers(-5, 5).map(float), min_size=1)
 
 

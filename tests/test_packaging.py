@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 setuptools = pytest.importorskip("setuptools")
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,3 +89,20 @@ def test_microsofts_compiler_is_not_given_the_kernels(
         command.compiler = SimpleNamespace(compiler_type=compiler)
         command.build_extension(kernels)
     assert compiled == ["unix", "mingw32"]
+
+
+def test_the_oldest_versions_that_are_tested_are_the_floors(given: dict[str, Any]) -> None:
+    lines = (ROOT / "tests" / "constraints-oldest.txt").read_text(encoding="utf-8").splitlines()
+    oldest = {one.name: one for one in map(Requirement, (line for line in lines if not line.startswith("#")))}
+    floors = {one.name: one for one in map(Requirement, given["install_requires"])}
+    assert set(oldest) == set(floors) - {"faiss-cpu"}  # on Linux it is faiss-gpu
+    for name, exact in oldest.items():
+        (floor,) = (Version(part.version) for part in floors[name].specifier if part.operator == ">=")
+        (pinned,) = exact.specifier
+        assert (pinned.operator, Version(pinned.version)) == ("==", floor), name
+
+
+def test_extras_of_the_tests_can_be_had_on_the_oldest_python(given: dict[str, Any]) -> None:
+    """MTEB has no release for Python 3.10 at our floor; its tests skip there."""
+    marked = {one.name for one in map(Requirement, given["extras_require"]["test"]) if one.marker is not None}
+    assert marked == {"mteb"}

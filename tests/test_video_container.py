@@ -1,5 +1,8 @@
 """Which stream is taken, and what is asked of FFmpeg."""
 
+import numbers
+from dataclasses import dataclass
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.container import FORMATS, Deadline, check_pixels, choose_stream
+from colbert_video.video.container import FORMATS, Deadline, OpenVideo, check_pixels, choose_stream
 
 
 def stream(side: int, *, disposition: int = 0, decodable: bool = True, **facts: Any) -> Any:
@@ -49,6 +52,24 @@ def test_refusals(streams: list[Any], kind: FailureKind, words: str) -> None:
 )
 def test_formats_that_open_other_things_are_not_allowed(name: str) -> None:
     assert name not in FORMATS.split(",")
+
+
+@dataclass
+class Rational:
+    """A number like those of PyAV 19, which are no `Fraction`."""
+
+    numerator: int
+    denominator: int
+
+
+numbers.Rational.register(Rational)
+
+
+def test_units_of_timestamps_are_fractions_whatever_pyav_gives() -> None:
+    given = Rational(1, 12800)
+    video = OpenVideo("a.mp4", None, SimpleNamespace(time_base=given), Deadline(60.0, "a.mp4"))
+    assert type(video.time_base) is Fraction
+    assert video.time_base == Fraction(1, 12800)
 
 
 def test_largest_picture() -> None:

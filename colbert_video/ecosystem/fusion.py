@@ -101,8 +101,8 @@ def _min_max(scored: Scored) -> tuple[dict[str, float], float]:
 def _z_scores(scored: Scored) -> tuple[dict[str, float], float]:
     _check_finite(scored)
     scores = np.array(list(scored.values()), dtype=np.float64)
-    spread = float(scores.std())
-    standard = (scores - scores.mean()) / spread if spread > 0 else np.zeros_like(scores)
+    alike = scores.min() == scores.max()  # their deviation need not be 0: the mean is rounded
+    standard = np.zeros_like(scores) if alike else (scores - scores.mean()) / scores.std()
     return dict(zip(scored, standard.tolist(), strict=True)), min(UNFOUND, float(standard.min()))
 
 

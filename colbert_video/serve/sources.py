@@ -27,7 +27,6 @@ class OpenCatalog(Protocol):
         ...
 
 
-@runtime_checkable
 class OpenSearcher(Protocol):
     """What finds videos; arguments are those of `Searcher`."""
 

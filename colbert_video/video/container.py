@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -90,13 +91,18 @@ class OpenVideo:
         return (self.container.start_time or 0) / av.time_base
 
     @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of a timestamp."""
+        return Fraction(self.stream.time_base)  # releases of PyAV differ in the type of their own
+
+    @property
     def rate(self) -> float:
         """Frames a second as the header states them, for files without timestamps; 0 if it does not."""
         return float(self.stream.guessed_rate or self.stream.average_rate or 0)
 
     def seconds(self, stamp: int) -> float:
         """Time of a timestamp of the stream as players count it."""
-        return round(stamp * float(self.stream.time_base) - self.origin, 6)
+        return round(stamp * float(self.time_base) - self.origin, 6)
 
     def packets(self) -> Iterator[Any]:
         """Demux the stream from where it stands, watching the clock.

@@ -115,9 +115,7 @@ def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
     ordered = np.sort(np.asarray(stamps, dtype=np.int64))
     steps = np.arange(len(ordered))
     strictly = np.maximum.accumulate(ordered - steps) + steps  # Equal stamps move apart by one unit.
-    return Timeline.build(
-        strictly.tolist(), video.stream.time_base, video.origin, last_units=None, rate=video.rate
-    )
+    return Timeline.build(strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate)
 
 
 def _counted(frames: int, video: OpenVideo) -> Timeline:

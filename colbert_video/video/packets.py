@@ -85,7 +85,7 @@ class PacketList:
         last = self.packets[self.position[max(self.position)]]
         return Timeline.build(
             list(self.position),
-            video.stream.time_base,
+            video.time_base,
             video.origin,
             last_units=last.duration,
             rate=video.rate,

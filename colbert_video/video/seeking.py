@@ -98,7 +98,7 @@ def read_by_seeking(
         return None
     pictures = sorted((found[place.stamp] for place in places), key=lambda picture: picture.stamp)
     times = [video.seconds(picture.stamp) for picture in pictures]
-    fps = 1 / (whole.spacing * float(video.stream.time_base))
+    fps = 1 / (whole.spacing * float(video.time_base))
     return Reading(
         times, [picture.pixels for picture in pictures], video.seconds(whole.end), fps, decoder.warnings
     )
@@ -107,7 +107,7 @@ def read_by_seeking(
 def _within_window(video: OpenVideo, whole: Span, window: tuple[float, float] | None) -> Span:
     if window is None:
         return whole
-    base = float(video.stream.time_base)
+    base = float(video.time_base)
     first, end = (int(np.ceil((second + video.origin) / base)) for second in window)
     part = Span(max(first, whole.first), min(end, whole.end), whole.spacing)
     if part.first >= part.end:
@@ -157,7 +157,7 @@ class Seeker:
             The place; its frame comes after the moment only where `part` has none before. None if no seek lands on a
             keyframe before the moment.
         """
-        step = min(max(tolerance * float(self.video.stream.time_base), FIRST_STEP), USUAL_STEP)
+        step = min(max(tolerance * float(self.video.time_base), FIRST_STEP), USUAL_STEP)
         for target, packets in self._landings(moment, step):
             place = self._place(target, packets, moment, tolerance, part)
             if place is not None:
@@ -260,7 +260,7 @@ class Seeker:
         return is_shown(packet, self._hides_frames)
 
     def _units(self, seconds: float) -> int:
-        return int(seconds / self.video.stream.time_base)
+        return int(seconds / self.video.time_base)
 
 
 class Reach:
