@@ -204,9 +204,11 @@ def table(kind: str, size: int, rows: Iterable[Row]) -> str:
     """All engines on one corpus."""
     lines = [f"## {size:,} videos, {KIND_TITLES[kind]}\n", f"| {' | '.join(HEADINGS)} |"]
     lines.append("|---|---|" + "--:|" * (len(HEADINGS) - 2))
+    rows = list(rows)
     for row in rows:
         lines += [table_line(row, setting) for setting in shown(row)]
-    return "\n".join([*lines, ""])
+    notes = [f"\n{row['note']}" for row in rows if "note" in row]
+    return "\n".join([*lines, *notes, ""])
 
 
 def table_line(row: Row, setting: str) -> str:
