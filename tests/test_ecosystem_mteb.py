@@ -123,6 +123,7 @@ def test_unreadable_videos_are_told(
     tiny_model: Any, rows: list[ManifestRow], caplog: pytest.LogCaptureFixture
 ) -> None:
     encoder = VideoColBERTEncoder(tiny_model, workers=0)
+    caplog.set_level("WARNING", logger="colbert_video")  # the command line may have made it quiet
     encoder.index(corpus_of(rows[:2], {"bad": {"bytes": b"no video", "path": None}}))
     assert [*encoder.refused] == ["bad"]
     assert encoder.refused["bad"].startswith("unreadable: ")
@@ -147,6 +148,7 @@ def test_what_it_cannot_do_is_refused(
         VideoColBERTEncoder(tiny_model)
 
 
-def test_names_fit_mteb(tiny_model: Any, tmp_path: Path) -> None:
+def test_names_fit_mteb(tiny_model: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tiny_model, "name", None)  # a test that saved it gave it one
     assert VideoColBERTEncoder(tiny_model).mteb_model_meta.name == "colbert_video/tiny-clip"
     assert VideoColBERTEncoder("toy").mteb_model_meta.name == "colbert_video/toy"

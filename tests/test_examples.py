@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,11 +87,19 @@ def test_serve_behind_an_app(index: Path, caption: str) -> None:
     build = runpy.run_path(str(EXAMPLES / "serve_behind_an_app.py"))["build"]
     with TestClient(build(str(index)), base_url="http://127.0.0.1:8000") as client:
         best = client.get("/best", params={"query": caption}).json()
+        wait_until_ready(client)
         found = client.get("/videos/api/search", params={"query": caption, "k": 2})
         assert found.status_code == 200, found.text
         assert found.json()["topk"][0]["pid"] == best["video"]
         assert "<html" in client.get("/videos/").text
-        assert client.get("/videos/readyz").status_code == 200
+
+
+def wait_until_ready(client: TestClient) -> None:
+    """The service loads its model beside its first answers."""
+    deadline = time.monotonic() + 60
+    while client.get("/videos/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_compare_interactions(run: Run) -> None:

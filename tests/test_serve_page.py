@@ -322,7 +322,7 @@ def test_a_file_that_browsers_refuse_is_a_flip_book_until_it_is_converted(page: 
     assert picture.get_attribute("src") != before
     page.get_by_role("button", name="Convert to play").click()
     until(page, "document.querySelector('#player video')?.readyState >= 2")
-    assert playing_time(page) == pytest.approx(1.75, abs=0.5)
+    assert 1.25 < playing_time(page) < 5  # from where the flip book was; it plays on meanwhile
 
 
 def test_a_missing_file_is_a_note_and_no_broken_player(page: Any) -> None:
