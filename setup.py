@@ -15,7 +15,7 @@ DECORD_PLATFORMS = f"({LINUX_X86}) or (sys_platform == 'win32' and platform_mach
 
 INSTALL_REQUIRES = [
     "av>=17",
-    "click>=8.1.8",
+    "click>=8.2",
     "colbert-ai>=0.2.22",
     f"decord>=0.6.0; {DECORD_PLATFORMS}",
     f"faiss-cpu>=1.9; {NOT_LINUX_X86}",
