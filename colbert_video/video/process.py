@@ -16,7 +16,14 @@ from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.shared import create_shared_memory
 from colbert_video.video.wire import read_answer, read_message, write_message
 
-COMMAND = (sys.executable, "-m", "colbert_video.video.worker")
+MODULE = "colbert_video.video.worker"
+WITHOUT_WORKING_FOLDER = "import sys; sys.path.remove(''); from runpy import run_module; run_module(sys.argv.pop(1), run_name='__main__')"
+"""Nothing is imported from the folder that a user happens to be in; PYTHONSAFEPATH says so only from Python 3.11 on."""
+COMMAND = (
+    (sys.executable, "-m", MODULE)
+    if sys.version_info >= (3, 11)
+    else (sys.executable, "-c", WITHOUT_WORKING_FOLDER, MODULE)
+)
 START_TIMEOUT = 120.0
 """Seconds until a started process must be ready; a cold disk or a busy machine can make it slow."""
 PATIENCE = 5.0
