@@ -3,14 +3,14 @@
 ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with three changes that
 lose less: tokens are first turned by a fixed random rotation, which spreads outlier dimensions and leaves inner
 products alone, buckets are Lloyd-Max instead of quantiles, and of several multiples of a token that one is compressed
-which is read back best.
+which is read back best. Centroids are rounded to eight bits a dimension before residuals are taken, which therefore
+make up for it.
 """
 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int32, UInt8
@@ -18,18 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.buckets import bucket_ids, lloyd_max, quantile_buckets
 from colbert_video.indexing.kmeans import Assign, assigner, num_partitions, spherical_kmeans
-from colbert_video.indexing.packing import bucket_table, check_nbits, pack
+from colbert_video.indexing.packing import check_nbits
+from colbert_video.indexing.residuals import BUCKETS, BucketKind, compress, dequantise, fit_buckets
 from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CHUNK = 2**14  # tokens encoded or decoded at once
-MULTIPLES = (1.0, 1.1, 1.2)
-"""Lengths at which a token may be compressed. Reading gives unit vectors, so any length will do; the longer a token,
-the less the buckets' width turns it, until its residual leaves the outermost buckets."""
-HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 50_000, 256
+CENTROID_TYPES = (torch.float8_e4m3fn, torch.float16)
+"""Element types of stored centroids: ours, and ColBERT's own. ColBERT converts whatever type it finds."""
+HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 2**13, 256
 NORM_TOLERANCE = 0.02  # bfloat16 rounding moves a unit norm by less than half of this
-BUCKETS = {"lloyd_max": lloyd_max, "quantile": quantile_buckets}
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class ResidualCodec:
     rotation: Float[Tensor, "dim dim"]
     """Orthogonal; rotated tokens are `tokens @ rotation`."""
     centroids: Float[Tensor, "centroids dim"]
-    """Rotated centroids, float32 in memory, with values that float16 holds exactly."""
+    """Rotated centroids, float32 in memory, with values that one of `CENTROID_TYPES` holds exactly."""
     cutoffs: Float[Tensor, "cutoffs"]
     """2**nbits - 1 ascending bucket borders, the same for every dimension."""
     weights: Float[Tensor, "buckets"]
@@ -80,13 +78,13 @@ class ResidualCodec:
         nbits: int = 4,
         seed: int = 0,
         centroids: int | None = None,
-        buckets: Literal["lloyd_max", "quantile"] = "lloyd_max",
+        buckets: BucketKind = "lloyd_max",
         rotate: bool = True,
     ) -> "ResidualCodec":
         """Fit a codec to a sample of a corpus.
 
-        As in ColBERT, centroids are fitted to most of the sample and buckets to the rest (5 %, at most 50,000
-        tokens). A sample too small to spare tokens serves for both.
+        As in ColBERT, centroids are fitted to most of the sample and buckets to the rest (5 %, at most 8,192
+        tokens, which have millions of residual values). A sample too small to spare tokens serves for both.
 
         Args:
             tokens: Unit-norm tokens as the model gives them, at least one, in any order.
@@ -111,11 +109,11 @@ class ResidualCodec:
         rotation = rotation.to(tokens.device)
         sample, heldout = _hold_out(tokens, count, seed)
         means = spherical_kmeans(sample, centroids=count, seed=seed)
-        means = (means @ rotation).half().float()  # clusters turn with the tokens
+        means = as_stored(means @ rotation)  # clusters turn with the tokens
         rotated = heldout.float() @ rotation
-        residuals = rotated - means[assigner(means)(rotated)[0]]
-        cutoffs, weights = BUCKETS[buckets](residuals, nbits, seed=seed)
-        return cls(rotation, means, cutoffs, weights, float(residuals.abs().mean()), nbits)
+        nearest = means[assigner(means)(rotated)[0]]
+        cutoffs, weights = fit_buckets(rotated, nearest, nbits=nbits, buckets=buckets, seed=seed)
+        return cls(rotation, means, cutoffs, weights, float((rotated - nearest).abs().mean()), nbits)
 
     @property
     def dim(self) -> int:
@@ -180,25 +178,12 @@ class ResidualCodec:
         rotated = self.rotate(tokens)
         codes, _ = self._assign(rotated)
         nearest = self.centroids.index_select(0, codes)  # (tokens, dim)
-        residuals, best = self._compress(rotated, nearest, MULTIPLES[0])
-        for multiple in MULTIPLES[1:]:
-            others, cosines = self._compress(rotated, nearest, multiple)
-            residuals = torch.where((cosines > best)[:, None], others, residuals)
-            best = torch.maximum(cosines, best)
+        residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights)
         return codes.int(), residuals
-
-    def _compress(
-        self, rotated: Float[Tensor, "tokens dim"], nearest: Float[Tensor, "tokens dim"], multiple: float
-    ) -> tuple[UInt8[Tensor, "tokens bytes"], Float[Tensor, "tokens"]]:
-        """Residuals of a multiple of each token, and the cosine between the token and what is read back of it."""
-        residuals = pack(bucket_ids(multiple * rotated - nearest, self.cutoffs), self.nbits)
-        read = self.dequantise(residuals).add_(nearest)  # (tokens, dim)
-        return residuals, functional.cosine_similarity(read, rotated, dim=1)
 
     def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
         """Return the bucket weights that packed residuals stand for, on the codec's device."""
-        packed = residuals.to(self.centroids.device).int()
-        return functional.embedding(packed, self._weights_by_byte).flatten(1)
+        return dequantise(residuals, self.weights)
 
     def decode(
         self, codes: Int32[Tensor, "tokens"], residuals: UInt8[Tensor, "tokens bytes"]
@@ -231,7 +216,7 @@ class ResidualCodec:
         """Write ColBERT's centroids.pt, buckets.pt and avg_residual.pt, and our rotation.pt, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: array.cpu().contiguous().clone() for name, array in self._arrays().items()}
-        write_tensors(arrays["centroids"].half(), folder / "centroids.pt")
+        write_tensors(_smallest(arrays["centroids"]), folder / "centroids.pt")
         write_tensors((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
         write_tensors(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
         write_tensors(arrays["rotation"], folder / "rotation.pt")
@@ -243,7 +228,7 @@ class ResidualCodec:
         Raises:
             IndexFolderError: A file is missing or damaged, or the files do not belong together.
         """
-        centroids = read_tensor(folder / "centroids.pt", torch.float16, (None, None)).float()
+        centroids = read_tensor(folder / "centroids.pt", CENTROID_TYPES, (None, None)).float()
         dim = centroids.shape[1]
         rotation = read_tensor(folder / "rotation.pt", torch.float32, (dim, dim))
         average = read_tensor(folder / "avg_residual.pt", torch.float32, ())
@@ -260,12 +245,19 @@ class ResidualCodec:
     def _assign(self) -> Assign:
         return assigner(self.centroids)
 
-    @cached_property
-    def _weights_by_byte(self) -> Float[Tensor, "256 ids"]:
-        return self.weights[bucket_table(self.nbits).long().to(self.weights.device)]
-
     def _arrays(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in ("rotation", "centroids", "cutoffs", "weights")}
+
+
+def as_stored(centroids: Float[Tensor, "centroids dim"]) -> Float[Tensor, "centroids dim"]:
+    """Round centroids to what their file will hold."""
+    return centroids.to(CENTROID_TYPES[0]).float()
+
+
+def _smallest(centroids: Float[Tensor, "centroids dim"]) -> Tensor:
+    """Centroids in the smallest type that holds them exactly: those of another's index may need ColBERT's own."""
+    small, half = (centroids.to(dtype) for dtype in CENTROID_TYPES)
+    return small if torch.equal(small.float(), centroids) else half
 
 
 def random_rotation(dim: int, seed: int = 0) -> Float[Tensor, "dim dim"]:

@@ -8,18 +8,18 @@ of both kinds.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from colbert_video.indexing.codec import BUCKETS, ResidualCodec
+from colbert_video.indexing.codec import ResidualCodec, as_stored
 from colbert_video.indexing.kmeans import assigner, spherical_kmeans
+from colbert_video.indexing.residuals import BucketKind, fit_buckets
 
 HELDOUT_TOKENS = 2048
 """About so many tokens are set aside, but never more than half of the videos."""
-STORED_MOST = 2**14
+STORED_MOST = 2**13
 """Tokens of stored videos that the buckets are fitted to at most."""
 UNSEEN_SHARE = 0.1
 """Share of unseen videos in the residuals that the buckets are fitted to. Lloyd-Max minimises squared errors: a few
@@ -51,7 +51,7 @@ def fit_codec(
     *,
     centroids: int,
     nbits: int,
-    buckets: Literal["lloyd_max", "quantile"],
+    buckets: BucketKind,
     rotate: bool,
     seed: int,
 ) -> FittedCodec:
@@ -79,11 +79,13 @@ def fit_codec(
     if len(unseen) == 0:
         return FittedCodec(codec, codec.reconstruction_error(seen[:STORED_MOST]))
     whole = _with_more_centroids(codec, unseen, later, seed)
-    stored = _residuals(whole, sample.tokens[:STORED_MOST])
-    few = max(1, int(len(stored) * UNSEEN_SHARE / (1 - UNSEEN_SHARE)))
-    residuals = torch.cat([stored, _residuals(codec, unseen[:few])])
-    cutoffs, weights = BUCKETS[buckets](residuals, nbits, seed=seed)
-    fitted = replace(whole, cutoffs=cutoffs, weights=weights, avg_residual=float(stored.abs().mean()))
+    stored = _with_centroids(whole, sample.tokens[:STORED_MOST])
+    few = max(1, int(len(stored[0]) * UNSEEN_SHARE / (1 - UNSEEN_SHARE)))
+    later_ones = _with_centroids(codec, unseen[:few])
+    tokens, nearest = (torch.cat(both) for both in zip(stored, later_ones, strict=True))
+    cutoffs, weights = fit_buckets(tokens, nearest, nbits=nbits, buckets=buckets, seed=seed)
+    average = float((stored[0] - stored[1]).abs().mean())
+    fitted = replace(whole, cutoffs=cutoffs, weights=weights, avg_residual=average)
     as_if_new = replace(fitted, centroids=codec.centroids)
     return FittedCodec(fitted, as_if_new.reconstruction_error(unseen))
 
@@ -103,10 +105,13 @@ def _with_more_centroids(
     if count == 0:
         return codec
     means = spherical_kmeans(tokens, centroids=count, seed=seed)
-    more = codec.rotate(means).half().float()
+    more = as_stored(codec.rotate(means))
     return replace(codec, centroids=torch.cat([codec.centroids, more]))
 
 
-def _residuals(codec: ResidualCodec, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
+def _with_centroids(
+    codec: ResidualCodec, tokens: Float[Tensor, "tokens dim"]
+) -> tuple[Float[Tensor, "tokens dim"], Float[Tensor, "tokens dim"]]:
+    """Return tokens, rotated, and the centroid of each."""
     rotated = codec.rotate(tokens)
-    return rotated - codec.centroids[assigner(codec.centroids)(rotated)[0]]
+    return rotated, codec.centroids[assigner(codec.centroids)(rotated)[0]]

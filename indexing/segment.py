@@ -17,7 +17,7 @@ from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.codec import CENTROID_TYPES, ResidualCodec
 from colbert_video.indexing.files import link_or_copy, naming
 from colbert_video.indexing.inverted import inverted_lists
 from colbert_video.indexing.segment_json import damaged, read_doclens, read_metadata, write_json_files
@@ -240,7 +240,7 @@ def open_bag(folder: Path) -> StoredBag:
     """
     metadata = read_metadata(folder / "metadata.json")
     dim, nbits, centroids = metadata["dim"], metadata["nbits"], metadata["num_partitions"]
-    read_tensor(folder / "centroids.pt", torch.float16, (centroids, dim), mmap=True)
+    read_tensor(folder / "centroids.pt", CENTROID_TYPES, (centroids, dim), mmap=True)
     tokens = metadata["num_embeddings"]
     codes = read_tensor(folder / "0.codes.pt", torch.int32, (tokens,), mmap=True)
     residuals = read_tensor(folder / "0.residuals.pt", torch.uint8, (tokens, dim * nbits // 8), mmap=True)

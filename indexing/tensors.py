@@ -20,13 +20,17 @@ def write_tensors(value: Tensor | tuple[Tensor, Tensor], path: Path) -> None:
 
 
 def read_tensor(
-    path: Path, dtype: torch.dtype, shape: tuple[int | None, ...], *, mmap: bool = False
+    path: Path,
+    dtype: torch.dtype | tuple[torch.dtype, ...],
+    shape: tuple[int | None, ...],
+    *,
+    mmap: bool = False,
 ) -> Tensor:
     """Read a file that holds one tensor.
 
     Args:
         path: A `torch.save` file.
-        dtype: The element type it must have.
+        dtype: The element type it must have, or those it may have.
         shape: The shape it must have; None where any length goes.
         mmap: Map the file into memory instead of reading it.
 
@@ -83,8 +87,12 @@ def _load(path: Path, mmap: bool) -> object:
         ) from error
 
 
-def _checked(path: Path, value: object, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
-    expected = f"{dtype} of shape {tuple('any' if n is None else n for n in shape)}"
+def _checked(
+    path: Path, value: object, dtype: torch.dtype | tuple[torch.dtype, ...], shape: tuple[int | None, ...]
+) -> Tensor:
+    dtypes = dtype if isinstance(dtype, tuple) else (dtype,)
+    names = " or ".join(str(one) for one in dtypes)
+    expected = f"{names} of shape {tuple('any' if n is None else n for n in shape)}"
     if not isinstance(value, Tensor) or value.layout != torch.strided:
         raise IndexFolderError(
             f"{path} holds a {type(value).__name__}, not a tensor {expected}; rebuild the index"
@@ -92,7 +100,7 @@ def _checked(path: Path, value: object, dtype: torch.dtype, shape: tuple[int | N
     fits = value.dim() == len(shape) and all(
         want in (None, got) for want, got in zip(shape, value.shape, strict=True)
     )
-    if value.dtype != dtype or not fits or not value.is_contiguous():
+    if value.dtype not in dtypes or not fits or not value.is_contiguous():
         raise IndexFolderError(
             f"{path} holds {value.dtype} of shape {tuple(value.shape)}, not {expected}; rebuild the index"
         )

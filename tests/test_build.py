@@ -114,7 +114,7 @@ def test_windows_of_one_video_belong_together(seen: list[Sample], monkeypatch: p
 def test_one_token_is_enough() -> None:
     codecs = train_codecs(source(1, frame=unit_tokens(1, 1, DIM, seed=0)), **OPTIONS)
     assert codecs["frame"].codec.num_centroids == 1
-    assert codecs["frame"].unseen_error < 1e-6
+    assert codecs["frame"].unseen_error < 1e-5
 
 
 def test_a_sample_too_small_for_a_codec_is_refused() -> None:

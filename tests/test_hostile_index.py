@@ -161,7 +161,11 @@ def test_tensors_that_do_not_fit_are_refused(index: Path, case: str) -> None:
 
 
 CODECS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
-    "NaN centroids": ("centroids.pt", lambda value: value * float("nan"), "NaN or infinity"),
+    "NaN centroids": (
+        "centroids.pt",
+        lambda value: (value.float() * float("nan")).to(value.dtype),
+        "NaN or infinity",
+    ),
     "infinite rotation": ("rotation.pt", lambda value: value / 0, "NaN or infinity"),
     "more centroids": ("centroids.pt", lambda value: torch.cat([value, value]), "is damaged"),
     "another dimension": ("centroids.pt", lambda value: value[:, :32].clone(), "of shape"),
@@ -186,7 +190,7 @@ def test_a_damaged_codec_is_not_used_to_add_videos(index: Path) -> None:
     """Else the damage would be written into new segments, and its checksum into the catalog."""
     path = codec_folder(index) / "centroids.pt"
     content = bytearray(path.read_bytes())
-    place = content.index(torch.load(path, weights_only=True).numpy().tobytes())
+    place = content.index(torch.load(path, weights_only=True).view(torch.uint8).numpy().tobytes())
     content[place + 20] ^= 1
     path.write_bytes(content)
     before = verify_index(index).problems

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from colbert_video.indexing.codec import MULTIPLES, EncodedTokens, ResidualCodec
+from colbert_video.indexing.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.packing import unpack
+from colbert_video.indexing.residuals import MULTIPLES
 from colbert_video.indexing.segment import write_bag
 
 pytestmark = [
