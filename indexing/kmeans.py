@@ -19,7 +19,11 @@ from torch.nn import functional
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.assignment import PROBES, CentroidCells, assign
 
+CENTROIDS_PER_ROOT = 9
+"""Centroids for each square root of the number of tokens. ColBERT takes 16 and rounds down to a power of two, which
+leaves 8 to 16; `benchmarks/centroids.py` shows what more of them, or fewer, bring and cost."""
 TOKENS_PER_CENTROID = 4
+"""Least tokens a centroid, in corpora so small that there would be fewer."""
 EXACT_MOST = 1024
 """Centroids that a CPU compares with every token; grouping more of them into cells is faster."""
 TOKENS_PER_CELL = 128
@@ -36,8 +40,7 @@ Assign = Callable[[Float[Tensor, "tokens dim"]], tuple[Int64[Tensor, "tokens"], 
 def num_partitions(tokens: int) -> int:
     """Return how many centroids suit a corpus.
 
-    ColBERT's 16 * sqrt(tokens), held down so that small corpora keep about four tokens a centroid. ColBERT rounds it
-    down to a power of two, which halves the centroids of an unlucky corpus, and with them what the centroid stage knows.
+    It grows with the root of the corpus, as ColBERT's does, without steps at powers of two.
 
     Args:
         tokens: Tokens in the whole corpus, at least 1.
@@ -47,7 +50,7 @@ def num_partitions(tokens: int) -> int:
     """
     if tokens < 1:
         raise SettingsError(f"num_partitions got {tokens} tokens; a corpus has at least one")
-    return max(1, min(math.floor(16 * math.sqrt(tokens)), tokens // TOKENS_PER_CENTROID))
+    return max(1, min(math.floor(CENTROIDS_PER_ROOT * math.sqrt(tokens)), tokens // TOKENS_PER_CENTROID))
 
 
 def assigner(centroids: Float[Tensor, "centroids dim"], *, probes: int = PROBES) -> Assign:
