@@ -1,7 +1,6 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,11 +18,16 @@ from colbert_video.interaction import Interaction, fuse
 from colbert_video.open_clip_models import build_backbone
 from colbert_video.pixels import to_pixels
 from colbert_video.pretrained import Pretrained
-from colbert_video.query_ids import QueryIds, check_queries_fit, default_query_length
+from colbert_video.query_ids import (
+    QueryIds,
+    check_queries_fit,
+    default_query_length,
+    scored_token_texts,
+    tokenize_queries,
+    warn_of_cuts,
+)
 from colbert_video.temporal import build_temporal_encoder
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
-
-logger = logging.getLogger(__name__)
 
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
@@ -171,26 +175,11 @@ class VideoColBERT(Pretrained, nn.Module):
         Raises:
             SettingsError: If a query is empty.
         """
-        for position, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise SettingsError(f"query {position} is {text!r}; a query needs at least one word.")
-        # Without training, nothing is padded for its own sake, so nothing need be cut.
-        length = self.config.query_length if self.config.trained else self.backbone.context_length
-        batch = self.backbone.tokenize(list(texts), length=length, pad_id=self.config.pad_id)
-        scored = torch.ones_like(batch.content) if self.config.query_augmentation else batch.content.clone()
-        starts = self.backbone.start_id is not None and not self.backbone.bidirectional
-        if starts and not self.config.score_start_token:
-            scored[:, 0] = False
-        return QueryIds(batch.ids, scored, batch.pooled)
+        return tokenize_queries(texts, self.config, self.backbone)
 
     def query_token_texts(self, text: str) -> list[str]:
         """What each token of `encode_queries(text)` stands for, in the same order."""
-        batch = self.tokenize([text])
-        if not self.config.trained:
-            return [text.strip()]
-        content = self.backbone.tokenize([text], length=batch.ids.shape[1], pad_id=self.config.pad_id).content
-        texts = self.backbone.token_texts(batch.ids[0], content[0])
-        return [word for word, scored in zip(texts, batch.scored[0].tolist(), strict=True) if scored]
+        return scored_token_texts(text, self.config, self.backbone)
 
     @torch.inference_mode()
     def encode_queries(self, texts: str | Sequence[str], *, batch_size: int = 64) -> QueryTokens:
@@ -210,20 +199,10 @@ class VideoColBERT(Pretrained, nn.Module):
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
         ids = self.tokenize(texts)
-        self._warn_of_cuts(texts, ids.ids.shape[1])
+        warn_of_cuts(texts, self.backbone, length=ids.ids.shape[1])
         parts = [self.embed_queries(part.to(self.device)) for part in ids.ids.split(batch_size)]
         queries = QueryTokens(torch.cat(parts), ids.scored.to(self.device), ids.pooled.to(self.device))
         return queries if self.config.trained else _pooled_only(queries)
-
-    def _warn_of_cuts(self, texts: list[str], length: int) -> None:
-        cut = [
-            text
-            for text, long in zip(texts, self.backbone.too_long(texts, length=length), strict=True)
-            if long
-        ]
-        if cut:
-            more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
-            logger.warning("query %r%s is longer than %d tokens; the rest is not read", cut[0], more, length)
 
     @torch.inference_mode()
     def encode_videos(

@@ -1,30 +1,24 @@
 """Searcher: words in, moments of video out."""
 
-from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from colbert_video.errors import SettingsError
-from colbert_video.explain import Explanation, explain_similarities
+from colbert_video.base_searcher import BaseSearcher
+from colbert_video.engines import check_engine, open_view
 from colbert_video.hits import Hits
 from colbert_video.hub import HubRepository
+from colbert_video.indexing.colbert import PlaidSettings
 from colbert_video.indexing.hub import fetched_index
-from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.media_queries import Picture, clip_query, image_query
+from colbert_video.model import VideoColBERT
 from colbert_video.opened_index import OpenedIndex
+from colbert_video.query_model import QueryModel
 from colbert_video.ranking import Ranking
-from colbert_video.video.windows import Span
-
-NORM_TOLERANCE = 0.02
-"""How far from 1 the length of a given query token may be."""
 
 
-class Searcher(OpenedIndex):
+class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
     """Searches one index, as of the last commit when it was opened or refreshed; safe to share between threads.
 
     Videos that are added, removed or replaced meanwhile change nothing for an open searcher: each search sees one commit
@@ -46,6 +40,21 @@ class Searcher(OpenedIndex):
         DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
         SettingsError: If there is no such engine, or the settings contradict each other.
     """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        model: VideoColBERT | str | Path | None = None,
+        device: str | torch.device | None = None,
+        engine: Literal["native", "colbert"] = "native",
+        plaid: PlaidSettings | None = None,
+        auto_refresh: bool = False,
+    ) -> None:
+        check_engine(engine, plaid)
+        opened = partial(open_view, Path(path), device=device, engine=engine, plaid=plaid)
+        super().__init__(path, opened, auto_refresh=auto_refresh)
+        self._model = QueryModel(self.path, model, device)
 
     @classmethod
     def from_hub(
@@ -81,210 +90,3 @@ class Searcher(OpenedIndex):
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        exact: bool = False,
-        group: bool = True,
-    ) -> Hits:
-        """Find the videos that a text describes.
-
-        Args:
-            query: Words.
-            k: Most hits to return; fewer only if fewer videos are eligible.
-            where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
-                {">": 60}}; see `colbert_video.indexing.filters`. Of a video that was cut, each window passes or not.
-            ids: Search only these videos or windows.
-            exact: Score every eligible video on its decoded tokens, instead of the best few hundred.
-            group: One hit a video, scored by its best window; False for one hit a window.
-
-        Returns:
-            Hits, best first: a list, with `to_pandas`.
-
-        Raises:
-            SettingsError: If the query is empty, k < 1, the filter is none, an id is not in the index, or exact with
-                engine="colbert".
-        """
-        check_k(k)
-        with self._view() as view:
-            encoded = self._model_of(view).encode_queries(query).to("cpu")[0]
-            return view.hits(PreparedQuery(encoded), k, where=where, ids=ids, exact=exact, group=group)
-
-    def search_image(
-        self,
-        image: Picture,
-        k: int = 10,
-        *,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        exact: bool = False,
-        group: bool = True,
-    ) -> Hits:
-        """Find the videos that show what a picture shows.
-
-        The picture's frame token is compared with the frame bag alone, so hits have no `video_score`; a video that holds
-        the very picture scores about 1.
-
-        Args:
-            image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
-            k: Most hits to return.
-            where: Search only videos that pass this filter.
-            ids: Search only these videos or windows.
-            exact: Score every eligible video on its decoded tokens.
-            group: One hit a video; False for one hit a window.
-
-        Raises:
-            SettingsError: As `search`, or if it is no image.
-        """
-        check_k(k)
-        with self._view() as view:
-            query = image_query(self._model_of(view), image, view.reader.settings)
-            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
-
-    def search_video(
-        self,
-        path: str | Path,
-        k: int = 10,
-        *,
-        window: Span | None = None,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        exact: bool = False,
-        group: bool = True,
-    ) -> Hits:
-        """Find the videos that show what a clip shows.
-
-        Its frame tokens are compared with the frame bag, its frames in context with the video bag where there is one. It
-        is decoded in a process of its own.
-
-        Args:
-            path: The clip; it need not be in the index.
-            window: Look only for this part of the clip, [start, end) in seconds.
-            k: Most hits to return.
-            where: Search only videos that pass this filter.
-            ids: Search only these videos or windows.
-            exact: Score every eligible video on its decoded tokens.
-            group: One hit a video; False for one hit a window.
-
-        Raises:
-            SettingsError: As `search`.
-            VideoError: If the clip cannot be read.
-        """
-        check_k(k)
-        with self._view() as view:
-            query = clip_query(self._model_of(view), path, view.reader.settings, window=window)
-            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
-
-    def search_tokens(
-        self,
-        query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"],
-        k: int = 10,
-        *,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        exact: bool = False,
-        group: bool = True,
-    ) -> Hits:
-        """Find videos by query tokens of any encoder; no model is needed.
-
-        Args:
-            query_tokens: The scored tokens of one query, unit vectors.
-            k: Most hits to return.
-            where: Search only videos that pass this filter.
-            ids: Search only these videos or windows.
-            exact: Score every eligible video on its decoded tokens.
-            group: One hit a video; False for one hit a window.
-
-        Raises:
-            SettingsError: If the tokens do not fit the index, k < 1, the filter is none, an id is not in the index, or
-                exact with engine="colbert".
-        """
-        check_k(k)
-        with self._view() as view:
-            query = PreparedQuery(check_tokens(query_tokens, view.reader.settings.dim))
-            return view.hits(query, k, where=where, ids=ids, exact=exact, group=group)
-
-    def search_all(
-        self,
-        queries: Mapping[str, str],
-        k: int = 100,
-        *,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        exact: bool = False,
-    ) -> Ranking:
-        """Search many queries, as ColBERT's `search_all` does; videos that were cut into windows rank once.
-
-        Args:
-            queries: Text by query id.
-            k: Most videos for each query.
-            where: Search only videos that pass this filter.
-            ids: Search only these videos or windows.
-            exact: Score every video on its decoded tokens.
-
-        Returns:
-            A ranking that can be saved as ColBERT's rows or as a TREC run.
-        """
-        check_k(k)
-        if not queries:
-            raise SettingsError("no queries were given; at least one is needed.")
-        rows = {}
-        with self._view() as view:
-            encoded = self._model_of(view).encode_queries(list(queries.values())).to("cpu")
-            allowed = view.reader.allowed(where, ids)
-            for position, name in enumerate(queries):
-                best = view.best(
-                    PreparedQuery(encoded[position]), k, allowed=allowed, exact=exact, group=True
-                )
-                rows[name] = [
-                    (found[0][1].video, rank, found[0][0].score) for rank, found in enumerate(best, start=1)
-                ]
-        return Ranking(rows)
-
-    def explain(self, query: str, video_id: str) -> Explanation:
-        """Show which frame answers each query token, and how well, in both bags.
-
-        Args:
-            query: Words.
-            video_id: The video to look into; of one that was cut, the best window is explained.
-
-        Raises:
-            SettingsError: If the query is empty or the video is not in the index.
-        """
-        with self._view() as view:
-            model = self._model_of(view)
-            prepared = PreparedQuery(model.encode_queries(query).to("cpu")[0])
-            segment, ordinal, entry = view.best_window(video_id, prepared)
-            similarities = view.similarities(segment, ordinal, entry, prepared)
-        return explain_similarities(entry, model.query_token_texts(query), similarities)
-
-
-def check_tokens(
-    query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int
-) -> Float[Tensor, "query_tokens dim"]:
-    """Return the tokens of a query as they are searched with.
-
-    Raises:
-        SettingsError: If they are no unit vectors of `dim` dimensions, or there is none.
-    """
-    query = torch.as_tensor(query_tokens).detach().cpu().float()
-    if query.ndim != 2 or query.shape[1] != dim or not len(query):
-        raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
-    if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
-        raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
-    return query
-
-
-def check_k(k: int) -> None:
-    """Refuse to look for nothing.
-
-    Raises:
-        SettingsError: If k < 1.
-    """
-    if k < 1:
-        raise SettingsError(f"k={k} must be at least 1.")

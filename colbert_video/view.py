@@ -1,8 +1,7 @@
 """An index as searches see it: the segments of one commit, and the engine that scores them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,12 @@ from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.reader import IndexReader
 from colbert_video.indexing.scan import Scored, Segment, score_videos, video_similarities
+from colbert_video.indexing.settings import IndexSettings
 from colbert_video.moments import best_moment
+from colbert_video.ranking import Ranking
+from colbert_video.searchable import Query, Searchable, SearchSettings
 from colbert_video.video.windows import SHOTS
 
-Query = PreparedQuery | Mapping[str, PreparedQuery]
-"""The same query tokens for all bags, or those of each bag that is to be scored."""
 ROWS_PER_VIDEO = 4
 """Windows fetched for each wanted video; more if they belong to fewer videos."""
 FURTHER_MOMENTS = 20
@@ -48,7 +48,7 @@ Row = tuple[Found, VideoEntry]
 
 
 @dataclass(frozen=True)
-class SearchView:
+class SearchView(Searchable[Hits, Ranking]):
     """One commit of an index and what searches it."""
 
     reader: IndexReader
@@ -61,28 +61,45 @@ class SearchView:
         """Number of the commit."""
         return self.reader.version
 
+    @property
+    def settings(self) -> IndexSettings:
+        """How the index was made."""
+        return self.reader.settings
+
     def close(self) -> None:
         """Let go of the index's files."""
         self.reader.close()
 
-    def hits(
-        self,
-        query: Query,
-        k: int,
-        *,
-        where: Mapping[str, Any] | None,
-        ids: Iterable[str] | None,
-        exact: bool,
-        group: bool,
-    ) -> Hits:
-        """Search, and say of each result what it is and where its best moment lies; arguments as in `Searcher.search`."""
-        allowed = self.reader.allowed(where, ids)
-        best = self.best(query, k, allowed=allowed, exact=exact, group=group)
-        return Hits(self._hit(rows, query, rank=rank, group=group) for rank, rows in enumerate(best, start=1))
+    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
+        """Search, and say of each result what it is and where its best moment lies."""
+        best = self._best(query, wanted, self.allowed(wanted))
+        return Hits(
+            self._hit(rows, query, rank=rank, group=wanted.group) for rank, rows in enumerate(best, start=1)
+        )
 
-    def best(
-        self, query: Query, k: int, *, allowed: Masks | None, exact: bool, group: bool
-    ) -> list[list[Row]]:
+    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
+        """Search for query tokens by query id, without looking for moments."""
+        allowed = self.allowed(wanted)
+        return Ranking.from_run(
+            {
+                name: dict(self.scores(PreparedQuery(tokens), wanted, allowed))
+                for name, tokens in queries.items()
+            }
+        )
+
+    def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
+        """The best videos and their scores, best first, without looking for moments."""
+        return [(rows[0][1].video, rows[0][0].score) for rows in self._best(query, wanted, allowed)]
+
+    def allowed(self, wanted: SearchSettings) -> Masks | None:
+        """Which videos and windows may be found; None for all.
+
+        Raises:
+            SettingsError: If the filter is none, or an id is not in the index.
+        """
+        return self.reader.allowed(wanted.where, wanted.ids)
+
+    def _best(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[list[Row]]:
         """The k best videos over all segments, best first.
 
         The best window of a video is its score, so the first k videos among the windows, best first, are the k best.
@@ -90,25 +107,24 @@ class SearchView:
 
         Args:
             query: What is looked for.
-            k: Videos wanted.
+            wanted: How many videos, and whether the windows of one are one result; otherwise each is one.
             allowed: Which videos and windows may be found; segments that it leaves out cost nothing. None for all.
-            exact: Score every allowed video on its decoded tokens.
-            group: Whether the windows of a video are one result; otherwise each is one.
 
         Returns:
             For each video the windows that were fetched, best first; one row for a video that was indexed whole.
         """
-        if not group or not self.reader.windows:
-            return [[row] for row in self._best_rows(query, k, allowed, exact)]
-        wanted = ROWS_PER_VIDEO * k
+        k = wanted.k
+        if not wanted.group or not self.reader.windows:
+            return [[row] for row in self._best_rows(query, k, allowed, wanted.exact)]
+        fetched = ROWS_PER_VIDEO * k
         while True:
-            rows = self._best_rows(query, wanted, allowed, exact)
+            rows = self._best_rows(query, fetched, allowed, wanted.exact)
             videos: dict[str, list[Row]] = {}
             for row in rows:
                 videos.setdefault(row[1].video, []).append(row)
-            if len(videos) >= k or len(rows) < wanted:
+            if len(videos) >= k or len(rows) < fetched:
                 return list(videos.values())[:k]
-            wanted *= ROWS_PER_VIDEO
+            fetched *= ROWS_PER_VIDEO
 
     def _best_rows(self, query: Query, k: int, allowed: Masks | None, exact: bool) -> list[Row]:
         found: list[Found] = []
@@ -135,7 +151,7 @@ class SearchView:
     def _hit(self, rows: Sequence[Row], query: Query, *, rank: int, group: bool) -> Hit:
         """One result: a video, or those of its windows that were found, best first."""
         video, entry = rows[0]
-        start, end = self.moment(video, entry, query)
+        start, end = self._moment(video, entry, query)
         return Hit(
             rank=rank,
             id=entry.video if group else entry.id,
@@ -159,7 +175,7 @@ class SearchView:
         for video, entry in rows:
             if len(kept) == FURTHER_MOMENTS:
                 break
-            begin, stop = self.moment(video, entry, query)
+            begin, stop = self._moment(video, entry, query)
             if begin is None or stop is None:
                 continue
             if all(a is None or b is None or stop <= a or begin >= b for a, b in taken):
@@ -167,7 +183,7 @@ class SearchView:
                 taken.append((begin, stop))
         return tuple(kept)
 
-    def moment(self, video: Found, entry: VideoEntry, query: Query) -> tuple[float | None, float | None]:
+    def _moment(self, video: Found, entry: VideoEntry, query: Query) -> tuple[float | None, float | None]:
         """The frames that the query's tokens agree on, over its bags, as [start, end) in seconds.
 
         A shot is one moment as it is.
@@ -177,11 +193,11 @@ class SearchView:
         if shot or not frames or entry.end is None:
             return entry.start, entry.end
         relevance = np.zeros(frames)
-        for similarity in self.similarities(video.segment, video.ordinal, entry, query).values():
+        for similarity in self._similarities(video.segment, video.ordinal, entry, query).values():
             relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
         return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
 
-    def similarities(
+    def _similarities(
         self, segment: Segment, ordinal: int, entry: VideoEntry, query: Query
     ) -> dict[str, Float[Tensor, "query_tokens _"]]:
         """Every query token against every frame of one video or window, then against expansion tokens, by bag."""
@@ -191,14 +207,17 @@ class SearchView:
             if (own := query if isinstance(query, PreparedQuery) else query.get(bag)) is not None
         }
 
-    def best_window(self, video_id: str, query: PreparedQuery) -> tuple[Segment, int, VideoEntry]:
-        """Where a video is stored; if it was cut, its window of the highest score.
+    def similarities_of(
+        self, video_id: str, query: PreparedQuery
+    ) -> tuple[VideoEntry, Mapping[str, Float[Tensor, "query_tokens _"]]]:
+        """The catalog row of a video, or of its window of the highest score, and every query token against its tokens.
 
         Raises:
             SettingsError: If it is not in the index.
         """
         places = self.reader.locate(video_id)
-        return max(places, key=lambda place: self._score(place[0], place[1], query))
+        segment, ordinal, entry = max(places, key=lambda place: self._score(place[0], place[1], query))
+        return entry, self._similarities(segment, ordinal, entry, query)
 
     def _score(self, segment: Segment, ordinal: int, query: PreparedQuery) -> float:
         place = segment.live.new_tensor([ordinal], dtype=torch.int64)

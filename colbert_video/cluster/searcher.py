@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from colbert_video.cluster.corpus_searcher import Answers, CorpusSearcher
+from colbert_video.cluster.corpus_searcher import CorpusSearcher
+from colbert_video.cluster.corpus_view import Answers
 from colbert_video.cluster.fan_out import fan_out
 from colbert_video.cluster.hits import ShardsUnavailableError
 from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas

@@ -10,7 +10,7 @@ from colbert_video.cluster.searcher import ClusterSearcher
 from colbert_video.cluster.sharded_searcher import ShardedSearcher
 from colbert_video.indexing.corpus import ShardedCorpus, is_corpus
 from colbert_video.model import VideoColBERT
-from colbert_video.serve.indexes import ServedIndex
+from colbert_video.serve.served_index import ServedIndex
 
 
 class ServedCorpus(ServedIndex):

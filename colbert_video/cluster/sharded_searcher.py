@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from colbert_video.cluster.corpus_searcher import Answers, CorpusSearcher
+from colbert_video.cluster.corpus_searcher import CorpusSearcher
+from colbert_video.cluster.corpus_view import Answers
 from colbert_video.cluster.shards import Shard
 from colbert_video.model import VideoColBERT
 
