@@ -30,6 +30,7 @@ from colbert_video.indexing.entries import (
 )
 from colbert_video.indexing.files import make_folder_durably
 from colbert_video.indexing.lock import WriterLock
+from colbert_video.video.windows import WINDOW_ID
 
 __all__ = ["Catalog", "Failure", "IndexView", "NewSegment", "SegmentRow", "VideoEntry"]
 
@@ -113,6 +114,7 @@ class Catalog(CatalogReader):
         *,
         replace: bool = False,
         settings: Mapping[str, Any] | None = None,
+        failures: Iterable[Failure] = (),
     ) -> None:
         """Make a written and synced segment visible, in one transaction.
 
@@ -126,12 +128,15 @@ class Catalog(CatalogReader):
             replace: Whether videos that are live already take their place, with all their windows, so the windows
                 of one video belong in one segment; otherwise ids that are live are refused.
             settings: Settings to change with it.
+            failures: What could not be indexed with them, to be remembered.
 
         Raises:
             SettingsError: An id comes twice, or is live and `replace` is False; or a name or path is unsafe.
         """
         with self._commit():
             self._insert_segment(NewSegment(name, codec, entries, files), replace)
+            self._forget_failures_of(name)
+            self._note_failures(failures)
             self._set_settings(settings or {})
 
     def move_everything(
@@ -178,6 +183,7 @@ class Catalog(CatalogReader):
         *,
         settings: Mapping[str, Any] | None = None,
         forget_failures: bool = False,
+        failures: Iterable[Failure] = (),
     ) -> None:
         """Swap all live segments for new ones in one transaction, as compacting and overwriting do.
 
@@ -186,7 +192,8 @@ class Catalog(CatalogReader):
         Args:
             segments: The new segments.
             settings: Settings to change with them.
-            forget_failures: Whether recorded failures go too.
+            forget_failures: Whether recorded failures go too; otherwise all stay.
+            failures: What could not be indexed with them, to be remembered.
 
         Raises:
             SettingsError: An id comes twice, or a name or path is unsafe.
@@ -198,10 +205,11 @@ class Catalog(CatalogReader):
                 self._connection.execute("DELETE FROM failures")
             for segment in segments:
                 self._insert_segment(segment, replace=False)
+            self._note_failures(failures)
             self._set_settings(settings or {})
 
     def tombstone(self, ids: Iterable[str]) -> list[str]:
-        """Remove videos.
+        """Remove videos, with what is recorded of their failures.
 
         Args:
             ids: Ids of videos, or of the long videos whose windows all go.
@@ -215,6 +223,8 @@ class Catalog(CatalogReader):
             rows += self._rows_in("SELECT id FROM videos WHERE parent IN", wanted)
             removed = list(dict.fromkeys(identity for (identity,) in rows))
             self._bury(removed)
+            keys = [(identity,) for identity in {*wanted, *removed}]
+            self._connection.executemany("DELETE FROM failures WHERE id = ?", keys)
         return removed
 
     def stage(self, chunk: str, entries: Iterable[VideoEntry]) -> None:
@@ -241,9 +251,8 @@ class Catalog(CatalogReader):
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Remember why videos could not be indexed; a newer reason replaces an older one."""
-        rows = ((f.id, f.path, f.kind, f.detail, f.at or time.time()) for f in failures)
         with self._commit(visible=False):
-            self._connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+            self._note_failures(failures)
 
     def set_checksums(self, checksums: Mapping[str, str]) -> None:
         """Remember the SHA-256 of the files of some live videos, whole ones; it is forgotten when they are replaced."""
@@ -260,6 +269,16 @@ class Catalog(CatalogReader):
     def _set_settings(self, settings: Mapping[str, Any]) -> None:
         rows = [(key, json.dumps(value, allow_nan=False)) for key, value in settings.items()]
         self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    def _note_failures(self, failures: Iterable[Failure]) -> None:
+        rows = ((f.id, f.path, f.kind, f.detail, f.at or time.time()) for f in failures)
+        self._connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _forget_failures_of(self, segment: str) -> None:
+        """Forget the failures of videos and windows that a new segment holds."""
+        for column in ("id", "parent"):
+            indexed = f"SELECT {column} FROM videos WHERE segment = ?"
+            self._connection.execute(f"DELETE FROM failures WHERE id IN ({indexed})", [segment])
 
     def _insert_segment(self, segment: NewSegment, replace: bool) -> None:
         name, count = check_name(segment.name), 0
@@ -291,7 +310,6 @@ class Catalog(CatalogReader):
         values = (segment, ordinal, *video_values(entry))
         execute(f"INSERT INTO videos (segment, ordinal, {COLUMNS}) VALUES (?, ?, {MARKS})", values)
         execute("DELETE FROM staged WHERE id = ?", [entry.id])
-        execute("DELETE FROM failures WHERE id IN (?, ?)", [entry.id, entry.video])
 
     def _older_versions(self, segment: str, entry: VideoEntry) -> list[str]:
         """Return live rows of the same video in other segments, whether it was cut into windows then or now."""
@@ -300,8 +318,10 @@ class Catalog(CatalogReader):
         return [identity for (identity,) in self._rows(statement, [entry.id, whole, whole, segment])]
 
     def _bury(self, ids: Iterable[str]) -> None:
-        """Turn live rows into tombstones."""
+        """Turn live rows into tombstones; with its last window, a video's failed ones are forgotten."""
         keys = [(identity,) for identity in ids]
+        parent = "SELECT parent FROM videos WHERE parent IS NOT NULL AND id = ?"
+        cut = {found for key in keys for (found,) in self._rows(parent, key)}
         self._connection.executemany(
             "INSERT INTO tombstones SELECT segment, ordinal FROM videos WHERE id = ?", keys
         )
@@ -309,6 +329,17 @@ class Catalog(CatalogReader):
             "DELETE FROM checksums WHERE id IN (SELECT COALESCE(parent, id) FROM videos WHERE id = ?)", keys
         )
         self._connection.executemany("DELETE FROM videos WHERE id = ?", keys)
+        for video in cut:
+            self._forget_failed_windows(video)
+
+    def _forget_failed_windows(self, video: str) -> None:
+        """Forget the failures of a video's windows, unless others of them are live."""
+        if self._rows("SELECT 1 FROM videos WHERE parent = ? LIMIT 1", [video]):
+            return
+        named = [f"{video}#t=", f"{video}#t>"]  # all ids that begin like those of its windows
+        failed = self._rows("SELECT id FROM failures WHERE id >= ? AND id < ?", named)
+        windows = [(name,) for (name,) in failed if WINDOW_ID.match(name, len(video))]
+        self._connection.executemany("DELETE FROM failures WHERE id = ?", windows)
 
     def _drop_empty_chunks(self) -> None:
         self._connection.execute("DELETE FROM chunks WHERE name NOT IN (SELECT chunk FROM staged)")

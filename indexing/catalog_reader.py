@@ -24,6 +24,8 @@ from colbert_video.indexing.filters import Condition
 
 IDS_AT_ONCE = 500  # parameters in one statement; SQLite's least limit is 999
 COLUMNS = ", ".join(f'"{name}"' for name in VIDEO_COLUMNS)
+LISTED_ROW = """0, id, NULL, parent, start, "end", duration, x'', metadata, NULL, NULL"""
+LISTED_CUT = """COUNT(*), parent, NULL, NULL, MIN(start), MAX("end"), duration, x'', metadata, NULL, NULL"""
 
 
 class CatalogReader:
@@ -131,6 +133,31 @@ class CatalogReader:
     def matching(self, condition: Condition) -> list[tuple[str, int]]:
         """Return the places, segment and ordinal, of the live videos that pass a filter."""
         return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
+
+    def page(
+        self, condition: Condition, *, after: str, limit: int, windows: bool
+    ) -> list[tuple[VideoEntry, int]]:
+        """Return the first live videos that pass a filter and whose ids come after one, and how many windows each has.
+
+        Args:
+            condition: The filter.
+            after: The id; empty to begin.
+            limit: How many videos.
+            windows: Return windows of videos that were cut, not these, which have the extent of all windows that pass.
+
+        Returns:
+            By id, without paths and frames.
+        """
+        values, whole = [after, *condition.values, limit], "" if windows else "AND parent IS NULL"
+        statement = (
+            f"SELECT {LISTED_ROW} FROM videos WHERE id > ? AND {condition.sql} {whole} ORDER BY id LIMIT ?"
+        )
+        if not windows:
+            cut = f"SELECT {LISTED_CUT} FROM videos WHERE parent > ? AND {condition.sql} GROUP BY parent"
+            cut = f"SELECT * FROM ({cut} ORDER BY parent LIMIT ?)"
+            statement = f"SELECT * FROM ({statement}) UNION ALL {cut} ORDER BY id LIMIT ?"
+            values = [*values, *values, limit]
+        return [(video_entry(row[1:]), row[0]) for row in self._rows(statement, values)]
 
     def ids_below(self, prefix: str) -> dict[str, str]:
         """Return the paths that begin with `prefix`, by the ids of their videos, of which windows are parts."""
@@ -280,7 +307,7 @@ def _trusted(check: Callable[[object], str], text: object) -> str:
 
 
 def _refuse_contradictions(
-    path: Path, segments: Sequence[SegmentRow], tombstones: Mapping[str, list[int]], count: int
+    path: Path, segments: Sequence[SegmentRow], tombstones: Mapping[str, list[Any]], count: int
 ) -> None:
     stored = {segment.name: segment.count for segment in segments}
     for name, ordinals in tombstones.items():

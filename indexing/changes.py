@@ -50,8 +50,7 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
         if not _same_cut(record, rows) or not _same_content(
             record, rows, now.get(record.id), before.get(record.id)
         ):
-            stored = rows[0].metadata if rows else {}
-            changes.changed.append(replace(record, metadata=record.metadata or dict(stored)))
+            changes.changed.append(renewed(record, rows))
             continue
         path, size, mtime_ns = stamp(record)
         for entry in rows:
@@ -60,6 +59,11 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
             if kept != entry:
                 changes.updated.append(kept)
     return changes
+
+
+def renewed(record: VideoRecord, rows: Sequence[VideoEntry]) -> VideoRecord:
+    """A video that is encoded again; where no metadata is given, it keeps what is stored."""
+    return replace(record, metadata=record.metadata or dict(rows[0].metadata if rows else {}))
 
 
 def _same_cut(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:

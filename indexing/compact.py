@@ -19,17 +19,11 @@ from colbert_video.indexing.build import write_segment
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.commit import save_new_codecs, sync_and_describe
 from colbert_video.indexing.drift import DRIFT_KEY, Drift
 from colbert_video.indexing.entries import Failure, NewSegment, VideoEntry
 from colbert_video.indexing.files import check_files, new_name
-from colbert_video.indexing.folder import (
-    CODECS,
-    SEGMENTS,
-    load_codecs,
-    save_new_codecs,
-    sweep,
-    sync_and_describe,
-)
+from colbert_video.indexing.folder import CODECS, SEGMENTS, load_codecs, sweep
 from colbert_video.indexing.reencode import MixedSource, Reencoded
 from colbert_video.indexing.segment import BagWriter
 from colbert_video.indexing.settings import IndexSettings

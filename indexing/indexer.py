@@ -12,21 +12,25 @@ from colbert_video.errors import NothingIndexedError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.arrays import ArraySource, Tokens
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.changes import find_changes, find_vanished, keep_up, without
+from colbert_video.indexing.changes import Changes, find_changes, find_vanished, keep_up, without
+from colbert_video.indexing.commit import Committed, commit_segment
 from colbert_video.indexing.compact import CompactReport, compact_index
+from colbert_video.indexing.entries import Failure
 from colbert_video.indexing.export import ExportReport, export_index
-from colbert_video.indexing.folder import (
-    Committed,
-    commit_segment,
-    refuse_finished,
-    require_settings,
-    writing,
-)
+from colbert_video.indexing.folder import refuse_finished, require_settings, writing
 from colbert_video.indexing.helpers import hired, joined
 from colbert_video.indexing.hub import push_index
-from colbert_video.indexing.ingest import Decoding, Staged, commit_staged, prepare_staging, stage_videos
+from colbert_video.indexing.ingest import (
+    Decoding,
+    Staged,
+    commit_staged,
+    prepare_staging,
+    sampling_for,
+    stage_videos,
+)
 from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
+from colbert_video.indexing.retry import try_windows_again
 from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings, load_model
 from colbert_video.indexing.verify import VerifyReport, verify_index
 from colbert_video.model import VideoColBERT
@@ -55,8 +59,10 @@ class Indexer:
             for no pooling. The index remembers both.
         sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus.
         snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
-            0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones.
-        decoder: "pyav", "decord" or "torchcodec".
+            0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index remembers
+            this, and `add` and `compact` take frames as `index` did.
+        decoder: "pyav", "decord" or "torchcodec". This, `timeout` and `workers` are matters of the machine and of one run:
+            the index does not remember them.
         timeout: Seconds that one file, or one window of it, may take to decode.
         workers: Decoding processes; None for one a core.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
@@ -97,7 +103,8 @@ class Indexer:
         self._num_frames = num_frames
         self._window, self._stride = window, stride
         self._pool_factor, self._pool_similarity = pool_factor, pool_similarity
-        self._decoding = Decoding(decoder, timeout, workers, snap)
+        self._snap = snap
+        self._decoding = Decoding(decoder, timeout, workers)
         self._device = device
 
     def index(self, videos: Videos, *, overwrite: bool = False, cluster: str | None = None) -> IndexReport:
@@ -149,7 +156,8 @@ class Indexer:
         """Add videos to an existing index; a video whose id is there already takes the old one's place.
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
-        again; metadata that is given with them replaces what is stored.
+        again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
+        whether a video or some of its windows: once one of these can be read, all windows of the video are encoded anew.
 
         Args:
             videos: As for `index`.
@@ -171,12 +179,14 @@ class Indexer:
             _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
+            changes, failed = self._try_windows_again(catalog, model, settings, sources.records, changes)
             prepare_staging(self.path, catalog, settings)
             unchanged = len(sources.records) - len(changes.changed)
             staged, committed = self._ingest(
                 catalog, session, model, settings, changes.changed, unchanged=unchanged
             )
             keep_up(catalog, changes)
+            catalog.record_failures(failed)
             vanished = find_vanished(catalog, videos, sources.records)
             if sync and vanished:
                 catalog.tombstone(vanished)
@@ -184,7 +194,7 @@ class Indexer:
                 catalog,
                 started,
                 indexed=committed.videos,
-                **vars(staged),
+                **{**vars(staged), "failures": (*failed, *staged.failures)},
                 unchanged=unchanged,
                 ignored=sources.ignored,
                 vanished=tuple(vanished),
@@ -379,6 +389,20 @@ class Indexer:
             )
         return staged, committed
 
+    def _try_windows_again(
+        self,
+        catalog: Catalog,
+        model: VideoColBERT,
+        settings: IndexSettings,
+        records: Sequence[VideoRecord],
+        changes: Changes,
+    ) -> tuple[Changes, list[Failure]]:
+        """What is to be done once failed windows of unchanged videos were tried again, and those that failed."""
+        if settings.cutting is None:
+            return changes, []
+        sampling = sampling_for(model, settings, self._decoding)
+        return try_windows_again(catalog, records, changes, sampling=sampling, workers=self._decoding.workers)
+
     def _settings(self, model: VideoColBERT) -> IndexSettings:
         return IndexSettings(
             dim=model.dim,
@@ -390,6 +414,7 @@ class Indexer:
             stride=self._stride,
             pool_factor=self._pool_factor,
             pool_similarity=self._pool_similarity,
+            snap=self._snap,
             **self._codec_settings,
         )
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -12,12 +12,13 @@ from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import is_staged, staged_rows
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.commit import Committed, commit_segment
 from colbert_video.indexing.encoding import Stopwatch, encode_parts, failure_of
 from colbert_video.indexing.entries import Failure
-from colbert_video.indexing.folder import PENDING_KEY, Committed, commit_segment, sweep
+from colbert_video.indexing.folder import PENDING_KEY, sweep
 from colbert_video.indexing.parts import Gathering, Part, parts_of
 from colbert_video.indexing.settings import IndexSettings
-from colbert_video.indexing.staging import EncodedVideo, StagedSource, StagingWriter
+from colbert_video.indexing.staging import EncodedVideo, StagedSource, StagingWriter, staged_notes
 from colbert_video.model import VideoColBERT
 from colbert_video.progress import progress_bar
 from colbert_video.video.cutting import CutVideo, cut_videos
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Decoding:
-    """How video files are read.
+    """How video files are read here and now; which frames are taken is the index's matter.
 
     Raises:
         SettingsError: If a value is out of range.
@@ -41,15 +42,13 @@ class Decoding:
     """Seconds that one file, or one window of it, may take."""
     workers: int | None
     """Decoding processes; None for one a core."""
-    snap: float | None
-    """How far a frame may be moved to a keyframe, as a share of the spacing between frames; see `SamplingSettings`."""
 
     def __post_init__(self) -> None:
         self.sampling()
 
     def sampling(self, **picture: Any) -> SamplingSettings:
         """These settings with others of the frames."""
-        return SamplingSettings(snap=self.snap, decoder=self.decoder, timeout=self.timeout, **picture)
+        return SamplingSettings(decoder=self.decoder, timeout=self.timeout, **picture)
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Staged:
     resumed: int
     """Videos that an interrupted run had staged before."""
     failures: tuple[Failure, ...]
-    """What failed now."""
+    """What failed, also of the resumed videos."""
     damaged: Mapping[str, tuple[str, ...]]
     """Videos of which something was damaged, by id, with what that was."""
     waited: float
@@ -96,6 +95,7 @@ def _why_useless(folder: Path, catalog: Catalog, settings: IndexSettings, staged
         return "settings changed"
     try:
         StagedSource(folder, catalog, ids=sorted(staged)).counts()
+        staged_notes(folder, catalog, staged)
     except IndexFolderError as error:
         return str(error)
     return None
@@ -113,7 +113,8 @@ def stage_videos(
 ) -> Staged:
     """Encode and stage all records that an interrupted run has not staged.
 
-    The windows of a video are staged together, so that what is staged of it is all of it.
+    The windows of a video are staged together, so that what is staged of it is all of it. What that run noted of them,
+    damage and windows that could not be read, is told again.
 
     Args:
         folder: The index folder.
@@ -129,11 +130,18 @@ def stage_videos(
     stale = [record.id for record in missing if record.id in staged]
     if stale:
         catalog.forget_staged(stale)
+    waiting = {record.id for record in records} - {record.id for record in missing}
+    noted = staged_notes(folder, catalog, waiting)
     if helpers is not None:
         done = helpers.stage(catalog, missing)
     else:
         done = _stage_here(folder, catalog, missing, model, settings, decoding)
-    return replace(done, resumed=len(records) - len(missing))
+    return Staged(
+        resumed=len(waiting),
+        failures=(*(failure for note in noted.values() for failure in note.failures), *done.failures),
+        damaged={name: note.damage for name, note in noted.items() if note.damage} | dict(done.damaged),
+        waited=done.waited,
+    )
 
 
 def _stage_here(
@@ -206,6 +214,7 @@ def sampling_for(model: VideoColBERT, settings: IndexSettings, decoding: Decodin
     preprocess = model.config.preprocess
     return decoding.sampling(
         num_frames=settings.num_frames or model.config.num_frames,
+        snap=settings.snap,
         height=preprocess.height,
         width=preprocess.width,
         interpolation=preprocess.interpolation,
@@ -240,10 +249,13 @@ def commit_staged(
     committed = Committed(0, None)
     if len(source):
         by = compress if helpers is None else helpers.compress
-        committed = commit_segment(folder, catalog, source, settings, replace_all=replace_all, compress=by)
+        committed = commit_segment(
+            folder, catalog, source, settings, replace_all=replace_all, failures=failures, compress=by
+        )
     elif replace_all:
         raise NothingIndexedError(failures)
+    else:
+        catalog.record_failures(failures)
     catalog.drop_staged()  # what an interrupted run of other videos left
     sweep(folder, catalog)
-    catalog.record_failures(failures)
     return committed

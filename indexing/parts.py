@@ -58,7 +58,8 @@ class Gathering:
     def add(self, result: EncodedVideo | Failure) -> WholeVideo | None:
         """Take one part; return the whole video if that was its last.
 
-        If no part of a video could be read, its failures become one, that of the video.
+        If no part of a video could be read, its failures become one, that of the video. Else the first part that could
+        takes them along into staging.
         """
         record = self._records[result.id if isinstance(result, Failure) else result.entry.id]
         video = self._videos.setdefault(record.id, WholeVideo())
@@ -73,4 +74,6 @@ class Gathering:
         if not video.encoded:
             video.failures = [replace(video.failures[0], id=record.id)]
         video.encoded.sort(key=lambda part: part.entry.start or 0.0)
+        if video.encoded and video.failures:
+            video.encoded[0] = replace(video.encoded[0], lost=tuple(video.failures))
         return video

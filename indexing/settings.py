@@ -10,6 +10,7 @@ from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.packing import check_nbits
 from colbert_video.model import VideoColBERT
 from colbert_video.pooling import Pooling
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.windows import Cutting
 
 SAMPLE_BYTES = 2**30
@@ -47,11 +48,13 @@ class IndexSettings:
     """So many frames share a token on average; None for no limit."""
     pool_similarity: float | None = None
     """Frames of at least this mean cosine share a token; None if none do for that."""
+    snap: float | None = None
+    """How far frames may be moved to keyframes, as a share of the spacing between them; see `SamplingSettings`."""
     sample_bytes: int = SAMPLE_BYTES
     """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
 
     def __post_init__(self) -> None:
-        _ = self.cutting, self.pooling
+        _ = self.cutting, self.pooling, SamplingSettings(snap=self.snap)
         check_nbits(self.nbits, self.dim)
         if self.sample_bytes < LEAST_SAMPLE_BYTES:
             raise SettingsError(

@@ -6,11 +6,13 @@ precision. A run that is interrupted finds them again: nothing is decoded or enc
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -20,7 +22,7 @@ from torch import Tensor
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import BagTokens, TokenChunk
-from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.entries import Failure, VideoEntry
 from colbert_video.indexing.files import (
     delete_leftover,
     fsync_file,
@@ -30,6 +32,7 @@ from colbert_video.indexing.files import (
     new_name,
     refuse_link,
 )
+from colbert_video.indexing.notes import Note, pack_notes, unpack_notes
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""
@@ -51,6 +54,8 @@ class EncodedVideo:
     """Its tokens by bag name, (tokens, dim) each."""
     damage: tuple[str, ...] = ()
     """What was damaged in its file and how decoding handled it, in words."""
+    lost: tuple[Failure, ...] = ()
+    """Windows of the same video that could not be read; told by the first that could."""
 
 
 class StagingWriter:
@@ -101,8 +106,9 @@ def write_chunk(path: Path, videos: Sequence[EncodedVideo]) -> None:
         joined = BagTokens.from_list([video.bags[bag] for video in videos])
         tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
         tensors[f"{bag}.doclens"] = joined.doclens
+    notes = {row: Note(video.damage, video.lost) for row, video in enumerate(videos)}
     with naming(path):
-        save_file(tensors, path)
+        save_file(tensors, path, pack_notes(notes))
     fsync_file(path)
 
 
@@ -172,6 +178,7 @@ def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
         IndexFolderError: If it is missing, damaged, or too short.
     """
     path = chunk_file(folder / STAGING, name)
+    read_notes(path)
     tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
     for bag, lengths in doclens.items():
         if (
@@ -184,15 +191,49 @@ def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
 
 def _load(path: Path, part: str) -> dict[str, Tensor]:
     """The tensors of a chunk whose names end in `part`, by bag."""
+    with _opened(path) as chunk:
+        keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
+        return {key.removesuffix(part): chunk.get_tensor(key) for key in keys}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A chunk open for reading."""
     refuse_link(path)
     try:
         with safe_open(path, framework="pt") as chunk:
-            keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
-            return {key.removesuffix(part): chunk.get_tensor(key) for key in keys}
-    except (OSError, SafetensorError) as error:
+            yield chunk
+    except (OSError, SafetensorError, IndexFolderError) as error:
         raise IndexFolderError(
             f"{path} is missing or damaged ({error}); index again with overwrite=True."
         ) from error
+
+
+def read_notes(path: Path) -> dict[int, Note]:
+    """What is noted in a chunk, by row.
+
+    Raises:
+        IndexFolderError: If the chunk is missing or damaged.
+    """
+    with _opened(path) as chunk:
+        return unpack_notes(chunk.metadata())
+
+
+def staged_notes(folder: Path, catalog: Catalog, ids: Collection[str]) -> dict[str, Note]:
+    """What is noted of some staged videos of an index, by id; that of all windows of one together.
+
+    Raises:
+        IndexFolderError: If a chunk is missing or damaged.
+    """
+    notes: dict[str, Note] = {}
+    for name in catalog.staged_chunks():
+        told = read_notes(chunk_file(folder / STAGING, name))
+        for row, entry in catalog.staged_entries(name).items():
+            if row in told and entry.video in ids:
+                before = notes.get(entry.video, Note())
+                damage = tuple(dict.fromkeys([*before.damage, *told[row].damage]))
+                notes[entry.video] = Note(damage, (*before.failures, *told[row].failures))
+    return notes
 
 
 def read_chunk(path: Path) -> dict[str, tuple[Tensor, ...]]:

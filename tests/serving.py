@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from colbert_video import Indexer
 from colbert_video.serve.app import create_app
-from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
+from colbert_video.serve.indexes import IndexRegistry, Opener
+from colbert_video.serve.served_index import ServedIndex
 from colbert_video.serve.settings import ServeSettings
 from colbert_video.video.sources import VideoRecord
 

@@ -166,7 +166,7 @@ def test_refused_segments_change_nothing(catalog: Catalog) -> None:
 def test_everything_is_replaced_at_once(catalog: Catalog, reader: Catalog) -> None:
     catalog.commit_segment("a", "old", videos("x", "y"), FILES)
     catalog.commit_segment("b", "old", videos("y", "z"), {"segments/b/f": (1, "1")}, replace=True)
-    catalog.record_failures([Failure("bad", "bad.mp4", "empty", "no bytes")])
+    catalog.record_failures([Failure(name, f"{name}.mp4", "empty", "no bytes") for name in ("bad", "y")])
     with pytest.raises(SettingsError, match="'x' is in the index already"):
         catalog.replace_everything(
             [NewSegment("c", "new", videos("x"), {}), NewSegment("d", "new", videos("x"), {})]
@@ -180,7 +180,7 @@ def test_everything_is_replaced_at_once(catalog: Catalog, reader: Catalog) -> No
     assert (view.count, view.tombstones, view.codec, view.settings) == (2, {}, "new", {"k": 1})
     assert reader.files() == {"segments/c/f": (2, "2")}
     assert reader.codecs() == ["new"]
-    assert len(reader.failures()) == 1
+    assert [failure.id for failure in reader.failures()] == ["bad", "y"]  # that of a live video too
     catalog.replace_everything([], forget_failures=True)
     assert (reader.snapshot().count, reader.failures(), reader.snapshot().codec) == (0, [], None)
 
@@ -258,6 +258,29 @@ def test_failures_last_until_the_video_is_indexed(catalog: Catalog) -> None:
     assert second.at > 1e9
     catalog.commit_segment("s", "c", videos("b"), {})
     assert catalog.failures() == [first]
+
+
+def test_failures_of_another_video_whose_id_looks_like_a_windows_stay(catalog: Catalog) -> None:
+    """Without windows such an id is an id like any other."""
+    catalog.commit_segment("s", "c", videos("a"), {})
+    catalog.record_failures([Failure(name, "", "empty", "") for name in ("a", "a#t=0,6", "b")])
+    catalog.commit_segment("t", "c", videos("a"), {}, replace=True)
+    assert [failure.id for failure in catalog.failures()] == ["a#t=0,6", "b"]
+    catalog.tombstone(["a"])
+    assert [failure.id for failure in catalog.failures()] == ["a#t=0,6", "b"]
+
+
+def test_failures_are_remembered_with_what_they_belong_to(catalog: Catalog) -> None:
+    """In one commit: what was refused before goes, what is refused now comes, and nothing if it fails."""
+    old, new = Failure("x", "x.mp4", "empty", "", 1.0), Failure("x#t=0,6", "x.mp4", "timeout", "", 2.0)
+    catalog.record_failures([old])
+    with pytest.raises(SettingsError, match="comes twice"):
+        catalog.commit_segment("s", "c", videos("x", "x"), {}, failures=[new])
+    assert catalog.failures() == [old]
+    catalog.commit_segment("s", "c", videos("x"), {}, failures=[new])
+    assert catalog.failures() == [new]
+    catalog.replace_everything([NewSegment("t", "c", videos("x"), {})], forget_failures=True, failures=[old])
+    assert catalog.failures() == [old]
 
 
 def test_version_counts_changes_that_searchers_must_see(catalog: Catalog, reader: Catalog) -> None:

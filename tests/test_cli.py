@@ -4,19 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import exit_code, run
 
-from colbert_video.cli import main
 from colbert_video.errors import SettingsError
 from colbert_video.training import evaluate_commands
 from colbert_video.training.world import write_world
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Run the command line in this process; return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: obj
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory, clips_folder: Path, checkpoint: Path) -> Path:
     path = tmp_path_factory.mktemp("cli-index") / "my.index"
-    with pytest.raises(SystemExit) as exit_:
-        main(["-q", "index", str(clips_folder), "--index", str(path), "--model", str(checkpoint)])
-    assert not exit_.value.code
+    assert exit_code(["index", str(clips_folder), "--index", str(path), "--model", str(checkpoint)]) == 0
     return path
 
 
@@ -122,6 +112,7 @@ BAD_USAGE = [
         ["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--snap", "0.5"],
         "snap is 0.5; it must be between 0 and 0.25",
     ),
+    (["add", "{clips}", "--index", "{index}", "--snap", "0"], "No such option"),  # the index knows
     (
         ["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--decoder", "vlc"],
         "'pyav', 'decord', 'torchcodec'",

@@ -5,19 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code, run
 from PIL import Image
 
 from colbert_video import Searcher
-from colbert_video.cli import main
 from colbert_video.training.world import render_moments, sample_scenes
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    """Run the command line in this process; return exit code, stdout and stderr."""
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +25,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def index(films: Path) -> str:
     path = str(films.parent / "my.index")
-    with pytest.raises(SystemExit) as exit_:
-        main(["-q", "index", str(films), "--index", path, "--model", "toy", "--window", "4", "--stride", "3"])
-    assert not exit_.value.code
+    cut = ["--window", "4", "--stride", "3"]
+    assert exit_code(["index", str(films), "--index", path, "--model", "toy", *cut]) == 0
     return path
 
 

@@ -21,7 +21,8 @@ from colbert_video.errors import DependencyError, IndexFolderError, SettingsErro
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.colbert import PlaidSettings, StockEngine
 from colbert_video.indexing.colbert_package import settings_kept
-from colbert_video.indexing.folder import commit_segment, writing
+from colbert_video.indexing.commit import commit_segment
+from colbert_video.indexing.folder import writing
 from colbert_video.indexing.reader import IndexReader
 from colbert_video.indexing.settings import IndexSettings
 

@@ -33,7 +33,7 @@ from token_corpus import DIM, unit_tokens
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing import catalog as catalog_module
-from colbert_video.indexing import database, export, files, folder, staging
+from colbert_video.indexing import commit, database, export, files, staging
 from colbert_video.indexing.catalog import Catalog, VideoEntry
 from colbert_video.indexing.staging import STAGING, EncodedVideo, StagedSource, StagingWriter, check_chunk
 from colbert_video.indexing.verify import verify_index
@@ -332,7 +332,7 @@ def never_synchronous(connection: sqlite3.Connection) -> None:
 MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "files of a tree": ("index", files, "fsync_file", no_sync),
     "folders of a tree": ("index", files, "fsync_folder", no_sync),
-    "trees": ("add", folder, "sync_tree", no_sync),
+    "trees": ("add", commit, "sync_tree", no_sync),
     "the index folder's own name": (
         "index",
         catalog_module,

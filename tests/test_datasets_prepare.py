@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from command_line import run
 
-from colbert_video.cli.app import main
 from colbert_video.errors import SettingsError
 from colbert_video.training.datasets import prepare
 from colbert_video.training.datasets.annotations import Published
@@ -196,13 +196,6 @@ def test_every_dataset_names_its_files_splits_and_counts() -> None:
     for dataset in DATASETS.values():
         for protocol in dataset.protocols.values():
             assert protocol.published["test"].captions
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(stopped.value.code or 0), captured.out, captured.err
 
 
 def test_the_verb_writes_and_reports(msvd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

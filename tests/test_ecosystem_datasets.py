@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from tar_writer import write_tar
 from video_writer import write_clip
 
-from colbert_video.cli import main
 from colbert_video.ecosystem.captions import captioned_videos, write_captions
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.ecosystem.media import MediaFolder
@@ -36,13 +36,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory, clips: list[Path]) -> str:
     write_tar(folder / "v-0.tar", one)
     write_tar(folder / "v-1.tar", two)
     return str(folder / "v-{0..1}.tar")
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 def test_archives_are_indexed_and_shown_where_they_lie(

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from colbert_video import Indexer, VideoColBERT
+from colbert_video.errors import SettingsError
 from colbert_video.indexing import encoding
+from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.encoding import (
     VIDEOS_AHEAD,
     VIDEOS_PER_BATCH,
@@ -21,6 +23,7 @@ from colbert_video.indexing.encoding import (
     encode_parts,
     videos_ahead,
 )
+from colbert_video.indexing.info import describe_index
 from colbert_video.indexing.parts import parts_of
 from colbert_video.output import report_text
 from colbert_video.video import process
@@ -192,9 +195,10 @@ def test_all_warnings_but_repeats_are_damage() -> None:
     assert frames([0.0, 1.0]).damage == ()
 
 
-def test_snap_reaches_the_sampler(
+def test_the_index_remembers_snap_and_the_run_its_decoder(
     tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Which frames are taken is the index's matter; who decodes them is that of the machine."""
     settings: list[SamplingSettings] = []
     original = FramePool.__init__
 
@@ -203,9 +207,25 @@ def test_snap_reaches_the_sampler(
         original(self, sampling, **given)
 
     monkeypatch.setattr(FramePool, "__init__", noted)
-    clip = write_clip(tmp_path / "a.mp4", 20)
-    Indexer(tmp_path / "index", model=tiny_trained_model, workers=1, snap=0.25).index(clip)
-    assert [sampling.snap for sampling in settings] == [0.25]
+    clips = [write_clip(tmp_path / name, 20) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    given: dict[str, Any] = {"model": tiny_trained_model, "workers": 1}
+    path = tmp_path / "index"
+    Indexer(path, **given, snap=0.25, timeout=50.0).index(clips[0])
+    Indexer(path, **given).add(clips[1])
+    Indexer(path, **given, snap=0.0, timeout=40.0).compact(retrain="paths")
+    assert [(sampling.snap, sampling.timeout) for sampling in settings] == [
+        (0.25, 50),
+        (0.25, 60),
+        (0.25, 40),
+    ]
+    assert describe_index(path)["snap"] == 0.25
+    with Catalog.open(path, writable=True) as catalog:
+        stored = catalog.settings()["index"]
+        catalog.set_settings(index={name: stored[name] for name in stored.keys() - {"snap"}})
+    Indexer(path, **given, snap=0.0).add(clips[2])  # an index from before this was remembered
+    assert settings[-1].snap is None
+    with pytest.raises(SettingsError, match=r"snap is 0\.3; it must be between 0 and 0\.25"):
+        Indexer(tmp_path / "other", **given, snap=0.3).index(clips[0])
 
 
 def test_a_file_that_is_written_while_it_is_read_counts_as_changed(

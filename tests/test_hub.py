@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import run
 from hub_stand_in import READER, TOKEN, HubStandIn, running_hub
 from huggingface_hub import constants, file_download
 from operations import add_tokens, everything
 
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.checkpoint import load_model
-from colbert_video.cli import main
 from colbert_video.errors import ColBERTVideoError, IndexFolderError, ModelError, SettingsError
 from colbert_video.hub import HubError, HubRepository
 from colbert_video.indexing.catalog import Catalog
@@ -369,13 +369,6 @@ def test_a_token_is_never_shown(
 
 
 # Command line
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 def test_push_and_pull(

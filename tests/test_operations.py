@@ -20,7 +20,7 @@ from operations import QUERY, add_tokens, everything
 from token_corpus import random_bags
 
 from colbert_video import Indexer, Searcher
-from colbert_video.indexing import folder as folder_module
+from colbert_video.indexing import commit
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.heldout import FittedCodec
 from colbert_video.indexing.verify import verify_index
@@ -36,7 +36,7 @@ def one_codec(monkeypatch: pytest.MonkeyPatch) -> None:
         bag: FittedCodec(ResidualCodec.train(torch.cat(random_bags(30, seed=50 + kind)), centroids=8), 0.1)
         for kind, bag in enumerate(("frame", "video"))
     }
-    monkeypatch.setattr(folder_module, "train_codecs", lambda *_, **__: codecs)
+    monkeypatch.setattr(commit, "train_codecs", lambda *_, **__: codecs)
 
 
 class IndexHistory(RuleBasedStateMachine):

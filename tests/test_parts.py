@@ -52,6 +52,7 @@ def test_some_failures_are_the_windows_own_and_all_are_the_videos() -> None:
     whole = gathering.add(encoded(second))
     assert whole is not None
     assert whole.failures == [refused(first)]
+    assert [video.lost for video in whole.encoded] == [(refused(first),)]
     gathering = Gathering([first, second])
     gathering.add(refused(second))
     whole = gathering.add(refused(first))

@@ -10,8 +10,8 @@ from typing import Any
 
 import open_clip
 import pytest
+from command_line import run
 
-from colbert_video.cli.app import main
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.training import reproduce as chain
 from colbert_video.training.evaluation import Evaluation
@@ -76,13 +76,6 @@ def plan(msrvtt: Path, weights: Path) -> ReproducePlan:
             "training.chunk_size": 2,
         },
     )
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    captured = capsys.readouterr()
-    return int(stopped.value.code or 0), captured.out, captured.err
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

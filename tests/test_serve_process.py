@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run
 from serving import ODD_ID, TOKEN, build_index
 
-from colbert_video.cli import main
 from colbert_video.errors import SettingsError
 from colbert_video.serve.launch import Server, listening, uvicorn_config
 from colbert_video.serve.settings import ServeSettings
@@ -94,13 +94,6 @@ def test_a_service_answers_streams_and_stops_in_order(toy_index: Path) -> None:
         assert process.wait(30) == 0
     with socket.socket() as port, pytest.raises(ConnectionRefusedError):
         port.connect(("127.0.0.1", urllib.parse.urlsplit(address).port or 0))
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 def test_an_open_address_gets_a_token_of_its_own(

@@ -39,6 +39,7 @@ ADDRESSES = {
     "/api/video": "get",
     "/api/video/media": "get",
     "/api/video/thumbnail": "get",
+    "/api/videos": "get",
     "/healthz": "get",
     "/metrics": "get",
     "/readyz": "get",

@@ -171,7 +171,7 @@ def test_what_nobody_foresaw_has_the_form_too(client: Any, monkeypatch: pytest.M
     def broken(*_: Any) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr("colbert_video.serve.indexes.ServedIndex.rows", broken)
+    monkeypatch.setattr("colbert_video.serve.served_index.ServedIndex.rows", broken)
     answer = client.get("/api/video?id=blue")
     assert error_of(answer) == (500, "internal")
     assert "secret" not in answer.text

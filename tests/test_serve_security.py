@@ -22,7 +22,7 @@ from colbert_video.serve.security import Gatekeeper
 from colbert_video.serve.settings import ServeSettings, is_local
 from colbert_video.serve.uploads import read_body
 
-CLOSED = ("/api/indexes", "/api/search?query=x", "/api/video?id=blue", "/api/video/media?id=blue", "/metrics",
+CLOSED = ("/api/indexes", "/api/videos", "/api/search?query=x", "/api/video?id=blue", "/api/video/media?id=blue", "/metrics",
           "/api/openapi.json", "/api/docs", "/api/nothing", "/nothing")  # fmt: skip
 OPEN = ("/", "/static/docs.js", "/healthz", "/readyz", "/api/session")
 LOGIN, INDEXES = "/api/login", "/api/indexes"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,15 @@ from token_corpus import random_bags
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing import staging
 from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.entries import VideoEntry
-from colbert_video.indexing.staging import EncodedVideo, StagedSource, StagingWriter, remove_unlisted_chunks
+from colbert_video.indexing.entries import Failure, VideoEntry
+from colbert_video.indexing.notes import NOTES, Note, unpack_notes
+from colbert_video.indexing.staging import (
+    EncodedVideo,
+    StagedSource,
+    StagingWriter,
+    remove_unlisted_chunks,
+    staged_notes,
+)
 
 
 def _videos(count: int, seed: int = 0) -> list[EncodedVideo]:
@@ -67,6 +75,23 @@ def _stage_and_interrupt(folder: Path, catalog: Catalog) -> None:
     with StagingWriter(folder, catalog) as writer:
         writer.add(_videos(1)[0])
         raise KeyboardInterrupt
+
+
+def test_notes_come_back_with_the_rows_that_count(tmp_path: Path) -> None:
+    lost = (Failure("v0#t=0,6", "v0.mp4", "timeout", "60 s"),)
+    first, second, third = (replace(video, damage=(f"of {video.entry.id}",)) for video in _videos(3))
+    with Catalog.create(tmp_path) as catalog:
+        for batch in ([replace(first, lost=lost), second], [replace(second, damage=()), third]):
+            with StagingWriter(tmp_path, catalog) as writer:
+                writer.add(*batch)
+        assert staged_notes(tmp_path, catalog, {"v0", "v1"}) == {"v0": Note(("of v0",), lost)}
+        assert staged_notes(tmp_path, catalog, {"v2"}) == {"v2": Note(("of v2",))}
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"x": {}}', '{"0": {"damage": []}}', '{"0": null}', "[" * 9999])
+def test_crafted_notes_are_refused(text: str) -> None:
+    with pytest.raises(IndexFolderError, match="its notes are damaged"):
+        unpack_notes({NOTES: text})
 
 
 def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:

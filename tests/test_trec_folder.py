@@ -8,9 +8,9 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
+from command_line import exit_code, run
 from hypothesis import given, settings
 
-from colbert_video.cli import main
 from colbert_video.errors import SettingsError
 from colbert_video.query_file import read_queries
 from colbert_video.ranking import Ranking
@@ -85,13 +85,6 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
         TrecFolder(tmp_path / "file").write({}, {}, {})
 
 
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trec-world") / "my clips"
@@ -110,9 +103,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) -> 
 def index(tmp_path_factory: pytest.TempPathFactory, world: Path, model: Path) -> Path:
     path = tmp_path_factory.mktemp("trec-index") / "my.index"
     arguments = ["index", str(world.parent), "--index", str(path), "--model", str(model), "--workers", "1"]
-    with pytest.raises(SystemExit) as exit_:
-        main(["-q", *arguments])
-    assert not exit_.value.code
+    assert exit_code(arguments) == 0
     return path
 
 

@@ -4,16 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import run
 from operations import add_tokens
-
-from colbert_video.cli import main
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--quiet", *arguments])
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from colbert_video.indexing.info import describe_index
 from colbert_video.output import report_text
 from colbert_video.training.world import render_moments, sample_scenes
 from colbert_video.training.world.scene import Scene
-from colbert_video.video.pool import FramePool
+from colbert_video.video.pool import FramePool, FrameRequest
 from colbert_video.video.sources import VideoRecord
 
 FPS = 6
@@ -242,6 +243,68 @@ def test_a_window_that_fails_costs_itself_alone(folder: Path, indexer: Indexer, 
     assert indexer.add(folder).unchanged == 3
 
 
+def test_a_window_that_failed_is_tried_again(
+    folder: Path, indexer: Indexer, failing: set[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it fails it alone is decoded; then its video is encoded anew, and the others are left alone."""
+    asked: list[tuple[str, object]] = []
+    read_many = FramePool.read_many
+
+    def noted(self: FramePool, requests: Iterable[FrameRequest], **settings: int) -> Iterator[object]:
+        wanted = list(requests)
+        asked.extend((Path(request.path).name, request.window) for request in wanted)
+        return read_many(self, wanted, **settings)
+
+    failing.add(6.0)
+    indexer.index([(path.name, path, {"n": 1}) for path in sorted(folder.iterdir())])
+    monkeypatch.setattr(FramePool, "read_many", noted)
+    report = indexer.add(folder)
+    assert asked == [("film.mp4", (6.0, 12.0))]
+    assert (report.indexed, report.unchanged, report.complete) == (0, 3, False)
+    assert [failure.id for failure in report.failures] == failed(indexer.path) == ["film.mp4#t=6,12"]
+    failing.clear()
+    report = indexer.add([("film.mp4", folder / "film.mp4"), ("clip.mp4", folder / "clip.mp4", {"n": 2})])
+    assert (report.indexed, report.unchanged, report.failures) == (1, 1, ())
+    assert {name for name, _ in asked} == {"film.mp4"}
+    assert (live(indexer.path), failed(indexer.path)) == (FILM | OTHER | CLIP, [])
+    with Catalog.open(indexer.path) as catalog:
+        metadata = {entry.video: entry.metadata["n"] for entry in catalog.entries()}
+    assert metadata == {"film.mp4": 1, "other.mp4": 1, "clip.mp4": 2}
+    asked.clear()
+    assert (indexer.add(folder).unchanged, asked) == (3, [])
+
+
+def failed(path: Path) -> list[str]:
+    """Ids of the recorded failures."""
+    with Catalog.open(path) as catalog:
+        return [failure.id for failure in catalog.failures()]
+
+
+@pytest.mark.parametrize("change", ["recut", "whole", "remove", "window by window", "sync"])
+def test_the_failures_of_windows_go_with_the_windows(
+    folder: Path, indexer: Indexer, failing: set[float], change: str
+) -> None:
+    failing |= {3.0, 6.0}
+    indexer.index(folder)
+    assert failed(indexer.path) == ["film.mp4#t=3,9", "film.mp4#t=6,12", "other.mp4#t=3,9"]
+    if change == "recut":
+        write_film(folder / "film.mp4", 3, seed=40)  # has no window at 6 s; that at 3 s fails once more
+        indexer.add(folder / "film.mp4")
+    elif change == "whole":
+        indexer.add([VideoRecord("film.mp4", str(folder / "film.mp4"), window=(0.0, 5.0))])
+    elif change == "remove":
+        indexer.remove("film.mp4")
+    elif change == "window by window":
+        indexer.remove("film.mp4#t=0,6")
+        assert "film.mp4#t=3,9" in failed(indexer.path)  # its other windows are there still
+        indexer.remove("film.mp4#t=9,15")
+    else:
+        (folder / "film.mp4").unlink()
+        indexer.add(folder, sync=True)
+    stays = ["film.mp4#t=3,9"] if change == "recut" else []
+    assert failed(indexer.path) == [*stays, "other.mp4#t=3,9"]
+
+
 def test_a_film_of_which_all_fails_is_one_failure(
     folder: Path, indexer: Indexer, failing: set[float]
 ) -> None:
@@ -282,6 +345,33 @@ def test_an_interrupted_run_goes_on_file_by_file(
     assert (report.indexed, report.resumed) == (3, 1)
     assert encoded == [*FILM, *OTHER]
     assert live(indexer.path) == FILM | OTHER | CLIP
+
+
+def test_what_an_interrupted_run_saw_is_in_the_report_of_the_next(
+    folder: Path, indexer: Indexer, failing: set[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damage and windows that failed, of videos that are not read again."""
+    read_many = FramePool.read_many
+
+    def damaging(self: FramePool, requests: object, **settings: int) -> Iterator[object]:
+        for result in read_many(self, requests, **settings):
+            if result.frames is not None and result.request.window in ((0.0, 6.0), (3.0, 9.0)):
+                yield replace(result, frames=replace(result.frames, warnings=("2 damaged packets",)))
+            else:
+                yield result
+
+    monkeypatch.setattr(FramePool, "read_many", damaging)
+    failing.add(6.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            indexer.index(folder)
+    failing.clear()
+    report = indexer.index(folder)
+    assert (report.indexed, report.resumed, report.complete) == (3, 3, False)
+    assert [(failure.id, failure.kind) for failure in report.failures] == [("film.mp4#t=6,12", "undecodable")]
+    assert report.damaged == dict.fromkeys(("film.mp4", "other.mp4"), ("2 damaged packets",))
+    assert failed(indexer.path) == ["film.mp4#t=6,12"]
 
 
 def test_windows_staged_of_an_older_version_are_not_committed(
@@ -335,8 +425,8 @@ def test_a_film_that_is_read_at_last_is_no_failure_any_more(folder: Path, indexe
     indexer.index(folder)
     with Catalog.open(indexer.path, writable=True) as catalog:
         film = next(entry.video for entry in catalog.entries() if entry.parent is not None)
-        catalog.record_failures([Failure(film, "", "timeout", "")])
         catalog.tombstone([film])
+        catalog.record_failures([Failure(film, "", "timeout", "")])
     indexer.add(folder)
     with Catalog.open(indexer.path) as catalog:
         assert catalog.failures() == []

@@ -7,8 +7,9 @@ import torch
 from token_corpus import DIM, random_bags
 
 from colbert_video.indexing.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.commit import commit_segment
 from colbert_video.indexing.entries import VideoEntry
-from colbert_video.indexing.folder import commit_segment, require_settings, writing
+from colbert_video.indexing.folder import require_settings, writing
 from colbert_video.indexing.settings import IndexSettings
 from colbert_video.video.windows import window_id
 

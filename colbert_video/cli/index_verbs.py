@@ -82,6 +82,12 @@ cluster_option = click.option(
     type=float,
     help="Let frames of at least this cosine share a token. Default: none do.",
 )
+@click.option(
+    "--snap",
+    type=float,
+    help="How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames: "
+    "0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
+)
 @decoding_options
 @device_option
 @cluster_option
@@ -111,8 +117,8 @@ def index(
     be read are listed with the reason and never stop the run. After an interruption, run the same command again: finished
     videos are not decoded twice.
 
-    With --window a long video is searched by its parts: a hit is still one video, at its best moment. `add` cuts as
-    `index` did.
+    With --window a long video is searched by its parts: a hit is still one video, at its best moment. `add` cuts, and
+    takes frames, as `index` did.
     """
     from colbert_video.indexing.indexer import Indexer
 
@@ -150,7 +156,6 @@ def add(
     index_path: Path,
     checksum: bool,
     sync: bool,
-    snap: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -161,11 +166,11 @@ def add(
     """Add VIDEOS to an index, with the model that made it.
 
     Unchanged files are skipped (same path, size and modification time); a changed file takes the place of its older
-    version. Files that are gone from the given folders are listed.
+    version. What failed before is tried again, videos and windows. Files that are gone from the given folders are listed.
     """
     from colbert_video.indexing.indexer import Indexer
 
-    indexer = Indexer(index_path, snap=snap, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
     _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync, cluster=cluster), as_json)
 
 

@@ -44,12 +44,6 @@ def decoding_options(command: Command) -> Command:
             show_default=True,
             help="Reads the files.",
         ),
-        click.option(
-            "--snap",
-            type=float,
-            help="How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between "
-            "frames: 0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
-        ),
     ):
         command = option(command)
     return command

@@ -34,7 +34,6 @@ DAMAGED = 1
 def compact(
     index_path: Path,
     retrain: Literal["stored", "paths"] | None,
-    snap: float | None,
     decoder: Any,
     timeout: float,
     workers: int | None,
@@ -49,7 +48,7 @@ def compact(
     from colbert_video.indexing.indexer import Indexer
     from colbert_video.output import compact_text
 
-    indexer = Indexer(index_path, snap=snap, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
     report = indexer.compact(retrain=retrain)
     print_result(report.to_dict() if as_json else compact_text(report))
 

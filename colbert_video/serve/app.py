@@ -9,7 +9,14 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 import colbert_video
-from colbert_video.serve import index_routes, media_routes, search_routes, session_routes, status_routes
+from colbert_video.serve import (
+    index_routes,
+    list_routes,
+    media_routes,
+    search_routes,
+    session_routes,
+    status_routes,
+)
 from colbert_video.serve.errors import install_handlers
 from colbert_video.serve.guard import Guard
 from colbert_video.serve.indexes import IndexRegistry
@@ -60,7 +67,7 @@ def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None) ->
     )
     app.state.service = service
     install_handlers(app)
-    for routes in (search_routes, media_routes, index_routes, session_routes, status_routes):
+    for routes in (search_routes, list_routes, media_routes, index_routes, session_routes, status_routes):
         app.include_router(routes.router)
     _add_pages(app)
     return Guard(

@@ -5,15 +5,22 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from colbert_video.serve.errors import JSON
-from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.schemas import IndexDetailAnswer, IndexesAnswer
+from colbert_video.serve.served_index import ServedIndex
 from colbert_video.serve.service import service_of
 from colbert_video.serve.settings import THUMBNAIL_WIDTHS, ServeSettings
 
 router = APIRouter(tags=["indexes"])
 
 DETAILS = ("dim", "nbits", "bags", "bytes", "segments", "removed", "num_frames")
-LIMITS = ("most_results", "most_query_characters", "most_ids", "most_filter_characters", "most_upload_bytes")
+LIMITS = (
+    "most_results",
+    "most_listed",
+    "most_query_characters",
+    "most_ids",
+    "most_filter_characters",
+    "most_upload_bytes",
+)
 
 
 @router.get("/api/indexes", response_model=IndexesAnswer)

@@ -11,7 +11,8 @@ from colbert_video.errors import SettingsError
 from colbert_video.model import VideoColBERT
 from colbert_video.serve.app import create_app
 from colbert_video.serve.connections import connection_class
-from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
+from colbert_video.serve.indexes import IndexRegistry, Opener
+from colbert_video.serve.served_index import ServedIndex
 from colbert_video.serve.settings import ServeSettings
 
 MOST_HEAD_BYTES = 2**16

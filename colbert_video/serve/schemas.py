@@ -124,6 +124,29 @@ class VideoAnswer(BaseModel):
     copy_: str | None = Field(alias="copy", description="Address of a copy that browsers play.")
 
 
+class ListedVideoAnswer(BaseModel):
+    """A video of a list, or a window of one."""
+
+    id: str
+    parent: str | None = Field(description="The video of which this is a window.")
+    start: float | None = Field(description="Seconds; what is searched of the file is [start, end).")
+    end: float | None
+    duration: float | None = Field(description="Seconds; length of the file.")
+    metadata: dict[str, Any]
+    windows: int = Field(
+        description="How many windows of it pass the filter; 0 for a whole video or a window."
+    )
+
+
+class VideosAnswer(BaseModel):
+    """A page of the videos of an index, by their ids."""
+
+    index: str
+    version: int = Field(description="Number of the index's commit; the list is of this or a later one.")
+    videos: list[ListedVideoAnswer]
+    next: str | None = Field(description="`after` of the next page; null on the last.")
+
+
 class IndexAnswer(BaseModel):
     """An index in short."""
 
@@ -147,6 +170,7 @@ class LimitsAnswer(BaseModel):
     """What a request may ask for."""
 
     most_results: int
+    most_listed: int
     most_query_characters: int
     most_ids: int
     most_filter_characters: int

@@ -12,8 +12,8 @@ from colbert_video.hits import Hit
 from colbert_video.indexing.filters import parse_filter
 from colbert_video.serve import answers
 from colbert_video.serve.errors import JSON, ServiceError
-from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.schemas import ErrorAnswer, ExplainAnswer, SearchAnswer
+from colbert_video.serve.served_index import ServedIndex
 from colbert_video.serve.service import Service, service_of
 from colbert_video.serve.settings import ServeSettings
 from colbert_video.serve.uploads import FORMATS, decode_picture, read_body
@@ -146,13 +146,31 @@ def search_options(
         raise ServiceError(
             422, "too_many_ids", f"there are {len(ids)} ids, more than {settings.most_ids}.", "Use a filter."
         )
-    if where is not None and len(where) > settings.most_filter_characters:
+    return {
+        "k": k,
+        "where": checked_filter(settings, where),
+        "ids": ids,
+        "exact": exact,
+        "group": not windows,
+    }
+
+
+def checked_filter(settings: ServeSettings, where: str | None) -> dict[str, Any] | None:
+    """A filter as it was sent, read.
+
+    Raises:
+        ServiceError: 422, if it is too long or asks for paths.
+        SettingsError: If it is none.
+    """
+    if where is None:
+        return None
+    if len(where) > settings.most_filter_characters:
         raise ServiceError(
             422, "filter_too_long", f"the filter has {len(where)} characters.", "Write a shorter one."
         )
-    condition = None if where is None else parse_filter(where)
+    condition = parse_filter(where)
     _refuse_paths(condition)
-    return {"k": k, "where": condition, "ids": ids, "exact": exact, "group": not windows}
+    return condition
 
 
 def _refuse_paths(condition: Any) -> None:

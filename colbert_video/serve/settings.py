@@ -34,6 +34,8 @@ class ServeSettings:
     """Largest k of a search."""
     most_query_characters: int = 1000
     """Longest text of a query."""
+    most_listed: int = 1000
+    """Most videos on one page of a list."""
     most_ids: int = 1000
     """Most ids in one search."""
     most_filter_characters: int = 20_000

@@ -13,7 +13,7 @@ from colbert_video.errors import SettingsError
 
 Span = tuple[float, float]
 """A part of a video, [start, end) in seconds."""
-WINDOW_ID = re.compile(r"#t=[0-9]+(\.[0-9]+)?,[0-9]+(\.[0-9]+)?\Z")
+WINDOW_ID = re.compile(r"#t=([0-9]+(?:\.[0-9]+)?),([0-9]+(?:\.[0-9]+)?)\Z")
 DECIMALS = 3
 """Windows begin and end at whole milliseconds, so that an id says exactly where."""
 SHOTS = "shots"
@@ -78,6 +78,12 @@ class Cutting:
 def window_id(video: str, span: Span) -> str:
     """The id of a window of a video, such as "film.mp4#t=30,60"."""
     return f"{video}#t={_seconds(span[0])},{_seconds(span[1])}"
+
+
+def parse_window_id(name: str) -> tuple[str, Span] | None:
+    """The video and the span that `window_id` made an id of; None if it is no window's."""
+    found = WINDOW_ID.search(name)
+    return None if found is None else (name[: found.start()], (float(found[1]), float(found[2])))
 
 
 def refuse_window_ids(ids: Iterable[str]) -> None:
