@@ -1,4 +1,4 @@
-"""The one place that decides on which device tensors live."""
+"""The one place that decides on which device tensors live, and in which precision what must be exact is computed."""
 
 import torch
 
@@ -26,3 +26,8 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
             f"device={str(device)!r}, but torch sees {seen} here; use one that is there or 'cpu'."
         )
     return resolved
+
+
+def full_precision(tensor: torch.Tensor) -> torch.autocast:
+    """No bfloat16 on the tensor's device, also inside somebody's autocast: scores and codecs would be off by its error."""
+    return torch.autocast(tensor.device.type, enabled=False)

@@ -55,8 +55,8 @@ def check_engine(engine: str, plaid: PlaidSettings | None) -> None:
 
 
 def _index_device(device: str | torch.device | None) -> torch.device | None:
-    """The GPU that keeps the index; None to leave it on disk."""
+    """The GPU that keeps the index; None to leave it on disk, as other accelerators do: they lack operations."""
     if device is None:
         return None
     resolved = resolve_device(device)
-    return None if resolved.type == "cpu" else resolved
+    return resolved if resolved.type == "cuda" else None

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from colbert_video.device import full_precision
 from colbert_video.errors import SettingsError
 from colbert_video.tokens import QueryTokens, TokenBags, VideoTokens
 
@@ -51,7 +52,7 @@ def mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries 
 def _mean_max_sim(
     queries: TokenBags, tokens: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
 ) -> Float[Tensor, "queries videos"]:
-    with _full_precision(tokens):
+    with full_precision(tokens):
         similarity = torch.einsum("qid,vjd->qvij", queries.tokens, tokens)
         similarity = similarity.masked_fill(~mask[:, None, :], float("-inf"))
         best = similarity.amax(dim=-1)  # (queries, videos, query_tokens)
@@ -63,7 +64,7 @@ def mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queri
     """Cosine of the pooled query token and the mean of the bag: the single-vector baseline MP of Table 3."""
     _check_scorable(queries, bags)
     sums = bags.tokens.masked_fill(~bags.mask[..., None], 0.0).sum(dim=1)  # (videos, dim), along the mean
-    with _full_precision(sums):
+    with full_precision(sums):
         return queries.pooled_tokens() @ torch.nn.functional.normalize(sums, dim=-1).T
 
 
@@ -115,11 +116,6 @@ def fuse(
         return mean_pool_sim(queries, video)
     halves = mean_max_sim(queries, frame), mean_max_sim(queries, video)
     return halves[0] + halves[1] if interaction == "mms_fv" else reciprocal_rank_fusion(*halves)
-
-
-def _full_precision(tokens: Tensor) -> torch.autocast:
-    """No bfloat16 inside training's autocast: losses scale scores by 118, and its error with them."""
-    return torch.autocast(tokens.device.type, enabled=False)
 
 
 def _check_scorable(queries: TokenBags, bags: TokenBags) -> None:

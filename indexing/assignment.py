@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from colbert_video.device import full_precision
+
 SCORES_AT_ONCE = 2**21
 """Token × centroid products held at once: 8 MiB in float32, which stay in a CPU's cache."""
 TOKENS_AT_ONCE = 2**14
@@ -35,9 +37,10 @@ def assign(
     codes = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
     scores = torch.empty(len(tokens), device=tokens.device)
     rows = max(1, SCORES_AT_ONCE // len(centroids))
-    for start in range(0, len(tokens), rows):
-        part = slice(start, start + rows)
-        codes[part], scores[part] = _largest(tokens[part].float() @ centroids.T)
+    with full_precision(tokens):
+        for start in range(0, len(tokens), rows):
+            part = slice(start, start + rows)
+            codes[part], scores[part] = _largest(tokens[part].float() @ centroids.T)
     return codes, scores
 
 
@@ -89,9 +92,10 @@ class CentroidCells:
         """
         codes = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
         scores = torch.empty(len(tokens), device=tokens.device)
-        for start in range(0, len(tokens), TOKENS_AT_ONCE):
-            part = slice(start, start + TOKENS_AT_ONCE)
-            codes[part], scores[part] = self._probe(tokens[part].float(), min(probes, len(self.centres)))
+        with full_precision(tokens):
+            for start in range(0, len(tokens), TOKENS_AT_ONCE):
+                part = slice(start, start + TOKENS_AT_ONCE)
+                codes[part], scores[part] = self._probe(tokens[part].float(), min(probes, len(self.centres)))
         return codes, scores
 
     def _probe(

@@ -14,7 +14,7 @@ SAMPLE = 2**22
 ROUNDS = 2000
 TOLERANCE = 1e-7
 COMPARED_MOST = 15
-"""Cutoffs that are compared one by one: up to four bits this is faster than a binary search."""
+"""Cutoffs that are compared one by one: up to four bits this is faster on a CPU than a binary search."""
 VALUES_AT_ONCE = 2**16
 """Values compared at once; with their ids they stay in a CPU core's cache."""
 
@@ -77,7 +77,7 @@ def bucket_ids(values: Float[Tensor, "*shape"], cutoffs: Float[Tensor, "cutoffs"
     Returns:
         Bucket ids of the shape of `values`.
     """
-    if len(cutoffs) > COMPARED_MOST:
+    if len(cutoffs) > COMPARED_MOST or values.device.type != "cpu":
         return torch.bucketize(values, cutoffs, out_int32=True).to(torch.uint8)
     ids = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
     pieces = zip(values.flatten().split(VALUES_AT_ONCE), ids.view(-1).split(VALUES_AT_ONCE), strict=True)

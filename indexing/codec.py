@@ -17,6 +17,7 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from colbert_video.device import full_precision
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.kmeans import Assign, assigner, num_partitions, spherical_kmeans
 from colbert_video.indexing.packing import check_nbits
@@ -90,7 +91,7 @@ class ResidualCodec:
             tokens: Unit-norm tokens as the model gives them, at least one, in any order.
             nbits: Bits kept a dimension.
             seed: Seed of rotation, clustering and bucket sample.
-            centroids: How many, at most the number of tokens; None for ColBERT's formula on this sample.
+            centroids: How many, at most the number of tokens; None for `num_partitions` of them.
             buckets: "lloyd_max", or "quantile" as in stock ColBERT.
             rotate: Turn tokens by a random rotation first; False keeps them as they are.
 
@@ -109,8 +110,9 @@ class ResidualCodec:
         rotation = rotation.to(tokens.device)
         sample, heldout = _hold_out(tokens, count, seed)
         means = spherical_kmeans(sample, centroids=count, seed=seed)
-        means = as_stored(means @ rotation)  # clusters turn with the tokens
-        rotated = heldout.float() @ rotation
+        with full_precision(tokens):
+            means = as_stored(means @ rotation)  # clusters turn with the tokens
+            rotated = heldout.float() @ rotation
         nearest = means[assigner(means)(rotated)[0]]
         cutoffs, weights = fit_buckets(rotated, nearest, nbits=nbits, buckets=buckets, seed=seed)
         return cls(rotation, means, cutoffs, weights, float((rotated - nearest).abs().mean()), nbits)
@@ -150,7 +152,8 @@ class ResidualCodec:
 
     def rotate(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """Turn query or video tokens into the space of the centroids; inner products stay as they were."""
-        return tokens.float() @ self.rotation
+        with full_precision(tokens):
+            return tokens.float() @ self.rotation
 
     def encode(self, tokens: Float[Tensor, "tokens dim"]) -> EncodedTokens:
         """Compress tokens.

@@ -60,7 +60,8 @@ class KernelScorer:
         """
         if len(ordinals) <= wanted:
             return ordinals
-        scores, remaining = torch.zeros(len(ordinals)), dict(self._codecs)
+        scores = torch.zeros(len(ordinals), dtype=torch.float32, device="cpu")
+        remaining = dict(self._codecs)
         for bag, codec in self._codecs.items():
             self._add_rounded_scores(bag, codec, ordinals, scores)
             del remaining[bag]
@@ -73,9 +74,12 @@ class KernelScorer:
     def _rounding_error(self) -> float:
         """How far the difference of two rounded scores may be off.
 
-        Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a unit vector errs by the
-        same, and a mean over query tokens by less.
+        Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a vector errs by that
+        times its length. A mean over query tokens is the inner product with their mean where all of them meet the same
+        token, as padding does; where each meets another, errors average out.
         """
+        query = self._query.tokens
+        share = max(float(query.mean(dim=0).square().sum()), 1 / len(query))
         variance = 0.0
         for codec in self._codecs.values():
             rounded = rounded_codec(codec)
@@ -84,7 +88,7 @@ class KernelScorer:
                 rounded.centroid_scale,
                 rounded.weight_scale,
             )
-            variance += sum(scale**2 for scale in scales) / 12 / len(self._query.tokens)
+            variance += share * sum(scale**2 for scale in scales) / 12
         return DEVIATIONS * math.sqrt(2 * variance)
 
     def _centroid_interaction(
@@ -92,7 +96,7 @@ class KernelScorer:
     ) -> tuple[Int32[Tensor, "videos"], float]:
         """Sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
         tables = self._query.tables(self._kernels, self._codecs)
-        sums = torch.zeros(len(ordinals), dtype=torch.int32)
+        sums = torch.zeros(len(ordinals), dtype=torch.int32, device="cpu")
         for bag, codec in codecs.items():
             self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables.of[codec], sums)
         return sums, tables.step / len(self._query.tokens)

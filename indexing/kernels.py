@@ -58,12 +58,13 @@ class Kernels:
         count, dim = rotated.shape
         check_nbits(nbits, dim)
         blocks = -(-count // LANES)
-        values = torch.zeros(blocks, dim // 4, LANES, 4, dtype=torch.int8)
-        start = torch.zeros(blocks, LANES, dtype=torch.int32)
-        tokens = torch.zeros(blocks, dim, LANES)
+        values = torch.zeros(blocks, dim // 4, LANES, 4, dtype=torch.int8, device="cpu")
+        start = torch.zeros(blocks, LANES, dtype=torch.int32, device="cpu")
+        tokens = torch.zeros(blocks, dim, LANES, dtype=torch.float32, device="cpu")
         scale = self._library.round_query(
-            _address(rotated), count, dim, nbits, _address(values), _address(start), _address(tokens)
-        )
+            _address(rotated, torch.float32), count, dim, nbits, _address(values, torch.int8),
+            _address(start, torch.int32), _address(tokens, torch.float32),
+        )  # fmt: skip
         return RoundedQuery(values, start, tokens, scale, count)
 
     def centroid_products(
@@ -71,10 +72,10 @@ class Kernels:
     ) -> tuple[Int32[Tensor, "blocks centroids lanes"], int, int]:
         """Inner products of all rounded centroids and query tokens, with the least and the largest of them."""
         _check_query(codec, query)
-        products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32)
+        products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32, device="cpu")
         extremes = (ctypes.c_int32 * 2)()
         self._library.centroid_products(
-            self._level, _codec(codec), _query(query), _address(products), extremes
+            self._level, _codec(codec), _query(query), _address(products, torch.int32), extremes
         )
         return products, extremes[0], extremes[1]
 
@@ -82,10 +83,11 @@ class Kernels:
         self, products: Int32[Tensor, "blocks centroids lanes"], low: int, scale: float
     ) -> UInt8[Tensor, "blocks centroids lanes"]:
         """Products as bytes: (product - low) * scale, rounded down, held within 0 to 255."""
-        table = torch.empty(products.shape, dtype=torch.uint8)
+        table = torch.empty(products.shape, dtype=torch.uint8, device="cpu")
         self._library.byte_table(
-            self._level, _address(products), products.numel(), low, scale, _address(table)
-        )
+            self._level, _address(products, torch.int32), products.numel(), low, scale,
+            _address(table, torch.uint8),
+        )  # fmt: skip
         return table
 
     def add_centroid_interaction(
@@ -99,8 +101,8 @@ class Kernels:
         _check_ordinals(stored, ordinals, sums)
         blocks, centroids, _ = table.shape
         self._library.centroid_interaction(
-            self._level, _bag(stored), _address(ordinals), len(ordinals), _address(table), centroids, blocks,
-            _address(sums),
+            self._level, _bag(stored), _address(ordinals, torch.int64), len(ordinals),
+            _address(table, torch.uint8), centroids, blocks, _address(sums, torch.int32),
         )  # fmt: skip
 
     def add_rounded_scores(
@@ -119,8 +121,8 @@ class Kernels:
         if products.shape != (len(query.bytes), len(codec.centroids), LANES):
             raise SettingsError(f"products have shape {tuple(products.shape)}; they belong to another query")
         self._library.rounded_scores(
-            self._level, _bag(stored), _codec(codec), _query(query), _address(products), _address(ordinals),
-            len(ordinals), _address(scores),
+            self._level, _bag(stored), _codec(codec), _query(query), _address(products, torch.int32),
+            _address(ordinals, torch.int64), len(ordinals), _address(scores, torch.float32),
         )  # fmt: skip
 
     def exact_scores(
@@ -131,13 +133,13 @@ class Kernels:
         ordinals: Int64[Tensor, "videos"],
     ) -> Float[Tensor, "videos"]:
         """Each video's MeanMaxSim on decoded tokens, in single precision."""
-        scores = torch.empty(len(ordinals))
+        scores = torch.empty(len(ordinals), dtype=torch.float32, device="cpu")
         _check_ordinals(stored, ordinals, scores)
         _check_query(codec, query)
         _check_bag(stored, codec)
         self._library.exact_scores(
-            self._level, _bag(stored), _codec(codec), _query(query), _address(ordinals), len(ordinals),
-            _address(scores),
+            self._level, _bag(stored), _codec(codec), _query(query), _address(ordinals, torch.int64),
+            len(ordinals), _address(scores, torch.float32),
         )  # fmt: skip
         return scores
 
@@ -145,12 +147,14 @@ class Kernels:
         """Positions of the largest sums, ascending; of equal ones the first. Sums must not be negative."""
         if not 0 <= wanted <= len(sums):
             raise SettingsError(f"{wanted} of {len(sums)} sums cannot be selected")
-        positions = torch.empty(wanted, dtype=torch.int64)
+        positions = torch.empty(wanted, dtype=torch.int64, device="cpu")
         if wanted:
             least, most = (int(value) for value in sums.aminmax())
             if least < 0:
                 raise SettingsError(f"the least sum is {least}; sums are at least 0")
-            self._library.select_largest(_address(sums), len(sums), most, wanted, _address(positions))
+            self._library.select_largest(
+                _address(sums, torch.int32), len(sums), most, wanted, _address(positions, torch.int64)
+            )
         return positions
 
 
@@ -178,7 +182,10 @@ def kernel_name() -> str:
     return WITHOUT_KERNELS if kernels is None else kernels.name
 
 
-def _address(array: Tensor) -> int:
+def _address(array: Tensor, dtype: torch.dtype) -> int:
+    """Where an array lies; one of another type would be read, or written, beyond its end."""
+    if array.dtype != dtype:
+        raise SettingsError(f"the kernels take {dtype} here, not {array.dtype}")
     if array.device.type != "cpu" or not array.is_contiguous():
         raise SettingsError(f"the kernels read contiguous memory of the CPU, not {array.device} memory")
     return array.data_ptr()
@@ -231,27 +238,33 @@ def rounded_codec(codec: ResidualCodec) -> RoundedCodec:
 
 @_once
 def _bag(stored: StoredBag) -> kernel_library.Bag:
-    arrays = (stored.codes, stored.residuals, stored.offsets, stored.inverse_lengths)
-    return kernel_library.Bag(*(_address(array) for array in arrays))
+    addresses = (
+        _address(stored.codes, torch.int32),
+        _address(stored.residuals, torch.uint8),
+        _address(stored.offsets, torch.int64),
+        _address(stored.inverse_lengths, torch.float32),
+    )
+    return kernel_library.Bag(*addresses)
 
 
 @_once
 def _codec(codec: RoundedCodec) -> kernel_library.Codec:
-    arrays = (codec.centroids, codec.squares, codec.means, codec.planes, codec.weights)
-    count, dim = codec.centroids.shape
-    return kernel_library.Codec(
-        *(_address(array) for array in arrays),
-        count,
-        dim,
-        codec.nbits,
-        codec.centroid_scale,
-        codec.weight_scale,
+    addresses = (
+        _address(codec.centroids, torch.uint8),
+        _address(codec.squares, torch.float32),
+        _address(codec.means, torch.float32),
+        _address(codec.planes, torch.uint8),
+        _address(codec.weights, torch.float32),
     )
+    count, dim = codec.centroids.shape
+    return kernel_library.Codec(*addresses, count, dim, codec.nbits, codec.centroid_scale, codec.weight_scale)
 
 
 @_once
 def _query(query: RoundedQuery) -> kernel_library.Query:
-    arrays = (query.bytes, query.start, query.tokens)
-    return kernel_library.Query(
-        *(_address(array) for array in arrays), query.count, len(query.bytes), query.scale
+    addresses = (
+        _address(query.bytes, torch.int8),
+        _address(query.start, torch.int32),
+        _address(query.tokens, torch.float32),
     )
+    return kernel_library.Query(*addresses, query.count, len(query.bytes), query.scale)

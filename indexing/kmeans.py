@@ -1,6 +1,6 @@
 """Centroids on the unit sphere: how many there are and where.
 
-The number follows ColBERT (colbert/indexing/collection_indexer.py, `setup`). The clustering is spherical k-means
+The number grows as ColBERT's does (colbert/indexing/collection_indexer.py, `setup`). The clustering is spherical k-means
 (Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", 2001), since tokens are
 compared by inner product. Codebooks of thousands are made in two levels, as the vocabulary tree of Nistér and
 Stewénius (CVPR 2006) is: a coarse clustering cuts the tokens into cells, each cell is clustered alone, and the last
@@ -155,7 +155,7 @@ def _drawn(
 def _distinct(
     means: Float[Tensor, "means dim"], token: Float[Tensor, "dim"]
 ) -> Float[Tensor, "centroids dim"]:
-    """Normalise `means`, put `token` where there is no direction, and drop repetitions (compared as stored, in fp16)."""
+    """Normalise `means`, put `token` where there is no direction, and drop repetitions (compared in half precision)."""
     usable = means.isfinite().all(1) & (means.norm(dim=1) > 1e-6)  # opposite tokens average to nothing
     means = torch.where(usable[:, None], means, token)
     unit = functional.normalize(means, dim=1)

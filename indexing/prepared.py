@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
+from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.kernels import Kernels, rounded_codec
 from colbert_video.indexing.rounding import RoundedQuery
@@ -43,10 +44,15 @@ class PreparedQuery:
 
     Args:
         tokens: Scored query tokens, unit vectors, not rotated.
+
+    Raises:
+        SettingsError: If they hold NaN or infinity.
     """
 
     def __init__(self, tokens: Float[Tensor, "query_tokens dim"]) -> None:
-        self.tokens = tokens
+        if not bool(tokens.isfinite().all()):
+            raise SettingsError("query tokens hold NaN or infinity; check the model that made them.")
+        self.tokens = tokens.float()
         self._rotated: dict[ResidualCodec, Tensor] = {}
         self._rounded: dict[tuple[int, int], RoundedQuery] = {}
         self._products: dict[ResidualCodec, CentroidProducts] = {}
@@ -90,8 +96,13 @@ class PreparedQuery:
             highest = max(found.high * found.scale for found in every.values())
             step = max(highest - lowest, 1e-30) / HIGHEST_BYTE
             tables = {
-                codec: kernels.byte_table(found.products, round(lowest / found.scale), found.scale / step)
+                codec: kernels.byte_table(found.products, _int32(lowest / found.scale), found.scale / step)
                 for codec, found in every.items()
             }
             self._tables[key] = ByteTables(tables, step)
         return self._tables[key]
+
+
+def _int32(value: float) -> int:
+    """The nearest whole number that the kernels can hold: codecs of very different scales have products beyond."""
+    return max(-(2**31), min(round(value), 2**31 - 1))

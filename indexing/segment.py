@@ -5,7 +5,7 @@ carry no padding and metadata.json tells under "colbert_video" that tokens are r
 rotation.pt (`queries @ rotation`) before stock code scores them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -185,6 +185,13 @@ class StoredBag:
     """Tokens of each video, at least one."""
     offsets: Int64[Tensor, "videos+1"]
     """Where each video's tokens start; the last entry is the number of tokens."""
+    inverse_lengths: Float[Tensor, "tokens"] = field(init=False)
+    """1 / length of each decoded token; 0 until the compiled kernels come upon it and put it there."""
+
+    def __post_init__(self) -> None:
+        # made at once, not when first wanted: all threads must write into the same memory, which takes room when written
+        lengths = torch.zeros(len(self.codes), dtype=torch.float32, device="cpu")
+        object.__setattr__(self, "inverse_lengths", lengths)
 
     def to(self, device: torch.device | str) -> "StoredBag":
         """This bag in the memory of `device`, still compressed."""
@@ -195,11 +202,6 @@ class StoredBag:
             doclens=self.doclens.to(device),
             offsets=self.offsets.to(device),
         )
-
-    @cached_property
-    def inverse_lengths(self) -> Float[Tensor, "tokens"]:
-        """1 / length of each decoded token; 0 until the compiled kernels come upon it and put it there."""
-        return torch.zeros(len(self.codes))
 
     @property
     def ivf(self) -> Int32[Tensor, "entries"]:

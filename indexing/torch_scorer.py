@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from colbert_video.device import full_precision
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.opened import Scored, Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.segment import StoredBag
 
-TOKENS_PER_CHUNK = 2**18
-"""Tokens scored or decoded at once; bounds memory."""
+VALUES_PER_CHUNK = 2**26
+"""Numbers of decoded tokens, or of their similarities, computed at once; bounds memory."""
 
 
 class TorchScorer:
@@ -45,11 +46,13 @@ class TorchScorer:
 
     def centroid_scores(self, ordinals: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
         """Approximate fused score of each video: every token stands at its centroid (PLAID's centroid interaction)."""
-        total = torch.zeros(len(ordinals), device=ordinals.device)
+        total = torch.zeros(len(ordinals), dtype=torch.float32, device=ordinals.device)
         for bag, codec in self._codecs.items():
             stored = self._segment.bags[bag]
-            table = codec.centroids @ self._query.rotated(codec).T  # (centroids, query_tokens)
-            total += _mean_max(stored, ordinals, partial(_centroid_similarities, stored, table))
+            with full_precision(codec.centroids):
+                table = codec.centroids @ self._query.rotated(codec).T  # (centroids, query_tokens)
+            similarities = partial(_centroid_similarities, stored, table)
+            total += _mean_max(stored, ordinals, similarities, width=table.shape[1])
         return total
 
     def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
@@ -59,7 +62,7 @@ class TorchScorer:
         for bag, codec in self._codecs.items():
             stored = self._segment.bags[bag]
             similarities = partial(decoded_similarities, stored, codec, self._query.rotated(codec))
-            bags[bag] = _mean_max(stored, ordinals, similarities).cpu()
+            bags[bag] = _mean_max(stored, ordinals, similarities, width=codec.dim).cpu()
         return Scored(ordinals.cpu(), bags, torch.stack(list(bags.values())).sum(dim=0))
 
 
@@ -70,7 +73,8 @@ def decoded_similarities(
     rows: Int64[Tensor, "tokens"],
 ) -> Float[Tensor, "tokens query_tokens"]:
     """Similarities of some tokens of a bag, decoded, with a rotated query."""
-    return codec.decode(stored.codes[rows], stored.residuals[rows]) @ rotated.T
+    with full_precision(rotated):
+        return codec.decode(stored.codes[rows], stored.residuals[rows]) @ rotated.T
 
 
 def _centroid_similarities(
@@ -83,6 +87,8 @@ def _mean_max(
     stored: StoredBag,
     ordinals: Int64[Tensor, "videos"],
     similarities_of: Callable[[Tensor], Tensor],
+    *,
+    width: int,
 ) -> Float[Tensor, "videos"]:
     """Mean over query tokens of the max over each video's tokens, in chunks of bounded size.
 
@@ -90,9 +96,10 @@ def _mean_max(
         stored: The bag.
         ordinals: Which videos.
         similarities_of: Gives (tokens, query_tokens) for the row numbers of some tokens.
+        width: Numbers that it computes for each token.
     """
-    scores = torch.empty(len(ordinals), device=ordinals.device)
-    for start, stop in _chunks(stored.doclens[ordinals]):
+    scores = torch.empty(len(ordinals), dtype=torch.float32, device=ordinals.device)
+    for start, stop in _chunks(stored.doclens[ordinals], max(1, VALUES_PER_CHUNK // width)):
         chunk = ordinals[start:stop]
         lengths = stored.doclens[chunk]
         rows = _token_rows(stored.offsets[chunk], lengths)
@@ -119,10 +126,10 @@ def _token_rows(
     )
 
 
-def _chunks(lengths: Int64[Tensor, "videos"]) -> list[tuple[int, int]]:
-    """Ranges [start, stop) of videos holding about `TOKENS_PER_CHUNK` tokens each."""
+def _chunks(lengths: Int64[Tensor, "videos"], tokens: int) -> list[tuple[int, int]]:
+    """Ranges [start, stop) of videos holding about so many tokens each."""
     if not len(lengths):
         return []
-    number = lengths.cumsum(0).sub(1).div(TOKENS_PER_CHUNK, rounding_mode="floor")  # (videos,)
+    number = lengths.cumsum(0).sub(1).div(tokens, rounding_mode="floor")  # (videos,)
     cuts = [0, *(number.diff().nonzero().flatten() + 1).tolist(), len(lengths)]
     return list(pairwise(cuts))

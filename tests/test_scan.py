@@ -1,7 +1,10 @@
 """The search of a segment, by the compiled kernels and by torch, against the naive score of decoded tokens."""
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from colbert_video.errors import SettingsError
 from colbert_video.indexing import scan, torch_scorer
 from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.kernel_scorer import KernelScorer
+from colbert_video.indexing.kernel_scorer import DEVIATIONS, KernelScorer
 from colbert_video.indexing.kernels import compiled_kernels
 from colbert_video.indexing.opened import Segment
 from colbert_video.indexing.prepared import PreparedQuery
@@ -189,9 +193,8 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path) ->
     segment, codecs = _clustered(tmp_path, 600, nbits=4, seed=0)
     missed = 0
     for number in range(20):
-        query = PreparedQuery(
-            normalize(segment_query(segment, codecs, 30 * number) + _unit(3, DIM, seed=number), dim=1)
-        )
+        own = segment_query(segment, codecs, 30 * number, bag="video")  # says little about the first bag
+        query = PreparedQuery(normalize(own + 0.5 * _unit(len(own), DIM, seed=number), dim=1))
         scorer = scorer_of(segment, codecs, query)
         best = scorer.score(segment.eligible()).best(5).ordinals
         kept = scorer.best_by_rounded_scores(segment.eligible(), 60, 5)
@@ -201,16 +204,83 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path) ->
 
 
 @settings(max_examples=15, deadline=None)
-@given(query_tokens=st.integers(1, 40), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 999))
+@given(
+    query_tokens=st.integers(1, 40),
+    spread=st.sampled_from([0.0, 0.2, 1.0]),
+    nbits=st.sampled_from([1, 2, 4, 8]),
+    seed=st.integers(0, 999),
+)
 def test_rounding_loses_none_of_the_best(
-    tmp_path_factory: pytest.TempPathFactory, query_tokens: int, nbits: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory, query_tokens: int, spread: float, nbits: int, seed: int
 ) -> None:
     segment, codecs = _segment(
         tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
     )
-    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(query_tokens, DIM, seed=seed + 1)))
+    query = _unit(1, DIM, seed=seed + 2) * (1 - spread) + spread * _unit(query_tokens, DIM, seed=seed + 1)
+    scorer = scorer_of(segment, codecs, PreparedQuery(normalize(query, dim=1)))
     best = scorer.score(segment.eligible()).best(20).ordinals
     assert set(best.tolist()) <= set(scorer.best_by_rounded_scores(segment.eligible(), 200, 20).tolist())
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.15, 1.0])
+def test_rounding_errors_are_as_large_as_expected_also_of_query_tokens_alike(
+    tmp_path: Path, spread: float
+) -> None:
+    """Padding gives a query many tokens alike: they meet the same tokens, so their errors do not average out."""
+    segment, codecs = _segment(tmp_path, {"frame": [6] * 300, "video": [7] * 300})
+    query = normalize(_unit(1, DIM, seed=50) + spread * 5 * _unit(32, DIM, seed=51), dim=1)
+    scorer = scorer_of(segment, codecs, PreparedQuery(query))
+    if not isinstance(scorer, KernelScorer):
+        pytest.skip("torch does not round")
+    rounded = torch.zeros(300)
+    for bag, codec in codecs.items():
+        scorer._add_rounded_scores(bag, codec, segment.eligible(), rounded)
+    off = float((rounded - scorer.score(segment.eligible()).total).std())
+    assert DEVIATIONS * off < 1.1 * scorer._rounding_error() < 20 * off
+
+
+def test_somebodys_autocast_and_default_type_change_nothing(tmp_path: Path) -> None:
+    segment, codecs = _segment(tmp_path, {"frame": [2] * 900, "video": [3] * 900})
+    query = _unit(3, DIM, seed=2)
+    expected = search_segment(segment, codecs, query, k=5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = search_segment(segment, codecs, query, k=5)
+    torch.testing.assert_close(found.total, expected.total, rtol=0, atol=0)
+    assert torch.equal(found.ordinals, expected.ordinals)
+    fresh, codecs = _segment(tmp_path / "again", {"frame": [2] * 900, "video": [3] * 900})
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = search_segment(fresh, codecs, query, k=5)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found.total, expected.total, rtol=0, atol=0)
+
+
+def test_first_searches_of_many_threads_share_the_lengths_of_tokens(tmp_path: Path) -> None:
+    """One array for all, whatever thread comes first: the kernels write into it through its address."""
+    segment, codecs = _segment(tmp_path, {"frame": [2] * 50})
+    expected = search_segment(segment, codecs, _unit(3, DIM, seed=2), k=5, exact=True)
+    for _ in range(20):
+        fresh = Segment("s", {bag: replace(stored) for bag, stored in segment.bags.items()}, segment.live)
+        stored, start = fresh.bags["frame"], threading.Barrier(4)
+
+        def first(fresh: Segment = fresh, start: threading.Barrier = start) -> int:
+            start.wait()
+            found = search_segment(fresh, codecs, _unit(3, DIM, seed=2), k=5)
+            assert torch.equal(found.ordinals, expected.ordinals)
+            return fresh.bags["frame"].inverse_lengths.data_ptr()
+
+        with ThreadPoolExecutor(4) as pool:
+            addresses = {future.result() for future in [pool.submit(first) for _ in range(4)]}
+        assert addresses == {stored.inverse_lengths.data_ptr()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_queries_that_are_no_numbers_are_refused(value: float) -> None:
+    query = _unit(3, DIM, seed=2)
+    query[1, 5] = value
+    with pytest.raises(SettingsError, match="NaN or infinity"):
+        PreparedQuery(query)
 
 
 def test_rounded_scores_leave_few(tmp_path: Path, way: str) -> None:
@@ -220,9 +290,11 @@ def test_rounded_scores_leave_few(tmp_path: Path, way: str) -> None:
     assert 10 <= len(kept) <= 20 if way == "kernels" else len(kept) == 400
 
 
-def segment_query(segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int) -> Tensor:
-    """A query made of a video's own frame tokens."""
-    stored, codec = segment.bags["frame"], codecs["frame"]
+def segment_query(
+    segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int, bag: str = "frame"
+) -> Tensor:
+    """A query made of a video's own tokens."""
+    stored, codec = segment.bags[bag], codecs[bag]
     rows = slice(int(stored.offsets[ordinal]), int(stored.offsets[ordinal + 1]))
     return codec.decode(stored.codes[rows], stored.residuals[rows]) @ codec.rotation.T
 
@@ -231,7 +303,7 @@ def test_scores_do_not_depend_on_the_chunk_size(tmp_path: Path, monkeypatch: pyt
     segment, codecs = _segment(tmp_path, {"frame": [1, 4, 2, 2, 5, 1, 3], "video": [3, 1, 1, 2, 2, 4, 1]})
     query = _unit(4, DIM, seed=2)
     whole = score_videos(segment, codecs, query, torch.arange(7)).total
-    monkeypatch.setattr(torch_scorer, "TOKENS_PER_CHUNK", 3)
+    monkeypatch.setattr(torch_scorer, "VALUES_PER_CHUNK", 3 * DIM)
     assert torch.allclose(score_videos(segment, codecs, query, torch.arange(7)).total, whole, atol=1e-6)
 
 
