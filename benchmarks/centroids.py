@@ -32,8 +32,8 @@ from colbert_video.indexing.reader import IndexReader
 from colbert_video.indexing.scan import search_segment
 
 RESULTS = Path(__file__).parent / "results" / "centroids.json"
-PER_ROOT = (4.5, 6.4, 9, 12.7, 16)
-QUERIES, QUERY_STREAM, K = 256, 97, 10
+PER_ROOT = (6, 9, 16)
+QUERIES, QUERY_STREAM, K = 128, 97, 10
 TOP, TENTH = 60, 10
 VIDEOS_AT_ONCE = 500
 
