@@ -51,7 +51,7 @@ class PreparedQuery:
     """
 
     def __init__(self, tokens: Float[Tensor, "query_tokens dim"]) -> None:
-        if not math.isfinite(float(tokens.sum())):  # a fifth of the time that looking at each number takes
+        if not math.isfinite(float(tokens.sum())):  # cheaper than looking at each number
             raise SettingsError("query tokens hold NaN or infinity; check the model that made them.")
         self.tokens = tokens.float()
         self._rotated: dict[ResidualCodec, Tensor] = {}
