@@ -19,6 +19,7 @@ from pooling import CODE_BYTES, Gallery, bags_of, encoded_clips
 from torch import Tensor
 
 from colbert_video.indexing.codec import ResidualCodec
+from colbert_video.indexing.query_direction import typical_direction
 from colbert_video.model import VideoColBERT
 from colbert_video.pooling import Pooling
 from colbert_video.tokens import TokenBags, VideoTokens
@@ -38,10 +39,12 @@ def gathered(gallery: Gallery, pooling: Pooling | None) -> Bags:
     return {name: [clip[name] for clip in clips] for name in clips[0]}
 
 
-def read_back(bags: list[Float[Tensor, "_ dim"]], nbits: int) -> list[Float[Tensor, "_ dim"]]:
+def read_back(
+    bags: list[Float[Tensor, "_ dim"]], nbits: int, query_direction: Float[Tensor, "dim"] | None
+) -> list[Float[Tensor, "_ dim"]]:
     """Bags as they are read back from a codec that was trained on them."""
     tokens = torch.cat(bags)
-    codec = ResidualCodec.train(tokens, nbits=nbits)
+    codec = ResidualCodec.train(tokens, nbits=nbits, query_direction=query_direction)
     encoded = codec.encode(tokens)
     decoded = codec.decode(encoded.codes, encoded.residuals) @ codec.rotation.T
     return list(decoded.split([len(bag) for bag in bags]))
@@ -68,9 +71,11 @@ def measure(model: VideoColBERT, gallery: Gallery) -> list[dict[str, Any]]:
     names = list(gallery.videos)
     relevant = torch.tensor([names.index(row.video) for row in gallery.rows])
     exact, rows = scores_of(model, gallery, gathered(gallery, None)), []
+    direction = typical_direction(model)
     for factor, nbits in product(FACTORS, NBITS):
         bags = gathered(gallery, None if factor is None else Pooling(factor=factor))
-        scores = scores_of(model, gallery, {name: read_back(bag, nbits) for name, bag in bags.items()})
+        read = {name: read_back(bag, nbits, direction) for name, bag in bags.items()}
+        scores = scores_of(model, gallery, read)
         tokens = sum(len(bag) for kind in bags.values() for bag in kind) / len(names)
         rows.append(
             {

@@ -23,13 +23,18 @@ from colbert_video.indexing.kernels import compiled_kernels
 from colbert_video.indexing.opened import Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import SHARE_IN_EVERY_BAG, SURVIVOR_GROWTH, SURVIVOR_SCALE
+from colbert_video.indexing.scan import (
+    SHARE_IN_EVERY_BAG,
+    SURVIVOR_GROWTH,
+    SURVIVOR_SCALE,
+    decoded_in_every_bag,
+)
 
 RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.2, 0.4, SURVIVOR_SCALE, 1.0, 1.5)
+SCALES = (0.1, 0.17, SURVIVOR_SCALE, 0.4, 0.6)
 SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 2 / 5)
 
 
@@ -65,10 +70,11 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
         for row in rows:
             survivors = scorer.best_by_centroids(everyone, int(row["survivors"]))
             row["after_centroids"] += share_left(best, survivors) / QUERIES
-            for share in SHARES:
-                kept = math.ceil(share * len(survivors))
-                left = scorer.best_by_rounded_scores(survivors, kept, K)
-                key = f"decoded_in_every_bag_{share:.2f}"
+            count = len(survivors)
+            kept = {f"decoded_in_every_bag_{share:.2f}": math.ceil(share * count) for share in SHARES}
+            kept["decoded_as_by_default"] = decoded_in_every_bag(count, K)
+            for key, number in kept.items():
+                left = scorer.best_by_rounded_scores(survivors, number, K)
                 row[key] = row.get(key, 0.0) + share_left(best, left) / QUERIES
     reader.close()
     return rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from colbert_video.indexing.chunks import BagTokens, TokenSource
@@ -39,6 +39,7 @@ def train_codecs(
     rotate: bool,
     seed: int,
     sample_bytes: int,
+    query_direction: Float[Tensor, "dim"] | None = None,
 ) -> dict[str, FittedCodec]:
     """Train one codec a bag on a random sample of its tokens.
 
@@ -49,6 +50,7 @@ def train_codecs(
         rotate: Whether tokens are rotated first.
         seed: Makes sample, rotation and centroids reproducible.
         sample_bytes: Memory that one bag's sample may take, in float32.
+        query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
     """
     counts = source.counts()
     centroids = {bag: num_partitions(count) for bag, count in counts.items()}
@@ -67,6 +69,7 @@ def train_codecs(
             buckets=buckets,
             rotate=rotate,
             seed=seed,
+            query_direction=query_direction,
         )
     return codecs
 

@@ -1,10 +1,10 @@
 """The residual codec: a token is its nearest centroid plus a residual of a few bits a dimension.
 
-ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with three changes that
+ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with four changes that
 lose less: tokens are first turned by a fixed random rotation, which spreads outlier dimensions and leaves inner
-products alone, buckets are Lloyd-Max instead of quantiles, and of several multiples of a token that one is compressed
-which is read back best. Centroids are rounded to eight bits a dimension before residuals are taken, which therefore
-make up for it.
+products alone, buckets are Lloyd-Max instead of quantiles, of several multiples of a token that one is compressed
+which is read back best, and rounding errors cancel along the direction that queries share. Centroids are rounded to
+eight bits a dimension before residuals are taken, which therefore make up for it.
 """
 
 import hashlib
@@ -27,6 +27,8 @@ from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_
 CHUNK = 2**14  # tokens encoded or decoded at once
 CENTROID_TYPES = (torch.float8_e4m3fn, torch.float16)
 """Element types of stored centroids: ours, and ColBERT's own. ColBERT converts whatever type it finds."""
+QUERY_DIRECTION_FILE = "query_direction.pt"
+"""Missing where rounding knows no such direction."""
 HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 2**13, 256
 NORM_TOLERANCE = 0.02  # bfloat16 rounding moves a unit norm by less than half of this
 
@@ -60,12 +62,15 @@ class ResidualCodec:
     """Mean absolute residual of the held-out tokens; ColBERT stores it, scoring does not use it."""
     nbits: int
     """Bits a dimension: 1, 2, 4 or 8."""
+    query_direction: Float[Tensor, "dim"] | None = None
+    """Unit vector, not rotated, along which rounding errors cancel, as `typical_direction` finds it; reading does not
+    need it. None for plain rounding."""
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
         check_nbits(self.nbits, self.dim)
         _refuse_wrong_shapes(self)
-        for name, array in self._arrays().items():
+        for name, array in {**self._arrays(), **self._query_direction()}.items():
             if not bool(array.isfinite().all()):
                 raise SettingsError(f"codec {name} holds NaN or infinity; train it again")
         if bool((self.cutoffs.diff() < 0).any()):
@@ -81,6 +86,7 @@ class ResidualCodec:
         centroids: int | None = None,
         buckets: BucketKind = "lloyd_max",
         rotate: bool = True,
+        query_direction: Float[Tensor, "dim"] | None = None,
     ) -> "ResidualCodec":
         """Fit a codec to a sample of a corpus.
 
@@ -94,6 +100,7 @@ class ResidualCodec:
             centroids: How many, at most the number of tokens; None for `num_partitions` of them.
             buckets: "lloyd_max", or "quantile" as in stock ColBERT.
             rotate: Turn tokens by a random rotation first; False keeps them as they are.
+            query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
 
         Returns:
             The codec, on the device of `tokens`.
@@ -115,7 +122,9 @@ class ResidualCodec:
             rotated = heldout.float() @ rotation
         nearest = means[assigner(means)(rotated)[0]]
         cutoffs, weights = fit_buckets(rotated, nearest, nbits=nbits, buckets=buckets, seed=seed)
-        return cls(rotation, means, cutoffs, weights, float((rotated - nearest).abs().mean()), nbits)
+        average = float((rotated - nearest).abs().mean())
+        direction = None if query_direction is None else query_direction.to(tokens.device).float()
+        return cls(rotation, means, cutoffs, weights, average, nbits, direction)
 
     @property
     def dim(self) -> int:
@@ -142,12 +151,14 @@ class ResidualCodec:
 
     def to(self, device: torch.device | str) -> "ResidualCodec":
         """Return this codec with its arrays on `device`."""
+        direction = self.query_direction
         return replace(
             self,
             rotation=self.rotation.to(device),
             centroids=self.centroids.to(device),
             cutoffs=self.cutoffs.to(device),
             weights=self.weights.to(device),
+            query_direction=None if direction is None else direction.to(device),
         )
 
     def rotate(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
@@ -181,7 +192,8 @@ class ResidualCodec:
         rotated = self.rotate(tokens)
         codes, _ = self._assign(rotated)
         nearest = self.centroids.index_select(0, codes)  # (tokens, dim)
-        residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights)
+        direction = None if self.query_direction is None else self.rotate(self.query_direction)
+        residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights, direction)
         return codes.int(), residuals
 
     def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
@@ -216,13 +228,16 @@ class ResidualCodec:
         return total / len(tokens)
 
     def save(self, folder: Path) -> None:
-        """Write ColBERT's centroids.pt, buckets.pt and avg_residual.pt, and our rotation.pt, into `folder`."""
+        """Write ColBERT's centroids.pt, buckets.pt and avg_residual.pt, and what is ours, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: array.cpu().contiguous().clone() for name, array in self._arrays().items()}
+        kept = {**self._arrays(), **self._query_direction()}
+        arrays = {name: array.cpu().contiguous().clone() for name, array in kept.items()}
         write_tensors(_smallest(arrays["centroids"]), folder / "centroids.pt")
         write_tensors((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
         write_tensors(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
         write_tensors(arrays["rotation"], folder / "rotation.pt")
+        if self.query_direction is not None:
+            write_tensors(arrays["query_direction"], folder / QUERY_DIRECTION_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> "ResidualCodec":
@@ -238,15 +253,20 @@ class ResidualCodec:
         cutoffs, weights = read_tensor_pair(
             folder / "buckets.pt", (torch.float32, torch.float32), ((None,), (None,))
         )
-        nbits = len(weights).bit_length() - 1
+        nbits, direction = len(weights).bit_length() - 1, None
+        if (folder / QUERY_DIRECTION_FILE).is_file():
+            direction = read_tensor(folder / QUERY_DIRECTION_FILE, torch.float32, (dim,))
         try:
-            return cls(rotation, centroids, cutoffs, weights, float(average), nbits)
+            return cls(rotation, centroids, cutoffs, weights, float(average), nbits, direction)
         except SettingsError as error:
             raise IndexFolderError(f"the codec in {folder} is damaged: {error}") from error
 
     @cached_property
     def _assign(self) -> Assign:
         return assigner(self.centroids)
+
+    def _query_direction(self) -> dict[str, Tensor]:
+        return {} if self.query_direction is None else {"query_direction": self.query_direction}
 
     def _arrays(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in ("rotation", "centroids", "cutoffs", "weights")}
@@ -301,6 +321,8 @@ def _refuse_unnormalised(tokens: Float[Tensor, "tokens dim"]) -> None:
 def _refuse_wrong_shapes(codec: ResidualCodec) -> None:
     levels = 2**codec.nbits
     expected = {"rotation": (codec.dim, codec.dim), "cutoffs": (levels - 1,), "weights": (levels,)}
+    if codec.query_direction is not None:
+        expected["query_direction"] = (codec.dim,)
     for name, shape in expected.items():
         got = tuple(getattr(codec, name).shape)
         if got != shape:

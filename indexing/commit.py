@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
 from colbert_video.indexing.build import Compress, compress, train_codecs, write_segment
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import TokenSource
@@ -51,6 +54,7 @@ def commit_segment(
     replace_all: bool,
     failures: Sequence[Failure] = (),
     compress: Compress = compress,
+    query_direction: Float[Tensor, "dim"] | None = None,
 ) -> Committed:
     """Compress a source into a new segment and make it visible in one transaction.
 
@@ -65,6 +69,7 @@ def commit_segment(
             and replaces only videos of the same id.
         failures: What could not be indexed with it, to be remembered.
         compress: Who compresses the tokens.
+        query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
 
     Returns:
         How many videos there are, and how well the codec stores them.
@@ -72,7 +77,7 @@ def commit_segment(
     name = new_name()
     if replace_all:
         codec_name = new_name()
-        codecs, drift = save_new_codecs(folder, codec_name, source, settings)
+        codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
         entries, files = _write(folder, name, source, codecs, codec_name, compress)
         values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: drift.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
@@ -115,7 +120,11 @@ def _drift_of_addition(
 
 
 def save_new_codecs(
-    folder: Path, name: str, source: TokenSource, settings: IndexSettings
+    folder: Path,
+    name: str,
+    source: TokenSource,
+    settings: IndexSettings,
+    query_direction: Float[Tensor, "dim"] | None,
 ) -> tuple[dict[str, ResidualCodec], Drift]:
     """Train the codec of each bag and write it to disk; return them, and how exactly they will store more videos."""
     fitted = train_codecs(
@@ -125,6 +134,7 @@ def save_new_codecs(
         rotate=settings.rotate,
         seed=settings.seed,
         sample_bytes=settings.sample_bytes,
+        query_direction=query_direction,
     )
     for bag, known in fitted.items():
         known.codec.save(folder / CODECS / name / bag)

@@ -7,12 +7,13 @@ through the model.
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colbert_video.indexing.build import write_segment
@@ -70,6 +71,7 @@ def compact_index(
     *,
     retrain: bool,
     reencoded: Reencoded | None = None,
+    query_direction: Float[Tensor, "dim"] | None = None,
 ) -> CompactReport:
     """Rewrite the live videos of an index into one segment, in their order.
 
@@ -82,6 +84,7 @@ def compact_index(
         settings: The index's settings.
         retrain: Train a new codec.
         reencoded: Videos that were encoded again for it; None if all stored tokens are to be used.
+        query_direction: Unit vector along which its rounding errors cancel; None for that of the codec before.
 
     Returns:
         What was done.
@@ -96,10 +99,18 @@ def compact_index(
     if needed:
         check_files(folder, files)
         segments = open_segments(folder, catalog, settings)
+        if query_direction is None:
+            query_direction = _known_direction(segments)
         if reencoded is not None:
-            _reencoded(folder, catalog, settings, MixedSource(folder, catalog, segments, reencoded.ids))
+            _reencoded(
+                folder,
+                catalog,
+                settings,
+                MixedSource(folder, catalog, segments, reencoded.ids),
+                query_direction,
+            )
         elif retrain:
-            _retrained(folder, catalog, settings, StoredSource(catalog, segments))
+            _retrained(folder, catalog, settings, StoredSource(catalog, segments), query_direction)
         else:
             _copied(folder, catalog, settings, segments)
     return CompactReport(
@@ -115,6 +126,12 @@ def compact_index(
         reencoded=len(reencoded.ids) if reencoded is not None else 0,
         kept=reencoded.kept if reencoded is not None else (),
     )
+
+
+def _known_direction(segments: Sequence[StoredSegment]) -> Float[Tensor, "dim"] | None:
+    """Along which direction rounding errors cancel in the newest segment, whose codec is the newest."""
+    codecs = segments[-1].codecs.values()
+    return next((codec.query_direction for codec in codecs if codec.query_direction is not None), None)
 
 
 def _copied(folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]) -> None:
@@ -159,15 +176,27 @@ def _copy(
     writer.append(encoded.codes, encoded.residuals, tokens.doclens)
 
 
-def _retrained(folder: Path, catalog: Catalog, settings: IndexSettings, source: TokenSource) -> None:
+def _retrained(
+    folder: Path,
+    catalog: Catalog,
+    settings: IndexSettings,
+    source: TokenSource,
+    query_direction: Float[Tensor, "dim"] | None,
+) -> None:
     """Train a codec on what is stored and encode everything with it."""
-    name, codec_name, entries, drift = _written(folder, settings, source)
+    name, codec_name, entries, drift = _written(folder, settings, source, query_direction)
     _commit(folder, catalog, name, codec_name, len(entries), {DRIFT_KEY: drift.to_dict()})
 
 
-def _reencoded(folder: Path, catalog: Catalog, settings: IndexSettings, source: TokenSource) -> None:
+def _reencoded(
+    folder: Path,
+    catalog: Catalog,
+    settings: IndexSettings,
+    source: TokenSource,
+    query_direction: Float[Tensor, "dim"] | None,
+) -> None:
     """Train a codec on new tokens, and write rows anew with them: frames may have been read at other times."""
-    name, codec_name, entries, drift = _written(folder, settings, source)
+    name, codec_name, entries, drift = _written(folder, settings, source, query_direction)
     files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     checksums = catalog.checksums(sorted({entry.video for entry in entries}))
     segment, values = NewSegment(name, codec_name, entries, files), {DRIFT_KEY: drift.to_dict()}
@@ -178,11 +207,14 @@ def _reencoded(folder: Path, catalog: Catalog, settings: IndexSettings, source: 
 
 
 def _written(
-    folder: Path, settings: IndexSettings, source: TokenSource
+    folder: Path,
+    settings: IndexSettings,
+    source: TokenSource,
+    query_direction: Float[Tensor, "dim"] | None,
 ) -> tuple[str, str, list[VideoEntry], Drift]:
     """Train a codec and write a segment with it; return the names of both, the segment's rows, and errors to expect."""
     name, codec_name = new_name(), new_name()
-    codecs, drift = save_new_codecs(folder, codec_name, source, settings)
+    codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
     entries = write_segment(
         folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
     )

@@ -54,6 +54,7 @@ def fit_codec(
     buckets: BucketKind,
     rotate: bool,
     seed: int,
+    query_direction: Float[Tensor, "dim"] | None = None,
 ) -> FittedCodec:
     """Fit a codec to a sample of a corpus.
 
@@ -64,6 +65,7 @@ def fit_codec(
         buckets: "lloyd_max" or ColBERT's "quantile".
         rotate: Whether tokens are rotated first.
         seed: Makes rotation, centroids and the choice of videos reproducible.
+        query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
     """
     held = _set_aside(sample.owners, seed)
     seen, unseen = sample.tokens[~held], sample.tokens[held]
@@ -75,6 +77,7 @@ def fit_codec(
         centroids=min(centroids - later, len(seen)),
         buckets=buckets,
         rotate=rotate,
+        query_direction=query_direction,
     )
     if len(unseen) == 0:
         return FittedCodec(codec, codec.reconstruction_error(seen[:STORED_MOST]))

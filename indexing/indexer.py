@@ -28,6 +28,7 @@ from colbert_video.indexing.ingest import (
     sampling_for,
     stage_videos,
 )
+from colbert_video.indexing.query_direction import direction_of_tokens, typical_direction
 from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
 from colbert_video.indexing.retry import try_windows_again
@@ -230,6 +231,7 @@ class Indexer:
         video_tokens: Tokens | None = None,
         *,
         metadata: Sequence[Mapping[str, Any]] | None = None,
+        query_tokens: Tokens | None = None,
         add: bool = False,
         overwrite: bool = False,
     ) -> IndexReport:
@@ -241,6 +243,9 @@ class Indexer:
                 are read chunk by chunk.
             video_tokens: The second bag, or None for an index of frame tokens alone.
             metadata: JSON values of each video.
+            query_tokens: Some dozens of queries of that encoder, whatever they ask, one bag a query. Rounding errors of
+                the stored tokens then cancel along the direction that queries share, which makes scores more exact; for
+                a model's own tokens `index` sees to that. Only for a new index, whose codec remembers it.
             add: Add to an existing index instead of making a new one; ids that are there already are replaced.
             overwrite: Replace an existing index.
 
@@ -249,6 +254,10 @@ class Indexer:
             SettingsError: If shapes, ids or lengths are wrong.
         """
         started = time.monotonic()
+        if add and query_tokens is not None:
+            raise SettingsError(
+                "query_tokens is for a new index; what is added is stored by the codec there."
+            )
         if not add:
             refuse_finished(self.path, overwrite=overwrite)
         bags = (
@@ -264,7 +273,10 @@ class Indexer:
                 )
             _check_ids(settings, ids)
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
-            committed = commit_segment(self.path, catalog, source, settings, replace_all=not add)
+            direction = direction_of_tokens(query_tokens, settings.dim)
+            committed = commit_segment(
+                self.path, catalog, source, settings, replace_all=not add, query_direction=direction
+            )
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
 
     def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:
@@ -290,12 +302,18 @@ class Indexer:
         if retrain not in (None, "stored", "paths"):
             raise SettingsError(f"retrain={retrain!r} must be None, 'stored' or 'paths'.")
         with writing(self.path, create=False) as catalog:
-            settings, reencoded = require_settings(self.path, catalog), None
+            settings, reencoded, direction = require_settings(self.path, catalog), None, None
             if retrain == "paths":
                 model = self._load_model(settings)
                 reencoded = encode_again(self.path, catalog, settings, model, self._decoding)
+                direction = typical_direction(model)
             return compact_index(
-                self.path, catalog, settings, retrain=retrain is not None, reencoded=reencoded
+                self.path,
+                catalog,
+                settings,
+                retrain=retrain is not None,
+                reencoded=reencoded,
+                query_direction=direction,
             )
 
     def verify(self) -> VerifyReport:
@@ -385,7 +403,14 @@ class Indexer:
             if staged.failures and not good and not unchanged:
                 raise NothingIndexedError(staged.failures)
             committed = commit_staged(
-                self.path, catalog, settings, good, staged.failures, replace_all=replace_all, helpers=helpers
+                self.path,
+                catalog,
+                settings,
+                good,
+                staged.failures,
+                replace_all=replace_all,
+                helpers=helpers,
+                query_direction=typical_direction(model) if replace_all else None,
             )
         return staged, committed
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from colbert_video.errors import IndexFolderError, NothingIndexedError
 from colbert_video.indexing.build import CompressedChunk, compress
 from colbert_video.indexing.catalog import Catalog
@@ -230,6 +233,7 @@ def commit_staged(
     *,
     replace_all: bool,
     helpers: Helpers | None = None,
+    query_direction: Float[Tensor, "dim"] | None = None,
 ) -> Committed:
     """Turn the staged videos of this run into a segment.
 
@@ -241,6 +245,7 @@ def commit_staged(
         failures: Those that did, to be remembered.
         replace_all: Whether the segment replaces all others.
         helpers: Who compresses them elsewhere; None to do it here.
+        query_direction: As for `commit_segment`.
 
     Raises:
         NothingIndexedError: If nothing is staged to replace everything with.
@@ -250,7 +255,14 @@ def commit_staged(
     if len(source):
         by = compress if helpers is None else helpers.compress
         committed = commit_segment(
-            folder, catalog, source, settings, replace_all=replace_all, failures=failures, compress=by
+            folder,
+            catalog,
+            source,
+            settings,
+            replace_all=replace_all,
+            failures=failures,
+            compress=by,
+            query_direction=query_direction,
         )
     elif replace_all:
         raise NothingIndexedError(failures)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from colbert_video.indexing.buckets import bucket_ids, lloyd_max, quantile_buckets
+from colbert_video.indexing.feedback import bucket_ids_with_feedback
 from colbert_video.indexing.packing import bucket_table, pack
 
 MULTIPLES = (1.0, 1.1, 1.2, 1.3, 1.4)
@@ -30,6 +31,7 @@ def compress(
     centroids: Float[Tensor, "tokens dim"],
     cutoffs: Float[Tensor, "cutoffs"],
     weights: Float[Tensor, "buckets"],
+    direction: Float[Tensor, "dim"] | None = None,
 ) -> tuple[UInt8[Tensor, "tokens bytes"], Float[Tensor, "tokens"]]:
     """Compress the residual of each token at its best length.
 
@@ -38,6 +40,7 @@ def compress(
         centroids: The centroid of each token.
         cutoffs: Bucket borders.
         weights: The value that stands for each bucket.
+        direction: Unit vector, rotated, along which rounding errors are to cancel; None for no such.
 
     Returns:
         Packed residuals, and the multiple of the token that each belongs to.
@@ -50,6 +53,10 @@ def compress(
         residuals = torch.where(better[:, None], others, residuals)
         chosen.masked_fill_(better, multiple)
         best = torch.maximum(cosines, best)
+    if direction is not None:
+        wanted = chosen[:, None] * tokens - centroids
+        ids = bucket_ids_with_feedback(wanted, tokens, direction, cutoffs, weights)
+        residuals = pack(ids, len(weights).bit_length() - 1)
     return residuals, chosen
 
 

@@ -13,7 +13,12 @@ from torch.nn.functional import normalize
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing import codec as codec_module
 from colbert_video.indexing import residuals as residuals_module
-from colbert_video.indexing.codec import EncodedTokens, ResidualCodec, random_rotation
+from colbert_video.indexing.codec import (
+    QUERY_DIRECTION_FILE,
+    EncodedTokens,
+    ResidualCodec,
+    random_rotation,
+)
 from colbert_video.indexing.packing import unpack
 from colbert_video.indexing.residuals import MULTIPLES
 
@@ -215,6 +220,32 @@ def test_save_and_load_keep_every_bit_in_colberts_types(nbits: int, tmp_path: Pa
     assert torch.load(tmp_path / "codec" / "avg_residual.pt").shape == ()
     tokens = clustered(20, seed=6)
     assert torch.equal(loaded.encode(tokens).residuals, codec.encode(tokens).residuals)
+
+
+def test_a_codec_that_knows_the_direction_of_queries_keeps_it(tmp_path: Path) -> None:
+    plain, direction = trained(), clustered(1, seed=8)[0]
+    codec = replace(plain, query_direction=direction)
+    codec.to("cpu").save(tmp_path)
+    loaded = ResidualCodec.load(tmp_path)
+    assert loaded.query_direction is not None
+    assert torch.equal(loaded.query_direction, direction)
+    assert loaded.fingerprint == plain.fingerprint  # each reads what the other writes
+    tokens = clustered(200, seed=6)
+    errors = []
+    for other in (plain, codec, loaded):
+        encoded = other.encode(tokens)
+        read = plain.decode(encoded.codes, encoded.residuals) @ plain.rotation.T
+        errors.append(float(((read - tokens) @ direction).square().mean().sqrt()))
+    assert errors[1] == errors[2] < errors[0] / 2
+    for content in (b"x" * 100, torch.ones(DIM + 8)):
+        torch.save(content, tmp_path / QUERY_DIRECTION_FILE)
+        with pytest.raises(IndexFolderError, match=r"query_direction\.pt"):
+            ResidualCodec.load(tmp_path)
+
+
+def test_an_unusable_direction_is_refused() -> None:
+    with pytest.raises(SettingsError, match="query_direction holds NaN"):
+        ResidualCodec.train(clustered(50, seed=1), query_direction=torch.full((DIM,), torch.nan))
 
 
 def test_fingerprint_tells_any_change() -> None:

@@ -11,6 +11,9 @@ from search_corpus import Corpus
 
 from colbert_video import Indexer, Searcher
 
+TYPICAL_QUERIES, TYPICAL_STREAM = 48, 4
+"""Queries that the codec sees, as many as it takes of a model's own, and none of those that are asked later."""
+
 
 class Rival:
     """Both bags in one index; residuals of `nbits` bits."""
@@ -35,7 +38,10 @@ class Rival:
         """Index precomputed tokens."""
         indexer = Indexer(folder, dim=corpus.world.dim, nbits=self._nbits)  # type: ignore[arg-type]
         ids = [str(number) for number in range(corpus.world.size)]
-        indexer.index_tokens(ids, corpus.bag("frame"), corpus.bag("video"), overwrite=True)
+        typical, _ = corpus.world.queries(TYPICAL_QUERIES, stream=TYPICAL_STREAM)
+        indexer.index_tokens(
+            ids, corpus.bag("frame"), corpus.bag("video"), query_tokens=typical, overwrite=True
+        )
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Open the searcher."""

@@ -1,0 +1,52 @@
+"""Rounding residuals so that no error is left along the direction which all queries share.
+
+Text features of CLIP-like models lie in a narrow cone (Liang et al., "Mind the gap", NeurIPS 2022): every token of every
+query has a large component along one direction. Rounding errors of a token are averaged over the query tokens that it is
+compared to, but those along that direction are the same for all of them, add up, and can be most of a score's error.
+So dimensions are rounded one after another, and what has been lost along the direction is made up for by the next ones,
+a little by each: error feedback, as in dithering and in GPTQ (Frantar et al., ICLR 2023). Reading gives unit vectors,
+in which an error along the token itself does not show; the rest of the direction is what counts.
+"""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from colbert_video.device import full_precision
+from colbert_video.indexing.buckets import bucket_ids
+
+DAMPING = 0.01
+"""Squared length of the direction that is always taken to lie ahead: the last dimensions must not make up for everything."""
+
+
+def bucket_ids_with_feedback(
+    residuals: Float[Tensor, "tokens dim"],
+    tokens: Float[Tensor, "tokens dim"],
+    direction: Float[Tensor, "dim"],
+    cutoffs: Float[Tensor, "cutoffs"],
+    weights: Float[Tensor, "buckets"],
+) -> UInt8[Tensor, "tokens dim"]:
+    """Choose a bucket for each residual value, so that errors cancel along a direction.
+
+    Args:
+        residuals: What is to be rounded.
+        tokens: The unit-norm token that each residual belongs to, rotated.
+        direction: Unit vector, rotated.
+        cutoffs: Bucket borders.
+        weights: The value that stands for each bucket.
+
+    Returns:
+        Bucket ids.
+    """
+    with full_precision(tokens):
+        along = tokens @ direction  # (tokens,)
+    across = torch.addcmul(direction[:, None], tokens.T, along, value=-1)  # (dim, tokens)
+    ahead = across.square().flip(0).cumsum(0).flip(0)  # (dim, tokens): squared length from each dimension on
+    shares = across / (ahead + DAMPING)
+    wanted = residuals.T.contiguous()  # (dim, tokens)
+    ids = torch.empty(wanted.shape, dtype=torch.uint8, device=wanted.device)
+    lost = torch.zeros_like(along)
+    for number, values in enumerate(wanted):
+        ids[number] = bucket_ids(torch.addcmul(values, lost, shares[number], value=-1), cutoffs)
+        lost.addcmul_(across[number], weights[ids[number].long()] - values)
+    return ids.T.contiguous()
