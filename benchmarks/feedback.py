@@ -35,7 +35,7 @@ from colbert_video.model import VideoColBERT
 
 RESULTS = Path(__file__).parent / "results" / "feedback.json"
 NBITS, TOP = (1, 2, 4, 8), 60
-QUERIES, QUERY_STREAM = 300, 98
+QUERIES, QUERY_STREAM = 200, 98
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--videos", type=int, default=4096, help="of each synthetic corpus")
+    parser.add_argument("--videos", type=int, default=2048, help="of each synthetic corpus")
     parser.add_argument("--clips", type=int, default=500, help="for the toy model")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()

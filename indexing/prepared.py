@@ -14,6 +14,7 @@ from colbert_video.indexing.rounding import RoundedQuery
 
 HIGHEST_BYTE = 255
 """What the best similarity of a query token and a centroid becomes in the byte tables."""
+FARTHEST = 2**30
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,16 @@ class PreparedQuery:
             highest = max(found.high * found.scale for found in every.values())
             step = max(highest - lowest, 1e-30) / HIGHEST_BYTE
             tables = {
-                codec: kernels.byte_table(found.products, _int32(lowest / found.scale), found.scale / step)
+                codec: kernels.byte_table(found.products, _whole(lowest / found.scale), found.scale / step)
                 for codec, found in every.items()
             }
             self._tables[key] = ByteTables(tables, step)
         return self._tables[key]
 
 
-def _int32(value: float) -> int:
-    """The nearest whole number that the kernels can hold: codecs of very different scales have products beyond."""
-    return max(-(2**31), min(round(value), 2**31 - 1))
+def _whole(value: float) -> int:
+    """The nearest whole number, or one so far away that no product is, whose difference from any still fits 32 bits.
+
+    Codecs of very different scales, as only a damaged file has them, would go beyond.
+    """
+    return max(-FARTHEST, min(round(value), FARTHEST))
