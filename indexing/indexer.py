@@ -9,17 +9,13 @@ from typing import Any, Literal
 import torch
 
 from colbert_video.errors import NothingIndexedError, SettingsError
-from colbert_video.hub import HubRepository
 from colbert_video.indexing.arrays import ArraySource, Tokens
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.changes import Changes, find_changes, find_vanished, keep_up, without
 from colbert_video.indexing.commit import Committed, commit_segment
-from colbert_video.indexing.compact import CompactReport, compact_index
 from colbert_video.indexing.entries import Failure
-from colbert_video.indexing.export import ExportReport, export_index
 from colbert_video.indexing.folder import refuse_finished, require_settings, writing
 from colbert_video.indexing.helpers import hired, joined
-from colbert_video.indexing.hub import push_index
 from colbert_video.indexing.ingest import (
     Decoding,
     Staged,
@@ -29,17 +25,16 @@ from colbert_video.indexing.ingest import (
     stage_videos,
 )
 from colbert_video.indexing.query_direction import direction_of_tokens, typical_direction
-from colbert_video.indexing.reencode import encode_again
 from colbert_video.indexing.report import IndexReport
 from colbert_video.indexing.retry import try_windows_again
-from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings, load_model
-from colbert_video.indexing.verify import VerifyReport, verify_index
+from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings
+from colbert_video.indexing.upkeep import Upkeep
 from colbert_video.model import VideoColBERT
 from colbert_video.video.sources import VideoRecord, Videos, find_videos
 from colbert_video.video.windows import refuse_window_ids
 
 
-class Indexer:
+class Indexer(Upkeep):
     """Builds and extends an index.
 
     Args:
@@ -91,8 +86,7 @@ class Indexer:
         workers: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self.path = Path(path)
-        self._model = model
+        super().__init__(path, model=model, decoding=Decoding(decoder, timeout, workers), device=device)
         self._dim = dim
         self._codec_settings: dict[str, Any] = {
             "nbits": nbits,
@@ -105,8 +99,6 @@ class Indexer:
         self._window, self._stride = window, stride
         self._pool_factor, self._pool_similarity = pool_factor, pool_similarity
         self._snap = snap
-        self._decoding = Decoding(decoder, timeout, workers)
-        self._device = device
 
     def index(self, videos: Videos, *, overwrite: bool = False, cluster: str | None = None) -> IndexReport:
         """Index videos into a new index.
@@ -203,27 +195,6 @@ class Indexer:
                 drift=committed.drift,
             )
 
-    def remove(self, ids: str | Iterable[str]) -> list[str]:
-        """Remove videos by id, with all their windows; their space is freed when the index is compacted.
-
-        Args:
-            ids: One id or several, of videos or of single windows.
-
-        Returns:
-            The ids that were removed.
-
-        Raises:
-            SettingsError: If an id is not in the index; then nothing is removed.
-        """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
-        with writing(self.path, create=False) as catalog:
-            known = catalog.rows_of(wanted)
-            unknown = [name for name in wanted if name not in known]
-            if unknown:
-                raise SettingsError(f"id {unknown[0]!r} is not in {self.path}; nothing was removed.")
-            catalog.tombstone(wanted)
-            return list(dict.fromkeys(wanted))
-
     def index_tokens(
         self,
         ids: Sequence[str],
@@ -278,101 +249,6 @@ class Indexer:
                 self.path, catalog, source, settings, replace_all=not add, query_direction=direction
             )
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
-
-    def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:
-        """Rewrite all videos into one segment, which frees the space of removed and replaced ones.
-
-        Nothing is decoded from video files unless retrain="paths": compressed tokens are copied. Afterwards
-        `segments/<name>/frame` and `video` are ColBERT indexes of the whole corpus.
-
-        Args:
-            retrain: Also train a new codec for the corpus as it is now. "stored" compresses the stored tokens anew, which
-                lose some precision twice. "paths" encodes every video anew from its file, with the model that made the
-                index; where the file is gone or has changed, the stored tokens are used, and the report says so. If
-                that is interrupted, the same call goes on where it stopped.
-
-        Returns:
-            What was done; `compacted` is False if there was nothing to do.
-
-        Raises:
-            IndexFolderError: If there is no finished index, or a file of it is damaged; then nothing is changed.
-            SettingsError: If there is no such way to retrain, or no model for it.
-            ModelError: If the model cannot be loaded.
-        """
-        if retrain not in (None, "stored", "paths"):
-            raise SettingsError(f"retrain={retrain!r} must be None, 'stored' or 'paths'.")
-        with writing(self.path, create=False) as catalog:
-            settings, reencoded, direction = require_settings(self.path, catalog), None, None
-            if retrain == "paths":
-                model = self._load_model(settings)
-                reencoded = encode_again(self.path, catalog, settings, model, self._decoding)
-                direction = typical_direction(model)
-            return compact_index(
-                self.path,
-                catalog,
-                settings,
-                retrain=retrain is not None,
-                reencoded=reencoded,
-                query_direction=direction,
-            )
-
-    def verify(self) -> VerifyReport:
-        """Read the whole index and compare every file with the catalog; nothing is changed.
-
-        Returns:
-            What is damaged, by file, and which files belong to nothing.
-
-        Raises:
-            IndexFolderError: If there is no index.
-        """
-        return verify_index(self.path)
-
-    def export(self, target: str | Path, *, keep_paths: bool = True) -> ExportReport:
-        """Copy the index into a new folder, or an archive if the name ends in ".tar", that opens anywhere.
-
-        Args:
-            target: Where to; it must not exist.
-            keep_paths: Whether the paths of video files go along.
-
-        Raises:
-            IndexFolderError: If there is no finished index, it is damaged, or the target exists or cannot be written.
-        """
-        return export_index(self.path, Path(target), keep_paths=keep_paths)
-
-    def push_to_hub(
-        self,
-        repository: str,
-        *,
-        private: bool = True,
-        keep_paths: bool = False,
-        revision: str | None = None,
-        message: str | None = None,
-        token: str | None = None,
-        endpoint: str | None = None,
-    ) -> str:
-        """Push the index to a dataset repository of the Hugging Face Hub, in one commit; `Searcher.from_hub` opens it.
-
-        Args:
-            repository: "user/name"; made if it is missing.
-            private: Whether a new repository is private; one that exists stays as it is.
-            keep_paths: Whether the paths of video files go along; ids and metadata always do.
-            revision: Branch, made if it is missing; None for the main branch.
-            message: The commit's message.
-            token: Access token; None for that of `hf auth login` or HF_TOKEN.
-            endpoint: Address of another Hub than huggingface.co.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            IndexFolderError: If there is no finished index, or it is damaged.
-            HubError: If the Hub cannot be reached or refuses.
-        """
-        where = HubRepository(repository, "dataset", revision, token, endpoint)
-        return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
-
-    def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
-        return load_model(self._model, settings, self.path, device=self._device)
 
     def _ingest(
         self,
