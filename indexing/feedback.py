@@ -40,13 +40,13 @@ def bucket_ids_with_feedback(
     """
     with full_precision(tokens):
         along = tokens @ direction  # (tokens,)
-    across = torch.addcmul(direction[:, None], tokens.T, along, value=-1)  # (dim, tokens)
-    ahead = across.square().flip(0).cumsum(0).flip(0)  # (dim, tokens): squared length from each dimension on
-    shares = across / (ahead + DAMPING)
-    wanted = residuals.T.contiguous()  # (dim, tokens)
-    ids = torch.empty(wanted.shape, dtype=torch.uint8, device=wanted.device)
+    across = (tokens.T.contiguous() * -along).add_(direction[:, None])  # (dim, tokens)
+    ahead = across.square().sum(dim=0).add_(DAMPING)  # (tokens,): squared length of what is not rounded yet
+    ids = torch.empty(across.shape, dtype=torch.uint8, device=across.device)
     lost = torch.zeros_like(along)
-    for number, values in enumerate(wanted):
-        ids[number] = bucket_ids(torch.addcmul(values, lost, shares[number], value=-1), cutoffs)
-        lost.addcmul_(across[number], weights[ids[number].long()] - values)
+    for number, (wanted, part) in enumerate(zip(residuals.T.contiguous(), across, strict=True)):
+        ids[number] = bucket_ids(torch.addcmul(wanted, part, lost / ahead, value=-1), cutoffs)
+        rounded = weights.index_select(0, ids[number].int())
+        lost.addcmul_(part, rounded - wanted)
+        ahead.addcmul_(part, part, value=-1)
     return ids.T.contiguous()
