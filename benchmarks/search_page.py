@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rivals import ENGINES
+from rivals.ours import TYPICAL_QUERIES
 from search_figures import draw_cost, draw_pooling, draw_recall
 
 Row = Mapping[str, Any]
@@ -51,6 +52,8 @@ METHOD = """## How it is measured
   an engine uses its own compressed tokens. Stock ColBERT scores in the other bag only what that bag did not retrieve.
 - **Stock ColBERT** builds and searches with its own code; only its text encoder is replaced, by one that hands over
   tokens. Reading tokens is part of every build, encoding videos of none.
+- **colbert_video** is handed {typical} queries of another random stream when it builds, as many as an index run of videos
+  encodes with the model's own text tower; [what they bring](#rounding-along-the-direction-of-queries) was measured.
 - **Peak GB** is the resident memory of the searching process, mapped files included.
 
 Machine: {processor}, {cores} cores, {system}.
@@ -72,6 +75,31 @@ in both bags ({dim} dimensions). Clips are short and mostly still; how much real
 |---|--:|--:|--:|--:|
 """
 
+FEEDBACK = "feedback.json"
+FEEDBACK_SECTION = """
+## Rounding along the direction of queries
+
+All tokens of all queries share a direction, and errors of stored tokens along it add up in a score.
+[Error feedback](how-it-works.md#compression) makes them cancel, at the price of slightly larger errors elsewhere. Measured by
+`python benchmarks/feedback.py` on {videos:,} videos of each synthetic corpus and {clips:,} rendered clips of the toy model, all
+read back and searched exhaustively: recall@10, and the root mean square error of the scores of the 60 best videos. *Shared*
+is the length of the mean query. Where much is shared much is gained, where little is, nothing to speak of is gained or lost.
+
+| corpus | shared | bits | error, plain rounding | with feedback | recall@10, plain rounding | with feedback |
+|---|--:|--:|--:|--:|--:|--:|
+"""
+
+
+def feedback_section(report: Mapping[str, Any]) -> str:
+    """Errors and recall with and without error feedback."""
+    pairs = zip(report["rows"][::2], report["rows"][1::2], strict=True)
+    lines = [
+        f"| {plain['corpus']} | {plain['length']:.2f} | {plain['nbits']} | {plain['error']:.2e} | {fed['error']:.2e} | "
+        f"{plain['recall@10']:.3f} | {fed['recall@10']:.3f} |"
+        for plain, fed in pairs
+    ]
+    return FEEDBACK_SECTION.format(**report) + "\n".join(lines) + "\n"
+
 
 def pooling_section(report: Mapping[str, Any]) -> str:
     """Recall against bytes, with tokens of like frames pooled."""
@@ -92,7 +120,7 @@ def write_page(results: Path, page: Path) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     draw_recall(rows, figures / "search_recall.svg")
     draw_cost(rows, figures / "search_cost.svg")
-    pooling = pooling_report(results)
+    pooling = report_beside(results, POOLING)
     if pooling is not None:
         draw_pooling(pooling["rows"], figures / "pooling.svg")
     page.write_text(page_text(results), encoding="utf-8")
@@ -100,9 +128,13 @@ def write_page(results: Path, page: Path) -> None:
 
 def page_text(results: Path) -> str:
     """The whole page in Markdown."""
-    report, pooling = json.loads(results.read_text(encoding="utf-8")), pooling_report(results)
-    text = text_of(report, measured_rows(report), results.name)
-    return text if pooling is None else text + pooling_section(pooling)
+    report = json.loads(results.read_text(encoding="utf-8"))
+    parts = [text_of(report, measured_rows(report), results.name)]
+    for name, section in ((FEEDBACK, feedback_section), (POOLING, pooling_section)):
+        further = report_beside(results, name)
+        if further is not None:
+            parts.append(section(further))
+    return "".join(parts)
 
 
 def measured_rows(report: Mapping[str, Any]) -> list[Row]:
@@ -110,9 +142,9 @@ def measured_rows(report: Mapping[str, Any]) -> list[Row]:
     return [row for row in report["rows"] if "failed" not in row]
 
 
-def pooling_report(results: Path) -> Mapping[str, Any] | None:
-    """The figures of `pooling.py`, if they lie beside those of the search."""
-    path = results.parent / POOLING
+def report_beside(results: Path, name: str) -> Mapping[str, Any] | None:
+    """The figures of another benchmark, if they lie beside those of the search."""
+    path = results.parent / name
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -124,6 +156,7 @@ def text_of(report: Mapping[str, Any], rows: Sequence[Row], results: str) -> str
         "queries": " or ".join(map(str, sorted(queries_of(rows), reverse=True))),
         "rounds": " or ".join(map(str, sorted(rounds_of(rows)))),
         "tuning": rows[0]["tuning_queries"],
+        "typical": TYPICAL_QUERIES,
     }
     corpora = [(key, list(group)) for key, group in groupby(rows, lambda row: (row["corpus"], row["size"]))]
     return "\n".join(
