@@ -215,6 +215,10 @@ class BaseSearcher(ABC, Generic[AnyHits, AnyRanking]):
         with self._view() as view:
             return self._model.of(view.settings)
 
+    def use_model(self, model: VideoColBERT) -> None:
+        """Encode queries with a model that is in memory already."""
+        self._model.use(model)
+
 
 def _checked(
     query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int

@@ -26,6 +26,10 @@ class QueryModel:
         self._device = device
         self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
 
+    def use(self, model: VideoColBERT) -> None:
+        """Take a model that is in memory already instead of what was given."""
+        self._given, self._loaded = model, None
+
     def of(self, settings: IndexSettings) -> VideoColBERT:
         """The model that encodes queries for an index of these settings.
 

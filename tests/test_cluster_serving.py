@@ -53,7 +53,9 @@ def one(folder: Path) -> Iterator[Searcher]:
 @pytest.fixture(scope="module")
 def opened(folder: Path, ray_cluster: str) -> Iterator[ClusterSearcher]:
     """Two replicas of two shards on three machines."""
-    with ClusterSearcher(folder / "many", cluster=ray_cluster, replicas=2, deadline=PATIENT) as searcher:
+    with ClusterSearcher(
+        folder / "many", cluster=ray_cluster, replicas=2, deadline=PATIENT, preload=True
+    ) as searcher:
         yield searcher
 
 

@@ -62,6 +62,9 @@ THREADS, CLUSTER_THREADS = 2, 16
 @click.option(
     "--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder."
 )
+@click.option(
+    "--preload", is_flag=True, help="Read the indexes into memory before the first search, and new commits."
+)
 @click.option("--model", help="Where the indexes' model is now, if it moved.")
 @device_option
 def serve(
@@ -77,6 +80,7 @@ def serve(
     replicas: int | None,
     deadline: float | None,
     copies_folder: Path | None,
+    preload: bool,
     model: str | None,
     device: str | None,
 ) -> None:
@@ -87,6 +91,7 @@ def serve(
     """
     require_server()
     from colbert_video.cluster.served import open_served
+    from colbert_video.indexing.preload import Preloader
     from colbert_video.serve.launch import serve as run
     from colbert_video.serve.settings import ServeSettings, is_local
 
@@ -110,7 +115,7 @@ def serve(
         settings,
         model=model,
         device=device,
-        opened=partial(open_served, cluster=on_cluster),
+        opened=partial(open_served, cluster=on_cluster, preloader=Preloader() if preload else None),
         announce=lambda address: _say(f"serving {address}"),
     )
 

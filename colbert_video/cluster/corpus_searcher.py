@@ -45,7 +45,6 @@ class CorpusSearcher(BaseSearcher[ClusterHits, ClusterRanking]):
         self.path = Path(path)
         self.corpus = ShardedCorpus.open(path)
         self.catalogs = CorpusCatalogs(self.corpus)
-        self._device = device
         self._model = QueryModel(self.path, model, device)
 
     @abstractmethod
@@ -73,7 +72,3 @@ class CorpusSearcher(BaseSearcher[ClusterHits, ClusterRanking]):
     def __len__(self) -> int:
         """Videos that can be found."""
         return self.catalogs.videos
-
-    def use_model(self, model: VideoColBERT) -> None:
-        """Encode queries with a model that is in memory already."""
-        self._model = QueryModel(self.path, model, self._device)

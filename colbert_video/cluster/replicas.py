@@ -113,6 +113,7 @@ def start_replicas(
     replicas: int,
     threads: int,
     cpus: float,
+    preload: bool,
     observe: Callable[[str, float], None] | None,
 ) -> list[ShardReplicas]:
     """Start the actors of all shards, those of one shard on different nodes as far as there are so many.
@@ -122,6 +123,7 @@ def start_replicas(
         replicas: Actors of each shard.
         threads: Calls that an actor answers at once.
         cpus: Processors that Ray keeps for each actor.
+        preload: Whether actors read their shard's files into memory before they answer.
         observe: Called with a shard's name and the seconds of each answer.
     """
     ray = import_ray()
@@ -141,7 +143,7 @@ def start_replicas(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(
                     node, soft=True
                 ),  # elsewhere if it is lost
-            ).remote(folder)
+            ).remote(folder, preload)
             own.append(
                 Replica(
                     f"shard {name}, replica {copy}",

@@ -25,6 +25,8 @@ HEDGE = 0.5
 """Seconds until a second replica is asked as well."""
 START_SECONDS = 300.0
 """Time that shards have to open."""
+PRELOAD_SECONDS = 3600.0
+"""Time that they have if they read their files first."""
 REFRESH_SECONDS = 30.0
 """How long a refresh waits for actors; those that are slower refresh themselves later."""
 
@@ -45,6 +47,8 @@ class ClusterSearcher(CorpusSearcher):
         hedge: Seconds until a second replica is asked as well; the first answer counts.
         threads: Queries that an actor scores at once.
         cpus: Processors that Ray keeps free for each actor; with 0, actors start however busy the machines are.
+        preload: Each actor reads its shard's files into memory before it answers; see `Searcher`. It looks at its own shard
+            alone: whether all shards of a machine stay in memory together, nobody checks.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.
@@ -66,6 +70,7 @@ class ClusterSearcher(CorpusSearcher):
         hedge: float = HEDGE,
         threads: int = 2,
         cpus: float = 0.0,
+        preload: bool = False,
         model: VideoColBERT | str | Path | None = None,
         device: str | torch.device | None = None,
         observe: Callable[[str, float], None] | None = None,
@@ -84,9 +89,11 @@ class ClusterSearcher(CorpusSearcher):
                 replicas=replicas,
                 threads=threads,
                 cpus=cpus,
+                preload=preload,
                 observe=observe,
             )
-            _wait_until_open(self._session.ray, self.shards, self.corpus.names)
+            seconds = PRELOAD_SECONDS if preload else START_SECONDS
+            _wait_until_open(self._session.ray, self.shards, self.corpus.names, seconds)
         except BaseException:
             self.close()
             raise
@@ -123,12 +130,14 @@ class ClusterSearcher(CorpusSearcher):
         return found, tuple(self.corpus.names[number] for number in sorted(asked) if number not in found)
 
 
-def _wait_until_open(ray: ModuleType, shards: Sequence[ShardReplicas], names: Sequence[str]) -> None:
+def _wait_until_open(
+    ray: ModuleType, shards: Sequence[ShardReplicas], names: Sequence[str], seconds: float
+) -> None:
     handles = [replica.handle for shard in shards for replica in shard.replicas]
     waiting = [handle.ready.options(max_task_retries=ENDLESS).remote() for handle in handles]
-    done, late = ray.wait(waiting, num_returns=len(waiting), timeout=START_SECONDS)
+    done, late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)
     if late:
-        raise ShardsUnavailableError(names, START_SECONDS)
+        raise ShardsUnavailableError(names, seconds)
     try:
         ray.get(done)
     except ray.exceptions.RayTaskError as error:

@@ -9,6 +9,7 @@ from colbert_video.cluster.corpus_searcher import CorpusSearcher
 from colbert_video.cluster.searcher import ClusterSearcher
 from colbert_video.cluster.sharded_searcher import ShardedSearcher
 from colbert_video.indexing.corpus import ShardedCorpus, is_corpus
+from colbert_video.indexing.preload import Preloader
 from colbert_video.model import VideoColBERT
 from colbert_video.serve.served_index import ServedIndex
 
@@ -21,6 +22,8 @@ class ServedCorpus(ServedIndex):
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name.
         device: Where that model runs.
+        preloader: Reads the shards' files into memory; None to leave them on disk. On a cluster each shard's process has
+            its own, and has read them when the corpus is open.
         cluster: Arguments of `ClusterSearcher`; None to search the shards in this process.
 
     Raises:
@@ -34,11 +37,14 @@ class ServedCorpus(ServedIndex):
         *,
         model: VideoColBERT | str | None = None,
         device: str | None = None,
+        preloader: Preloader | None = None,
         cluster: Mapping[str, Any] | None = None,
     ) -> None:
+        if cluster is not None:
+            cluster, preloader = {"preload": preloader is not None, **cluster}, None
         self._cluster = cluster
         self._corpus = ShardedCorpus.open(path)
-        super().__init__(name, path, model=model, device=device)
+        super().__init__(name, path, model=model, device=device, preloader=preloader)
 
     def _describe(self) -> Mapping[str, Any]:
         return describe_corpus(self._corpus)
@@ -48,15 +54,8 @@ class ServedCorpus(ServedIndex):
 
     def _open_searcher(self, model: VideoColBERT | str | None) -> CorpusSearcher:
         if self._cluster is None:
-            self._shards: CorpusSearcher = ShardedSearcher(self.path, model=model, device=self._device)
-        else:
-            self._shards = ClusterSearcher(self.path, model=model, device=self._device, **self._cluster)
-        return self._shards
-
-    def _share(self, model: VideoColBERT | None) -> None:
-        """As for one index, without opening the shards again."""
-        if model is not None and self.model is None:
-            self._shards.use_model(model)
+            return ShardedSearcher(self.path, model=model, device=self._device)
+        return ClusterSearcher(self.path, model=model, device=self._device, **self._cluster)
 
 
 def open_served(
@@ -65,6 +64,7 @@ def open_served(
     *,
     model: VideoColBERT | str | None = None,
     device: str | None = None,
+    preloader: Preloader | None = None,
     cluster: Mapping[str, Any] | None = None,
 ) -> ServedIndex:
     """Open an index, or a sharded corpus, to be served; arguments as in `ServedCorpus`.
@@ -72,5 +72,5 @@ def open_served(
     On a cluster only sharded corpora are served.
     """
     if cluster is not None or is_corpus(path):
-        return ServedCorpus(name, path, model=model, device=device, cluster=cluster)
-    return ServedIndex(name, path, model=model, device=device)
+        return ServedCorpus(name, path, model=model, device=device, preloader=preloader, cluster=cluster)
+    return ServedIndex(name, path, model=model, device=device, preloader=preloader)

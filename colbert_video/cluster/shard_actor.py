@@ -18,10 +18,12 @@ class ShardActor:
 
     Args:
         path: The shard's folder, as this machine sees it.
+        preload: Read its files into memory before it answers, also when the actor is started again.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, preload: bool = False) -> None:
         self._path = path
+        self._preload = preload
         self._shard: Shard | None = None
         try:
             self._opened()
@@ -47,5 +49,5 @@ class ShardActor:
 
     def _opened(self) -> Shard:
         if self._shard is None:
-            self._shard = Shard(self._path)
+            self._shard = Shard(self._path, preload=self._preload)
         return self._shard

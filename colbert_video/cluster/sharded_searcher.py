@@ -10,6 +10,7 @@ import torch
 from colbert_video.cluster.corpus_searcher import CorpusSearcher
 from colbert_video.cluster.corpus_view import Answers
 from colbert_video.cluster.shards import Shard
+from colbert_video.indexing.preload import Preloader
 from colbert_video.model import VideoColBERT
 
 
@@ -20,6 +21,7 @@ class ShardedSearcher(CorpusSearcher):
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
+        preload: Read the shards' files into memory before the first search; see `Searcher`.
 
     Raises:
         IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
@@ -31,6 +33,7 @@ class ShardedSearcher(CorpusSearcher):
         *,
         model: VideoColBERT | str | Path | None = None,
         device: str | torch.device | None = None,
+        preload: bool = False,
     ) -> None:
         super().__init__(path, model=model, device=device)
         with ExitStack() as stack:
@@ -40,6 +43,8 @@ class ShardedSearcher(CorpusSearcher):
                 self._shards.append(Shard(folder, device=device))
                 stack.callback(self._shards[-1].close)
             self._open = stack.pop_all()
+        if preload:
+            self.preload()
 
     def __enter__(self) -> "ShardedSearcher":
         return self
@@ -59,6 +64,12 @@ class ShardedSearcher(CorpusSearcher):
         """
         changed = [shard.refresh() for shard in self._shards]  # every one, not just up to the first
         return any(changed)
+
+    def preload(self, preloader: Preloader | None = None) -> None:
+        """Read the shards' files once and in order, and those of new commits; as `Searcher.preload`."""
+        together = preloader or Preloader()
+        for shard in self._shards:
+            shard.preload(together)
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()

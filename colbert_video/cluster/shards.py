@@ -29,13 +29,18 @@ class Shard(OpenedIndex):
     Args:
         path: The shard's folder.
         device: A GPU that keeps the shard and scores on it; None to leave it on disk.
+        preload: Read its files into memory before it is searched; see `Searcher`.
 
     Raises:
         IndexFolderError: If it is not finished, or damaged.
     """
 
-    def __init__(self, path: str | Path, *, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, device: str | torch.device | None = None, preload: bool = False
+    ) -> None:
         super().__init__(path, partial(open_view, Path(path), device=device, engine="native", plaid=None))
+        if preload:
+            self.preload()
 
     def hits(self, tokens: Tokens, wanted: SearchSettings) -> list[Hit]:
         """The shard's best hits for scored query tokens; of the wanted ids, those that it does not hold are ignored."""

@@ -87,7 +87,7 @@ class IndexRegistry:
         return all(index.state == "ready" for index in self)
 
     def start(self, forget: Callable[[VideoColBERT], None]) -> None:
-        """Load models and watch for commits, in threads of the running event loop.
+        """Read files into memory where that is wanted, load models and watch for commits, in threads of the running event loop.
 
         Args:
             forget: Called with each model that no index uses any more.
@@ -107,6 +107,7 @@ class IndexRegistry:
     async def _look_after(self, forget: Callable[[VideoColBERT], None]) -> None:
         loaded: dict[str, VideoColBERT] = {}
         for index in self:
+            await asyncio.to_thread(index.preload)
             await asyncio.to_thread(index.load_model, loaded)
             if index.model is not None and index.fingerprint is not None:
                 loaded[index.fingerprint] = index.model

@@ -13,6 +13,7 @@ from colbert_video.hits import Hit
 from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.entries import VideoEntry
 from colbert_video.indexing.info import describe_index
+from colbert_video.indexing.preload import Preloader
 from colbert_video.model import VideoColBERT
 from colbert_video.search import Searcher
 from colbert_video.serve.errors import ServiceError
@@ -31,13 +32,20 @@ class ServedIndex:
         path: The index folder.
         model: Encodes queries; None for the model that the index names.
         device: Where that model runs.
+        preloader: Reads its files into memory; None to leave them on disk.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
     """
 
     def __init__(
-        self, name: str, path: Path, *, model: VideoColBERT | str | None = None, device: str | None = None
+        self,
+        name: str,
+        path: Path,
+        *,
+        model: VideoColBERT | str | None = None,
+        device: str | None = None,
+        preloader: Preloader | None = None,
     ) -> None:
         self.name = name
         self.path = path
@@ -47,6 +55,7 @@ class ServedIndex:
         self.description = self._describe()
         self._names_model = model is not None
         self._device = device
+        self._preloader = preloader
         self._catalog = self._open_catalog()
         try:
             self.version = self._catalog.version
@@ -76,6 +85,15 @@ class ServedIndex:
         """Whether queries can be encoded."""
         return self._names_model or self.description.get("model") is not None
 
+    def preload(self) -> None:
+        """Read its files into memory, if that is wanted, and from now on those of new commits."""
+        if self._preloader is None:
+            return
+        try:
+            self.searcher.preload(self._preloader)
+        except Exception:  # whatever it is, searches read from the disk what they need
+            logger.exception("index %s is not read into memory", self.name)
+
     def load_model(self, loaded: Mapping[str, VideoColBERT] | None = None) -> None:
         """Load the model and let it encode a first query, which is slower than later ones.
 
@@ -95,8 +113,7 @@ class ServedIndex:
     def _share(self, model: VideoColBERT | None) -> None:
         """Search with a model that another index has loaded, unless this one has; nobody searches before it has one."""
         if model is not None and self.model is None:
-            self.searcher.close()
-            self.searcher = self._open_searcher(model)
+            self.searcher.use_model(model)
 
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything new.
@@ -192,5 +209,7 @@ class ServedIndex:
 
     def close(self) -> None:
         """Let go of its files."""
+        if self._preloader is not None:
+            self._preloader.stop()
         self.searcher.close()
         self._catalog.close()

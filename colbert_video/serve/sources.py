@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 from colbert_video.explain import Explanation
 from colbert_video.hits import Hits
 from colbert_video.indexing.entries import VideoEntry
+from colbert_video.indexing.preload import Preloader
 from colbert_video.model import VideoColBERT
 
 
@@ -47,6 +48,14 @@ class OpenSearcher(Protocol):
 
     def explain(self, query: str, video_id: str) -> Explanation:
         """Show which frame answers each query token."""
+        ...
+
+    def use_model(self, model: VideoColBERT) -> None:
+        """Encode queries with a model that is in memory already."""
+        ...
+
+    def preload(self, preloader: Preloader) -> None:
+        """Read its files into memory; not asked of shards on a cluster, which do so when they are opened."""
         ...
 
     def refresh(self) -> bool:
