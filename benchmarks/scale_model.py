@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.indexing.scan import SURVIVOR_GROWTH
+
 Rows = Sequence[Mapping[str, Any]]
 ENGINE, CORPUS = "ours-4bit", "plain"
 STAGES = ("centroid products", "scan and selection", "survivors in int8", "finalists in fp32")
-SURVIVOR_GROWTH = 2 / 3
-"""Survivors of the centroid stage grow with this power of the number of videos."""
 KILO, MILLION, GIGA = 1e3, 1e6, 1e9
 HOUR = 3600
 
