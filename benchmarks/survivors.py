@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.1, 0.17, SURVIVOR_SCALE, 0.4, 0.6)
+SCALES = (0.2, 0.4, SURVIVOR_SCALE, 1.0, 1.5)
 SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 2 / 5)
 
 

@@ -231,6 +231,7 @@ def _checked(
     query = torch.as_tensor(query_tokens).detach().cpu().float()
     if query.ndim != 2 or query.shape[1] != dim or not len(query):
         raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
-    if not bool(((query.norm(dim=1) - 1).abs() < NORM_TOLERANCE).all()):
+    shortest, longest = (float(length) for length in torch.linalg.vector_norm(query, dim=1).aminmax())
+    if not (shortest > 1 - NORM_TOLERANCE and longest < 1 + NORM_TOLERANCE):  # NaN is refused too
         raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
     return query

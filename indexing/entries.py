@@ -158,7 +158,7 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
     try:
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
         seconds, tokens = _unpacked_frames(times)
-        values = json.loads(metadata, parse_constant=_refuse_constant)
+        values = METADATA.decode(metadata)
         if not isinstance(values, dict):
             raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
         return VideoEntry(
@@ -230,6 +230,9 @@ def _one_token_a_frame(tokens: tuple[int, ...], frames: int) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"its metadata holds {name}, which is not JSON")
+
+
+METADATA = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _metadata_text(entry: VideoEntry) -> str:

@@ -79,7 +79,7 @@ class KernelScorer:
         token, as padding does; where each meets another, errors average out.
         """
         query = self._query.tokens
-        share = max(float(query.mean(dim=0).square().sum()), 1 / len(query))
+        share = max(float(query.mean(dim=0).norm()) ** 2, 1 / len(query))
         variance = 0.0
         for codec in self._codecs.values():
             rounded = rounded_codec(codec)

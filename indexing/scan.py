@@ -21,15 +21,15 @@ from colbert_video.indexing.opened import Scored, Segment
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.torch_scorer import TorchScorer, decoded_similarities
 
-LEAST_SURVIVORS = 480
+LEAST_SURVIVORS = 600
 """Videos that always survive the centroid stage; a corpus no larger is decoded at once."""
 SURVIVORS_PER_RESULT = 10
 """Survivors kept for each wanted result."""
-SURVIVOR_SCALE, SURVIVOR_GROWTH = 0.25, 0.765
-"""Of N videos, 0.25 * N ** 0.765 survive at least; `benchmarks/survivors.py` shows how many of the best are among them."""
+SURVIVOR_SCALE, SURVIVOR_GROWTH = 0.6, 0.7
+"""Of N videos, 0.6 * N ** 0.7 survive at least; `benchmarks/survivors.py` shows how many of the best are among them."""
 SHARE_IN_EVERY_BAG = 1 / 5
 """Of the survivors, so many are decoded in every bag; the others are given up when the first bag is."""
-LEAST_IN_EVERY_BAG = 200
+LEAST_IN_EVERY_BAG = 240
 """Videos that are decoded in every bag at least."""
 
 
