@@ -21,8 +21,8 @@ from colbert_video.indexing.catalog import Catalog
 from colbert_video.indexing.chunks import TokenSource
 from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.commit import save_new_codecs, sync_and_describe
-from colbert_video.indexing.drift import DRIFT_KEY, Drift
-from colbert_video.indexing.entries import Failure, NewSegment, VideoEntry
+from colbert_video.indexing.drift import DRIFT_KEY
+from colbert_video.indexing.entries import Failure, NewSegment
 from colbert_video.indexing.files import check_files, new_name
 from colbert_video.indexing.folder import CODECS, SEGMENTS, load_codecs, sweep
 from colbert_video.indexing.reencode import MixedSource, Reencoded
@@ -102,15 +102,11 @@ def compact_index(
         if query_direction is None:
             query_direction = _known_direction(segments)
         if reencoded is not None:
-            _reencoded(
-                folder,
-                catalog,
-                settings,
-                MixedSource(folder, catalog, segments, reencoded.ids),
-                query_direction,
-            )
+            source = MixedSource(folder, catalog, segments, reencoded.ids)
+            _retrained(folder, catalog, settings, source, query_direction, new_rows=True)
         elif retrain:
-            _retrained(folder, catalog, settings, StoredSource(catalog, segments), query_direction)
+            stored = StoredSource(catalog, segments)
+            _retrained(folder, catalog, settings, stored, query_direction, new_rows=False)
         else:
             _copied(folder, catalog, settings, segments)
     return CompactReport(
@@ -182,43 +178,25 @@ def _retrained(
     settings: IndexSettings,
     source: TokenSource,
     query_direction: Float[Tensor, "dim"] | None,
+    *,
+    new_rows: bool,
 ) -> None:
-    """Train a codec on what is stored and encode everything with it."""
-    name, codec_name, entries, drift = _written(folder, settings, source, query_direction)
-    _commit(folder, catalog, name, codec_name, len(entries), {DRIFT_KEY: drift.to_dict()})
-
-
-def _reencoded(
-    folder: Path,
-    catalog: Catalog,
-    settings: IndexSettings,
-    source: TokenSource,
-    query_direction: Float[Tensor, "dim"] | None,
-) -> None:
-    """Train a codec on new tokens, and write rows anew with them: frames may have been read at other times."""
-    name, codec_name, entries, drift = _written(folder, settings, source, query_direction)
-    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
-    checksums = catalog.checksums(sorted({entry.video for entry in entries}))
-    segment, values = NewSegment(name, codec_name, entries, files), {DRIFT_KEY: drift.to_dict()}
-    catalog.replace_everything([segment], settings=values)
-    catalog.set_checksums(checksums)  # the files have not changed
-    catalog.drop_staged()
-    sweep(folder, catalog)
-
-
-def _written(
-    folder: Path,
-    settings: IndexSettings,
-    source: TokenSource,
-    query_direction: Float[Tensor, "dim"] | None,
-) -> tuple[str, str, list[VideoEntry], Drift]:
-    """Train a codec and write a segment with it; return the names of both, the segment's rows, and errors to expect."""
+    """Train a codec and encode everything with it; new tokens need new rows, as frames may have been read at other times."""
     name, codec_name = new_name(), new_name()
     codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
     entries = write_segment(
         folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
     )
-    return name, codec_name, entries, drift
+    values = {DRIFT_KEY: drift.to_dict()}
+    if not new_rows:
+        _commit(folder, catalog, name, codec_name, len(entries), values)
+        return
+    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
+    checksums = catalog.checksums(sorted({entry.video for entry in entries}))
+    catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values)
+    catalog.set_checksums(checksums)  # the files have not changed
+    catalog.drop_staged()
+    sweep(folder, catalog)
 
 
 def _commit(

@@ -158,7 +158,7 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
     try:
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
         seconds, tokens = _unpacked_frames(times)
-        values = METADATA.decode(metadata)
+        values = METADATA_DECODER.decode(metadata)
         if not isinstance(values, dict):
             raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
         return VideoEntry(
@@ -232,7 +232,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"its metadata holds {name}, which is not JSON")
 
 
-METADATA = json.JSONDecoder(parse_constant=_refuse_constant)
+METADATA_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _metadata_text(entry: VideoEntry) -> str:

@@ -1,7 +1,7 @@
 """The direction that a model's queries share, along which rounding errors of stored tokens are made to cancel.
 
 It is the mean of typical queries. A few dozen sentences are enough: what they share comes from the text tower, not from
-what they say. Queries of other kinds are scored no worse than without it, but for 1 % more of rounding error.
+what they say. For queries that do not share it, errors of scores grow a little: by what making up for it costs.
 """
 
 from collections.abc import Sequence
