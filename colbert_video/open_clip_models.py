@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,19 +200,36 @@ def in_one_line(error: Exception, *, limit: int = 300) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
+class _OtherThreads(logging.Filter):
+    """Lets a logger's records through but those of the thread that made this filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._muted = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread != self._muted
+
+
+_BUILDING = threading.Lock()
+
+
 @contextmanager
 def _quiet_open_clip() -> Iterator[None]:
-    """Mute open_clip's root-logger chatter while a model is built; our own errors say what matters.
+    """Mute open_clip's chatter in this thread while a model is built; our own errors say what matters.
 
-    The handler keeps `logging.info` from configuring the root logger, which would undo the program's own set-up.
+    A filter of the root logger sees what is logged by the root logger itself, as open_clip does: all other loggers are
+    heard as before, here and in other threads. The handler keeps `logging.info` from configuring the root logger,
+    which would undo the program's own set-up. One thread at a time: of two overlapping `catch_warnings` the later one
+    would restore the filters of the earlier, and warnings would stay muted for good.
     """
-    level, handler = logging.root.level, logging.NullHandler()
-    logging.root.setLevel(logging.CRITICAL)
-    logging.root.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    others, handler = _OtherThreads(), logging.NullHandler()
+    with _BUILDING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.root.addFilter(others)
+        logging.root.addHandler(handler)
+        try:
             yield
-    finally:
-        logging.root.removeHandler(handler)
-        logging.root.setLevel(level)
+        finally:
+            logging.root.removeHandler(handler)
+            logging.root.removeFilter(others)

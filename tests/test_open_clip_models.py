@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -174,7 +175,58 @@ def test_building_leaves_logging_and_warnings_alone(
     monkeypatch.setattr(logging.root, "handlers", [])  # a program that has not set up logging yet
     level, filters = logging.root.level, list(warnings.filters)
     build_backbone(tiny_names.clip)
-    assert (logging.root.handlers, logging.root.level) == ([], level)
+    assert (logging.root.handlers, logging.root.level, logging.root.filters) == ([], level, [])
+    assert list(warnings.filters) == filters
+
+
+def test_only_open_clip_is_muted_while_a_model_is_built(
+    tiny_names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def other_thread() -> None:
+        logging.getLogger("colbert_video.serve").error("heard from another thread")
+        logging.warning("the program's own")
+
+    def create(*names: Any, **options: Any) -> Any:
+        logging.error("chatter")
+        logging.getLogger("colbert_video.model").warning("heard from this thread")
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        thread.join()
+        return original(*names, **options)
+
+    original = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", create)
+    build_backbone(tiny_names.clip)
+    assert caplog.messages == ["heard from this thread", "heard from another thread", "the program's own"]
+
+
+def test_models_built_at_once_leave_logging_and_warnings_alone(
+    tiny_names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    level, handlers, filters = logging.root.level, list(logging.root.handlers), list(warnings.filters)
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def create(*names: Any, **options: Any) -> Any:
+        if first_is_in.is_set():
+            second_is_in.set()
+            assert first_is_out.wait(60)
+        else:
+            first_is_in.set()
+            second_is_in.wait(0.5)  # it never is if builds are one at a time
+        return original(*names, **options)
+
+    def first() -> None:
+        build_backbone(tiny_names.clip)
+        first_is_out.set()
+
+    original = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", create)
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert first_is_in.wait(60)
+    build_backbone(tiny_names.clip)
+    thread.join()
+    assert (logging.root.level, logging.root.handlers, logging.root.filters) == (level, handlers, [])
     assert list(warnings.filters) == filters
 
 

@@ -5,6 +5,7 @@ import copy
 import io
 import json
 import shutil
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_a_picture_finds_the_video_that_shows_it(client: Any, index: Path, tiny_
     assert found[0]["score"] == pytest.approx(hits[0].score)
 
 
+def bitmap_header(side: int) -> bytes:
+    """The beginning of a square BMP picture: its header without any pixels."""
+    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, side, side, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
 def test_pictures_are_bounded_and_must_be_pictures(client: Any) -> None:
     def posted(body: Any) -> tuple[int, str]:
         return error_of(client.post("/api/search/image", content=body))
@@ -108,6 +114,8 @@ def test_pictures_are_bounded_and_must_be_pictures(client: Any) -> None:
     bomb = picture((0, 0, 0), (1000, 1000))  # a hundred times the pixels allowed, in few bytes
     assert len(bomb) < 30_000
     assert posted(bomb) == (413, "picture_too_large")
+    for side in (10_000, 20_000):  # Pillow itself warns of the one and refuses the other
+        assert posted(bitmap_header(side)) == (413, "picture_too_large")
     assert posted(b"\0" * 30_001) == (413, "body_too_large")
     assert posted(b"\0" * 10_001 for _ in range(3)) == (413, "body_too_large")  # without a stated length
     for broken in (b"", b"GIF89a", picture((1, 2, 3))[:-30], b"<svg xmlns='http://www.w3.org/2000/svg'/>"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import warnings
 
 import numpy as np
 from fastapi import Request
@@ -54,6 +53,10 @@ def _too_large(most_bytes: int) -> ServiceError:
     )
 
 
+def _too_many_pixels(message: str) -> ServiceError:
+    return ServiceError(413, "picture_too_large", message, "Send a smaller one.")
+
+
 def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
     """RGB pixels of an uploaded picture, upright; of an animation the first picture.
 
@@ -67,21 +70,14 @@ def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "heigh
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the limit below is the stricter one
-            opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = opened.size
         if width * height > most_pixels:
-            raise ServiceError(
-                413,
-                "picture_too_large",
-                f"the picture has {width}×{height} pixels, more than {most_pixels}.",
-                "Send a smaller one.",
-            )
+            raise _too_many_pixels(f"the picture has {width}×{height} pixels, more than {most_pixels}.")
         return upright(opened)
-    except (Image.DecompressionBombError, *BAD_PICTURE) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error
+    except BAD_PICTURE as error:
         raise ServiceError(
             415,
             "not_a_picture",
