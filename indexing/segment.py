@@ -189,8 +189,9 @@ class StoredBag:
     """1 / length of each decoded token; 0 until the compiled kernels come upon it and put it there."""
 
     def __post_init__(self) -> None:
-        # made at once, not when first wanted: all threads must write into the same memory, which takes room when written
-        lengths = torch.zeros(len(self.codes), dtype=torch.float32, device="cpu")
+        # Made at once, not when first wanted: all threads must write into the same memory. NumPy's zeros, unlike torch's,
+        # take room only when they are written.
+        lengths = torch.from_numpy(np.zeros(len(self.codes), dtype=np.float32))
         object.__setattr__(self, "inverse_lengths", lengths)
 
     def to(self, device: torch.device | str) -> "StoredBag":
