@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from colbert_video.indexing.memory import available_memory
 from colbert_video.indexing.opened import Segment
 from colbert_video.progress import progress_bar
 
@@ -19,7 +20,6 @@ BLOCK = 8 * 2**20
 """Bytes read at once."""
 MIB = 2**20
 GB = 10**9
-MEMORY_INFO = Path("/proc/meminfo")
 
 
 class Preloader:
@@ -75,15 +75,15 @@ class Preloader:
 
     def _read_files(self, files: Mapping[Path, int], label: str) -> int:
         """Read some files; return how many bytes they had."""
-        buffer, done = bytearray(BLOCK), 0
-        with progress_bar(label, sum(files.values()) // MIB) as bar:
+        buffer, done, total = bytearray(BLOCK), 0, sum(files.values())
+        with progress_bar(label, mebibytes(total)) as bar:
             for path in files:
                 try:
                     for count in blocks(path, buffer):
                         if self._stopped:
                             return done
-                        bar.advance((done + count) // MIB - done // MIB)
-                        done += count
+                        before, done = done, done + count  # files are a little longer than what is in them
+                        bar.advance(mebibytes(min(done, total)) - mebibytes(min(before, total)))
                 except OSError as error:
                     logger.warning("%s cannot be read into memory: %s", path, error)
                     continue
@@ -102,6 +102,11 @@ def mapped_files(segments: Iterable[Segment]) -> dict[Path, int]:
     }
 
 
+def mebibytes(count: int) -> int:
+    """Bytes in MiB, rounded up: the least index has one."""
+    return -(-count // MIB)
+
+
 def blocks(path: Path, buffer: bytearray) -> Iterator[int]:
     """Read a file from front to back into one buffer, over and over; yields how many bytes each time.
 
@@ -111,13 +116,3 @@ def blocks(path: Path, buffer: bytearray) -> Iterator[int]:
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(buffer):
             yield count
-
-
-def available_memory() -> int | None:
-    """Bytes that the system can give without swapping; None where it does not say."""
-    try:
-        lines = MEMORY_INFO.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else None

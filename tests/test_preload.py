@@ -10,7 +10,7 @@ from operations import QUERY, add_tokens
 
 from colbert_video import Indexer, Searcher
 from colbert_video.indexing import preload
-from colbert_video.indexing.preload import Preloader, available_memory, blocks, mapped_files
+from colbert_video.indexing.preload import Preloader, blocks, mapped_files
 from colbert_video.indexing.reader import IndexReader
 from colbert_video.progress import show_progress
 
@@ -158,16 +158,6 @@ def test_indexes_with_one_preloader_must_fit_together(
         assert read[len(FILES) :] == whole(*segments(tmp_path / "j"))
 
 
-def test_available_memory_is_what_the_system_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = tmp_path / "meminfo"
-    monkeypatch.setattr(preload, "MEMORY_INFO", memory)
-    assert available_memory() is None
-    memory.write_text("MemTotal: 99 kB\nMemFree: 7 kB\nMemAvailable:     12 kB\n")
-    assert available_memory() == 12 * 1024
-    memory.write_text("MemFree: 7 kB\n")
-    assert available_memory() is None
-
-
 def test_where_the_system_says_nothing_all_is_read(
     index: Path, read: list[tuple[Path, int]], memory: list[int | None]
 ) -> None:
@@ -229,5 +219,7 @@ def test_progress_and_log_say_what_is_read(
         Searcher(index, preload=True).close()
     finally:
         show_progress(False)
-    assert "reading i (MiB)" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "reading i (MiB)" in shown
+    assert " 1/1 " in shown
     assert f"GB of {index} into memory in 0." in caplog.text
