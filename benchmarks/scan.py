@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from colbert_video.indexing.codec import ResidualCodec, random_rotation
+from colbert_video.indexing.codec import ResidualCodec
 from colbert_video.indexing.kernel_scorer import KernelScorer
 from colbert_video.indexing.kernels import Kernels, compiled_kernels, kernel_name
 from colbert_video.indexing.kmeans import num_partitions
 from colbert_video.indexing.opened import Segment
 from colbert_video.indexing.prepared import PreparedQuery
+from colbert_video.indexing.rotation import random_rotation
 from colbert_video.indexing.scan import decoded_in_every_bag, search_segment, survivors
 from colbert_video.indexing.segment import StoredBag
 

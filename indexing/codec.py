@@ -23,6 +23,7 @@ from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.kmeans import Assign, assigner, num_partitions, spherical_kmeans
 from colbert_video.indexing.packing import check_nbits
 from colbert_video.indexing.residuals import BUCKETS, BucketKind, compress, dequantise, fit_buckets
+from colbert_video.indexing.rotation import random_rotation
 from colbert_video.indexing.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CHUNK = 2**14  # tokens encoded or decoded at once
@@ -283,18 +284,6 @@ def _smallest(centroids: Float[Tensor, "centroids dim"]) -> Tensor:
     """Centroids in the smallest type that holds them exactly: those of another's index may need ColBERT's own."""
     small, half = (centroids.to(dtype) for dtype in CENTROID_TYPES)
     return small if torch.equal(small.float(), centroids) else half
-
-
-def random_rotation(dim: int, seed: int = 0) -> Float[Tensor, "dim dim"]:
-    """Return a random orthogonal matrix, the same for the same seed.
-
-    The Q of a QR decomposition of Gaussian numbers, its signs fixed by a positive diagonal of R, which makes it
-    uniform over the orthogonal group (Mezzadri, 2007) and independent of the linear algebra library's habits.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
-    q, r = torch.linalg.qr(gaussian)
-    return (q * r.diagonal().sign()).float().contiguous()
 
 
 def _hold_out(

@@ -17,7 +17,6 @@ from colbert_video.indexing.codec import (
     QUERY_DIRECTION_FILE,
     EncodedTokens,
     ResidualCodec,
-    random_rotation,
 )
 from colbert_video.indexing.packing import unpack
 from colbert_video.indexing.residuals import MULTIPLES
@@ -44,19 +43,6 @@ def naive_decode(codec: ResidualCodec, codes: Tensor, residuals: Tensor) -> Floa
     """Read tokens back with no table of bytes."""
     tokens = codec.centroids[codes.long()] + codec.weights[unpack(residuals, codec.nbits).long()]
     return tokens / tokens.norm(dim=1, keepdim=True)
-
-
-@pytest.mark.parametrize("dim", [8, 64, 200])
-def test_rotation_is_orthogonal_seeded_and_keeps_inner_products(dim: int) -> None:
-    rotation = random_rotation(dim, seed=4)
-    torch.testing.assert_close(rotation @ rotation.T, torch.eye(dim), atol=1e-5, rtol=0)
-    assert torch.equal(rotation, random_rotation(dim, seed=4))
-    assert not torch.equal(rotation, random_rotation(dim, seed=5))
-    gaussian = torch.randn(dim, dim, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    assert bool(((rotation.double().T @ gaussian).diagonal() > 0).all())  # signs do not depend on the library
-    tokens = clustered(30, dim=dim)
-    rotated = tokens @ rotation
-    torch.testing.assert_close(rotated @ rotated.T, tokens @ tokens.T, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("nbits", [1, 2, 4, 8])
