@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,6 +25,9 @@ from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.names import native_name
 from colbert_video.video.pool import FramePool, FrameRequest
 from colbert_video.video.windows import Span
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +51,14 @@ def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) ->
     Raises:
         SettingsError: If it is no image.
     """
+    from PIL import Image
+
     bag = "frame" if "frame" in settings.bags else "video"
-    return _queries(model, read_picture(image)[None], (bag,))
+    wanted = model.config.preprocess
+    # By Pillow, as bytes: the model could do it too, in twelve times the memory.
+    size, filter_ = (wanted.width, wanted.height), Image.Resampling[wanted.interpolation.upper()]
+    picture = np.array(read_picture(image).resize(size, filter_))
+    return _queries(model, picture[None], (bag,))
 
 
 def clip_query(
@@ -72,8 +81,8 @@ def clip_query(
     return _queries(model, _read_clip(model, path, settings, window).pixels, settings.bags)
 
 
-def read_picture(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB pixels of an image, upright.
+def read_picture(image: Picture) -> "PIL.Image.Image":
+    """An image in RGB, upright and read whole.
 
     Raises:
         SettingsError: If it is no image.
@@ -85,7 +94,7 @@ def read_picture(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
             raise SettingsError(
                 f"the image is {image.dtype} of shape {image.shape}; give RGB bytes, uint8 (height, width, 3)."
             )
-        return image
+        return Image.fromarray(image)
     if isinstance(image, Image.Image):
         return upright(image)
     try:
@@ -97,15 +106,17 @@ def read_picture(image: Picture) -> UInt8[np.ndarray, "height width 3"]:
         raise SettingsError(f"{image} cannot be read as an image: {error}.") from error
 
 
-def upright(image: Any) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB pixels of a PIL image, turned as its EXIF data say if these can be read."""
-    from PIL import ImageOps
+def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
+    """An image in RGB, turned as its EXIF data say if these can be read; the given one if nothing is to be done."""
+    from PIL import ExifTags, ImageOps
 
     try:
-        image = ImageOps.exif_transpose(image)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else a copy would be made
+            image = ImageOps.exif_transpose(image)
     except struct.error:
         logger.info("a picture's EXIF data are damaged; it is taken as it lies")
-    return np.array(image.convert("RGB"))
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _read_clip(

@@ -15,7 +15,8 @@ from colbert_video.errors import SettingsError, VideoError
 from colbert_video.indexing.prepared import PreparedQuery
 from colbert_video.indexing.reader import IndexReader
 from colbert_video.indexing.scan import search_segment
-from colbert_video.media_queries import read_picture
+from colbert_video.media_queries import image_query, read_picture
+from colbert_video.tokens import TokenBags
 from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
 
@@ -119,10 +120,36 @@ def test_pictures_are_read_upright_and_in_rgb(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[0x0112] = 6  # shown turned by a quarter
     image.save(tmp_path / "turned.png", exif=turned)
-    assert read_picture(tmp_path / "turned.png").shape == (6, 4, 3)
-    assert read_picture(tmp_path / "turned.png")[0, 3].tolist() == [255, 0, 0]
+    upright = np.asarray(read_picture(tmp_path / "turned.png"))
+    assert upright.shape == (6, 4, 3)
+    assert upright[0, 3].tolist() == [255, 0, 0]
     image.convert("P").save(tmp_path / "palette.gif")
-    assert read_picture(tmp_path / "palette.gif").shape == (4, 6, 3)
+    assert np.asarray(read_picture(tmp_path / "palette.gif")).shape == (4, 6, 3)
+    given = image.copy()
+    given.getexif()[0x0112] = 6
+    assert read_picture(given).size == (4, 6)
+    assert (given.size, given.getexif()[0x0112]) == ((6, 4), 6)  # the caller's stays as it was
+
+
+def test_a_picture_is_resized_before_the_model_takes_it(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model could do it, on numbers of four bytes, in memory that large pictures fill; the tokens are the same."""
+    pixels = np.tile(np.arange(250, dtype=np.uint8)[:, None, None], (2, 400, 3))
+    by_model = searcher.model.encode_videos([pixels[None]]).frame[0]
+    given: list[tuple[int, ...]] = []
+    original = VideoColBERT.encode_videos
+
+    def noted(model: VideoColBERT, videos: list[np.ndarray]) -> TokenBags:
+        given.extend(video.shape for video in videos)
+        return original(model, videos)
+
+    monkeypatch.setattr(VideoColBERT, "encode_videos", noted)
+    with searcher._view() as view:
+        (query,) = image_query(searcher.model, pixels, view.reader.settings).values()
+    wanted = searcher.model.config.preprocess
+    assert given == [(1, wanted.height, wanted.width, 3)]
+    assert float(torch.cosine_similarity(query.tokens, by_model)) > 0.999
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -137,7 +164,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 def test_damaged_exif_data_cost_no_picture(tmp_path: Path) -> None:
     Image.new("RGB", (6, 4), (200, 0, 0)).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0")
-    assert read_picture(tmp_path / "a.png").shape == (4, 6, 3)
+    assert read_picture(tmp_path / "a.png").size == (6, 4)
 
 
 def test_a_clip_that_cannot_be_read_is_refused(searcher: Searcher, tmp_path: Path) -> None:

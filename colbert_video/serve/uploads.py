@@ -2,13 +2,15 @@
 
 import asyncio
 import io
+from typing import TYPE_CHECKING
 
-import numpy as np
 from fastapi import Request
-from jaxtyping import UInt8
 
 from colbert_video.media_queries import BAD_PICTURE, upright
 from colbert_video.serve.errors import ServiceError
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -57,8 +59,8 @@ def _too_many_pixels(message: str) -> ServiceError:
     return ServiceError(413, "picture_too_large", message, "Send a smaller one.")
 
 
-def decode_picture(data: bytes, *, most_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
-    """RGB pixels of an uploaded picture, upright; of an animation the first picture.
+def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
+    """An uploaded picture in RGB, upright and read whole; of an animation the first picture.
 
     Args:
         data: The file.
