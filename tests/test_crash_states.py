@@ -28,6 +28,7 @@ from crash_model import (
     without,
 )
 from operations import add_tokens, everything
+from thorough import thorough
 from token_corpus import DIM, unit_tokens
 
 from colbert_video import Indexer
@@ -42,9 +43,9 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell what is synced"
 )
 
-SAMPLES = 6
+SAMPLES = thorough(6, 3)
 """Random mixtures of pending changes at each moment."""
-WRITERS = 8
+WRITERS = thorough(8, 4)
 """States of each operation in which a writer goes on."""
 LEAST_STATES = 15
 """Each operation has more states than this; a recorder that misses what happens has fewer."""

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_train_command import RECIPE
+from thorough import DEAR, THOROUGH
 from training_fakes import FakeData, tiny_model
 
 from colbert_video.errors import SettingsError
@@ -102,6 +103,7 @@ def assert_same_run(found: Path, right: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not THOROUGH, reason=DEAR)
 def test_a_killed_process_is_started_again_and_the_run_equals_that_of_one_process(
     tmp_path: Path, recipe: Path, alone: Path
 ) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from thorough import thorough
 from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher, VideoColBERT
@@ -20,7 +21,7 @@ from colbert_video.tokens import TokenBags
 from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
 
-CLIPS = 12
+CLIPS = thorough(12, 6)
 
 
 @pytest.fixture(scope="module")

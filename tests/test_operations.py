@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from operations import QUERY, add_tokens, everything
+from thorough import thorough
 from token_corpus import random_bags
 
 from colbert_video import Indexer, Searcher
@@ -120,5 +121,5 @@ class IndexHistory(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_history_is_the_index_of_what_is_live(one_codec: None) -> None:
     run_state_machine_as_test(
-        IndexHistory, settings=settings(max_examples=6, stateful_step_count=8, deadline=None)
+        IndexHistory, settings=settings(max_examples=thorough(6, 3), stateful_step_count=8, deadline=None)
     )

@@ -15,6 +15,7 @@ import pytest
 import torch
 import training_fakes
 from conftest import build_tiny
+from thorough import DEAR, THOROUGH
 from training_fakes import FakeData, tiny_model, training_batch
 
 from colbert_video.errors import SettingsError
@@ -123,11 +124,12 @@ def test_training_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kill_at", "logged", "kept"),
     [
-        (
+        pytest.param(  # right after a validation
             3,
             [1, 2, 3, 3],
             ["step-00000002-epoch-0000", "step-00000003-epoch-0000"],
-        ),  # right after a validation
+            marks=pytest.mark.skipif(not THOROUGH, reason=DEAR),
+        ),
         (5, [1, 2, 3, 3, 4, 5], ["step-00000003-epoch-0000", "step-00000004-epoch-0001"]),
     ],
 )
