@@ -24,6 +24,7 @@ HEADINGS = (
     "p95",
     "queries/s",
     "build CPU s",
+    "open s",
     "kB/video",
     "peak GB",
 )
@@ -54,6 +55,8 @@ METHOD = """## How it is measured
   tokens. Reading tokens is part of every build, encoding videos of none.
 - **colbert_video** is handed {typical} queries of another random stream when it builds, as many as an index run of videos
   encodes with the model's own text tower; [what they bring](#rounding-along-the-direction-of-queries) was measured.
+- **Open s** is the time by the clock until an index can be searched; how much of its files the system still held in
+  memory is as it happened.
 - **Peak GB** is the resident memory of the searching process, mapped files included.
 
 Machine: {processor}, {cores} cores, {system}.
@@ -260,6 +263,7 @@ def table_line(row: Row, setting: str) -> str:
         f"{result['cpu_ms']['p95']:.2f}",
         "" if throughput is None else f"{throughput:.1f}",
         f"{row['build_cpu_seconds']:.0f}",
+        f"{row['open_wall_seconds']:.1f}",
         f"{size / 1000:.1f}",
         f"{result['peak_megabytes'] / 1024:.1f}",
     ]

@@ -1,7 +1,8 @@
-"""Shared fixtures: where real clips are, and a guard that keeps random state from leaking between tests."""
+"""Shared fixtures: where real clips are, and guards that keep random state and log levels from leaking between tests."""
 
 import importlib.util
 import json
+import logging
 import os
 import random
 import subprocess
@@ -93,6 +94,14 @@ def seeded() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries under test draw from the global state
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def log_stays_audible() -> Iterator[None]:
+    """No test, and no thread that it leaves behind, mutes the log of all that follow."""
+    before = logging.root.level, logging.root.manager.disable
+    yield
+    assert (logging.root.level, logging.root.manager.disable) == before
 
 
 TINY_CLIP = {
