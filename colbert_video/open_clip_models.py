@@ -219,17 +219,20 @@ def _quiet_open_clip() -> Iterator[None]:
     """Mute open_clip's chatter in this thread while a model is built; our own errors say what matters.
 
     A filter of the root logger sees what is logged by the root logger itself, as open_clip does: all other loggers are
-    heard as before, here and in other threads. The handler keeps `logging.info` from configuring the root logger,
-    which would undo the program's own set-up. One thread at a time: of two overlapping `catch_warnings` the later one
-    would restore the filters of the earlier, and warnings would stay muted for good.
+    heard as before, here and in other threads. Where the root logger has no handler, `logging.info` would configure it and
+    undo the program's own set-up; the handler that logging falls back on keeps it from that. One thread at a time: of
+    two overlapping `catch_warnings` the later one would restore the filters of the earlier, and warnings would stay muted.
     """
-    others, handler = _OtherThreads(), logging.NullHandler()
     with _BUILDING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        others = _OtherThreads()
+        stand_ins = [] if logging.root.handlers else [logging.lastResort or logging.NullHandler()]
         logging.root.addFilter(others)
-        logging.root.addHandler(handler)
+        for handler in stand_ins:
+            logging.root.addHandler(handler)
         try:
             yield
         finally:
-            logging.root.removeHandler(handler)
+            for handler in stand_ins:
+                logging.root.removeHandler(handler)
             logging.root.removeFilter(others)

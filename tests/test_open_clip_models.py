@@ -200,9 +200,29 @@ def test_only_open_clip_is_muted_while_a_model_is_built(
     assert caplog.messages == ["heard from this thread", "heard from another thread", "the program's own"]
 
 
-def test_models_built_at_once_leave_logging_and_warnings_alone(
-    tiny_names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+def test_a_program_without_logging_hears_others_too(
+    tiny_names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def create(*names: Any, **options: Any) -> Any:
+        logging.error("chatter")
+        thread = threading.Thread(target=logging.getLogger("colbert_video.serve").error, args=["heard"])
+        thread.start()
+        thread.join()
+        return original(*names, **options)
+
+    original = open_clip.create_model
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(open_clip, "create_model", create)
+    build_backbone(tiny_names.clip)
+    assert capsys.readouterr().err == "heard\n"
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_models_built_at_once_leave_logging_and_warnings_alone(
+    tiny_names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, configured: bool
+) -> None:
+    if not configured:
+        monkeypatch.setattr(logging.root, "handlers", [])
     level, handlers, filters = logging.root.level, list(logging.root.handlers), list(warnings.filters)
     first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
 
