@@ -1,4 +1,4 @@
-"""Shared fixtures: where real clips are, and guards that keep random state and log levels from leaking between tests."""
+"""Shared fixtures: where real clips are, and guards that keep random state and switches from leaking between tests."""
 
 import importlib.util
 import json
@@ -19,6 +19,9 @@ import pytest
 import stock_colbert_scores
 import torch
 from stock_colbert_scores import compiler_found
+
+from colbert_video import progress
+from colbert_video.progress import show_progress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -97,10 +100,11 @@ def seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_stays_audible() -> Iterator[None]:
-    """No test, and no thread that it leaves behind, mutes the log of all that follow."""
-    before = logging.root.level, logging.root.manager.disable
+def switches_stay_as_they_are() -> Iterator[None]:
+    """No test mutes the log of all that follow, nor do progress bars stay on, which the command line turns on."""
+    before, bars = (logging.root.level, logging.root.manager.disable), progress._enabled
     yield
+    show_progress(bars)
     assert (logging.root.level, logging.root.manager.disable) == before
 
 
