@@ -171,10 +171,10 @@ def tiny_names(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def unchanged(model: Any) -> Iterator[Any]:
-    """Lend a model to the session; tests that change one must copy it first (`copy.deepcopy`)."""
-    before = model.fingerprint()
+    """Lend a model to the session; tests that change one, or save it, which names it, must copy it first."""
+    before = model.name, model.fingerprint()
     yield model
-    assert model.fingerprint() == before, "a test changed a shared model"
+    assert (model.name, model.fingerprint()) == before, "a test changed a shared model"
 
 
 def build_tiny(name: str, **settings: Any) -> Any:
