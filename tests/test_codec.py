@@ -260,6 +260,15 @@ def test_damaged_files_are_named(name: str, damage: str, tmp_path: Path) -> None
         ResidualCodec.load(tmp_path)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["rotation", "centroids", "cutoffs", "weights"])
+def test_one_number_that_is_not_finite_is_enough_to_refuse_a_codec(name: str, bad: float) -> None:
+    array = getattr(trained(), name).clone()
+    array.view(-1)[len(array.view(-1)) // 2] = bad
+    with pytest.raises(SettingsError, match=f"codec {name} holds NaN or infinity"):
+        replace(trained(), **{name: array})
+
+
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     trained().save(tmp_path)
     torch.save(Path("/tmp"), tmp_path / "centroids.pt")  # an object that only unpickling can build
