@@ -65,9 +65,9 @@ TEST = [
 
 # Fast search on CPUs; without a compiler it is left out, and torch does its work. One build serves every Python.
 KERNELS = Extension(
-    "colbert_video.indexing._kernels",
-    sources=["indexing/_kernels.cpp"],
-    depends=["indexing/_kernels_isa.h", "indexing/_kernels_scores.h"],
+    "colbert_video.indexing.scan._kernels",
+    sources=["indexing/scan/_kernels.cpp"],
+    depends=["indexing/scan/_kernels_isa.h", "indexing/scan/_kernels_scores.h"],
     define_macros=[("KERNELS_PYTHON_MODULE", "1"), ("Py_LIMITED_API", "0x030A0000")],
     extra_compile_args=["-O3", "-std=c++17", "-fno-math-errno", "-Wno-psabi", "-fvisibility=hidden", "-g0"],
     language="c++",
@@ -110,7 +110,7 @@ setup(
         *(f"colbert_video.{name}" for name in find_packages(include=["indexing*", "training*"])),
     ],
     package_data={
-        "colbert_video": ["py.typed", "checkpoints/*/*", "serve/static/*"],
+        "colbert_video": ["py.typed", "model/checkpoints/*/*", "serve/static/*"],
         "colbert_video.training": ["recipes/*.yaml"],
     },
     ext_modules=[KERNELS],

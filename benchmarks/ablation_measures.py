@@ -10,13 +10,13 @@ from ablation_variants import Settings
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.interaction import Interaction
-from colbert_video.model import VideoColBERT
-from colbert_video.training.evaluate import evaluate_model
-from colbert_video.training.frame_cache import FrameCache
-from colbert_video.training.gallery import encode_gallery, score_gallery
-from colbert_video.training.manifest import ManifestRow, read_manifest
-from colbert_video.training.metrics import retrieval_metrics
+from colbert_video.model.interaction import Interaction
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.manifest import ManifestRow, read_manifest
+from colbert_video.training.evaluation.evaluate import evaluate_model
+from colbert_video.training.evaluation.gallery import encode_gallery, score_gallery
+from colbert_video.training.evaluation.metrics import retrieval_metrics
 
 METRICS = ("R@1", "R@5", "nDCG@10")
 LENGTHS = {"short": (0, 14), "medium": (15, 16), "long": (17, 99)}

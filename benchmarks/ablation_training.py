@@ -18,12 +18,11 @@ from ablation_variants import Settings
 
 from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
-from colbert_video.model import VideoColBERT
-from colbert_video.training.config import DataConfig, TrainingConfig
-from colbert_video.training.models import build_model
-from colbert_video.training.recipe import load_recipe
-from colbert_video.training.source import ManifestData
-from colbert_video.training.trainer import Trainer
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.run.recipe import build_model, load_recipe
+from colbert_video.training.run.source import ManifestData
+from colbert_video.training.run.trainer import Trainer
+from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 from colbert_video.training.world import Scene, WorldClip, write_world
 
 ENDLESS = 10**6

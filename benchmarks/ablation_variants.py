@@ -6,8 +6,8 @@ reports for it on MSR-VTT with CLIP ViT-B/32. Variants of equal settings share o
 
 from dataclasses import dataclass, replace
 
-from colbert_video.interaction import Interaction
-from colbert_video.training.config import LossName
+from colbert_video.model.interaction import Interaction
+from colbert_video.training.run.training_config import LossName
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Ledger:
         return [Measurement.from_dict(run) for run in report["runs"]]
 
     def add(self, measurement: Measurement) -> None:
-        """Write the file anew with one more run; an interruption leaves it as it was."""
+        """Write the file again with one more run; an interruption leaves it as it was."""
         runs = [run.to_dict() for run in [*self.read(), measurement]]
         report = {
             "machine": platform.machine(),

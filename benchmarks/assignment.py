@@ -16,10 +16,10 @@ import torch
 from search_world import World
 from torch import Tensor
 
-from colbert_video.indexing.assignment import PROBES, assign
-from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.kmeans import assigner
-from colbert_video.indexing.reader import IndexReader
+from colbert_video.indexing.codec.assignment import PROBES, assign
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.codec.kmeans import assigner
+from colbert_video.indexing.scan.index_reader import IndexReader
 
 RESULTS = Path(__file__).parent / "results" / "assignment.json"
 

@@ -18,13 +18,13 @@ from jaxtyping import Float
 from pooling import CODE_BYTES, Gallery, bags_of, encoded_clips
 from torch import Tensor
 
-from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.query_direction import typical_direction
-from colbert_video.model import VideoColBERT
-from colbert_video.pooling import Pooling
-from colbert_video.tokens import TokenBags, VideoTokens
-from colbert_video.training.gallery import score_gallery
-from colbert_video.training.metrics import retrieval_metrics
+from colbert_video.indexing.build.query_direction import typical_direction
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.model.pooling import Pooling
+from colbert_video.model.tokens import TokenBags, VideoTokens
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.evaluation.gallery import score_gallery
+from colbert_video.training.evaluation.metrics import retrieval_metrics
 
 RESULTS = Path(__file__).parent / "results" / "bits.json"
 NBITS, FACTORS, TOP = (1, 2, 4, 8), (None, 3.0), 10

@@ -22,14 +22,14 @@ from rivals.ours import Rival
 from search_corpus import Corpus, fused_scores
 from search_worker import bytes_of
 
-from colbert_video.indexing import kmeans
-from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.kernel_scorer import KernelScorer
-from colbert_video.indexing.kernels import compiled_kernels
-from colbert_video.indexing.opened import Segment
-from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import search_segment
+from colbert_video.indexing.codec import kmeans
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.scan.index_reader import IndexReader
+from colbert_video.indexing.scan.kernel_scorer import KernelScorer
+from colbert_video.indexing.scan.kernels import compiled_kernels
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.scan.scan import search_segment
+from colbert_video.indexing.segments.opened_segment import Segment
 
 RESULTS = Path(__file__).parent / "results" / "centroids.json"
 PER_ROOT = (6, 9, 16)

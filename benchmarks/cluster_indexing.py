@@ -28,7 +28,7 @@ import torch
 from decode import machine, save
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from cluster_fixture import kill_machine, start_cluster  # noqa: E402
 from counting_clips import write_counting_clip  # noqa: E402
@@ -36,10 +36,10 @@ from poison_encoder import COMMAND, PoisonEncoder  # noqa: E402
 
 from colbert_video import Indexer  # noqa: E402
 from colbert_video.errors import IndexFolderError  # noqa: E402
-from colbert_video.indexing.catalog import Catalog  # noqa: E402
-from colbert_video.indexing.verify import verify_index  # noqa: E402
-from colbert_video.video import pool  # noqa: E402
+from colbert_video.indexing.catalog.catalog import Catalog  # noqa: E402
+from colbert_video.indexing.upkeep.verify import verify_index  # noqa: E402
 from colbert_video.video.sources import VideoRecord  # noqa: E402
+from colbert_video.video.workers import pool  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "cluster_indexing.json"
 TORN, ABORTS, HANGS = 5, 2, 1
@@ -77,7 +77,7 @@ def drive(work: Path, address: str, count: int) -> None:
     import poison_encoder
     from ray import cloudpickle
 
-    from colbert_video.cluster import indexing
+    from colbert_video.cluster.indexing import cluster_run as indexing
 
     cloudpickle.register_pickle_by_value(poison_encoder)
     indexing.Encoder = PoisonEncoder  # type: ignore[misc]
@@ -184,7 +184,9 @@ def contents(path: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
 def locally(work: Path, records: list[VideoRecord]) -> dict[str, Any]:
     """The same videos in one process; the one that kills workers is left out."""
     pool.COMMAND = COMMAND
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    )
     here = [record for record in records if record.id != "fatal"]
     with processor_seconds() as spent:
         report = Indexer(work / "local", model="toy", device="cpu", timeout=TIMEOUT, workers=1).index(here)

@@ -29,17 +29,19 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests" / "support")]
 
 from cluster_fixture import start_cluster  # noqa: E402
 
 from colbert_video import Indexer, Searcher  # noqa: E402
-from colbert_video.cluster.hits import ShardsUnavailableError  # noqa: E402
-from colbert_video.cluster.searcher import ClusterSearcher  # noqa: E402
-from colbert_video.cluster.sharded_searcher import ShardedSearcher  # noqa: E402
-from colbert_video.indexing.catalog import Catalog  # noqa: E402
-from colbert_video.indexing.corpus import ShardedCorpus  # noqa: E402
-from colbert_video.indexing.shard import shard_index  # noqa: E402
+from colbert_video.cluster.cluster_searcher import ClusterSearcher  # noqa: E402
+from colbert_video.indexing.catalog.catalog import Catalog  # noqa: E402
+from colbert_video.indexing.upkeep.sharding import (  # noqa: E402
+    ShardedCorpus,
+    shard_index,
+)
+from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError  # noqa: E402
+from colbert_video.search.sharded.sharded_searcher import ShardedSearcher  # noqa: E402
 
 DIM, FRAMES = 64, 12
 QUERY_TOKENS = 16

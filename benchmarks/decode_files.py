@@ -143,7 +143,7 @@ def _wiped(source: Path, path: Path) -> None:
 
 
 def _joined(source: Path, path: Path) -> None:
-    """Two recordings of different size, one behind the other; their timestamps begin anew."""
+    """Two recordings of different size, one behind the other; their timestamps begin again."""
     data = b""
     for size in ("320:240", "480:360"):
         part = path.with_name(f"part-{path.name}")

@@ -26,7 +26,7 @@ class Sample:
     times: np.ndarray | None = None
     """Seconds, (12,), if the reader says."""
     warnings: tuple[str, ...] = ()
-    """What it found amiss."""
+    """What it found wrong."""
 
 
 @dataclass(frozen=True)

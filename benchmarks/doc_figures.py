@@ -19,7 +19,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from search_figures import FIXED
 
 from colbert_video import Indexer, Searcher
-from colbert_video.explain import Explanation
+from colbert_video.search.explain import Explanation
 from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video import SampledFrames, SamplingSettings, read_frames
 

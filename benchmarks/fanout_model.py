@@ -1,7 +1,7 @@
 """The tail of a fan-out: a query waits for the slowest of its shards (Dean and Barroso, "The Tail at Scale", 2013).
 
 Latencies of one shard, measured ones or those of a log-normal distribution through two measured quantiles, are drawn
-anew for each shard of each simulated query. Shards are taken to be independent of each other: what slows a whole
+again for each shard of each simulated query. Shards are taken to be independent of each other: what slows a whole
 machine down is not in here.
 """
 

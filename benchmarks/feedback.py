@@ -29,9 +29,9 @@ from search_corpus import fused_scores
 from search_world import KINDS, World
 from torch import Tensor
 
-from colbert_video.indexing.query_direction import TYPICAL_QUERIES as SENTENCES
-from colbert_video.indexing.query_direction import direction_of_tokens, typical_direction
-from colbert_video.model import VideoColBERT
+from colbert_video.indexing.build.query_direction import TYPICAL_QUERIES as SENTENCES
+from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
+from colbert_video.model.video_colbert import VideoColBERT
 
 RESULTS = Path(__file__).parent / "results" / "feedback.json"
 NBITS, TOP = (1, 2, 4, 8), 60

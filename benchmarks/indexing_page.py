@@ -26,7 +26,7 @@ def write_page(results: Path, page: Path) -> None:
 
 
 def filled(text: str, figures: Figures) -> str:
-    """The page's text with its sections of figures written anew."""
+    """The page's text with its sections of figures written again."""
     return SECTION.sub(
         lambda match: f"{match[1]}\n{SECTIONS[match[2]](figures)}\n\n{match[3]}",
         text,

@@ -18,7 +18,7 @@ SECTION = re.compile(r"(<!-- moments -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(text: str, figures: Mapping[str, Any]) -> str:
-    """The page's text with its table of moments written anew."""
+    """The page's text with its table of moments written again."""
     headings = ["how it is indexed", "queries", "own video first", "moments with IoU ≥ 0.5", "with IoU ≥ 0.7"]
     rows = [
         [

@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.model import VideoColBERT
-from colbert_video.pooling import Pooling, pool
-from colbert_video.tokens import TokenBags, VideoTokens
-from colbert_video.training.gallery import encode_gallery, score_gallery
-from colbert_video.training.manifest import ManifestRow, read_manifest
-from colbert_video.training.metrics import retrieval_metrics
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.model.pooling import Pooling, pool
+from colbert_video.model.tokens import TokenBags, VideoTokens
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.manifest import ManifestRow, read_manifest
+from colbert_video.training.evaluation.gallery import encode_gallery, score_gallery
+from colbert_video.training.evaluation.metrics import retrieval_metrics
 from colbert_video.training.world import write_world
 
 RESULTS = Path(__file__).parent / "results" / "pooling.json"

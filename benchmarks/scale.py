@@ -161,7 +161,7 @@ SECTIONS: dict[str, Callable[[Figures], str]] = {
 
 
 def filled(text: str, figures: Figures, fanout: Figures | None) -> str:
-    """The page's text with its tables written anew; those of `fanout.py` stay if its figures are missing."""
+    """The page's text with its tables written again; those of `fanout.py` stay if its figures are missing."""
 
     def section(match: re.Match[str]) -> str:
         name = match[2]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.indexing.scan import SURVIVOR_GROWTH
+from colbert_video.indexing.scan.scan import SURVIVOR_GROWTH
 
 Rows = Sequence[Mapping[str, Any]]
 ENGINE, CORPUS = "ours-4bit", "plain"
@@ -135,7 +135,7 @@ class Plan:
     build_days: float
     """On the assumed cores and GPUs, the two working side by side."""
     recode_hours: float
-    """CPU hours to train a codec anew and write all tokens with it."""
+    """CPU hours to train a codec again and write all tokens with it."""
     query_kilobytes: float
     """Over the network, if each machine is asked once for all its shards."""
     query_kilobytes_flat: float

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from colbert_video.indexing.codec import ResidualCodec
-from colbert_video.indexing.kernel_scorer import KernelScorer
-from colbert_video.indexing.kernels import Kernels, compiled_kernels, kernel_name
-from colbert_video.indexing.kmeans import num_partitions
-from colbert_video.indexing.opened import Segment
-from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.indexing.rotation import random_rotation
-from colbert_video.indexing.scan import decoded_in_every_bag, search_segment, survivors
-from colbert_video.indexing.segment import StoredBag
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.codec.kmeans import num_partitions
+from colbert_video.indexing.codec.packing import random_rotation
+from colbert_video.indexing.scan.kernel_scorer import KernelScorer
+from colbert_video.indexing.scan.kernels import Kernels, compiled_kernels, kernel_name
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.scan.scan import decoded_in_every_bag, search_segment, survivors
+from colbert_video.indexing.segments.opened_segment import Segment
+from colbert_video.indexing.segments.segment import StoredBag
 
 RESULTS = Path(__file__).parent / "results" / "scan.json"
 BAGS = {"frame": 12, "video": 14}

@@ -20,10 +20,10 @@ from search_world import BLOCK, FRAME_TOKENS, KINDS, VIDEO_TOKENS, World
 
 BAGS = {"frame": FRAME_TOKENS, "video": VIDEO_TOKENS}
 TUNING_QUERIES, REPORTED_QUERIES, REPORTED_OF_LARGE = 32, 128, 32
-"""The first choose settings and warm up, the others are reported: fewer where exact answers are dear."""
+"""The first choose settings and warm up, the others are reported: fewer where exact answers are expensive."""
 LARGE = 500_000
 """Videos from which on a corpus is large."""
-MOST_STORED = 200_000
+MAX_STORED = 200_000
 """Videos of the largest corpus whose tokens are written to disk: 53 kB each."""
 TRUTH_DEPTH = 100
 """Exact answers kept for each query."""
@@ -169,7 +169,7 @@ def prepare(folder: Path, world: World) -> Corpus:
     queries, targets = world.queries(min(TUNING_QUERIES + reported, world.size))
     np.save(folder / "queries.npy", queries)
     np.save(folder / "targets.npy", targets)
-    files = token_files(folder, world) if world.size <= MOST_STORED else {}
+    files = token_files(folder, world) if world.size <= MAX_STORED else {}
     answers = ExactAnswers.none_yet(queries)
     for number in range(world.blocks):
         bags, first = world.tokens(number), number * BLOCK

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator
 from rivals import ENGINES
 
 Row = Mapping[str, Any]
-LEAST_ENGINES = 3
+MIN_ENGINES = 3
 """A corpus with fewer engines has no recall plot of its own."""
 STYLES = {
     "ours-4bit": ("C3", "o"),
@@ -30,7 +30,7 @@ FIXED = {"svg.hashsalt": "colbert_video", "font.size": 9, "svg.fonttype": "none"
 def draw_recall(rows: Sequence[Row], path: Path) -> None:
     """Recall@10 against CPU ms a query: a column a kind, a row a size, a line an engine, a point a setting."""
     keys = sorted({(row["size"], row["corpus"]) for row in rows}, key=lambda key: (key[0], key[1] != "plain"))
-    crowded = [key for key in keys if len(_rows_of(rows, *key)) >= LEAST_ENGINES] or keys
+    crowded = [key for key in keys if len(_rows_of(rows, *key)) >= MIN_ENGINES] or keys
     sizes, kinds = sorted({size for size, _ in crowded}), sorted({kind for _, kind in crowded}, reverse=True)
     with mpl.rc_context(FIXED):
         figure = Figure(figsize=(4.6 * len(kinds), 3.8 * len(sizes)), layout="constrained")

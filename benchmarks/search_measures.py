@@ -129,7 +129,7 @@ class Contest:
         return Process(name, self.corpus, self.work / name, python=python, core=core)
 
     def _built(self, name: str) -> dict[str, Any]:
-        """A process only for building: memory and caches of searching start afresh."""
+        """A process only for building: memory and caches of searching start again."""
         world = self.corpus.world
         row: dict[str, Any] = {"engine": name, "size": world.size, "corpus": world.kind, "dim": world.dim}
         row["tuning_queries"] = TUNING_QUERIES

@@ -68,7 +68,7 @@ POOLING_SECTION = """
 ## Fewer tokens a video
 
 `Indexer(pool_factor=...)` and `Indexer(pool_similarity=...)` let frames that look alike share a token before compression
-(`colbert_video/pooling.py`). Measured by `python benchmarks/pooling.py` with the shipped toy model on {clips:,} freshly
+(`colbert_video/model/pooling.py`). Measured by `python benchmarks/pooling.py` with the shipped toy model on {clips:,} freshly
 rendered clips of its synthetic world: MMS_F + MMS_V over tokens read back from {nbits} bits, bytes of codes and residuals
 in both bags ({dim} dimensions). Clips are short and mostly still; how much real videos shrink depends on them.
 

@@ -233,7 +233,7 @@ async def soak(address: str, index: Path, options: argparse.Namespace) -> dict[s
 def commit_for(index: Path, minutes: float) -> None:
     """Add videos and remove them again, a commit every few seconds."""
     from colbert_video import Indexer
-    from colbert_video.indexing.info import describe_index
+    from colbert_video.indexing.upkeep.contents import describe_index
 
     description = describe_index(index)
     rng = np.random.default_rng(1)

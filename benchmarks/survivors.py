@@ -18,17 +18,17 @@ import torch
 from search_world import World
 from torch import Tensor
 
-from colbert_video.indexing.kernel_scorer import KernelScorer
-from colbert_video.indexing.kernels import compiled_kernels
-from colbert_video.indexing.opened import Segment
-from colbert_video.indexing.prepared import PreparedQuery
-from colbert_video.indexing.reader import IndexReader
-from colbert_video.indexing.scan import (
+from colbert_video.indexing.scan.index_reader import IndexReader
+from colbert_video.indexing.scan.kernel_scorer import KernelScorer
+from colbert_video.indexing.scan.kernels import compiled_kernels
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.scan.scan import (
     SHARE_IN_EVERY_BAG,
     SURVIVOR_GROWTH,
     SURVIVOR_SCALE,
     decoded_in_every_bag,
 )
+from colbert_video.indexing.segments.opened_segment import Segment
 
 RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from colbert_video.device import resolve_device
-from colbert_video.model import VideoColBERT
-from colbert_video.pixels import to_pixels
-from colbert_video.tokens import QueryTokens
-from colbert_video.training.config import TrainingConfig
-from colbert_video.training.data import TrainingBatch
-from colbert_video.training.distributed import build_accelerator
-from colbert_video.training.learner import Learner
-from colbert_video.training.models import register_backbone
+from colbert_video.model.pixels import to_pixels
+from colbert_video.model.tokens import QueryTokens
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.loader import TrainingBatch
+from colbert_video.training.run.distributed import build_accelerator
+from colbert_video.training.run.learner import Learner
+from colbert_video.training.run.recipe import register_backbone
+from colbert_video.training.run.training_config import TrainingConfig
 
 WAYS = ("plain", "gradcache", "gradcache + checkpointing", "straightforward loop")
 TINY = {

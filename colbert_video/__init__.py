@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any
 from colbert_video.errors import ColBERTVideoError as ColBERTVideoError
 
 if TYPE_CHECKING:
-    from colbert_video.config import ModelConfig as ModelConfig
-    from colbert_video.hits import Hit as Hit
     from colbert_video.indexing.indexer import Indexer as Indexer
-    from colbert_video.model import VideoColBERT as VideoColBERT
-    from colbert_video.search import Searcher as Searcher
+    from colbert_video.model.config import ModelConfig as ModelConfig
+    from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
+    from colbert_video.search.hits import Hit as Hit
+    from colbert_video.search.searcher import Searcher as Searcher
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Hit": "colbert_video.hits",
+    "Hit": "colbert_video.search.hits",
     "Indexer": "colbert_video.indexing.indexer",
-    "ModelConfig": "colbert_video.config",
-    "Searcher": "colbert_video.search",
-    "VideoColBERT": "colbert_video.model",
+    "ModelConfig": "colbert_video.model.config",
+    "Searcher": "colbert_video.search.searcher",
+    "VideoColBERT": "colbert_video.model.video_colbert",
 }
 __all__ = ["ColBERTVideoError", "Hit", "Indexer", "ModelConfig", "Searcher", "VideoColBERT", "__version__"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from colbert_video import Searcher
-from colbert_video.explain import Explanation
+from colbert_video.search.explain import Explanation
 
 
 def draw(why: Explanation, query: str, picture: Path) -> None:

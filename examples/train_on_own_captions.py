@@ -11,8 +11,8 @@ from pathlib import Path
 
 from colbert_video import VideoColBERT
 from colbert_video.training import DataConfig, ManifestData, Trainer, TrainingConfig
-from colbert_video.training.evaluate import evaluate_model
-from colbert_video.training.manifest import read_manifest
+from colbert_video.training.data.manifest import read_manifest
+from colbert_video.training.evaluation.evaluate import evaluate_model
 
 
 def main() -> None:

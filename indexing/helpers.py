@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from colbert_video.indexing.ingest import Decoding, Helpers
-from colbert_video.indexing.settings import IndexSettings
-from colbert_video.model import VideoColBERT
+from colbert_video.indexing.build.ingest import Decoding, Helpers
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.model.video_colbert import VideoColBERT
 
 
 def joined(cluster: str | None) -> AbstractContextManager[Any]:
-    """A cluster, joined while the block runs, before anything dear is done; None without one.
+    """A cluster, joined while the block runs, before anything expensive is done; None without one.
 
     Raises:
         ClusterError: If it cannot be joined.
@@ -48,7 +48,7 @@ def hired(
     """
     if session is None:
         return nullcontext()
-    from colbert_video.cluster.indexing import cluster_helpers
+    from colbert_video.cluster.indexing.cluster_run import cluster_helpers
 
     return cluster_helpers(
         session,

@@ -9,14 +9,18 @@ from typing import Any, Literal
 import torch
 
 from colbert_video.errors import NothingIndexedError, SettingsError
-from colbert_video.indexing.arrays import ArraySource, Tokens
-from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.changes import Changes, find_changes, find_vanished, keep_up, without
-from colbert_video.indexing.commit import Committed, commit_segment
-from colbert_video.indexing.entries import Failure
-from colbert_video.indexing.folder import refuse_finished, require_settings, writing
-from colbert_video.indexing.helpers import hired, joined
-from colbert_video.indexing.ingest import (
+from colbert_video.indexing.base_indexer import Upkeep
+from colbert_video.indexing.build.arrays import ArraySource, Tokens
+from colbert_video.indexing.build.changes import (
+    Changes,
+    find_changes,
+    find_vanished,
+    keep_up,
+    try_windows_again,
+    without,
+)
+from colbert_video.indexing.build.commit import Committed, commit_segment
+from colbert_video.indexing.build.ingest import (
     Decoding,
     Staged,
     commit_staged,
@@ -24,14 +28,16 @@ from colbert_video.indexing.ingest import (
     sampling_for,
     stage_videos,
 )
-from colbert_video.indexing.query_direction import direction_of_tokens, typical_direction
-from colbert_video.indexing.report import IndexReport
-from colbert_video.indexing.retry import try_windows_again
-from colbert_video.indexing.settings import SAMPLE_BYTES, IndexSettings
-from colbert_video.indexing.upkeep import Upkeep
-from colbert_video.model import VideoColBERT
+from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
+from colbert_video.indexing.build.report import IndexReport
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure
+from colbert_video.indexing.helpers import hired, joined
+from colbert_video.indexing.index.folder import check_finished, load_settings, writing
+from colbert_video.indexing.index.index_settings import SAMPLE_BYTES, IndexSettings
+from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.sources import VideoRecord, Videos, find_videos
-from colbert_video.video.windows import refuse_window_ids
+from colbert_video.video.windows import check_window_ids
 
 
 class Indexer(Upkeep):
@@ -125,14 +131,14 @@ class Indexer(Upkeep):
             ClusterError: If the cluster cannot be joined, or none of its machines can do the work.
         """
         started = time.monotonic()
-        refuse_finished(self.path, overwrite=overwrite)
+        check_finished(self.path, overwrite=overwrite)
         sources = find_videos(videos)
         with joined(cluster) as session:
             model = self._load_model(None)
             settings = self._settings(model)
             _check_ids(settings, (record.id for record in sources.records))
             with writing(self.path, create=True) as catalog:
-                refuse_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
+                check_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
                 prepare_staging(self.path, catalog, settings)
                 staged, committed = self._ingest(catalog, session, model, settings, sources.records)
                 return self._report(
@@ -150,7 +156,7 @@ class Indexer(Upkeep):
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
         again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
-        whether a video or some of its windows: once one of these can be read, all windows of the video are encoded anew.
+        whether a video or some of its windows: once one of these can be read, all windows of the video are encoded again.
 
         Args:
             videos: As for `index`.
@@ -168,7 +174,7 @@ class Indexer(Upkeep):
         videos = videos if isinstance(videos, str | os.PathLike) else list(videos)
         sources = find_videos(videos)
         with joined(cluster) as session, writing(self.path, create=False) as catalog:
-            settings = require_settings(self.path, catalog)
+            settings = load_settings(self.path, catalog)
             _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
@@ -230,14 +236,14 @@ class Indexer(Upkeep):
                 "query_tokens is for a new index; what is added is stored by the codec there."
             )
         if not add:
-            refuse_finished(self.path, overwrite=overwrite)
+            check_finished(self.path, overwrite=overwrite)
         bags = (
             {"frame": frame_tokens}
             if video_tokens is None
             else {"frame": frame_tokens, "video": video_tokens}
         )
         with writing(self.path, create=not add) as catalog:
-            settings = require_settings(self.path, catalog) if add else self._token_settings(tuple(bags))
+            settings = load_settings(self.path, catalog) if add else self._token_settings(tuple(bags))
             if tuple(bags) != settings.bags:
                 raise SettingsError(
                     f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
@@ -333,4 +339,4 @@ class Indexer(Upkeep):
 
 def _check_ids(settings: IndexSettings, ids: Iterable[str]) -> None:
     if settings.cutting is not None:
-        refuse_window_ids(ids)
+        check_window_ids(ids)

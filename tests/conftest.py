@@ -18,18 +18,17 @@ import numpy as np
 import pytest
 import stock_colbert_scores
 import torch
+from paths import ROOT
 from stock_colbert_scores import compiler_found
 
 from colbert_video import progress
 from colbert_video.progress import show_progress
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="session")
 def clips() -> Path:
     """Folder of real videos of many codecs, some broken; tests that need it are skipped without it."""
-    folder = Path(os.environ.get("COLBERT_VIDEO_CLIPS", REPOSITORY.parent / "shared" / "clips"))
+    folder = Path(os.environ.get("COLBERT_VIDEO_CLIPS", ROOT.parent / "shared" / "clips"))
     if not folder.is_dir():
         pytest.skip("no folder of real clips; set COLBERT_VIDEO_CLIPS to one")
     return folder
@@ -179,7 +178,7 @@ def unchanged(model: Any) -> Iterator[Any]:
 
 def build_tiny(name: str, **settings: Any) -> Any:
     """A tiny model with weights that are the same in every run."""
-    from colbert_video.model import VideoColBERT
+    from colbert_video.model.video_colbert import VideoColBERT
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -18,13 +18,13 @@ from huggingface_hub import constants, file_download
 from operations import add_tokens, everything
 
 from colbert_video import Indexer, Searcher, VideoColBERT
-from colbert_video.checkpoint import load_model
 from colbert_video.errors import ColBERTVideoError, IndexFolderError, ModelError, SettingsError
 from colbert_video.hub import HubError, HubRepository
-from colbert_video.indexing.catalog import Catalog
-from colbert_video.indexing.hub import fetched_index, pull_index
-from colbert_video.indexing.settings import IndexSettings
-from colbert_video.indexing.verify import verify_index
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.upkeep.index_hub import fetched_index, pull_index
+from colbert_video.indexing.upkeep.verify import verify_index
+from colbert_video.model.checkpoint import load_model
 
 CPU = torch.device("cpu")
 
@@ -272,7 +272,7 @@ def test_an_unfinished_index_is_not_pushed(hub: HubStandIn, tmp_path: Path) -> N
 
 
 def test_the_card_names_what_made_an_index() -> None:
-    from colbert_video.indexing.hub import index_card
+    from colbert_video.indexing.upkeep.index_hub import index_card
 
     settings = IndexSettings(dim=64, bags=("frame", "video"), model="me/model")
     assert "frame tokens and video tokens (64 dimensions, 4 bits each), made by `me/model`" in " ".join(

@@ -1,7 +1,6 @@
 """What setup.py asks for on each platform, and that it copes with compilers that cannot build the kernels."""
 
 import runpy
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +8,9 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.version import Version
+from paths import ROOT
 
 setuptools = pytest.importorskip("setuptools")
-ROOT = Path(__file__).resolve().parent.parent
 PLATFORMS = {
     "Linux x86_64": ("linux", "x86_64", "posix", "Linux"),
     "Linux aarch64": ("linux", "aarch64", "posix", "Linux"),

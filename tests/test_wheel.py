@@ -12,9 +12,9 @@ from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
 import pytest
+from paths import ROOT
 
 DIST = os.environ.get("COLBERT_VIDEO_DIST")
-ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "colbert_video": "colbert_video",
     "indexing": "colbert_video/indexing",
@@ -26,8 +26,8 @@ SMOKE = """
 import sys
 from pathlib import Path
 import colbert_video
-from colbert_video.demo import run_demo
-from colbert_video.indexing.kernels import kernel_name
+from colbert_video.cli.demo import run_demo
+from colbert_video.indexing.scan.kernels import kernel_name
 
 assert Path(colbert_video.__file__).is_relative_to(sys.argv[1]), colbert_video.__file__
 assert not {"indexing", "training"} & set(sys.modules)
@@ -70,7 +70,7 @@ def test_one_wheel_serves_every_python() -> None:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     files = {name for name in wheel.namelist() if not name.endswith("/")}
     about = {name for name in files if ".dist-info/" in name}
-    kernels = {name for name in files if PurePosixPath(name).match("colbert_video/indexing/_kernels*")}
+    kernels = {name for name in files if PurePosixPath(name).match("colbert_video/indexing/scan/_kernels*")}
     assert len(kernels) == 1
     assert files - about - kernels == source_files()
     (licence,) = [name for name in about if name.endswith("licenses/LICENSE")]
@@ -95,7 +95,7 @@ def test_the_sdist_holds_every_source() -> None:
     wanted = {PurePosixPath(name) for name in source_files()}
     for place, room in list(inside.items())[1:]:  # the mapped rooms lie at the top of the sdist
         wanted = {room / name.relative_to(place) if name.is_relative_to(place) else name for name in wanted}
-    sources = {path.relative_to(ROOT) for path in (ROOT / "indexing").glob("_kernels*.[ch]*")}
+    sources = {path.relative_to(ROOT) for path in (ROOT / "indexing" / "scan").glob("_kernels*.[ch]*")}
     assert wanted | {PurePosixPath(path.as_posix()) for path in sources} <= names
     assert {PurePosixPath(name) for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE")} <= names
 

@@ -4,18 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from colbert_video.training.config import DataConfig as DataConfig
-    from colbert_video.training.config import TrainingConfig as TrainingConfig
-    from colbert_video.training.source import ManifestData as ManifestData
-    from colbert_video.training.trainer import Trainer as Trainer
-    from colbert_video.training.trainer import TrainingResult as TrainingResult
+    from colbert_video.training.run.source import ManifestData as ManifestData
+    from colbert_video.training.run.trainer import Trainer as Trainer
+    from colbert_video.training.run.trainer import TrainingResult as TrainingResult
+    from colbert_video.training.run.training_config import DataConfig as DataConfig
+    from colbert_video.training.run.training_config import TrainingConfig as TrainingConfig
 
 _HOMES = {
-    "DataConfig": "colbert_video.training.config",
-    "ManifestData": "colbert_video.training.source",
-    "Trainer": "colbert_video.training.trainer",
-    "TrainingConfig": "colbert_video.training.config",
-    "TrainingResult": "colbert_video.training.trainer",
+    "DataConfig": "colbert_video.training.run.training_config",
+    "ManifestData": "colbert_video.training.run.source",
+    "Trainer": "colbert_video.training.run.trainer",
+    "TrainingConfig": "colbert_video.training.run.training_config",
+    "TrainingResult": "colbert_video.training.run.trainer",
 }
 __all__ = ["DataConfig", "ManifestData", "Trainer", "TrainingConfig", "TrainingResult"]
 

@@ -42,7 +42,7 @@ def fuse(
     less than the mean.
     """
     from colbert_video.ecosystem.fusion import fuse as fuse_rankings
-    from colbert_video.ranking import Ranking
+    from colbert_video.search.ranking import Ranking
 
     rankings = [Ranking.load_trec(run, escaped=escape) for run in runs]
     fused = fuse_rankings(rankings, method, weights=weights or None, k=k)  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def push(
             repository, private=not public, keep_paths=keep_paths, revision=revision, message=message
         )
     else:
-        from colbert_video.model import VideoColBERT
+        from colbert_video.model.video_colbert import VideoColBERT
 
         loaded = VideoColBERT.from_pretrained(str(model), device="cpu")
         commit = loaded.push_to_hub(repository, private=not public, revision=revision, message=message)
@@ -64,12 +64,12 @@ def pull(
     _one_of(index_path, model_path)
     if index_path is not None:
         from colbert_video.hub import HubRepository
-        from colbert_video.indexing.hub import pull_index
+        from colbert_video.indexing.upkeep.index_hub import pull_index
 
         report = pull_index(HubRepository(repository, "dataset", revision), index_path)
         print_result(report.to_dict() if as_json else f"{report.path}: {report.videos} videos")
         return
-    from colbert_video.model import VideoColBERT
+    from colbert_video.model.video_colbert import VideoColBERT
 
     VideoColBERT.from_hub(repository, revision=revision, device="cpu").save_pretrained(str(model_path))
     print_result({"path": str(model_path)} if as_json else f"{model_path}: the model of {repository}")

@@ -191,8 +191,8 @@ def remove(ids: tuple[str, ...], index_path: Path, as_json: bool) -> None:
 @json_option
 def info(index_path: Path, as_json: bool) -> None:
     """Show what an index holds, how it was made, and which videos were refused."""
-    from colbert_video.indexing.info import describe_index
-    from colbert_video.output import description_table
+    from colbert_video.cli.tables import description_table
+    from colbert_video.indexing.upkeep.contents import describe_index
 
     description = describe_index(index_path)
     print_result(description if as_json else description_table(description))
@@ -204,7 +204,7 @@ def _one_or_many(videos: tuple[str, ...]) -> Any:
 
 
 def _finish(report: Any, as_json: bool) -> None:
-    from colbert_video.output import report_text
+    from colbert_video.cli.tables import report_text
 
     print_result(report.to_dict() if as_json else report_text(report))
     if not report.complete:

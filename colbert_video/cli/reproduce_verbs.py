@@ -81,9 +81,9 @@ def reproduce(
     DATASET is msrvtt, msvd, vatex, didemo or activitynet. After an interruption, the same command goes on where it stopped.
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
-    from colbert_video.training.paper_rows import find_row
-    from colbert_video.training.recipe import parse_override
-    from colbert_video.training.reproduce_report import rows_dict, rows_table
+    from colbert_video.training.reproduce.paper_rows import find_row
+    from colbert_video.training.reproduce.reproduce_report import rows_dict, rows_table
+    from colbert_video.training.run.recipe import parse_override
 
     if as_list:
         print_result(rows_dict() if as_json else rows_table())
@@ -92,8 +92,8 @@ def reproduce(
         raise SettingsError(
             "name a DATASET and the folder of its --annotations, or print the rows with --list."
         )
-    from colbert_video.training.reproduce import reproduce as run
-    from colbert_video.training.reproduce_plan import ReproducePlan
+    from colbert_video.training.reproduce.plan import ReproducePlan
+    from colbert_video.training.reproduce.reproduce import reproduce as run
 
     plan = ReproducePlan(
         row=find_row(dataset, backbone, variant),

@@ -33,8 +33,8 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 
     Everything at work in about a minute, with the tiny checkpoint that ships in the package; nothing is downloaded.
     """
-    from colbert_video.demo import run_demo
-    from colbert_video.output import demo_parts
+    from colbert_video.cli.demo import run_demo
+    from colbert_video.cli.tables import demo_parts
 
     result = run_demo(keep=keep, clips=clips, seed=seed)
     print_result(result.to_dict() if as_json else demo_parts(result))
@@ -87,8 +87,8 @@ def search(
 
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
-    from colbert_video.indexing.filters import parse_filter
-    from colbert_video.search import Searcher
+    from colbert_video.indexing.catalog.filters import parse_filter
+    from colbert_video.search.searcher import Searcher
 
     _check_what(query, image, video, queries, explain)
     _check_run(queries, trec, windows)
@@ -112,7 +112,7 @@ def search(
 
 
 def _print_hits(asked: str, hits: Sequence[Any], explanation: Any, as_json: bool) -> None:
-    from colbert_video.output import explanation_table, hit_table
+    from colbert_video.cli.tables import explanation_table, hit_table
 
     if as_json:
         why = {} if explanation is None else {"explanation": explanation.to_dict()}
@@ -126,7 +126,7 @@ def _print_hits(asked: str, hits: Sequence[Any], explanation: Any, as_json: bool
 def _write_run(
     searcher: Any, queries: Path, trec: Path, k: int, options: dict[str, Any], *, escape: bool, as_json: bool
 ) -> None:
-    from colbert_video.query_file import read_queries
+    from colbert_video.search.trec import read_queries
 
     ranking = searcher.search_all(read_queries(queries), k, **options)
     ranking.save_trec(trec, escape=escape)

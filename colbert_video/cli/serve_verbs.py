@@ -89,11 +89,11 @@ def serve(
     INDEX is an index folder or a sharded corpus, or NAME=FOLDER to choose its name. New commits are seen within a second. Stop with Ctrl-C
     or SIGTERM.
     """
-    require_server()
+    check_server()
     from colbert_video.cluster.served import open_served
-    from colbert_video.indexing.preload import Preloader
+    from colbert_video.indexing.scan.preload import Preloader
     from colbert_video.serve.launch import serve as run
-    from colbert_video.serve.settings import ServeSettings, is_local
+    from colbert_video.serve.service_settings import ServeSettings, is_local
 
     cluster, indexes = split_address(cluster, indexes)
     on_cluster = cluster_options(cluster, replicas=replicas, deadline=deadline)
@@ -140,7 +140,7 @@ def cluster_options(cluster: str | None, **given: Any) -> dict[str, Any] | None:
     return {"cluster": cluster, **chosen}
 
 
-def require_server() -> None:
+def check_server() -> None:
     """Refuse to serve without the packages for it.
 
     Raises:

@@ -46,7 +46,7 @@ def train(
 
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
-    from colbert_video.training.commands import train_command
+    from colbert_video.cli.train import train_command
 
     result = train_command(
         recipe,
@@ -136,7 +136,7 @@ def evaluate(
 
     From a model and data, from an index and a manifest, or from a TREC run and qrels.
     """
-    from colbert_video.training.evaluate_commands import evaluate_command
+    from colbert_video.cli.evaluate import evaluate_command
 
     result = evaluate_command(
         model=model,

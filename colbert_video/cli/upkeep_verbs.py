@@ -26,7 +26,7 @@ DAMAGED = 1
     type=click.Choice(["stored", "paths"]),
     is_flag=False,
     flag_value="stored",
-    help="Also train a new codec: for the stored tokens (with some loss), or for videos encoded anew from their files.",
+    help="Also train a new codec: for the stored tokens (with some loss), or for videos encoded again from their files.",
 )
 @decoding_options
 @device_option
@@ -45,8 +45,8 @@ def compact(
     No video is decoded, except for --retrain paths. Searches go on meanwhile; both states need space on disk until the
     new one is complete.
     """
+    from colbert_video.cli.tables import compact_text
     from colbert_video.indexing.indexer import Indexer
-    from colbert_video.output import compact_text
 
     indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
     report = indexer.compact(retrain=retrain)
@@ -58,8 +58,8 @@ def compact(
 @json_option
 def verify(index_path: Path, as_json: bool) -> None:
     """Read a whole index and compare it with its checksums; exit code 1 if anything is damaged."""
-    from colbert_video.indexing.verify import verify_index
-    from colbert_video.output import verify_text
+    from colbert_video.cli.tables import verify_text
+    from colbert_video.indexing.upkeep.verify import verify_index
 
     report = verify_index(index_path)
     print_result(report.to_dict() if as_json else verify_text(report))
@@ -76,7 +76,7 @@ def verify(index_path: Path, as_json: bool) -> None:
 @json_option
 def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
     """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere."""
-    from colbert_video.indexing.export import export_index
+    from colbert_video.indexing.upkeep.export import export_index
 
     report = export_index(index_path, target, keep_paths=not drop_paths)
     print_result(
@@ -101,7 +101,7 @@ def shard(
 
     INDEX stays as it is. The new folder appears when it is complete; after a kill, run the same command again.
     """
-    from colbert_video.indexing.shard import shard_index
+    from colbert_video.indexing.upkeep.sharding import shard_index
 
     if (shards is None) == (videos_per_shard is None):
         raise click.UsageError("say how many shards: --shards N or --videos-per-shard N, one of them.")
@@ -116,7 +116,7 @@ def shard(
 @json_option
 def import_(archive: Path, index_path: Path, as_json: bool) -> None:
     """Unpack ARCHIVE, written by export, into a new index folder, and check every file of it."""
-    from colbert_video.indexing.export import import_index
+    from colbert_video.indexing.upkeep.export import import_index
 
     report = import_index(archive, index_path)
     print_result(report.to_dict() if as_json else f"{report.path}: {report.videos} videos")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from colbert_video.cluster.actor import ShardActor
 from colbert_video.cluster.session import import_ray
-from colbert_video.cluster.shard_actor import ShardActor
 
 logger = logging.getLogger(__name__)
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colbert_video.cluster.catalogs import CorpusCatalogs, describe_corpus
-from colbert_video.cluster.corpus_searcher import CorpusSearcher
-from colbert_video.cluster.searcher import ClusterSearcher
-from colbert_video.cluster.sharded_searcher import ShardedSearcher
-from colbert_video.indexing.corpus import ShardedCorpus, is_corpus
-from colbert_video.indexing.preload import Preloader
-from colbert_video.model import VideoColBERT
-from colbert_video.serve.served_index import ServedIndex
+from colbert_video.cluster.cluster_searcher import ClusterSearcher
+from colbert_video.indexing.scan.preload import Preloader
+from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
+from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
+from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
+from colbert_video.serve.indexes import ServedIndex
 
 
 class ServedCorpus(ServedIndex):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.prepare import check_output, relative_path, write_rows
-from colbert_video.training.manifest import list_some
-from colbert_video.video.members import is_archive, read_archive
+from colbert_video.video.files import is_archive, read_archive
 from colbert_video.video.sources import VideoRecord
 
-MOST_LISTED = 50
+MAX_LISTED = 50
 """Videos without captions that a report lists."""
 VALIDATION = "val"
 """The split of videos that are held out."""
@@ -37,9 +37,9 @@ class CaptionedVideos:
         lines = [f"{len(self.captions)} videos with {self.rows} captions"]
         if self.without:
             lines.append(f"{len(self.without)} videos cannot be trained on:")
-            lines += [f"  {name}: {reason}" for name, reason in [*self.without.items()][:MOST_LISTED]]
-        if len(self.without) > MOST_LISTED:
-            lines.append(f"  and {len(self.without) - MOST_LISTED} more; --json lists them all")
+            lines += [f"  {name}: {reason}" for name, reason in [*self.without.items()][:MAX_LISTED]]
+        if len(self.without) > MAX_LISTED:
+            lines.append(f"  and {len(self.without) - MAX_LISTED} more; --json lists them all")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from colbert_video.errors import SettingsError
-from colbert_video.ranking import Ranking
+from colbert_video.search.ranking import Ranking
 
 Method = Literal["rrf", "min_max", "z_score"]
 """How runs are fused."""

@@ -17,10 +17,14 @@ from torch import Tensor
 
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.errors import DependencyError, SettingsError
-from colbert_video.model import VideoColBERT
-from colbert_video.tokens import VideoTokens
-from colbert_video.training.gallery import applicable_interactions, encode_gallery, score_gallery
-from colbert_video.training.zero_shot import Scoring
+from colbert_video.model.tokens import VideoTokens
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.evaluation.gallery import (
+    Scoring,
+    applicable_interactions,
+    encode_gallery,
+    score_gallery,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from colbert_video.explain import Explanation
-from colbert_video.hits import Hit
-from colbert_video.indexing.entries import VideoEntry
-from colbert_video.moments import best_moment
-from colbert_video.output import PADDING
-from colbert_video.serve.errors import ServiceError
-from colbert_video.serve.files import MediaFile, locate_media
+from colbert_video.cli.tables import PADDING
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.search.explain import Explanation
+from colbert_video.search.hits import Hit
+from colbert_video.search.moments import best_moment
+from colbert_video.serve.http_errors import ServiceError
+from colbert_video.serve.media.media_files import MediaFile, locate_media
 from colbert_video.serve.service import Service
 
 DIGITS = 4

@@ -9,7 +9,10 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 import colbert_video
-from colbert_video.serve import (
+from colbert_video.serve.guard import Guard
+from colbert_video.serve.http_errors import install_handlers
+from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.routes import (
     index_routes,
     list_routes,
     media_routes,
@@ -17,12 +20,9 @@ from colbert_video.serve import (
     session_routes,
     status_routes,
 )
-from colbert_video.serve.errors import install_handlers
-from colbert_video.serve.guard import Guard
-from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.schemas import ErrorAnswer
 from colbert_video.serve.service import Service
-from colbert_video.serve.settings import ServeSettings
+from colbert_video.serve.service_settings import ServeSettings
 
 STATIC = Path(__file__).parent / "static"
 DESCRIPTION = """Late-interaction video search: words or a picture in, moments of video out.

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 import uvicorn
 
 from colbert_video.errors import SettingsError
-from colbert_video.model import VideoColBERT
+from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.serve.app import create_app
-from colbert_video.serve.connections import connection_class
-from colbert_video.serve.indexes import IndexRegistry, Opener
-from colbert_video.serve.served_index import ServedIndex
-from colbert_video.serve.settings import ServeSettings
+from colbert_video.serve.guard import connection_class
+from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
+from colbert_video.serve.service_settings import ServeSettings
 
-MOST_HEAD_BYTES = 2**16
+MAX_HEAD_BYTES = 2**16
 """Largest head of a request; a long filter in its address fits."""
 BACKLOG = 128
 
@@ -83,7 +82,7 @@ def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvico
         limit_concurrency=settings.most_connections,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.stop_seconds,
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
 
 

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from colbert_video.serve.batching import QueryEncoder
-from colbert_video.serve.copies import CopyMaker
+from colbert_video.serve.guard import Gatekeeper
 from colbert_video.serve.indexes import IndexRegistry
-from colbert_video.serve.metrics import Metrics
-from colbert_video.serve.security import Gatekeeper
-from colbert_video.serve.settings import ServeSettings
-from colbert_video.serve.thumbnails import Thumbnailer
-from colbert_video.serve.work import WorkPool
+from colbert_video.serve.media.copies import CopyMaker
+from colbert_video.serve.media.thumbnails import Thumbnailer
+from colbert_video.serve.service_metrics import Metrics
+from colbert_video.serve.service_settings import ServeSettings
+from colbert_video.serve.work import QueryEncoder, WorkPool
 
 
 @dataclass(frozen=True)

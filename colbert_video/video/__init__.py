@@ -5,8 +5,8 @@ decoding processes start fast and stay small.
 """
 
 from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
-from colbert_video.video.pool import FramePool, FrameRequest, FrameResult
 from colbert_video.video.sources import Sources, VideoRecord, find_videos
+from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult
 
 __all__ = [
     "FramePool",

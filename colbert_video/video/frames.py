@@ -13,7 +13,7 @@ from colbert_video.errors import SettingsError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 PLACEMENTS = ("centre", "random")
-MOST_SNAP = 0.25
+MAX_SNAP = 0.25
 """As a share of the spacing; frames moved no further stay within their segments and do not meet."""
 DECODERS = ("pyav", "decord", "torchcodec")
 
@@ -45,7 +45,7 @@ class SampledFrames:
     decoder: str
     """Who decoded: "pyav", "decord" or "torchcodec"."""
     warnings: tuple[str, ...] = ()
-    """What was amiss and how it was handled, in words."""
+    """What was wrong and how it was handled, in words."""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.times) or len(self.times) == 0:
@@ -109,9 +109,9 @@ class SamplingSettings:
         for name in ("num_frames", "height", "width", "max_pixels"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.snap is not None and not 0 <= self.snap <= MOST_SNAP:
+        if self.snap is not None and not 0 <= self.snap <= MAX_SNAP:
             raise SettingsError(
-                f"snap is {self.snap}; it must be between 0 and {MOST_SNAP} of the spacing between frames, or None."
+                f"snap is {self.snap}; it must be between 0 and {MAX_SNAP} of the spacing between frames, or None."
             )
         if not self.timeout > 0:
             raise SettingsError(f"timeout is {self.timeout}; it must be more than 0 seconds.")
@@ -203,14 +203,14 @@ def read_frames(path: str | os.PathLike[str], settings: SamplingSettings | None 
     """
     settings = settings or SamplingSettings()
     if settings.decoder == "decord":
-        from colbert_video.video.decord import read_with_decord
+        from colbert_video.video.decode.other_decoders import read_with_decord
 
         return read_with_decord(os.fspath(path), settings)
     if settings.decoder == "torchcodec":
-        from colbert_video.video.torchcodec import read_with_torchcodec
+        from colbert_video.video.decode.other_decoders import read_with_torchcodec
 
         return read_with_torchcodec(os.fspath(path), settings)
-    from colbert_video.video.pyav import read_with_pyav
+    from colbert_video.video.decode.pyav import read_with_pyav
 
     return read_with_pyav(os.fspath(path), settings)
 

@@ -8,6 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.datasets.annotation_files import (
+    field,
+    items,
+    mapping,
+    read_ids,
+    read_json,
+    spans,
+    text,
+)
 from colbert_video.training.datasets.annotations import (
     Annotations,
     Dataset,
@@ -17,8 +26,7 @@ from colbert_video.training.datasets.annotations import (
     paragraph,
     pick_videos,
 )
-from colbert_video.training.datasets.folder import AnnotationFile, DownloadFolder
-from colbert_video.training.datasets.reading import field, items, mapping, read_ids, read_json, spans, text
+from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 
 OFFICIAL = "https://cs.stanford.edu/people/ranjaykrishna/densevid/captions.zip"
 FILES = {

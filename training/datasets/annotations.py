@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from colbert_video.training.datasets.folder import DownloadFolder
-from colbert_video.training.manifest import list_some
+from colbert_video.training.data.manifest import list_some
+from colbert_video.training.datasets.download_folder import DownloadFolder
 
 ORDER = ("test", "val", "train")
 """A video that is in two splits stays in the one that comes first here: no gallery loses videos."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.datasets.annotation_files import field as value_of
+from colbert_video.training.datasets.annotation_files import items, read_ids, read_json, spans, text
 from colbert_video.training.datasets.annotations import (
     Annotations,
     Dataset,
@@ -19,9 +21,7 @@ from colbert_video.training.datasets.annotations import (
     paragraph,
     pick_videos,
 )
-from colbert_video.training.datasets.folder import AnnotationFile, DownloadFolder
-from colbert_video.training.datasets.reading import field as value_of
-from colbert_video.training.datasets.reading import items, read_ids, read_json, spans, text
+from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 
 CHUNK_SECONDS = 5.0
 """Annotators marked moments in chunks of this length, six at most."""

@@ -8,16 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.datasets.annotations import (
-    Annotations,
-    Dataset,
-    Protocol,
-    Published,
-    pick_videos,
-)
-from colbert_video.training.datasets.folder import AnnotationFile, DownloadFolder
-from colbert_video.training.datasets.plain_pickle import read_plain_pickle
-from colbert_video.training.datasets.reading import (
+from colbert_video.training.datasets.annotation_files import (
     field,
     items,
     mapping,
@@ -26,6 +17,15 @@ from colbert_video.training.datasets.reading import (
     read_table,
     text,
 )
+from colbert_video.training.datasets.annotations import (
+    Annotations,
+    Dataset,
+    Protocol,
+    Published,
+    pick_videos,
+)
+from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
+from colbert_video.training.datasets.plain_pickle import read_plain_pickle
 
 CLIP4CLIP = "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msrvtt_data.zip"
 FROZEN = "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from colbert_video.training.datasets.annotation_files import items, mapping, read_ids, read_json, text
 from colbert_video.training.datasets.annotations import (
     Annotations,
     Dataset,
@@ -10,9 +11,8 @@ from colbert_video.training.datasets.annotations import (
     Published,
     pick_videos,
 )
-from colbert_video.training.datasets.folder import AnnotationFile, DownloadFolder
+from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 from colbert_video.training.datasets.plain_pickle import read_plain_pickle
-from colbert_video.training.datasets.reading import items, mapping, read_ids, read_json, text
 from colbert_video.training.datasets.youtube import clip_duration
 
 CLIP4CLIP = "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msvd_data.zip"

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.annotations import Annotations, Published
-from colbert_video.training.datasets.folder import AnnotationFile
-from colbert_video.training.manifest import list_some
+from colbert_video.training.datasets.download_folder import AnnotationFile
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.activitynet import ACTIVITYNET
 from colbert_video.training.datasets.annotations import Annotations, CaptionedVideo, Dataset, Published
 from colbert_video.training.datasets.didemo import DIDEMO
-from colbert_video.training.datasets.folder import DownloadFolder, VideoFiles
+from colbert_video.training.datasets.download_folder import DownloadFolder, VideoFiles
 from colbert_video.training.datasets.msrvtt import MSRVTT
 from colbert_video.training.datasets.msvd import MSVD
 from colbert_video.training.datasets.preparation import Preparation
 from colbert_video.training.datasets.vatex import VATEX
-from colbert_video.training.manifest import list_some
 
 DATASETS: Mapping[str, Dataset] = {
     "msrvtt": MSRVTT,

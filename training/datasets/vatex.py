@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, text
 from colbert_video.training.datasets.annotations import (
     Annotations,
     Dataset,
@@ -14,8 +15,7 @@ from colbert_video.training.datasets.annotations import (
     Published,
     pick_videos,
 )
-from colbert_video.training.datasets.folder import AnnotationFile, DownloadFolder
-from colbert_video.training.datasets.reading import field, items, mapping, read_ids, read_json, text
+from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 from colbert_video.training.datasets.youtube import clip_duration
 
 OFFICIAL = "https://eric-xw.github.io/vatex-website/download.html"

@@ -5,7 +5,7 @@ rotation, the order of two events) only off their order, because each moving sce
 reversal. A model without temporal modelling can do no better than guess between the two.
 """
 
-from colbert_video.training.world.files import WorldClip, render_moments, write_clip, write_world
+from colbert_video.training.world.clip_files import WorldClip, render_moments, write_clip, write_world
 from colbert_video.training.world.render import render
 from colbert_video.training.world.sample import sample_scenes
 from colbert_video.training.world.scene import Figure, Scene, scene_split

@@ -92,10 +92,10 @@ class Figure:
 
     def __post_init__(self) -> None:
         """Refuse words outside the vocabulary."""
-        _refuse_unknown("colour", self.colour, COLOURS)
-        _refuse_unknown("shape", self.shape, tuple(dict.fromkeys(SHAPES + TURNING_SHAPES)))
+        _check_unknown("colour", self.colour, COLOURS)
+        _check_unknown("shape", self.shape, tuple(dict.fromkeys(SHAPES + TURNING_SHAPES)))
         if self.size is not None:
-            _refuse_unknown("size", self.size, SIZES)
+            _check_unknown("size", self.size, SIZES)
 
     @property
     def name(self) -> str:
@@ -129,8 +129,8 @@ class Scene:
 
     def __post_init__(self) -> None:
         """Refuse words outside the vocabulary and figures that do not fit the motion."""
-        _refuse_unknown("motion", self.motion, tuple(MOTION_CLASSES))
-        _refuse_unknown("background", self.background, BACKGROUNDS)
+        _check_unknown("motion", self.motion, tuple(MOTION_CLASSES))
+        _check_unknown("background", self.background, BACKGROUNDS)
         if self.variation < 0:
             raise SettingsError(
                 f"variation is {self.variation}; it seeds a random generator: give 0 or more."
@@ -235,7 +235,7 @@ def _second_problem(first: Figure, second: Figure, kind: str) -> str | None:
     return None
 
 
-def _refuse_unknown(what: str, word: str, known: tuple[str, ...]) -> None:
+def _check_unknown(what: str, word: str, known: tuple[str, ...]) -> None:
     if word not in known:
         raise SettingsError(
             f"{what} {word!r} is not in the world's vocabulary: choose from {', '.join(known)}."

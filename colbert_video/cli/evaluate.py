@@ -1,0 +1,142 @@
+"""`colbert-video evaluate`: which of the evaluations its options ask for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from colbert_video.errors import SettingsError
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.search.searcher import Searcher
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.manifest import ManifestRow, read_manifest, select_split
+from colbert_video.training.evaluation.evaluate import (
+    Captions,
+    Missing,
+    caption_queries,
+    evaluate_index,
+    evaluate_model,
+    evaluate_run,
+    evaluate_toy,
+)
+from colbert_video.training.evaluation.evaluation import Evaluation
+from colbert_video.training.evaluation.trec_folder import TrecFolder
+
+TOY = "toy"
+"""The name of the synthetic world as data."""
+CACHE_BYTES = 50 * 2**30
+"""Most space that decoded frames may take."""
+
+
+def evaluate_command(
+    *,
+    model: str | None = None,
+    index: str | Path | None = None,
+    run: str | Path | None = None,
+    qrels: str | Path | None = None,
+    data: str | Path | None = None,
+    split: str = "test",
+    seed: int = 0,
+    clips: int = 1000,
+    interactions: Sequence[str] | None = None,
+    captions: Captions = "all",
+    missing: Missing = "refuse",
+    num_frames: int | None = None,
+    k: int = 100,
+    exact: bool = False,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+    trec: str | Path | None = None,
+    escape: bool = False,
+) -> Evaluation:
+    """Evaluate a run against qrels, an index on a manifest, or a model on a manifest or the synthetic world.
+
+    Args:
+        model: Name of the model; with an index, the model that encodes the queries if it moved.
+        index: An index folder whose ids are the manifest's videos.
+        run: A TREC run; needs `qrels` and nothing else.
+        qrels: TREC qrels.
+        data: A manifest, or "toy" for freshly rendered clips.
+        split: Which rows of the data.
+        seed: Which clips are rendered.
+        clips: How many clips are rendered.
+        interactions: How a model scores; None for every way that it has.
+        captions: Which captions are queries.
+        missing: What to do about videos that cannot be read or are not in the index.
+        num_frames: Frames of a manifest's videos; None for the model's own number.
+        k: Length of an index's rankings, and of the runs in `trec`.
+        exact: Have the index score every video on its decoded tokens.
+        cache: Folder that keeps the decoded frames of a manifest's videos.
+        workers: Decoding processes; None for one a core.
+        device: Where the model runs; None for the first GPU, else the CPU.
+        trec: Folder to leave queries, qrels and runs in.
+        escape: Whether white space in the ids of TREC files, those of `run` and `qrels` too, is written as in URLs.
+
+    Raises:
+        SettingsError: If options are missing or contradict each other, or an evaluation refuses its input.
+    """
+    if run is not None or qrels is not None:
+        others = {"--model": model, "--index": index, "--data": data, "--trec": trec}
+        return _evaluate_files(run, qrels, others, escaped=escape)
+    if data is None:
+        raise SettingsError(
+            "nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels."
+        )
+    if num_frames is not None and (index is not None or data == TOY):
+        raise SettingsError(
+            f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out."
+        )
+    files = None if trec is None else TrecFolder(Path(trec), k, escape)
+    if index is not None:
+        queries, relevant = caption_queries(_rows(data, split), captions)
+        with Searcher(index, model=model, device=device) as searcher:
+            return evaluate_index(searcher, queries, relevant, k=k, exact=exact, missing=missing, trec=files)
+    if model is None:
+        raise SettingsError("nothing to evaluate: give --model NAME, --index FOLDER, or --run with --qrels.")
+    if data == TOY:
+        loaded = VideoColBERT.from_pretrained(model, device=device)
+        return evaluate_toy(
+            loaded,
+            split=split,
+            seed=seed,
+            clips=clips,
+            interactions=interactions,
+            workers=workers,
+            trec=files,
+        )
+    rows = _rows(data, split)  # before the model is loaded: a wrong name should cost no time
+    return evaluate_model(
+        VideoColBERT.from_pretrained(model, device=device),
+        rows,
+        interactions=interactions,
+        captions=captions,
+        missing=missing,
+        num_frames=num_frames,
+        cache=None if cache is None else FrameCache(cache, CACHE_BYTES),
+        workers=workers,
+        trec=files,
+    )
+
+
+def _evaluate_files(
+    run: str | Path | None,
+    qrels: str | Path | None,
+    others: dict[str, str | Path | None],
+    *,
+    escaped: bool,
+) -> Evaluation:
+    if run is None or qrels is None:
+        raise SettingsError("--run and --qrels belong together; give both.")
+    unused = [name for name, value in others.items() if value is not None]
+    if unused:
+        raise SettingsError(
+            f"{unused[0]} has no meaning beside --run and --qrels, which say all; leave it out."
+        )
+    return evaluate_run(run, qrels, escaped=escaped)
+
+
+def _rows(data: str | Path, split: str) -> list[ManifestRow]:
+    if data == TOY:
+        raise SettingsError(
+            "--data toy renders new clips, which no index holds; give --index the manifest of its videos."
+        )
+    return select_split(read_manifest(data), split)

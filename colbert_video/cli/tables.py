@@ -1,0 +1,202 @@
+"""What the command line shows people: tables and a few sentences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from colbert_video.cli.demo import DemoResult
+from colbert_video.indexing.build.report import IndexReport
+from colbert_video.indexing.upkeep.compact import CompactReport
+from colbert_video.indexing.upkeep.verify import VerifyReport
+from colbert_video.search.explain import Explanation, TokenMatch
+from colbert_video.search.hits import Hit
+
+MAX_FAILURES = 50
+"""Refused files that are listed; `info` and --json have them all."""
+MAX_MOMENTS = 3
+"""Further moments of a hit that are shown; --json has them all."""
+
+
+PADDING = "<pad>"
+"""Padding tokens are scored too (query augmentation); their rows are summed up in one."""
+
+
+def clock(seconds: float | None) -> str:
+    """Minutes and seconds, such as "1:02.5"; a dash for no time."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def moment(start: float | None, end: float | None) -> str:
+    """A moment [start, end) as a player shows it."""
+    return "-" if start is None or end is None else f"{clock(start)}–{clock(end)}"
+
+
+def hit_table(hits: Sequence[Hit]) -> RenderableType:
+    """Rank, id, moment and scores of each hit."""
+    if not hits:
+        return "no video is eligible"
+    table = Table()
+    table.add_column("", justify="right")
+    table.add_column("video")
+    table.add_column("moment")
+    for column in ("score", "frame bag", "video bag"):
+        table.add_column(column, justify="right")
+    further = any(hit.moments for hit in hits)
+    if further:
+        table.add_column("also at")
+    for hit in hits:
+        table.add_row(
+            str(hit.rank),
+            Text(hit.id),
+            moment(hit.start, hit.end),
+            _score(hit.score),
+            _score(hit.frame_score),
+            _score(hit.video_score),
+            *([_also_at(hit)] if further else []),
+        )
+    return table
+
+
+def _also_at(hit: Hit) -> str:
+    """The best of a hit's further moments."""
+    return ", ".join(moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS])
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def explanation_table(explanation: Explanation) -> RenderableType:
+    """For each query token, where it found its best match in each bag."""
+    bags = list(explanation.similarities)
+    table = Table(title=Text(f"Why {explanation.id}"))
+    table.add_column("token")
+    for bag in bags:
+        table.add_column(f"{bag} token at")
+        table.add_column("cosine", justify="right")
+    padding = [token for token in explanation.tokens if token.token == PADDING]
+    for token in explanation.tokens:
+        if token.token != PADDING:
+            matches = [token.matches[bag] for bag in bags]
+            table.add_row(Text(token.token), *(cell for match in matches for cell in _match_cells(match)))
+    if padding:
+        means = [sum(token.matches[bag].score for token in padding) / len(padding) for bag in bags]
+        table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", _score(mean))))
+    return table
+
+
+def _match_cells(match: TokenMatch) -> tuple[str, str]:
+    return ("expansion" if match.time is None else clock(match.time)), _score(match.score)
+
+
+def report_text(report: IndexReport) -> str:
+    """What an index run did, refused files included."""
+    lines = [
+        f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
+        + (f" with {report.windows} windows" if report.windows else "")
+    ]
+    if report.resumed:
+        lines.append(f"{report.resumed} of them had been encoded by the interrupted run")
+    if report.unchanged:
+        lines.append(f"{report.unchanged} unchanged videos were skipped")
+    if report.ignored:
+        lines.append(f"{report.ignored} other files were ignored")
+    if report.vanished:
+        kept = (
+            "removed" if report.removed else "still in the index, remove them with `colbert-video add --sync`"
+        )
+        lines.append(f"the files of {len(report.vanished)} videos are gone ({kept}):")
+        lines += _listed(report.vanished)
+    if report.drift is not None and report.drift.drifted:
+        lines.append(report.drift.advice())
+    if report.damaged:
+        lines.append(f"{len(report.damaged)} videos are damaged and were indexed as far as they decode:")
+        lines += _listed([f"{name}: {'; '.join(damage)}" for name, damage in report.damaged.items()])
+    if report.failures:
+        lines += _refusals(report)
+    return "\n".join(lines)
+
+
+def _refusals(report: IndexReport) -> list[str]:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
+    lines = [f"{len(report.failures)} videos were refused ({kinds}):"]
+    lines += [
+        f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MAX_FAILURES]
+    ]
+    if len(report.failures) > MAX_FAILURES:
+        lines.append(f"  and {len(report.failures) - MAX_FAILURES} more; `colbert-video info` lists them all")
+    return lines
+
+
+def compact_text(report: CompactReport) -> str:
+    """What compacting did."""
+    if not report.compacted:
+        return f"{report.path}: nothing to do, {report.videos} videos in one segment and none removed"
+    retrained = ", with a new codec" if report.retrained else ""
+    lines = [
+        (
+            f"{report.path}: {report.merged} segments became one of {report.videos} videos{retrained}, {report.dropped} removed "
+            f"ones dropped, {report.bytes_before} bytes before and {report.bytes_after} after, in {report.seconds:.1f} s"
+        )
+    ]
+    if report.reencoded or report.kept:
+        lines.append(
+            f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:"
+        )
+        lines += _listed([f"{failure.id}: {failure.kind}: {failure.detail}" for failure in report.kept])
+    return "\n".join(lines)
+
+
+def verify_text(report: VerifyReport) -> str:
+    """What is damaged, and what belongs to nothing."""
+    state = "intact" if report.intact else "DAMAGED"
+    lines = [
+        f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"
+    ]
+    lines += [f"  {problem.path}: {problem.detail}" for problem in report.problems]
+    if report.leftovers:
+        lines.append(f"{len(report.leftovers)} files belong to nothing:")
+        lines += _listed(report.leftovers)
+    return "\n".join(lines)
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    more = [f"  and {len(names) - MAX_FAILURES} more"] if len(names) > MAX_FAILURES else []
+    return [*(f"  {name}" for name in names[:MAX_FAILURES]), *more]
+
+
+def description_table(description: Mapping[str, Any]) -> RenderableType:
+    """The properties of an index, one a row."""
+    table = Table(show_header=False)
+    table.add_column("property")
+    table.add_column("value")
+    for name, value in description.items():
+        if name == "failures":
+            value = (
+                "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
+                or "none"
+            )
+        table.add_row(name.replace("_", " "), Text(str(value)))
+    return table
+
+
+def demo_parts(result: DemoResult) -> list[RenderableType]:
+    """The demo's queries with what they found, and how well it did."""
+    table = Table(title="Queries and the best three videos of each")
+    for column in ("query", "", "video", "moment", "score", ""):
+        table.add_column(column)
+    for row in result.rows:
+        for hit in row.hits:
+            right = "✓" if hit.id == row.expected else ""
+            query = Text(row.query) if hit.rank == 1 else ""
+            table.add_row(
+                query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right
+            )
+        table.add_section()
+    return [table, result.summary()]

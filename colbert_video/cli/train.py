@@ -1,0 +1,111 @@
+"""`colbert-video train`: a recipe, stage by stage."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from colbert_video.errors import SettingsError
+from colbert_video.training.run.distributed import build_accelerator, leave_processes
+from colbert_video.training.run.recipe import Recipe, build_model, load_recipe, parse_override
+from colbert_video.training.run.source import ManifestData
+from colbert_video.training.run.trainer import Trainer, TrainingResult
+from colbert_video.training.world.rendered import render_world
+
+
+def train_command(
+    recipe: str | Path,
+    *,
+    output: str | Path,
+    resume: bool = False,
+    manifest: str | Path | None = None,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    settings: Sequence[str] = (),
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Train as a recipe says.
+
+    Args:
+        recipe: A YAML file or the name of a shipped recipe.
+        output: Folder of the run; with several stages, each has a folder in it.
+        resume: Whether to go on with the run in `output`, if there is one.
+        manifest: Instead of the recipe's.
+        cache: Folder that keeps decoded frames.
+        workers: Decoding processes.
+        settings: More overrides, as "training.epochs=1".
+        device: "cpu", or None for every visible GPU, else the CPU.
+
+    Returns:
+        The model to use (`model`: the best by validation, else the final one) and the result of each stage.
+
+    Raises:
+        SettingsError: If recipe, data or folder cannot be used.
+        ModelError: If the model cannot be built.
+        TrainingError: If training cannot go on, or `output` holds another run.
+    """
+    given = {"data.manifest": manifest, "data.cache": cache, "data.workers": workers}
+    overrides = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    overrides |= dict(parse_override(setting) for setting in settings)
+    try:
+        results = run_recipe(load_recipe(recipe, overrides=overrides), output, resume=resume, device=device)
+    finally:
+        leave_processes()
+    last = list(results.values())[-1]
+    return {
+        "model": str(last.best_model or last.model),
+        "stages": {name: result.to_dict() for name, result in results.items()},
+    }
+
+
+def run_recipe(
+    recipe: Recipe, output: str | Path, *, resume: bool = False, device: str | None = None
+) -> dict[str, TrainingResult]:
+    """Run the stages of a recipe one after the other on one model.
+
+    Args:
+        recipe: What to do.
+        output: Folder of the run; with several stages, each has a folder in it.
+        resume: Whether to go on where a run in `output` stopped; finished stages are not repeated.
+        device: As in `train_command`.
+
+    Returns:
+        The result of each stage, by its name.
+    """
+    folders = _stage_folders(recipe, Path(output), resume=resume)
+    recipe = _rendered(recipe, Path(output), device)
+    sources = [ManifestData(stage.data) for stage in recipe.stages]  # all checked before anything is trained
+    model = build_model(recipe.model, seed=recipe.stages[0].training.seed, device="cpu")
+    results = {}
+    for stage, source, folder in zip(recipe.stages, sources, folders, strict=True):
+        trainer = Trainer(model, stage.training, source, output=folder, resume=resume, device=device)
+        results[stage.name] = trainer.train()
+    return results
+
+
+def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:
+    if len(recipe.stages) == 1:
+        return [output]
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise SettingsError(
+            f"{output} is not empty; resume the run in it (--resume) or choose another folder."
+        )
+    return [
+        output / f"{number}-{re.sub(r'[^a-z0-9]+', '-', stage.name.lower()).strip('-')}"
+        for number, stage in enumerate(recipe.stages, start=1)
+    ]
+
+
+def _rendered(recipe: Recipe, output: Path, device: str | None) -> Recipe:
+    """Render the recipe's world beside the run, if it has one, and point the stages to it."""
+    if recipe.world is None:
+        return recipe
+    with build_accelerator(device).main_process_first():  # the others find it there
+        manifest = str(render_world(recipe.world, output.with_name(output.name + ".world")))
+    stages = [replace(stage, data=replace(stage.data, manifest=manifest)) for stage in recipe.stages]
+    return replace(recipe, stages=tuple(stages))

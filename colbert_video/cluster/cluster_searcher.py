@@ -1,0 +1,153 @@
+"""ClusterSearcher: one actor a shard, the query sent to all of them, the best of their answers."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from colbert_video.cluster.fan_out import fan_out
+from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas
+from colbert_video.cluster.session import Session, connect
+from colbert_video.errors import ColBERTVideoError, SettingsError
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
+from colbert_video.search.sharded.corpus_view import Answers
+from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError
+
+logger = logging.getLogger(__name__)
+
+DEADLINE = 5.0
+"""Seconds until a shard that has not answered is given up."""
+HEDGE = 0.5
+"""Seconds until a second replica is asked as well."""
+START_SECONDS = 300.0
+"""Time that shards have to open."""
+PRELOAD_SECONDS = 3600.0
+"""Time that they have if they read their files first."""
+REFRESH_SECONDS = 30.0
+"""How long a refresh waits for actors; those that are slower refresh themselves later."""
+
+
+class ClusterSearcher(CorpusSearcher):
+    """Searches a sharded corpus on a Ray cluster; called as `Searcher` is, and safe to share between threads.
+
+    The query is encoded here, once; its tokens go to one actor of each shard. What the actors answer within the deadline
+    is merged: shards that did not answer are named in `ClusterHits.shards_failed`. An actor that dies is started again
+    by Ray, on another machine if its own is lost; meanwhile another replica is asked, or the shard is waited for as long
+    as the deadline lets. The actors end with this process.
+
+    Args:
+        path: The sharded corpus; every machine sees it under this path.
+        cluster: "auto" for the cluster of this machine, which is started if there is none, or an address.
+        replicas: Actors of each shard, on different machines as far as there are so many.
+        deadline: Seconds until a shard that has not answered is given up.
+        hedge: Seconds until a second replica is asked as well; the first answer counts.
+        threads: Queries that an actor scores at once.
+        cpus: Processors that Ray keeps free for each actor; with 0, actors start however busy the machines are.
+        preload: Each actor reads its shard's files into memory before it answers; see `Searcher`. It looks at its own shard
+            alone: whether all shards of a machine stay in memory together, nobody checks.
+        model: Encodes queries; None for the model that the shards name, loaded at the first text query.
+        device: Where that model runs.
+        observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.
+
+    Raises:
+        IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
+        DependencyError: If Ray is not installed.
+        SettingsError: If a number is out of range.
+        ShardsUnavailableError: If shards do not open in time.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        cluster: str = "auto",
+        replicas: int = 1,
+        deadline: float = DEADLINE,
+        hedge: float = HEDGE,
+        threads: int = 2,
+        cpus: float = 0.0,
+        preload: bool = False,
+        model: VideoColBERT | str | Path | None = None,
+        device: str | torch.device | None = None,
+        observe: Callable[[str, float], None] | None = None,
+    ) -> None:
+        _check_numbers(replicas=replicas, deadline=deadline, hedge=hedge, threads=threads)
+        super().__init__(path, model=model, device=device)
+        self.deadline: float = deadline
+        self._hedge = hedge
+        self.shards: list[ShardReplicas] = []
+        self._session: Session | None = None
+        try:
+            self._session = connect(cluster)
+            folders = zip(self.corpus.names, self.corpus.folders, strict=True)
+            self.shards = start_replicas(
+                {name: str(folder.absolute()) for name, folder in folders},
+                replicas=replicas,
+                threads=threads,
+                cpus=cpus,
+                preload=preload,
+                observe=observe,
+            )
+            seconds = PRELOAD_SECONDS if preload else START_SECONDS
+            _wait_until_open(self._session.ray, self.shards, self.corpus.names, seconds)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "ClusterSearcher":
+        return self
+
+    def close(self) -> None:
+        """End the actors, and the connection to the cluster if it was opened for them."""
+        if self._session is not None:
+            for shard in self.shards:
+                for replica in shard.replicas:
+                    self._session.ray.kill(replica.handle)
+            self._session.close()
+        self.shards, self._session = [], None
+        super().close()
+
+    def refresh(self) -> bool:
+        """Let every actor see what was committed to its shard since it was opened or refreshed.
+
+        An actor that does not answer opens the newest commit when it is started again.
+
+        Returns:
+            Whether there was anything new.
+        """
+        single = [ShardReplicas([replica]) for shard in self.shards for replica in shard.replicas]
+        asked: dict[int, tuple[Any, ...]] = dict.fromkeys(range(len(single)), ())
+        return any(
+            fan_out(single, "refresh", asked, deadline=REFRESH_SECONDS, hedge=REFRESH_SECONDS).values()
+        )
+
+    def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
+        found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)
+        return found, tuple(self.corpus.names[number] for number in sorted(asked) if number not in found)
+
+
+def _wait_until_open(
+    ray: ModuleType, shards: Sequence[ShardReplicas], names: Sequence[str], seconds: float
+) -> None:
+    handles = [replica.handle for shard in shards for replica in shard.replicas]
+    waiting = [handle.ready.options(max_task_retries=ENDLESS).remote() for handle in handles]
+    done, late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)
+    if late:
+        raise ShardsUnavailableError(names, seconds)
+    try:
+        ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ColBERTVideoError):
+            raise error.cause from None
+        raise
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, number in numbers.items():
+        least = 1 if name in ("replicas", "threads") else 0
+        if number < least or number == 0:
+            raise SettingsError(f"{name}={number} must be more than {max(least - 1, 0)}.")

@@ -1,0 +1,54 @@
+"""The service as a deployment of Ray Serve: the same application, started and watched over by a Ray cluster."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from colbert_video.cluster.session import import_ray
+from colbert_video.serve.service_settings import ServeSettings
+
+
+def serve_deployment(
+    corpora: Sequence[str],
+    *,
+    settings: ServeSettings | None = None,
+    cluster: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> Any:
+    """Wrap the service for `ray.serve.run`.
+
+    Each replica of the deployment opens the corpora, encodes queries, and has shard actors of its own.
+
+    Args:
+        corpora: Sharded corpora, or NAME=FOLDER, as every machine sees them.
+        settings: Limits and token. Ray Serve has its own host and port; clients' Host headers are checked by these.
+        cluster: Arguments of `ClusterSearcher`, such as {"replicas": 2}.
+        model: Encodes queries; None for the models that the shards name.
+        device: Where models run.
+        **options: Options of the deployment, such as num_replicas or ray_actor_options.
+
+    Returns:
+        An application of Ray Serve.
+
+    Raises:
+        DependencyError: If Ray is not installed.
+    """
+    import_ray()
+    from ray import serve
+
+    def build() -> Any:
+        from colbert_video.cluster.served import open_served
+        from colbert_video.serve.app import create_app
+        from colbert_video.serve.indexes import IndexRegistry
+
+        limits = settings or ServeSettings()
+        opened = partial(open_served, cluster=dict(cluster or {}))
+        indexes = IndexRegistry.open(
+            corpora, model=model, device=device, refresh_seconds=limits.refresh_seconds, opened=opened
+        )
+        return create_app(indexes, limits)
+
+    deployment: Any = serve.deployment(serve.ingress(build)(), name="colbert_video", **options)
+    return deployment.bind()

@@ -1,0 +1,282 @@
+"""An index run on a Ray cluster: its machines encode and compress, this process keeps the catalog.
+
+Workers are plain Ray actors, and the bookkeeping is `Crew`'s and this module's, not that of Ray Data: there, a video that
+kills its worker is tried without end, or takes its whole block with it, and an interrupted job counts what it had done as
+undone. Here
+
+- a file that cannot be decoded costs itself, as everywhere: decoders are processes of their own with a time limit;
+- videos whose worker died, or raised, are given out again one by one, and one that loses `LONE_TRIES` workers while it is
+  alone is listed as refused, with the reason;
+- a finished chunk of videos is in the index folder, and its receipt in the catalog, before the next one is given out: a run
+  that is interrupted, killed or loses its head goes on with what is missing;
+- the codec is trained once, here, on a sample; workers compress with it; this process joins what they compressed into one
+  segment, byte by byte that of a run on one machine, and commits it.
+"""
+
+import copy
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colbert_video.cluster.errors import ClusterError
+from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Shelf, Work, read_compressed
+from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
+from colbert_video.cluster.indexing.machines import Share, shares
+from colbert_video.cluster.indexing.retries import LONE_TRIES, Losses, jobs
+from colbert_video.cluster.session import Session
+from colbert_video.durable import delete_leftover, make_folder_durably, new_name
+from colbert_video.indexing.build.encoding import VIDEOS_PER_BATCH
+from colbert_video.indexing.build.ingest import Decoding, Staged, refusal
+from colbert_video.indexing.build.segment_builder import CompressedChunk
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure, VideoEntry
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.index.chunks import TokenSource
+from colbert_video.indexing.index.drift import SampledSource
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.index.staging import STAGING, StagedSource, chunk_file
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.progress import Bar, progress_bar
+from colbert_video.video.sources import VideoRecord
+
+logger = logging.getLogger(__name__)
+
+VIDEOS_PER_JOB = 32
+"""Videos that a worker stages at once, at most."""
+LONG_VIDEOS_PER_JOB = 4
+"""The same where videos are cut into windows, of which each may have hundreds."""
+JOBS_PER_WORKER = 4
+"""Jobs for each worker, at least, if there are enough videos: the last ones to finish then wait little for each other."""
+ROWS_PER_JOB = 2048
+"""Staged rows that a worker compresses at once, or more where one chunk has more."""
+PATIENCE = 900.0
+"""Seconds beyond a file's time limit in which a worker must have read another part of a video."""
+SEEN_SECONDS = 60.0
+"""Until a file that a worker wrote must be visible here: network file systems remember what was not there."""
+
+
+@contextmanager
+def cluster_helpers(
+    session: Session,
+    *,
+    folder: Path,
+    model: VideoColBERT,
+    by_name: bool,
+    settings: IndexSettings,
+    decoding: Decoding,
+    device: str | torch.device | None,
+) -> Iterator["ClusterHelpers"]:
+    """Workers of a cluster, which start with the first job, and end with the block.
+
+    Args:
+        session: The cluster.
+        folder: The index folder, on storage that all machines share.
+        model: The model, which is sent once to each machine.
+        by_name: Whether workers load it by its name instead.
+        settings: The index's settings.
+        decoding: How video files are read; None for its workers means one for each core of a worker's share.
+        device: Where workers run the model; None for a GPU each if the cluster has any, else the CPU.
+    """
+    work = Work(folder.resolve(), settings, decoding)
+    helpers = ClusterHelpers(session, work, model, by_name=by_name, device=device)
+    try:
+        yield helpers
+    finally:
+        helpers.close()
+
+
+class ClusterHelpers:
+    """The machines of a cluster as `Helpers` of an index run.
+
+    Args:
+        session: The cluster.
+        work: What all workers share.
+        model: The model.
+        by_name: Whether workers load it by its name.
+        device: Where workers run it; None to choose.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        work: Work,
+        model: VideoColBERT,
+        *,
+        by_name: bool,
+        device: str | torch.device | None,
+    ) -> None:
+        self._session, self._work, self._model = session, work, model
+        self._by_name, self._device = by_name, device
+        self._crew: Crew | None = None
+        self._size = 0
+
+    def close(self) -> None:
+        """End all workers."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def stage(self, catalog: Catalog, records: Sequence[VideoRecord]) -> Staged:
+        """Encode records; each chunk is in the catalog as soon as its receipt is here."""
+        if not records:
+            return Staged(0, (), {}, 0.0)
+        make_folder_durably(self._work.folder / STAGING)
+        crew, losses = self._workers(-(-len(records) // VIDEOS_PER_BATCH)), Losses()
+        crew.give(*jobs(records, self._per_job(len(records))))
+        failures: list[Failure] = []
+        damaged: dict[str, tuple[str, ...]] = {}
+        waited = 0.0
+        with progress_bar("encoding videos", len(records)) as bar:
+            for outcome in crew.outcomes():
+                if outcome.value is None:
+                    again, given_up = losses.after(outcome)
+                    crew.give(*again)
+                    failures += _noted(given_up, bar)
+                    bar.advance(len(given_up))
+                    continue
+                receipt: Receipt = outcome.value
+                self._keep(catalog, receipt)
+                failures += _noted(receipt.failures, bar)
+                damaged |= receipt.damaged
+                waited += receipt.waited
+                bar.advance(len(outcome.job.tag))
+        return Staged(0, tuple(failures), damaged, waited / self._size)
+
+    def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
+        """Compress what was staged, in its order, whoever is done first."""
+        if isinstance(source, SampledSource):
+            for _ in source:  # draws the sample that tells how far added videos have drifted
+                pass
+            source = source.source
+        if not isinstance(source, StagedSource):
+            raise TypeError(
+                f"only staged videos can be compressed by a cluster, not a {type(source).__name__}"
+            )
+        stacks = list(_stacks(source))
+        crew, shared, name = self._workers(len(stacks)), self._session.ray.put(dict(codecs)), new_name()
+        crew.give(*(_compression(number, stack, shared, name) for number, stack in enumerate(stacks)))
+        waiting: dict[int, tuple[str, int]] = {}
+        following = 0
+        for outcome in crew.outcomes():
+            if outcome.value is None:
+                self._give_again(crew, outcome)
+                continue
+            waiting[outcome.job.tag[0]] = outcome.value
+            while following in waiting:
+                yield from self._compressed(stacks[following], *waiting.pop(following))
+                following += 1
+
+    def _give_again(self, crew: Crew, outcome: Outcome) -> None:
+        """Put lost compressing back in the queue, a bounded number of times."""
+        number, tries = outcome.job.tag
+        if outcome.error is not None:
+            raise outcome.error
+        if tries == LONE_TRIES:
+            raise ClusterError(f"compressing lost {tries} workers, the last one so: {outcome.lost}")
+        crew.give(replace(outcome.job, tag=(number, tries + 1)))
+
+    def _compressed(
+        self, stack: Sequence[tuple[Shelf, list[VideoEntry]]], name: str, size: int
+    ) -> Iterator[CompressedChunk]:
+        """Read what a worker compressed, and delete its file."""
+        path = self._work.folder / STAGING / name
+        _await_file(path, size)
+        for number, (_, entries) in enumerate(stack):
+            yield CompressedChunk(entries, read_compressed(path, number, self._work.settings.bags))
+        delete_leftover(path)
+
+    def _keep(self, catalog: Catalog, receipt: Receipt) -> None:
+        """Make the videos of a receipt known to the catalog."""
+        if receipt.chunk is None:
+            return
+        _await_file(chunk_file(self._work.folder / STAGING, receipt.chunk), receipt.size)
+        catalog.stage(receipt.chunk, receipt.entries)
+
+    def _per_job(self, videos: int) -> int:
+        """How many videos a job has: whole batches of the model, and enough jobs for all workers."""
+        most = VIDEOS_PER_JOB if self._work.settings.cutting is None else LONG_VIDEOS_PER_JOB
+        even = -(-videos // (JOBS_PER_WORKER * self._size))
+        return min(most, -(-even // VIDEOS_PER_BATCH) * VIDEOS_PER_BATCH)
+
+    def _workers(self, most: int) -> Crew:
+        """The workers, which are started when they are first needed, no more than `most`."""
+        if self._crew is None:
+            share = shares(self._session, self._work.decoding.workers, self._device)
+            self._size = min(share.workers, most)
+            logger.info(
+                "%d workers of the cluster, each with %g CPUs, %s", self._size, share.cpus, share.device
+            )
+            self._crew = Crew(
+                self._session,
+                self._actor(share),
+                (self._equipped(share), self._shipped(), share.device),
+                count=self._size,
+                patience=self._work.decoding.timeout + PATIENCE,
+            )
+        return self._crew
+
+    def _actor(self, share: Share) -> Any:
+        """The class of the workers: nothing is done again by Ray, and progress is told by a second thread."""
+        return self._session.ray.remote(
+            num_cpus=share.cpus,
+            num_gpus=share.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=2,
+        )(Encoder)
+
+    def _equipped(self, share: Share) -> Work:
+        decoding = self._work.decoding
+        return replace(self._work, decoding=replace(decoding, workers=decoding.workers or int(share.cpus)))
+
+    def _shipped(self) -> Any:
+        """The model's name, or a reference to the model in the cluster's memory."""
+        name = self._model.name
+        if self._by_name and name is not None:
+            return str(Path(name).resolve()) if Path(name).is_dir() else name
+        on_gpu = any(weights.is_cuda for weights in self._model.parameters())
+        return self._session.ray.put(copy.deepcopy(self._model).cpu() if on_gpu else self._model)
+
+
+def _noted(failures: Sequence[Failure], bar: Bar) -> Sequence[Failure]:
+    for failure in failures:
+        bar.note(refusal(failure))
+    return failures
+
+
+def _stacks(source: StagedSource) -> Iterator[list[tuple[Shelf, list[VideoEntry]]]]:
+    """The staged videos in order, those of several chunks at once."""
+    stack: list[tuple[Shelf, list[VideoEntry]]] = []
+    for path, rows in source.runs():
+        stack.append((Shelf(path.stem, tuple(rows)), list(rows.values())))
+        if sum(len(shelf.rows) for shelf, _ in stack) >= ROWS_PER_JOB:
+            yield stack
+            stack = []
+    if stack:
+        yield stack
+
+
+def _compression(number: int, stack: Sequence[tuple[Shelf, list[VideoEntry]]], codecs: Any, name: str) -> Job:
+    return Job("compress", (tuple(shelf for shelf, _ in stack), codecs, name), tag=(number, 1))
+
+
+def _await_file(path: Path, size: int) -> None:
+    """Wait until a file that a worker has written is visible here.
+
+    Raises:
+        ClusterError: If it is not: the index folder is not the same there.
+    """
+    ends = time.monotonic() + SEEN_SECONDS
+    while not (path.is_file() and path.stat().st_size == size):
+        if time.monotonic() > ends:
+            raise ClusterError(
+                f"a worker wrote {path.name}, but {path.parent} does not hold it here; the index folder must lie on storage "
+                "that all machines of the cluster share, at the same path."
+            )
+        time.sleep(0.1)

@@ -1,0 +1,199 @@
+"""What a machine of a cluster does for an index run: encodes videos into staged chunks, and compresses such chunks.
+
+Each piece of work ends as one file in the index folder, named by its content and renamed to that name when it is on disk:
+done twice, by a retry or by a machine that was given up too early, it is the same file. What it holds goes back as a
+receipt; the catalog is the business of the process that runs the index.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from colbert_video.durable import checksum, fsync_folder, naming, new_name
+from colbert_video.errors import ModelError
+from colbert_video.indexing.build.encoding import Stopwatch, encode_with
+from colbert_video.indexing.build.ingest import Decoding, cut_into_parts, note_damage, sampling_for
+from colbert_video.indexing.build.parts import Gathering
+from colbert_video.indexing.build.segment_builder import CompressedBag, compress_bags
+from colbert_video.indexing.catalog.entries import Failure, VideoEntry
+from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.index.staging import (
+    STAGING,
+    EncodedVideo,
+    chunk_file,
+    read_chunk,
+    select_rows,
+    write_chunk,
+)
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.video.sources import VideoRecord
+from colbert_video.video.workers.pool import FramePool
+
+DIGITS = 24
+"""Hexadecimal digits of a chunk's name, which is a digest of what it holds."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers of a run share."""
+
+    folder: Path
+    """The index folder, the same path on every machine."""
+    settings: IndexSettings
+    """Those of the index."""
+    decoding: Decoding
+    """How video files are read."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of some videos."""
+
+    chunk: str | None
+    """Name of the staged chunk that holds those with tokens; None if none has any."""
+    size: int
+    """Bytes of its file."""
+    entries: tuple[VideoEntry, ...]
+    """Its videos and windows, in order."""
+    failures: tuple[Failure, ...]
+    """Videos without tokens, and why."""
+    damaged: Mapping[str, tuple[str, ...]]
+    """Videos of which something was damaged, by id, with what that was."""
+    waited: float
+    """Seconds in which the model waited for frames."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Rows of a staged chunk that are to be compressed."""
+
+    chunk: str
+    """Name of the chunk."""
+    rows: tuple[int, ...]
+    """Which of its rows, in order."""
+
+
+class Encoder:
+    """One worker: a model and its decoding processes, which stay until it ends.
+
+    Args:
+        work: What all workers share.
+        model: The model, or the name by which it is loaded here.
+        device: Where it runs.
+    """
+
+    def __init__(self, work: Work, model: VideoColBERT | str, device: str) -> None:
+        self._work = work
+        self._model = _loaded(model, device, work.settings)
+        self._sampling = sampling_for(self._model, work.settings, work.decoding)
+        self._processes = FramePool(self._sampling, workers=work.decoding.workers)
+        self._done = 0
+        self._codecs: dict[str, Mapping[str, ResidualCodec]] = {}
+
+    def ready(self) -> None:
+        """Return once the model is there."""
+
+    def progress(self) -> int:
+        """How many parts of videos were read so far; asked from another thread, to tell slow from stuck."""
+        return self._done
+
+    def encode(self, records: Sequence[VideoRecord]) -> Receipt:
+        """Decode and encode some videos and stage them as one chunk, those of which all windows were read."""
+        parts, failures = cut_into_parts(
+            records, self._work.settings, self._sampling, self._processes.workers
+        )
+        encoded: list[EncodedVideo] = []
+        damaged: dict[str, tuple[str, ...]] = {}
+        watch = Stopwatch()
+        gathering = Gathering(parts)
+        results = encode_with(
+            self._processes, parts, self._model, watch=watch, pooling=self._work.settings.pooling
+        )
+        for result in results:
+            if isinstance(result, EncodedVideo) and result.damage:
+                note_damage(damaged, result)
+            whole = gathering.add(result)
+            if whole is not None:
+                encoded += whole.encoded
+                failures += whole.failures
+            self._done += 1
+        places = {record.id: place for place, record in enumerate(records)}
+        encoded.sort(key=lambda video: places[video.entry.video])  # stable: windows stay in order
+        name, size = stage_by_content(self._work.folder / STAGING, encoded) if encoded else (None, 0)
+        entries = tuple(video.entry for video in encoded)
+        return Receipt(name, size, entries, tuple(failures), damaged, watch.waiting)
+
+    def compress(
+        self, shelves: Sequence[Shelf], codecs: Mapping[str, ResidualCodec], codec: str
+    ) -> tuple[str, int]:
+        """Compress staged tokens into a file beside them.
+
+        Args:
+            shelves: What to compress, in order.
+            codecs: The codec of each bag.
+            codec: A name for these; while it stays the same, what was prepared for the last call is used again.
+
+        Returns:
+            Name and size of the file.
+        """
+        if codec not in self._codecs:
+            self._codecs = {codec: codecs}
+        staging, tensors = self._work.folder / STAGING, {}
+        for number, shelf in enumerate(shelves):
+            bags = select_rows(read_chunk(chunk_file(staging, shelf.chunk)), shelf.rows)
+            for bag, stored in compress_bags(bags, self._codecs[codec]).items():
+                tensors[f"{number}.{bag}.codes"] = stored.tokens.codes
+                tensors[f"{number}.{bag}.residuals"] = stored.tokens.residuals
+                tensors[f"{number}.{bag}.doclens"] = stored.doclens
+            self._done += 1
+        temporary = staging / f"{new_name()}.tmp"
+        with naming(temporary):
+            save_file(tensors, temporary)
+        size, digest = checksum(temporary)
+        path = staging / f"{digest[:DIGITS]}.compressed"
+        temporary.replace(path)  # not synced: what is lost is compressed again
+        return path.name, size
+
+
+def read_compressed(path: Path, number: int, bags: Sequence[str]) -> dict[str, CompressedBag]:
+    """Read the bags of one of the shelves that were compressed into a file."""
+    tensors = load_file(path)
+    found = {}
+    for bag in bags:
+        stored = {name: tensors[f"{number}.{bag}.{name}"] for name in ("codes", "residuals", "doclens")}
+        found[bag] = CompressedBag(EncodedTokens(stored["codes"], stored["residuals"]), stored["doclens"])
+    return found
+
+
+def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str, int]:
+    """Write a chunk under a name that says which videos and tokens it holds; return name and size.
+
+    The name is the digest of the ids and of the file, since copies of a video have the same tokens.
+    """
+    temporary = staging / f"{new_name()}.tmp"
+    write_chunk(temporary, videos)
+    size, digest = checksum(temporary)
+    ids = json.dumps([video.entry.id for video in videos])
+    name = hashlib.sha256(f"{digest} {ids}".encode()).hexdigest()[:DIGITS]
+    temporary.replace(chunk_file(staging, name))
+    fsync_folder(staging)
+    return name, size
+
+
+def _loaded(model: VideoColBERT | str, device: str, settings: IndexSettings) -> VideoColBERT:
+    """The model on its device; one that was loaded by name must be the one of the index."""
+    if isinstance(model, VideoColBERT):
+        return model.to(torch.device(device)).eval()
+    found = VideoColBERT.from_pretrained(model, device=device)
+    if found.fingerprint() != settings.model_fingerprint:
+        raise ModelError(
+            f"{model} is another model on this machine than on the one that runs the index; give all machines the same "
+            "files, or pass the model itself."
+        )
+    return found

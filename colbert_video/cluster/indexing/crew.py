@@ -1,0 +1,219 @@
+"""Workers of a cluster, and the jobs that they take: what is lost with a worker is told, and comes once.
+
+Ray's own pipelines try a job that kills its worker again without end, or drop the whole block that it was in. So this
+keeps the books itself: a job is given to one worker at a time, and ends as a result, as an error, or as lost; who gave it
+decides what follows. A worker that dies, or stands still, is replaced.
+"""
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from colbert_video.cluster.errors import ClusterError
+from colbert_video.cluster.session import Session
+
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1.0
+"""Longest wait for a result before workers are looked after."""
+LOOK_SECONDS = 10.0
+"""From one look at a worker's progress to the next."""
+START_SECONDS = 600.0
+"""Until at least one worker must have started, its model loaded."""
+START_TRIES = 3
+"""Starts of a worker that fail before it is given up."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a worker's method."""
+
+    method: str
+    """Its name."""
+    arguments: tuple[Any, ...]
+    """What it is called with; object references are resolved by Ray."""
+    tag: Any = None
+    """Anything of the caller's."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    job: Job
+    """The job."""
+    value: Any = None
+    """What the method returned."""
+    error: Exception | None = None
+    """What it raised."""
+    lost: str | None = None
+    """Why its worker is gone, if that ended it."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker and what it does."""
+
+    actor: Any
+    starts: int
+    job: Job | None = None
+    started: bool = False
+    call: Any = None
+    """Reference to the result that it works on; of its start, before it has started."""
+    look: Any = None
+    """Reference to the answer about its progress."""
+    looked: float = 0.0
+    done: int = -1
+    moved: float = field(default_factory=time.monotonic)
+
+
+class Crew:
+    """Workers of one kind.
+
+    Args:
+        session: The cluster.
+        actor: The class of the workers, as `ray.remote` gives it, with the resources that each takes; it has the methods
+            `ready` and `progress`.
+        arguments: What a worker is made with.
+        count: How many workers.
+        patience: Seconds without progress after which a worker counts as stuck.
+    """
+
+    def __init__(
+        self, session: Session, actor: Any, arguments: tuple[Any, ...], *, count: int, patience: float
+    ) -> None:
+        self._ray, self._actor, self._arguments = session.ray, actor, arguments
+        self._patience = patience
+        self._jobs: deque[Job] = deque()
+        self._trouble = ""
+        self._since = time.monotonic()
+        self._workers = [self._start() for _ in range(count)]
+        self.losses = 0
+
+    def give(self, *jobs: Job) -> None:
+        """Put jobs at the end of the queue."""
+        self._jobs += jobs
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Work until no job is left; whoever takes the outcomes may give more jobs meanwhile.
+
+        Raises:
+            ClusterError: If no worker can be started.
+        """
+        while self._jobs or any(worker.job for worker in self._workers):
+            self._check_standstill()
+            for worker in self._workers:
+                if worker.started and worker.job is None and self._jobs:
+                    self._hand_over(worker, self._jobs.popleft())
+            calls = {worker.call: worker for worker in self._workers if worker.call is not None}
+            ready, _ = self._ray.wait(list(calls), num_returns=1, timeout=WAIT_SECONDS)
+            for call in ready:
+                yield from self._take(calls[call])
+            yield from self._look_after()
+
+    def close(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers = []
+
+    def _start(self, starts: int = 1) -> _Worker:
+        actor = self._actor.remote(*self._arguments)
+        return _Worker(actor, starts, call=actor.ready.remote())
+
+    def _hand_over(self, worker: _Worker, job: Job) -> None:
+        worker.job, worker.moved, worker.looked = job, time.monotonic(), time.monotonic()
+        worker.call = getattr(worker.actor, job.method).remote(*job.arguments)
+
+    def _take(self, worker: _Worker) -> Iterator[Outcome]:
+        """Take what a worker's call came to: the end of a job, or of its start."""
+        job, call = worker.job, worker.call
+        worker.job = worker.call = None
+        try:
+            value = self._ray.get(call)
+        except self._ray.exceptions.RayActorError as error:
+            yield from self._replace(worker, job, _reason(error))
+        except self._ray.exceptions.RayTaskError as error:
+            if job is not None:
+                yield Outcome(job, error=_cause(error))
+        except self._ray.exceptions.RayError as error:  # the result was lost with the machine that held it
+            yield from self._replace(worker, job, _reason(error))
+        else:
+            worker.started = True
+            self._since = time.monotonic()
+            if job is not None:
+                yield Outcome(job, value)
+
+    def _replace(self, worker: _Worker, job: Job | None, reason: str) -> Iterator[Outcome]:
+        """Put another worker in the place of one that is gone, unless starting fails again and again."""
+        self._trouble = reason
+        self._ray.kill(worker.actor)  # it may be out of reach only, and keep its cores
+        self._workers.remove(worker)
+        if worker.started or worker.starts < START_TRIES:
+            self._workers.append(self._start(1 if worker.started else worker.starts + 1))
+        if job is not None:
+            self.losses += 1
+            logger.warning("a worker was lost: %s", reason)
+            yield Outcome(job, lost=reason)
+
+    def _look_after(self) -> Iterator[Outcome]:
+        """Replace workers that have not got on with their job for too long."""
+        now = time.monotonic()
+        for worker in [worker for worker in self._workers if worker.job is not None]:
+            if worker.look is not None and self._ray.wait([worker.look], timeout=0)[0]:
+                self._note_progress(worker, now)
+            if worker.look is None and now - worker.looked > LOOK_SECONDS:
+                worker.look, worker.looked = worker.actor.progress.remote(), now
+            if now - worker.moved > self._patience:
+                job, worker.job, worker.call = worker.job, None, None
+                yield from self._replace(worker, job, f"no progress within {self._patience:g} seconds")
+
+    def _note_progress(self, worker: _Worker, now: float) -> None:
+        look, worker.look = worker.look, None
+        try:
+            done = self._ray.get(look)
+        except self._ray.exceptions.RayError:
+            return  # its call will say the same
+        if done != worker.done:
+            worker.done, worker.moved = done, now
+
+    def _check_standstill(self) -> None:
+        """Give up where no worker is left, or none starts.
+
+        Raises:
+            ClusterError: If that is so.
+        """
+        if not self._workers:
+            raise ClusterError(
+                f"no worker of the cluster could be started: {self._trouble}. Every machine needs the same Python, "
+                "colbert_video, and the model."
+            )
+        if any(worker.started for worker in self._workers):
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > START_SECONDS:
+            raise ClusterError(
+                f"no worker of the cluster has started within {START_SECONDS:g} seconds"
+                f"{': ' + self._trouble if self._trouble else ''}; are its machines busy with other work (`ray status`)?"
+            )
+
+
+def _cause(error: Any) -> Exception:
+    """The exception that a worker raised, without Ray's wrapping."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, Exception) else error
+
+
+def _reason(error: Exception) -> str:
+    """Why an actor is gone, in one line out of the many that Ray tells."""
+    text = str(_cause(error))
+    raised = re.findall(r"^[\w.]*(?:Error|Exception): .*$", text, re.MULTILINE)
+    if raised and "error raised in its creation task" in text:
+        return str(raised[-1])
+    detail = re.search(r"Worker exit detail: (.*?)( Some common causes|$)", text, re.MULTILINE)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("The ")]
+    return detail.group(1) if detail else (told or lines or [type(error).__name__])[0]

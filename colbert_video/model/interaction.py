@@ -1,0 +1,129 @@
+"""MeanMaxSim and its fusions: the reference scores of Video-ColBERT (Reddy et al., CVPR 2025, section 3 and Table 3).
+
+Everything that scores faster (compressed, pruned, in C++) must agree with these few lines.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from colbert_video.device import full_precision
+from colbert_video.errors import SettingsError
+from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+
+Interaction = Literal["mms_fv", "mms_f", "mms_v", "mp_f", "mp_v", "rrf"]
+"""How a query meets the two bags: MeanMaxSim over frame, video or both; mean pooling; reciprocal rank fusion."""
+
+INTERACTIONS: tuple[str, ...] = get_args(Interaction)
+RRF_CONSTANT = 60
+"""The k of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
+SIMILARITY_BUDGET = 2**26
+"""Similarities held at once; more videos are scored in chunks."""
+
+
+def mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries videos"]:
+    """MMS(q, v) = 1/|q| sum_i max_j <q_i, v_j> for every query and every bag, over unmasked tokens.
+
+    Masked bag tokens are set to -inf before the max, so that they lose against negative similarities too; masked
+    query tokens are left out of the mean.
+
+    Args:
+        queries: Query tokens (queries, query_tokens, dim).
+        bags: Frame or video tokens (videos, tokens, dim).
+
+    Returns:
+        Scores in [-1, 1] for unit vectors.
+
+    Raises:
+        SettingsError: If a query or a bag has no unmasked token, or the dimensions differ.
+    """
+    _check_scorable(queries, bags)
+    per_video = queries.tokens.shape[0] * queries.tokens.shape[1] * bags.tokens.shape[1]
+    chunk = max(1, SIMILARITY_BUDGET // max(1, per_video))
+    columns = [
+        _mean_max_sim(queries, bags.tokens[start : start + chunk], bags.mask[start : start + chunk])
+        for start in range(0, len(bags), chunk)
+    ]
+    return torch.cat(columns, dim=1) if columns else queries.tokens.new_zeros(len(queries), 0)
+
+
+def _mean_max_sim(
+    queries: TokenBags, tokens: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
+) -> Float[Tensor, "queries videos"]:
+    with full_precision(tokens):
+        similarity = torch.einsum("qid,vjd->qvij", queries.tokens, tokens)
+        similarity = similarity.masked_fill(~mask[:, None, :], float("-inf"))
+        best = similarity.amax(dim=-1)  # (queries, videos, query_tokens)
+        scored = queries.mask[:, None, :]  # (queries, 1, query_tokens)
+        return best.masked_fill(~scored, 0.0).sum(dim=-1) / scored.sum(dim=-1)
+
+
+def mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queries videos"]:
+    """Cosine of the pooled query token and the mean of the bag: the single-vector baseline MP of Table 3."""
+    _check_scorable(queries, bags)
+    sums = bags.tokens.masked_fill(~bags.mask[..., None], 0.0).sum(dim=1)  # (videos, dim), along the mean
+    with full_precision(sums):
+        return queries.pooled_tokens() @ torch.nn.functional.normalize(sums, dim=-1).T
+
+
+def reciprocal_rank_fusion(*scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
+    """Sum of 1 / (60 + rank) over several score matrices; equal scores share the best of their ranks."""
+    return torch.stack([1.0 / (RRF_CONSTANT + _ranks(matrix)) for matrix in scores]).sum(dim=0)
+
+
+def _ranks(scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
+    ascending = scores.sort(dim=1).values
+    not_better = torch.searchsorted(ascending, scores.contiguous(), right=True)  # scores at most as high
+    return (scores.shape[1] - not_better + 1).to(scores.dtype)
+
+
+def fuse(
+    queries: QueryTokens, videos: VideoTokens, interaction: Interaction = "mms_fv"
+) -> Float[Tensor, "queries videos"]:
+    """Score every query against every video.
+
+    Args:
+        queries: Query tokens.
+        videos: Frame and video tokens; the video bag may be None for interactions that do not read it.
+        interaction: `mms_fv` = MMS_F + MMS_V, one of its halves, mean pooling of one bag, or
+            reciprocal rank fusion of the two MMS rankings.
+
+    Returns:
+        Fused scores; only `rrf` depends on which videos are scored together.
+
+    Raises:
+        SettingsError: If the interaction is unknown or needs the video bag and there is none.
+    """
+    if interaction not in INTERACTIONS:
+        raise SettingsError(
+            f"interaction {interaction!r} is unknown; choose one of {', '.join(INTERACTIONS)}."
+        )
+    frame, video = videos
+    if interaction == "mms_f":
+        return mean_max_sim(queries, frame)
+    if interaction == "mp_f":
+        return mean_pool_sim(queries, frame)
+    if video is None:
+        raise SettingsError(
+            f"interaction {interaction!r} needs video tokens, which an untrained model does not make; "
+            "use 'mms_f' or train the model first."
+        )
+    if interaction == "mms_v":
+        return mean_max_sim(queries, video)
+    if interaction == "mp_v":
+        return mean_pool_sim(queries, video)
+    halves = mean_max_sim(queries, frame), mean_max_sim(queries, video)
+    return halves[0] + halves[1] if interaction == "mms_fv" else reciprocal_rank_fusion(*halves)
+
+
+def _check_scorable(queries: TokenBags, bags: TokenBags) -> None:
+    if queries.shape[-1] != bags.shape[-1]:
+        raise SettingsError(
+            f"query tokens have {queries.shape[-1]} dimensions and bags {bags.shape[-1]}; they must agree."
+        )
+    for name, batch in (("query", queries), ("video", bags)):
+        empty = (~batch.mask.any(dim=1)).nonzero().flatten().tolist()
+        if empty:
+            raise SettingsError(f"{name} {empty[0]} has no unmasked token; every {name} needs at least one.")

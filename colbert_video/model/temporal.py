@@ -1,0 +1,156 @@
+"""The temporal transformer: frames see each other and become video tokens (Reddy et al., CVPR 2025, section 3.2).
+
+The paper says "4 transformer layers based on the text encoder" and "2 visual expansion tokens"; the details it leaves
+open follow its lineage (CLIP4Clip, DRL): pre-norm blocks copied from the text tower's first layers, learnable frame
+positions that start as the text positions, bidirectional attention, and a residual around the whole encoder.
+"""
+
+import copy
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from colbert_video.errors import ModelError, SettingsError
+from colbert_video.model.backbone import Backbone
+
+EXPANSION_STD = 0.02
+"""Standard deviation of the expansion tokens' random start."""
+
+
+class TemporalEncoder(nn.Module):
+    """Contextualises frame features and appends expansion tokens.
+
+    Args:
+        blocks: Transformer blocks of open_clip's text tower layout.
+        positions: Start values of the frame positions (max_frames, dim), or None for no positions.
+        dim: Dimensions of the frame features.
+        expansion_tokens: How many learnt tokens join the frames.
+        outer_residual: Whether the frames' input is added to their output.
+    """
+
+    def __init__(
+        self,
+        blocks: list[Any],
+        *,
+        positions: Float[Tensor, "max_frames dim"] | None,
+        dim: int,
+        expansion_tokens: int,
+        outer_residual: bool,
+    ) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.heads = blocks[0].attn.num_heads if blocks else 1
+        self.positions = None if positions is None else nn.Parameter(positions.clone())
+        self.expansion = nn.Parameter(EXPANSION_STD * torch.randn(expansion_tokens, dim))
+        self.outer_residual = outer_residual
+        self.grad_checkpointing = False
+
+    def forward(
+        self, frames: Float[Tensor, "videos frames dim"], mask: Bool[Tensor, "videos frames"]
+    ) -> tuple[Float[Tensor, "videos tokens dim"], Bool[Tensor, "videos tokens"]]:
+        """Return video tokens (frames, then expansion tokens), not normalised, and their mask.
+
+        Raises:
+            SettingsError: If there are more frames than positions.
+        """
+        x = self._with_positions(frames)  # (videos, frames, dim)
+        expansion = self.expansion.expand(len(frames), -1, -1)  # (videos, expansion, dim)
+        x = torch.cat([x, expansion.to(x.dtype)], dim=1)  # (videos, tokens, dim)
+        full_mask = torch.cat([mask, mask.new_ones(expansion.shape[:2])], dim=1)  # (videos, tokens)
+        x = self._attend(x, full_mask)
+        if self.outer_residual:
+            zeros = torch.zeros_like(expansion)  # nothing is added to expansion tokens
+            x = x + torch.cat([frames, zeros], dim=1)  # (videos, tokens, dim)
+        return x, full_mask
+
+    def _with_positions(
+        self, frames: Float[Tensor, "videos frames dim"]
+    ) -> Float[Tensor, "videos frames dim"]:
+        if self.positions is None:
+            return frames
+        if frames.shape[1] > len(self.positions):
+            raise SettingsError(
+                f"{frames.shape[1]} frames, but this model has positions for {len(self.positions)}; sample fewer frames "
+                "or build the model with a larger max_frames."
+            )
+        return frames + self.positions[: frames.shape[1]]
+
+    def _attend(
+        self, x: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
+    ) -> Float[Tensor, "videos tokens dim"]:
+        attention_mask = None
+        if self.blocks and not bool(mask.all()):
+            bias = x.new_zeros(mask.shape).masked_fill(~mask, float("-inf"))  # (videos, tokens)
+            attention_mask = bias[:, None, None, :].expand(-1, self.heads, mask.shape[1], -1)
+            attention_mask = attention_mask.flatten(0, 1)  # (videos * heads, tokens, tokens)
+        for block in self.blocks:
+            if self.grad_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, attn_mask=attention_mask, use_reentrant=False)
+            else:
+                x = block(x, attn_mask=attention_mask)
+        return x
+
+
+def build_temporal_encoder(
+    backbone: Backbone,
+    *,
+    layers: int,
+    initialisation: Literal["text", "random"],
+    frame_positions: bool,
+    max_frames: int,
+    expansion_tokens: int,
+    outer_residual: bool,
+) -> TemporalEncoder:
+    """Build the temporal transformer that fits a backbone.
+
+    Args:
+        backbone: Its text tower gives blocks and positions.
+        layers: Number of transformer blocks.
+        initialisation: "text" copies the text tower's first blocks and positions; "random" starts again and fits any
+            backbone.
+        frame_positions: Whether frames are told apart by their place in time.
+        max_frames: Size of the position table; a text table that is shorter is stretched linearly.
+        expansion_tokens: Learnt tokens that join the frames.
+        outer_residual: Whether the frames' input is added to their output.
+
+    Raises:
+        ModelError: If the text tower's width is not the shared dimension, or it has fewer layers, so that its blocks
+            cannot be copied.
+    """
+    width = backbone.text_positions.shape[1]
+    if initialisation == "text":
+        if width != backbone.dim:
+            raise ModelError(
+                f"the text tower is {width} wide and frame features have {backbone.dim} dimensions, so its layers "
+                "cannot be copied; use temporal_init='random'."
+            )
+        blocks = [copy.deepcopy(block) for block in backbone.text_blocks(layers)]
+        positions = _stretch(backbone.text_positions, max_frames)
+    else:
+        blocks = _fresh_blocks(backbone.dim, layers)
+        positions = EXPANSION_STD * torch.randn(max_frames, backbone.dim)
+    return TemporalEncoder(
+        blocks,
+        positions=positions if frame_positions else None,
+        dim=backbone.dim,
+        expansion_tokens=expansion_tokens,
+        outer_residual=outer_residual,
+    )
+
+
+def _fresh_blocks(dim: int, layers: int) -> list[nn.Module]:
+    from open_clip.transformer import ResidualAttentionBlock
+
+    heads = dim // 64 if dim % 64 == 0 else 1  # CLIP's head width
+    return [ResidualAttentionBlock(dim, heads) for _ in range(layers)]
+
+
+def _stretch(table: Float[Tensor, "context dim"], rows: int) -> Float[Tensor, "rows dim"]:
+    """The first `rows` rows, or the whole table interpolated to `rows` when it is shorter."""
+    if rows <= len(table):
+        return table[:rows]
+    columns = table.T[None]  # (1, dim, context)
+    return nn.functional.interpolate(columns, size=rows, mode="linear", align_corners=True)[0].T

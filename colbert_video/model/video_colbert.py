@@ -1,0 +1,294 @@
+"""VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+
+from colbert_video.device import resolve_device
+from colbert_video.errors import SettingsError
+from colbert_video.model.backbone import Backbone, Preprocess
+from colbert_video.model.config import ModelConfig
+from colbert_video.model.interaction import Interaction, fuse
+from colbert_video.model.open_clip import build_backbone
+from colbert_video.model.pixels import to_pixels
+from colbert_video.model.pretrained import Pretrained
+from colbert_video.model.queries import (
+    QueryIds,
+    check_queries_fit,
+    default_query_length,
+    scored_token_texts,
+    tokenize_queries,
+    warn_of_cuts,
+)
+from colbert_video.model.temporal import build_temporal_encoder
+from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+
+FRAMES_PER_BATCH = 256
+"""Frames that `encode_videos` sends through the backbone at once by default."""
+
+FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
+"""RGB frames of one video (frames, height, width, 3), values 0 to 255."""
+
+
+class VideoColBERT(Pretrained, nn.Module):
+    """Encodes queries and videos into bags of tokens that MeanMaxSim compares.
+
+    Args:
+        config: The model's switches.
+        backbone: The dual encoder.
+
+    Raises:
+        ModelError: If the query length or the padding id does not fit the backbone.
+    """
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        super().__init__()
+        check_queries_fit(config, backbone)
+        self.config = config
+        self.backbone = backbone
+        self.name: str | None = None  # what `from_pretrained` would load it by; an index remembers this
+        self.temporal = build_temporal_encoder(
+            backbone,
+            layers=config.temporal_layers,
+            initialisation=config.temporal_init,
+            frame_positions=config.frame_positions,
+            max_frames=config.max_frames,
+            expansion_tokens=config.expansion_tokens,
+            outer_residual=config.outer_residual,
+        )
+
+    @classmethod
+    def from_backbone(
+        cls,
+        name: str,
+        pretrained: str | None = None,
+        *,
+        preprocess: Preprocess | None = None,
+        device: str | torch.device | None = None,
+        **settings: Any,
+    ) -> "VideoColBERT":
+        """Start from an open_clip model, with the paper's configuration.
+
+        The result is untrained: it searches with the pooled query token over frame tokens until it is trained.
+
+        Args:
+            name: open_clip model, such as "ViT-B-32-quickgelu", "ViT-B-16-SigLIP" or "PE-Core-B-16".
+            pretrained: Tag of its weights or a weight file; None for random weights.
+            preprocess: Overrides the preprocessing that the weights' tag prescribes.
+            device: Where to put the model; None for the first GPU, else the CPU.
+            **settings: Fields of `ModelConfig`.
+
+        Raises:
+            ModelError: If the backbone cannot be built or does not fit the settings.
+            SettingsError: If a setting is out of range.
+        """
+        target = resolve_device(device)
+        unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
+        if unknown:
+            raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
+        backbone = build_backbone(name, pretrained, preprocess=preprocess)
+        settings.setdefault("query_length", default_query_length(backbone))
+        config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
+        model = cls(config, backbone).to(target).eval()
+        model.name = f"{name}:{pretrained}" if pretrained else None
+        return model
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of every token."""
+        return self.backbone.dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.device
+
+    def mark_trained(self, trained: bool = True) -> None:
+        """Switch between all tokens in both bags (trained) and the zero-shot pooled token (untrained)."""
+        if trained != self.config.trained:
+            self.config = replace(self.config, trained=trained)
+            self.name = None  # by its name, the model as it was would be loaded
+
+    def fingerprint(self) -> str:
+        """Hex digest of configuration and weights: two models with one fingerprint make the same tokens.
+
+        The temporal transformer of an untrained model is left out: it makes no tokens, and its random start would
+        give one backbone a new fingerprint at every load.
+        """
+        settings, weights = self.config.to_dict(), self.state_dict()
+        if not self.config.trained:
+            settings = {name: settings[name] for name in ("preprocess", "pad_id", "trained")}
+            weights = self.backbone.state_dict()
+        digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+        for name, tensor in sorted(weights.items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def forward(
+        self,
+        query_ids: Int[Tensor, "queries query_tokens"] | None = None,
+        pixels: Float[Tensor, "videos frames 3 height width"] | None = None,
+        frame_mask: Bool[Tensor, "videos frames"] | None = None,
+    ) -> tuple[Float[Tensor, "queries query_tokens dim"] | None, VideoTokens | None]:
+        """Embed queries, videos or both, with gradients; the entry point for wrappers such as DistributedDataParallel."""
+        queries = None if query_ids is None else self.embed_queries(query_ids)
+        videos = None if pixels is None else self.embed_videos(pixels, frame_mask)
+        return queries, videos
+
+    def embed_queries(
+        self, ids: Int[Tensor, "queries query_tokens"]
+    ) -> Float[Tensor, "queries query_tokens dim"]:
+        """Every query token, normalised: padding included, whatever the mask will say."""
+        return nn.functional.normalize(self.backbone.text_tokens(ids).float(), dim=-1)
+
+    def embed_videos(
+        self,
+        pixels: Float[Tensor, "videos frames 3 height width"],
+        frame_mask: Bool[Tensor, "videos frames"] | None = None,
+    ) -> VideoTokens:
+        """Frame tokens and video tokens, both normalised.
+
+        Args:
+            pixels: Preprocessed frames, padded to the longest video.
+            frame_mask: True where a frame is real; None if all are.
+        """
+        mask = pixels.new_ones(pixels.shape[:2], dtype=torch.bool) if frame_mask is None else frame_mask
+        features = self._frame_features(pixels, mask)
+        return VideoTokens(_unit_bags(features, mask), _unit_bags(*self.temporal(features, mask)))
+
+    def _frame_features(
+        self, pixels: Float[Tensor, "videos frames 3 height width"], mask: Bool[Tensor, "videos frames"]
+    ) -> Float[Tensor, "videos frames dim"]:
+        encoded = self.backbone.frame_tokens(pixels[mask]).float()  # (real frames, dim)
+        return encoded.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], encoded)
+
+    def tokenize(self, texts: Sequence[str]) -> QueryIds:
+        """Turn queries into ids, the mask of the tokens that are scored, and the position of the pooled one.
+
+        Raises:
+            SettingsError: If a query is empty.
+        """
+        return tokenize_queries(texts, self.config, self.backbone)
+
+    def query_token_texts(self, text: str) -> list[str]:
+        """What each token of `encode_queries(text)` stands for, in the same order."""
+        return scored_token_texts(text, self.config, self.backbone)
+
+    @torch.inference_mode()
+    def encode_queries(self, texts: str | Sequence[str], *, batch_size: int = 64) -> QueryTokens:
+        """Encode queries for search.
+
+        Args:
+            texts: One query or several.
+            batch_size: Queries sent through the text tower at once.
+
+        Returns:
+            Query tokens (queries, query_tokens, dim): all tokens of a trained model, the pooled one of an untrained.
+
+        Raises:
+            SettingsError: If there is no query or one is empty.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise SettingsError("no query was given; at least one is needed.")
+        ids = self.tokenize(texts)
+        warn_of_cuts(texts, self.backbone, length=ids.ids.shape[1])
+        parts = [self.embed_queries(part.to(self.device)) for part in ids.ids.split(batch_size)]
+        queries = QueryTokens(torch.cat(parts), ids.scored.to(self.device), ids.pooled.to(self.device))
+        return queries if self.config.trained else _pooled_only(queries)
+
+    @torch.inference_mode()
+    def encode_videos(
+        self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH
+    ) -> VideoTokens:
+        """Encode videos for an index.
+
+        Args:
+            videos: RGB frames of each video, uint8 (frames, height, width, 3); resized if need be.
+            frames_per_batch: Frames sent through the backbone at once.
+
+        Returns:
+            Frame tokens (videos, frames, dim) and video tokens (videos, frames + expansion tokens, dim), padded where
+            videos differ in length; an untrained model gives no video tokens.
+
+        Raises:
+            SettingsError: If there is no video, or one has no frame or more frames than the model has positions for.
+        """
+        if len(videos) == 0:
+            raise SettingsError("no video was given; at least one is needed.")
+        for position, frames in enumerate(videos):
+            if not 1 <= len(frames) <= self.config.max_frames:
+                raise SettingsError(
+                    f"video {position} has {len(frames)} frames; between 1 and max_frames={self.config.max_frames} "
+                    "are needed."
+                )
+        frame_bags: list[Tensor] = []
+        video_bags: list[Tensor] = []
+        for batch in _batches(videos, frames_per_batch):
+            frame, video = self._encode_batch(batch)
+            frame_bags += frame.unpadded()
+            video_bags += video.unpadded() if video is not None else []
+        video_tokens = TokenBags.from_list(video_bags) if self.config.trained else None
+        return VideoTokens(TokenBags.from_list(frame_bags), video_tokens)
+
+    def _encode_batch(self, videos: Sequence[FrameStack]) -> VideoTokens:
+        pixels = [
+            to_pixels(frames, self.config.preprocess, self.device) for frames in videos
+        ]  # (frames, 3, h, w) each
+        lengths = torch.tensor([len(stack) for stack in pixels], device=self.device)
+        padded = nn.utils.rnn.pad_sequence(pixels, batch_first=True)  # (videos, frames, 3, height, width)
+        mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]  # (videos, frames)
+        if self.config.trained:
+            return self.embed_videos(padded, mask)
+        return VideoTokens(_unit_bags(self._frame_features(padded, mask), mask), None)
+
+    def score(
+        self, queries: QueryTokens, videos: VideoTokens, *, interaction: Interaction | None = None
+    ) -> Float[Tensor, "queries videos"]:
+        """The reference score of every query against every video.
+
+        Args:
+            queries: From `encode_queries`.
+            videos: From `encode_videos`.
+            interaction: None for the model's own; an untrained model uses `mms_f`.
+        """
+        own: Interaction = self.config.interaction if self.config.trained else "mms_f"
+        return fuse(queries, videos, interaction or own)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in training."""
+        self.backbone.set_grad_checkpointing(enable)
+        self.temporal.grad_checkpointing = enable
+
+
+def _unit_bags(
+    features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
+) -> TokenBags:
+    return TokenBags(nn.functional.normalize(features.float(), dim=-1), mask)
+
+
+def _pooled_only(queries: QueryTokens) -> QueryTokens:
+    tokens = queries.pooled_tokens()[:, None]  # (queries, 1, dim)
+    first = torch.zeros_like(queries.pooled)
+    return QueryTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), first)
+
+
+def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[list[FrameStack]]:
+    """Consecutive videos whose padded size stays within the budget; at least one video each."""
+    batch: list[FrameStack] = []
+    longest = 0
+    for frames in videos:
+        longest = max(longest, len(frames))
+        if batch and longest * (len(batch) + 1) > frames_per_batch:
+            yield batch
+            batch, longest = [], len(frames)
+        batch.append(frames)
+    if batch:
+        yield batch

@@ -1,0 +1,98 @@
+"""Why a video was found: for each query token, the frame that answers it best (Reddy et al., CVPR 2025, Fig. 4)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.catalog.entries import VideoEntry
+
+
+@dataclass(frozen=True)
+class TokenMatch:
+    """The best token of one bag for one query token."""
+
+    frame: int | None
+    """Which sampled frame, from 0; None if an expansion token, which belongs to no frame, answers best."""
+    time: float | None
+    """Time of that frame in seconds."""
+    score: float
+    """Cosine of the two tokens."""
+
+
+@dataclass(frozen=True)
+class TokenExplanation:
+    """One query token and what it found."""
+
+    token: str
+    """The token's text; padding and control tokens are in angle brackets."""
+    matches: Mapping[str, TokenMatch]
+    """Best match by bag name, "frame" and "video"."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a query's score of one video comes about."""
+
+    id: str
+    """The video's id."""
+    tokens: tuple[TokenExplanation, ...]
+    """Every scored query token in order."""
+    times: tuple[float, ...]
+    """Time of each sampled frame in seconds."""
+    similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
+    """All cosines by bag name: query tokens × (frames, then expansion tokens in the video bag)."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """MeanMaxSim by bag name; their sum is the video's score."""
+        return {bag: float(matrix.max(axis=1).mean()) for bag, matrix in self.similarities.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "id": self.id,
+            "scores": self.scores,
+            "times": list(self.times),
+            "tokens": [asdict(token) for token in self.tokens],
+            "similarities": {bag: matrix.tolist() for bag, matrix in self.similarities.items()},
+        }
+
+
+def explain_similarities(
+    entry: VideoEntry, labels: Sequence[str], similarities: Mapping[str, Float[Tensor, "query_tokens _"]]
+) -> Explanation:
+    """Read the best matches off the token similarities of one video.
+
+    Args:
+        entry: The video.
+        labels: Text of each scored query token.
+        similarities: Query tokens × tokens by bag; a bag's first columns are the sampled frames.
+
+    Raises:
+        SettingsError: If there is not one label a query token.
+    """
+    matrices = {bag: similarity.numpy() for bag, similarity in similarities.items()}
+    for bag, matrix in matrices.items():
+        if len(matrix) != len(labels):
+            raise SettingsError(
+                f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
+            )
+    tokens = tuple(
+        TokenExplanation(
+            label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in matrices.items()}
+        )
+        for row, label in enumerate(labels)
+    )
+    return Explanation(entry.id, tokens, tuple(entry.frame_times), matrices)
+
+
+def _best(row: Float[np.ndarray, "tokens"], times: Sequence[float]) -> TokenMatch:
+    best = int(row.argmax())
+    if best < len(times):
+        return TokenMatch(best, float(times[best]), float(row[best]))
+    return TokenMatch(None, None, float(row[best]))

@@ -1,0 +1,92 @@
+"""Hits as a notebook shows them: one card a hit, with a picture of its moment inside the page itself.
+
+Everything that comes out of an index is escaped, and the page refers to nothing outside of it.
+"""
+
+import base64
+import time
+from collections.abc import Iterator, Sequence
+from html import escape
+
+from colbert_video.cli.tables import moment
+from colbert_video.errors import VideoError
+from colbert_video.search.hits import Hit
+from colbert_video.video.workers.pictures import picture_of, picture_settings
+from colbert_video.video.workers.pool import FramePool
+
+MAX_PICTURES = 12
+"""Hits whose pictures are decoded; the others are listed without."""
+SIDE = 192
+"""Of the square that a picture fits in, in pixels."""
+SECONDS = 10.0
+"""Time limit for one picture, and how long pictures are begun at all."""
+MAX_METADATA = 200
+"""Characters of a hit's metadata that are shown."""
+
+STYLE = {
+    "all": "display:flex;flex-wrap:wrap;gap:12px;font-family:sans-serif;font-size:13px;line-height:1.4",
+    "card": f"width:{SIDE}px;margin:0;overflow-wrap:anywhere",
+    "frame": f"width:{SIDE}px;height:{SIDE * 3 // 4}px;display:flex;align-items:center;justify-content:center;"
+    "background:#8882;border-radius:6px;overflow:hidden;text-align:center",
+    "picture": "max-width:100%;max-height:100%",
+    "dim": "opacity:.7",
+}
+
+
+def hits_html(hits: Sequence[Hit]) -> str:
+    """Hits as HTML.
+
+    Args:
+        hits: Best first.
+
+    Returns:
+        Cards with rank, id, moment, score and metadata; the first ones with a picture (a data: URI) of the middle of
+        their moment, or the reason why there is none.
+    """
+    if not hits:
+        return "<p>no video is eligible</p>"
+    pictures = [*_pictures(hits[:MAX_PICTURES]), *[None] * len(hits[MAX_PICTURES:])]
+    cards = "".join(_card(hit, picture) for hit, picture in zip(hits, pictures, strict=True))
+    return f'<div style="{STYLE["all"]}">{cards}</div>'
+
+
+def _pictures(hits: Sequence[Hit]) -> Iterator[str]:
+    """The picture of each hit, or why there is none, as HTML."""
+    end = time.monotonic() + SECONDS
+    with FramePool(picture_settings(SIDE, seconds=SECONDS), workers=1, grace=2.0) as pool:
+        for hit in hits:
+            yield _picture(pool, hit) if time.monotonic() < end else _words("no picture: out of time")
+
+
+def _picture(pool: FramePool, hit: Hit) -> str:
+    if hit.path is None:
+        return _words("no file")
+    if hit.start is None or hit.end is None:
+        return _words("no moment known")
+    try:
+        jpeg = picture_of(pool, hit.path, (hit.start + hit.end) / 2, SIDE)
+    except VideoError as error:
+        return _words(f"no picture: {error.kind.value}")
+    data = base64.b64encode(jpeg).decode("ascii")
+    words = f"{hit.id} at {moment(hit.start, hit.end)}"
+    return f'<img style="{STYLE["picture"]}" alt="{escape(words)}" src="data:image/jpeg;base64,{data}">'
+
+
+def _words(text: str) -> str:
+    return f'<span style="{STYLE["dim"]}">{escape(text)}</span>'
+
+
+def _card(hit: Hit, picture: str | None) -> str:
+    shown = "" if picture is None else f'<div style="{STYLE["frame"]}">{picture}</div>'
+    also = ", ".join(moment(other.start, other.end) for other in hit.moments[:3])
+    lines = [
+        f"<b>{hit.rank}. {escape(hit.id)}</b>",
+        f"{moment(hit.start, hit.end)} · {hit.score:.3f}",
+        _words(f"also at {also}") if also else "",
+        _words(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
+    ]
+    return f'<figure style="{STYLE["card"]}">{shown}<figcaption>{"<br>".join(filter(None, lines))}</figcaption></figure>'
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_METADATA else text[:MAX_METADATA] + "…"

@@ -1,0 +1,104 @@
+"""Rankings of many queries, and the files that evaluation tools read."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from colbert_video.errors import SettingsError
+from colbert_video.search.trec import Run, read_run, write_lines, write_run
+
+Row = tuple[str, int, float]
+"""(video id, rank from 1, score)"""
+
+
+class Ranking:
+    """The results of `Searcher.search_all`: for each query id, its videos best first.
+
+    Args:
+        rows: (video id, rank, score) by query id.
+    """
+
+    def __init__(self, rows: Mapping[str, list[Row]]) -> None:
+        self._rows = dict(rows)
+
+    @classmethod
+    def from_run(cls, run: Mapping[str, Mapping[str, float]]) -> "Ranking":
+        """Rank what any system has scored.
+
+        Args:
+            run: Score by video id by query id. Of equal scores, the one that comes first ranks first.
+        """
+        return cls(
+            {
+                query: [
+                    (video, rank, score)
+                    for rank, (video, score) in enumerate(
+                        sorted(scored.items(), key=lambda item: -item[1]), start=1
+                    )
+                ]
+                for query, scored in run.items()
+            }
+        )
+
+    @classmethod
+    def load_trec(cls, path: str | Path, *, escaped: bool = False) -> "Ranking":
+        """Read a TREC run of any system; as in trec_eval, scores make the order and the column rank is not read.
+
+        Of equal scores the one that stands first in the file ranks first; trec_eval takes the greater id.
+
+        Args:
+            path: The file.
+            escaped: Whether "%XX" in ids stands for a byte, as `save_trec(escape=True)` writes it.
+
+        Raises:
+            SettingsError: If the file is no run; the text names the line.
+        """
+        return cls.from_run(read_run(path, escaped=escaped))
+
+    def todict(self) -> dict[str, list[Row]]:
+        """(video id, rank, score) by query id, as ColBERT's Ranking gives it."""
+        return dict(self._rows)
+
+    def torun(self) -> Run:
+        """Score by video id by query id: a run in the form of trec_eval's bindings, ranx and ir_measures."""
+        return {query: {video: score for video, _, score in rows} for query, rows in self._rows.items()}
+
+    def save(self, path: str | Path) -> Path:
+        """Write ColBERT's rows: query id, video id, rank and score, separated by tabs.
+
+        Raises:
+            SettingsError: If an id holds a tab or a line break.
+        """
+        rows = list(self._flat())
+        for query, video, _, _ in rows:
+            _check_tabs(query)
+            _check_tabs(video)
+        return write_lines(path, (f"{query}\t{video}\t{rank}\t{score}" for query, video, rank, score in rows))
+
+    def save_trec(self, path: str | Path, *, run_name: str = "colbert_video", escape: bool = False) -> Path:
+        """Write a TREC run: query id, Q0, video id, rank, score and run name, separated by spaces.
+
+        Args:
+            path: The file; one that exists is replaced.
+            run_name: What the run is called in the file.
+            escape: Write white space and "%" in ids as in URLs, "%20" for a space; see `colbert_video.search.trec`.
+
+        Raises:
+            SettingsError: If an id holds white space, which a TREC run cannot carry, and `escape` is not set.
+        """
+        return write_run(path, self._flat(), run_name=run_name, escape=escape)
+
+    def _flat(self) -> Iterator[tuple[str, str, int, float]]:
+        return ((query, *row) for query, results in self._rows.items() for row in results)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Ranking(queries={len(self)}, rows={sum(map(len, self._rows.values()))})"
+
+
+def _check_tabs(name: str) -> None:
+    if not name or "\t" in name or len(name.splitlines()) != 1 or name != name.strip():
+        raise SettingsError(
+            f"id {name!r} holds a character that separates columns or rows of the file; rename it or use todict()."
+        )

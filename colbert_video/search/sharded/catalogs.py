@@ -1,0 +1,108 @@
+"""The catalogs of a corpus, read where queries arrive: which shard holds a video, and what is known of it."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any
+
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.index.folder import load_settings
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.upkeep.contents import describe_index
+from colbert_video.indexing.upkeep.sharding import ShardedCorpus
+
+SUMMED = ("videos", "windows", "removed", "staged", "segments", "bytes")
+
+
+class CorpusCatalogs:
+    """The catalogs of all shards, open for reading, each as of its last commit; safe to share between threads.
+
+    Args:
+        corpus: The corpus.
+
+    Raises:
+        IndexFolderError: If a shard is not finished or damaged, or shards do not belong together.
+    """
+
+    def __init__(self, corpus: ShardedCorpus) -> None:
+        with ExitStack() as stack:
+            self._catalogs = [stack.enter_context(Catalog.open(folder)) for folder in corpus.folders]
+            every = [
+                load_settings(folder, catalog)
+                for folder, catalog in zip(corpus.folders, self._catalogs, strict=True)
+            ]
+            _check_strangers(corpus, every)
+            self.settings: IndexSettings = every[0]
+            self._open = stack.pop_all()
+
+    def close(self) -> None:
+        """Close all catalogs."""
+        self._open.close()
+
+    @property
+    def version(self) -> int:
+        """The sum of the shards' commit numbers: it grows with each commit in any of them."""
+        return sum(catalog.version for catalog in self._catalogs)
+
+    @property
+    def videos(self) -> int:
+        """Videos that can be found, all windows of one counted once."""
+        return sum(catalog.count_videos() for catalog in self._catalogs)
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
+        """Catalog rows that ids stand for, as `CatalogReader.rows_of` gives them."""
+        wanted = list(ids)
+        return {name: rows for catalog in self._catalogs for name, rows in catalog.rows_of(wanted).items()}
+
+    def holders(self, ids: Iterable[str]) -> dict[int, tuple[str, ...]]:
+        """Which of some ids each shard holds, by the shard's number; shards without any are left out.
+
+        Raises:
+            SettingsError: If no shard holds one of them.
+        """
+        wanted = list(dict.fromkeys(ids))
+        held = {
+            number: tuple(found)
+            for number, catalog in enumerate(self._catalogs)
+            if (found := catalog.rows_of(wanted))
+        }
+        missing = set(wanted).difference(*held.values())
+        if missing:
+            raise SettingsError(f"id {min(missing)!r} is not in the corpus.")
+        return held
+
+
+def describe_corpus(corpus: ShardedCorpus) -> dict[str, Any]:
+    """Describe a corpus as `describe_index` describes an index, with counts over all shards.
+
+    Raises:
+        IndexFolderError: If a shard is missing or its catalog is damaged.
+    """
+    shards = [describe_index(folder) for folder in corpus.folders]
+    sums = {key: sum(shard[key] for shard in shards) for key in SUMMED}
+    failures = [failure for shard in shards for failure in shard["failures"]]
+    each = round(sums["bytes"] / sums["videos"]) if sums["videos"] else None
+    finished = all(shard["finished"] for shard in shards)
+    return {
+        **shards[0],
+        **sums,
+        "path": str(corpus.path),
+        "finished": finished,
+        "bytes_per_video": each,
+        "failures": failures,
+        "shards": len(shards),
+    }
+
+
+def _check_strangers(corpus: ShardedCorpus, every: list[IndexSettings]) -> None:
+    """Refuse shards whose scores mean different things."""
+    first = every[0]
+    for name, settings in zip(corpus.names, every, strict=True):
+        for key in ("dim", "bags", "model_fingerprint"):
+            ours, theirs = getattr(first, key), getattr(settings, key)
+            if ours != theirs:
+                raise IndexFolderError(
+                    f"{corpus.path / name} has {key} {theirs!r}, {corpus.names[0]} {ours!r}: their scores cannot be "
+                    "compared; shard one index again."
+                )

@@ -1,0 +1,93 @@
+"""What a search over shards gives back, and how the best of all shards are chosen."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import SupportsIndex, overload
+
+from colbert_video.cluster.errors import ClusterError
+from colbert_video.search.hits import Hit, Hits
+from colbert_video.search.ranking import Ranking, Row
+
+
+class ShardsUnavailableError(ClusterError):
+    """Not one of the asked shards answered in time.
+
+    Attributes:
+        shards_failed: Their names.
+    """
+
+    def __init__(self, shards_failed: Sequence[str], deadline: float | None) -> None:
+        within = "" if deadline is None else f" within {deadline:g} s"
+        names = ", ".join(shards_failed[:5]) + (", ..." if len(shards_failed) > 5 else "")
+        super().__init__(
+            f"no shard answered{within} ({names}); look into the log, and try again when shards are back, or with a longer "
+            "deadline."
+        )
+        self.shards_failed = tuple(shards_failed)
+        self.deadline = deadline
+
+    def __reduce__(self) -> "tuple[type[ShardsUnavailableError], tuple[tuple[str, ...], float | None]]":
+        """Rebuild from the parts: exceptions otherwise unpickle from the message alone."""
+        return ShardsUnavailableError, (self.shards_failed, self.deadline)
+
+
+class ClusterHits(Hits):
+    """The best hits of the shards that answered, best first.
+
+    Args:
+        hits: The hits.
+        shards_failed: Names of the shards that did not answer; what they hold is missing. Empty for a complete answer.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), shards_failed: Sequence[str] = ()) -> None:
+        super().__init__(hits)
+        self.shards_failed = tuple(shards_failed)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "ClusterHits": ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> "Hit | ClusterHits":
+        """One hit, or those of a slice, which are as complete as all."""
+        if isinstance(place, slice):
+            return ClusterHits(list(self)[place], self.shards_failed)
+        return super().__getitem__(place)
+
+
+class ClusterRanking(Ranking):
+    """A ranking of many queries by the shards that answered.
+
+    Args:
+        rows: (video id, rank, score) by query id.
+        shards_failed: Names of the shards that did not answer, by query id; queries with complete answers are left out.
+    """
+
+    def __init__(
+        self, rows: Mapping[str, list[Row]], shards_failed: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        super().__init__(rows)
+        self.shards_failed = dict(shards_failed or {})
+
+
+def merge_hits(answers: Iterable[Sequence[Hit]], k: int) -> list[Hit]:
+    """The k best hits of all shards, ranked again.
+
+    Equal scores stay in the order of the shards, and within one in its own: for shards that were split from one index,
+    that is the order in which the index ranks them.
+
+    Args:
+        answers: Each shard's k best hits, best first; in the order of the shards.
+        k: Hits wanted.
+    """
+    every = [hit for answer in answers for hit in answer]
+    best = sorted(every, key=lambda hit: -hit.score)[:k]  # stable
+    return [replace(hit, rank=rank) for rank, hit in enumerate(best, start=1)]
+
+
+def merge_scores(answers: Iterable[Sequence[tuple[str, float]]], k: int) -> list[Row]:
+    """As `merge_hits`, for ids with their scores."""
+    every = [row for answer in answers for row in answer]
+    best = sorted(every, key=lambda row: -row[1])[:k]
+    return [(video, rank, score) for rank, (video, score) in enumerate(best, start=1)]

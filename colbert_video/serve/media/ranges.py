@@ -1,0 +1,79 @@
+"""Byte ranges of RFC 9110, section 14: at most one a request."""
+
+import re
+from dataclasses import dataclass
+
+from colbert_video.serve.http_errors import ServiceError
+
+ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Part of a file."""
+
+    start: int
+    """First byte."""
+    end: int
+    """First byte that does not belong to it."""
+    size: int
+    """Bytes of the whole file."""
+
+    @property
+    def length(self) -> int:
+        """Bytes of the part."""
+        return self.end - self.start
+
+    @property
+    def header(self) -> str:
+        """The value of Content-Range."""
+        return f"bytes {self.start}-{self.end - 1}/{self.size}"
+
+
+def asked_range(value: str | None, size: int) -> ByteRange | None:
+    """Read a Range header.
+
+    Args:
+        value: The header; None if there is none.
+        size: Bytes of the file.
+
+    Returns:
+        The part; None for the whole file, also where the header makes no sense, as the RFC has it.
+
+    Raises:
+        ServiceError: 416, if the part lies beyond the file or several parts are asked for.
+    """
+    if value is None or not value.lower().lstrip().startswith("bytes="):
+        return None
+    if "," in value:
+        raise _unsatisfiable(size, "several ranges were asked for; one a request is served.")
+    match = ONE_RANGE.fullmatch(value.strip())
+    if match is None or match.group(1, 2) == ("", ""):
+        return None
+    first, last = match.group(1, 2)
+    if first == "":
+        start, end = max(size - int(last), 0), size
+        wanted = int(last) > 0
+    else:
+        start, end = int(first), size if last == "" else min(int(last) + 1, size)
+        if last != "" and int(last) < start:
+            return None
+        wanted = True
+    if not wanted or start >= size:
+        raise _unsatisfiable(size, f"the range {value[:60]!r} lies beyond the file's {size} bytes.")
+    return ByteRange(start, end, size)
+
+
+def still_valid(if_range: str | None, *, etag: str, modified: str) -> bool:
+    """Whether a Range header counts: its If-Range, if any, names the file as it is now."""
+    return if_range is None or if_range.strip() in (etag, modified)
+
+
+def _unsatisfiable(size: int, message: str) -> ServiceError:
+    return ServiceError(
+        416,
+        "bad_range",
+        message,
+        "Ask for one range within the file, or for all of it.",
+        {"Content-Range": f"bytes */{size}"},
+    )

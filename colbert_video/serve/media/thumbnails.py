@@ -1,0 +1,89 @@
+"""Small pictures of moments, decoded in processes of their own and kept in a bounded memory."""
+
+import asyncio
+from collections import OrderedDict
+
+from colbert_video.serve.media.media_files import MediaFile
+from colbert_video.serve.service_settings import THUMBNAIL_WIDTHS
+from colbert_video.serve.work import WorkPool
+from colbert_video.video.workers.pictures import picture_of, picture_settings
+from colbert_video.video.workers.pool import FramePool
+
+Key = tuple[str, str, float, int]
+
+
+class ThumbnailCache:
+    """The last thumbnails that were used, up to a number of bytes.
+
+    Args:
+        most_bytes: What they may take together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._kept: OrderedDict[Key, bytes] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: Key) -> bytes | None:
+        """A thumbnail that is kept."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Key, jpeg: bytes) -> None:
+        """Keep a thumbnail; those not used for longest go."""
+        self.bytes += len(jpeg) - len(self._kept.pop(key, b""))
+        self._kept[key] = jpeg
+        while self.bytes > self._most:
+            self.bytes -= len(self._kept.popitem(last=False)[1])
+
+
+class Thumbnailer:
+    """Makes thumbnails; the same one only once, however many ask for it.
+
+    Args:
+        workers: Decoding processes.
+        waiting: Most thumbnails that wait.
+        seconds: Time limit for one.
+        most_bytes: Memory for those that were made.
+    """
+
+    def __init__(self, *, workers: int, waiting: int, seconds: float, most_bytes: int) -> None:
+        settings = picture_settings(THUMBNAIL_WIDTHS[-1], seconds=seconds)
+        self._pool = FramePool(settings, workers=workers, grace=2.0)
+        self.work = WorkPool("thumbnails", threads=workers, waiting=waiting)
+        self.cache = ThumbnailCache(most_bytes)
+        self._running: dict[Key, asyncio.Future[bytes]] = {}
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._pool.close()
+        self.work.close()
+
+    async def picture(self, media: MediaFile, time: float, width: int) -> bytes:
+        """A JPEG of the frame at a moment.
+
+        Args:
+            media: The video file.
+            time: The moment in seconds.
+            width: Side of the square that the picture fits in.
+
+        Raises:
+            ServiceError: 503, if too many are waiting.
+            VideoError: If the file cannot be decoded.
+        """
+        key = media.path, media.etag, time, width
+        known = self.cache.get(key)
+        if known is not None:
+            return known
+        if key not in self._running:
+            self._running[key] = asyncio.ensure_future(self._made(key, media.path, time, width))
+        return await asyncio.shield(self._running[key])  # one who goes away leaves the others theirs
+
+    async def _made(self, key: Key, path: str, time: float, width: int) -> bytes:
+        try:
+            jpeg = await self.work.run(picture_of, self._pool, path, time, width)
+            self.cache.put(key, jpeg)
+            return jpeg
+        finally:
+            del self._running[key]

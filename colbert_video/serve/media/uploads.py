@@ -1,0 +1,88 @@
+"""Bodies of requests and pictures in them, both bounded while they are read."""
+
+import asyncio
+import io
+from typing import TYPE_CHECKING
+
+from fastapi import Request
+
+from colbert_video.search.queries import BAD_PICTURE, upright
+from colbert_video.serve.http_errors import ServiceError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+async def read_body(request: Request, *, most_bytes: int, seconds: float) -> bytes:
+    """Read a body, no further than its limits.
+
+    Args:
+        request: The request.
+        most_bytes: Its largest size.
+        seconds: The time it may take.
+
+    Raises:
+        ServiceError: 413 if it is larger, 408 if it takes longer.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most_bytes):
+        raise _too_large(most_bytes)
+    try:
+        return await asyncio.wait_for(_collected(request, most_bytes), seconds)
+    except asyncio.TimeoutError as error:
+        raise ServiceError(
+            408, "too_slow", f"the body took longer than {seconds:g} seconds.", "Send it faster.", _CLOSE
+        ) from error
+
+
+async def _collected(request: Request, most_bytes: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most_bytes:
+            raise _too_large(most_bytes)
+    return bytes(body)
+
+
+_CLOSE = {"Connection": "close"}
+
+
+def _too_large(most_bytes: int) -> ServiceError:
+    return ServiceError(
+        413, "body_too_large", f"the body is larger than {most_bytes} bytes.", "Send a smaller one.", _CLOSE
+    )
+
+
+def _too_many_pixels(message: str) -> ServiceError:
+    return ServiceError(413, "picture_too_large", message, "Send a smaller one.")
+
+
+def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
+    """An uploaded picture in RGB, upright and read whole; of an animation the first picture.
+
+    Args:
+        data: The file.
+        most_pixels: Largest picture, width times height; looked at before anything is unpacked.
+
+    Raises:
+        ServiceError: 413 if it is larger, 415 if it is no picture.
+    """
+    from PIL import Image
+
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = opened.size
+        if width * height > most_pixels:
+            raise _too_many_pixels(f"the picture has {width}×{height} pixels, more than {most_pixels}.")
+        return upright(opened)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error
+    except BAD_PICTURE as error:
+        raise ServiceError(
+            415,
+            "not_a_picture",
+            "the body is no picture that can be read.",
+            f"Send one of {', '.join(FORMATS)}.",
+        ) from error

@@ -1,0 +1,190 @@
+"""Videos: what is known of them, pictures of their moments, and their files."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from email.utils import formatdate
+from io import BufferedIOBase
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from colbert_video.serve import answers
+from colbert_video.serve.http_errors import JSON, ServiceError
+from colbert_video.serve.media.media_files import MediaFile, locate_media, open_media
+from colbert_video.serve.media.ranges import ByteRange, asked_range, still_valid
+from colbert_video.serve.schemas import CopyAnswer, ErrorAnswer, VideoAnswer
+from colbert_video.serve.service import service_of
+from colbert_video.serve.service_settings import THUMBNAIL_WIDTHS
+
+router = APIRouter(tags=["videos"])
+
+CHUNK = 2**18
+"""Bytes of a file that are in memory for one client."""
+TIME_STEPS = 10
+"""Thumbnails a second that are told apart."""
+LATEST = 1e6
+"""Seconds; no video is longer."""
+
+Id = Annotated[str, Query(description="The video, or one of its windows.")]
+Index = Annotated[str | None, Query(description="Name of the index; the first without one.")]
+FILE: dict[str, Any] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+FILE_ANSWERS = {
+    200: {**FILE, "description": "The whole file."},
+    202: {"model": CopyAnswer, "description": "The copy is being made; ask again."},
+    206: {**FILE, "description": "The part that the Range header asks for."},
+    304: {"description": "The file has not changed."},
+    416: {"model": ErrorAnswer, "description": "The range lies beyond the file, or there are several."},
+    501: {"model": ErrorAnswer, "description": "There is no ffmpeg to make copies."},
+}
+PICTURE_ANSWERS = {
+    200: {"content": {"image/jpeg": {}}, "description": "The picture."},
+    304: {"description": "The picture has not changed."},
+    504: {"model": ErrorAnswer, "description": "Decoding took too long."},
+}
+
+
+@router.get("/api/video", response_model=VideoAnswer)
+async def video(request: Request, id: Id, index: Index = None) -> JSON:  # noqa: A002
+    """What is known of a video, and whether browsers play it."""
+    service = service_of(request)
+    served = service.indexes.get(index)
+    rows = await asyncio.to_thread(served.rows, id)
+    return JSON(await asyncio.to_thread(answers.video, service, served.name, id, rows))
+
+
+@router.get(
+    "/api/video/thumbnail",
+    response_class=Response,
+    responses=PICTURE_ANSWERS,  # type: ignore[arg-type]
+)
+async def thumbnail(
+    request: Request,
+    id: Id,  # noqa: A002
+    t: Annotated[float, Query(description="The moment, in seconds.", ge=0, le=LATEST)] = 0.0,
+    width: Annotated[
+        int, Query(description="Side of its square.", json_schema_extra={"enum": list(THUMBNAIL_WIDTHS)})
+    ] = 320,
+    index: Index = None,
+) -> Response:
+    """A picture of a moment of a video, as JPEG."""
+    service = service_of(request)
+    if width not in THUMBNAIL_WIDTHS:
+        raise ServiceError(
+            422,
+            "bad_width",
+            f"width={width} is not offered.",
+            f"Use one of {', '.join(map(str, THUMBNAIL_WIDTHS))}.",
+        )
+    entry = (await asyncio.to_thread(service.indexes.get(index).rows, id))[0]
+    media = await asyncio.to_thread(locate_media, entry.path, service.settings.media_roots)
+    latest = LATEST if entry.duration is None else max(entry.duration - 0.1, 0.0)
+    time = int(min(t, latest) * TIME_STEPS) / TIME_STEPS
+    name = hashlib.sha256(f"{media.path}\0{media.etag}\0{time}\0{width}".encode("utf-8", "surrogateescape"))
+    headers = {"ETag": f'"{name.hexdigest()[:32]}"', "Cache-Control": "private, max-age=3600"}
+    if _unchanged(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    jpeg = await service.thumbnails.picture(media, time, width)
+    return Response(jpeg, headers=headers, media_type="image/jpeg")
+
+
+@router.head("/api/video/media", include_in_schema=False)
+@router.get(
+    "/api/video/media",
+    response_class=Response,
+    responses=FILE_ANSWERS,  # type: ignore[arg-type]
+)
+async def media(
+    request: Request,
+    id: Id,  # noqa: A002
+    index: Index = None,
+    copy: Annotated[
+        Literal["h264"] | None, Query(description="A copy that browsers play, made when first asked for.")
+    ] = None,
+) -> Response:
+    """The file of a video, or one part of it."""
+    service = service_of(request)
+    entry = (await asyncio.to_thread(service.indexes.get(index).rows, id))[0]
+    path, roots = entry.path, service.settings.media_roots
+    if copy is not None:
+        made = service.copies.wanted(await asyncio.to_thread(locate_media, path, roots))
+        if made.waiting:
+            waiting = {"state": made.state, "seconds": round(made.seconds, 1)}
+            return JSON(waiting, 202, headers={"Retry-After": "2"})
+        path, roots = str(made.path), ()
+    found, file = await asyncio.to_thread(open_media, path, roots)
+    try:
+        return _file_answer(request, found, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _file_answer(request: Request, found: MediaFile, file: BufferedIOBase) -> Response:
+    """Answer as RFC 9110 says: 304, 206, 200, or 416 by way of an error."""
+    modified = formatdate(found.modified_ns // 10**9, usegmt=True)
+    headers = {
+        "ETag": found.etag,
+        "Last-Modified": modified,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": "inline",
+    }
+    if _unchanged(request, found.etag):
+        file.close()
+        return Response(status_code=304, headers=headers)
+    part = None
+    # A range is defined for GET alone (section 14.2).
+    if request.method == "GET" and still_valid(
+        request.headers.get("if-range"), etag=found.etag, modified=modified
+    ):
+        part = asked_range(request.headers.get("range"), found.size)
+    whole = ByteRange(0, found.size, found.size)
+    if part is not None:
+        headers["Content-Range"] = part.header
+    headers["Content-Length"] = str((part or whole).length)
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        file.close()
+        return Response(status_code=status, headers=headers, media_type=found.kind.content_type)
+    return FilePart(file, part or whole, status, headers, found.kind.content_type)
+
+
+def _unchanged(request: Request, etag: str) -> bool:
+    known = request.headers.get("if-none-match", "")
+    return any(name.strip().removeprefix("W/") in (etag, "*") for name in known.split(",") if name.strip())
+
+
+class FilePart(StreamingResponse):
+    """Sends part of an open file, one chunk in memory at a time, and closes it whatever happens."""
+
+    def __init__(
+        self,
+        file: BufferedIOBase,
+        part: ByteRange,
+        status: int,
+        headers: Mapping[str, str],
+        content_type: str,
+    ) -> None:
+        super().__init__(_chunks(file, part), status, headers, content_type)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
+
+
+async def _chunks(file: BufferedIOBase, part: ByteRange) -> AsyncIterator[bytes]:
+    position = part.start
+    await asyncio.to_thread(file.seek, position)
+    while position < part.end:
+        data = await asyncio.to_thread(file.read, min(CHUNK, part.end - position))
+        if not data:
+            return  # the file became shorter; the client notices, as it was told the length
+        position += len(data)
+        yield data

@@ -1,0 +1,83 @@
+"""Logging in: the page shows the token once and gets a cookie that scripts cannot read."""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+import colbert_video
+from colbert_video.serve.http_errors import JSON, ServiceError
+from colbert_video.serve.media.uploads import read_body
+from colbert_video.serve.schemas import ErrorAnswer, SessionAnswer
+from colbert_video.serve.service import service_of
+
+router = APIRouter(tags=["session"])
+
+MAX_BYTES = 4096
+SECONDS = 10.0
+TOKEN = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"token": {"type": "string"}},
+                    "required": ["token"],
+                }
+            }
+        },
+    }
+}
+REFUSED = {
+    code: {"model": ErrorAnswer, "description": text}
+    for code, text in ((408, "The body was sent too slowly."), (413, "The body is too large."))
+}
+
+
+@router.get("/api/session", response_model=SessionAnswer)
+async def session(request: Request) -> JSON:
+    """Whether a token is needed, and whether this client has shown it."""
+    gatekeeper = service_of(request).gatekeeper
+    return JSON(
+        {
+            "token_required": gatekeeper.token_required,
+            "authenticated": gatekeeper.is_known(request.headers),
+            "version": colbert_video.__version__,
+        }
+    )
+
+
+@router.post(
+    "/api/login",
+    status_code=204,
+    openapi_extra=TOKEN,
+    responses=REFUSED,  # type: ignore[arg-type]
+)
+async def login(request: Request) -> Response:
+    """Exchange the token for a cookie."""
+    gatekeeper = service_of(request).gatekeeper
+    value = gatekeeper.login(_token(await read_body(request, most_bytes=MAX_BYTES, seconds=SECONDS)))
+    answer = Response(status_code=204)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(gatekeeper.cookie, value, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post("/api/logout", status_code=204)
+async def logout(request: Request) -> Response:
+    """Forget the cookie."""
+    answer = Response(status_code=204)
+    answer.delete_cookie(service_of(request).gatekeeper.cookie, httponly=True, samesite="strict")
+    return answer
+
+
+def _token(body: bytes) -> str:
+    try:
+        given: Any = json.loads(body)
+        return str(given["token"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ServiceError(
+            422, "bad_parameter", "the body names no token.", 'Send JSON: {"token": "..."}.'
+        ) from error

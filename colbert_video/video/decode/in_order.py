@@ -1,0 +1,123 @@
+"""Files without usable timestamps, or much damaged: decode from the start as a player would, and count frames."""
+
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
+from colbert_video.video.decode.decoding import FrameDecoder, Reading
+from colbert_video.video.decode.resize import FrameResizer
+from colbert_video.video.decode.timeline import Timeline
+from colbert_video.video.frames import SamplingSettings
+
+USUAL_RATE = 25.0
+"""Frames a second where a file gives neither timestamps nor a rate."""
+
+
+def read_in_order(
+    path: str, settings: SamplingSettings, deadline: Deadline, resizer: FrameResizer
+) -> Reading:
+    """Sample a file by decoding all of it, in bounded memory.
+
+    The frames to keep are chosen as if every packet held one frame; where that proves wrong, the file is decoded again.
+
+    Args:
+        path: A local file.
+        settings: What to read.
+        deadline: Time limit.
+        resizer: Makes pixels of frames.
+
+    Returns:
+        The chosen frames.
+
+    Raises:
+        VideoError: If no frame decodes.
+    """
+    with open_video(path, deadline, settings.max_pixels) as video:
+        listed = listed_timeline(video)
+    timeline = listed
+    for _ in range(2):
+        guess = {int(position) for position in timeline.choose(path, settings)}
+        timeline, pictures, warnings = _decoded(listed, path, settings, deadline, resizer, guess)
+        chosen = [int(position) for position in timeline.choose(path, settings)]
+        if all(position in pictures for position in chosen):
+            break
+    pixels = [pictures[position] for position in chosen]
+    if len(timeline) < len(listed):
+        warnings += (f"{len(listed)} packets gave {len(timeline)} frames",)
+    return Reading(timeline.times[chosen].tolist(), pixels, timeline.duration, timeline.fps, warnings)
+
+
+def listed_timeline(video: OpenVideo) -> Timeline:
+    """List a file's frames as if every packet held one, reading it to its end.
+
+    AVI stores only dts, one for each place in time; the pts seen for it are FFmpeg's guesses and not used.
+
+    Args:
+        video: The open file, at its start.
+
+    Returns:
+        The timeline.
+
+    Raises:
+        VideoError: If the stream holds no data.
+    """
+    packets = [(packet.pts, packet.dts) for packet in video.packets() if not packet.is_discard]
+    if not packets:
+        raise VideoError(
+            video.path, FailureKind.UNDECODABLE, video.damage or "the video stream holds no data"
+        )
+    presented, decoded = zip(*packets, strict=True)
+    candidates = [decoded] if video.format == "avi" else [presented, decoded]
+    return next(
+        (_dated(stamps, video) for stamps in candidates if _usable(stamps)), _counted(len(packets), video)
+    )
+
+
+def _decoded(
+    listed: Timeline,
+    path: str,
+    settings: SamplingSettings,
+    deadline: Deadline,
+    resizer: FrameResizer,
+    wanted: Collection[int],
+) -> tuple[Timeline, dict[int, np.ndarray], tuple[str, ...]]:
+    """The true timeline, the pixels of the frames at the wanted positions, and warnings."""
+    stamps: list[int | None] = []
+    pictures: dict[int, np.ndarray] = {}
+    with open_video(path, deadline, settings.max_pixels) as video:
+        decoder = FrameDecoder(video, resizer)
+        for position, frame in enumerate(decoder.frames(video.packets())):
+            stamps.append(frame.pts)
+            if position in wanted:
+                pictures[position] = resizer(frame)
+        if not stamps:
+            raise VideoError(path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
+        return _corrected(listed, stamps, video), pictures, decoder.warnings
+
+
+def _corrected(listed: Timeline, stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
+    if len(stamps) == len(listed):
+        return listed
+    if _usable(stamps):
+        return _dated(stamps, video)
+    return _counted(len(stamps), video)
+
+
+def _usable(stamps: Sequence[int | None]) -> bool:
+    return None not in stamps and 2 * len(set(stamps)) > len(stamps)
+
+
+def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
+    """Frames come in order of showing, so the n-th earliest timestamp belongs to the n-th frame."""
+    ordered = np.sort(np.asarray(stamps, dtype=np.int64))
+    steps = np.arange(len(ordered))
+    strictly = np.maximum.accumulate(ordered - steps) + steps  # Equal stamps move apart by one unit.
+    return Timeline.build(strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate)
+
+
+def _counted(frames: int, video: OpenVideo) -> Timeline:
+    rate = video.rate or USUAL_RATE
+    return Timeline.build(range(frames), 1 / Fraction(rate), 0.0, last_units=1, rate=rate)

@@ -1,0 +1,292 @@
+"""Large and long files: seek to each wanted moment instead of reading everything, in bounded memory.
+
+The true start and end come from the packets there. For each moment, the keyframe before it is taken if it lies within a
+quarter of the spacing between moments (or what the settings allow); that costs one decoded frame, and the frame stays
+in its segment. Otherwise all wanted frames that depend on one keyframe are decoded together. Segments are equal in time here, not in number of
+frames; the two agree at constant frame rate.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, dropwhile, groupby, islice
+from typing import Any
+
+import av
+import numpy as np
+
+from colbert_video.video.decode.container import OpenVideo
+from colbert_video.video.decode.decoding import FrameDecoder, Reading, Run
+from colbert_video.video.decode.packets import is_shown
+from colbert_video.video.decode.resize import FrameResizer
+from colbert_video.video.decode.sampling import moments_in_segments
+from colbert_video.video.decode.timeline import empty_window
+from colbert_video.video.frames import SamplingSettings
+
+SNAP = 0.25
+"""Largest move to a keyframe unless the settings say otherwise, as a share of the spacing between wanted moments."""
+REORDERED = 32
+"""Frames looked at to find the first one shown; codecs reorder 16 at most."""
+FIRST_STEP = 2.0
+"""Seconds to go back when a seek lands too late; doubled until it lands early enough."""
+USUAL_STEP = 12.0
+"""The same where a keyframe that far back will do: most files have one in that time."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where frames begin and end, in units of the stream's time base."""
+
+    first: int
+    """Timestamp of the first frame."""
+    end: int
+    """End of the last frame."""
+    spacing: float
+    """Median distance of the frames looked at."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a wanted frame is found, in timestamps."""
+
+    seek: int
+    """What to seek to."""
+    key: int
+    """Keyframe to start decoding from."""
+    stamp: int
+    """The frame."""
+    packet: Any = None
+    """The frame's packet, where it is a keyframe; None elsewhere."""
+
+
+def read_by_seeking(
+    video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer, *, shortest: float = 0.0
+) -> Reading | None:
+    """Sample a large or long file.
+
+    Args:
+        video: The open file.
+        settings: What to read.
+        resizer: Makes pixels of frames.
+        shortest: Seconds that the video must really last.
+
+    Returns:
+        The chosen frames; None if the file cannot be sought through or is shorter, or half of the frames do not decode.
+
+    Raises:
+        VideoError: If no frame lies in the window.
+    """
+    seeker = Seeker(video)
+    whole = seeker.find_span()
+    if whole is None or video.seconds(whole.end) - video.seconds(whole.first) < shortest:
+        return None
+    part = _within_window(video, whole, settings.window)
+    moments = moments_in_segments(part.first, part.end, settings.num_frames, settings.rng)
+    snap = SNAP if settings.snap is None else settings.snap
+    tolerance = snap * (part.end - part.first) / settings.num_frames
+    places = [
+        place for moment in moments if (place := seeker.locate(int(moment), tolerance, part)) is not None
+    ]
+    if len(places) < len(moments):
+        return None
+    if settings.window and places[0].stamp >= part.end:
+        raise empty_window(video.path, settings.window, video.seconds(whole.end))
+    decoder = FrameDecoder(video, resizer)
+    found = decoder.wanted(list(seeker.runs(places)), seeker.wider_run)
+    if found is None:
+        return None
+    pictures = sorted((found[place.stamp] for place in places), key=lambda picture: picture.stamp)
+    times = [video.seconds(picture.stamp) for picture in pictures]
+    fps = 1 / (whole.spacing * float(video.time_base))
+    return Reading(
+        times, [picture.pixels for picture in pictures], video.seconds(whole.end), fps, decoder.warnings
+    )
+
+
+def _within_window(video: OpenVideo, whole: Span, window: tuple[float, float] | None) -> Span:
+    if window is None:
+        return whole
+    base = float(video.time_base)
+    first, end = (int(np.ceil((second + video.origin) / base)) for second in window)
+    part = Span(max(first, whole.first), min(end, whole.end), whole.spacing)
+    if part.first >= part.end:
+        raise empty_window(video.path, window, video.seconds(whole.end))
+    return part
+
+
+class Seeker:
+    """Finds frames of one open file by seeking.
+
+    Whether a seek lands where it should depends on the format and its index, so every landing is checked against the
+    packets found there, and tried again further back where it came too late.
+
+    Args:
+        video: The open file.
+    """
+
+    def __init__(self, video: OpenVideo) -> None:
+        self.video = video
+        self.first = 0
+        self.places: dict[int, Place] = {}
+        self._hides_frames = video.codec == "vp8"
+
+    def find_span(self) -> Span | None:
+        """Find where frames begin and end; None if the file has no timestamps or refuses to seek."""
+        head = self._head()
+        if not head:
+            return None
+        self.first = min(head)
+        tail = self._tail()
+        if not tail:
+            return None
+        last = max(tail, key=lambda packet: packet.pts)
+        stamps = np.unique([*head, *(packet.pts for packet in tail)])
+        spacing = float(np.median(np.diff(stamps))) if len(stamps) > 1 else float(last.duration or 1)
+        return Span(self.first, int(last.pts + (last.duration or spacing)), spacing)
+
+    def locate(self, moment: int, tolerance: float, part: Span) -> Place | None:
+        """Find the frame shown at a moment, or a keyframe shortly before it.
+
+        Args:
+            moment: A timestamp within `part`.
+            tolerance: How much earlier a keyframe may be.
+            part: Frames outside are not taken.
+
+        Returns:
+            The place; its frame comes after the moment only where `part` has none before. None if no seek lands on a
+            keyframe before the moment.
+        """
+        step = min(max(tolerance * float(self.video.time_base), FIRST_STEP), USUAL_STEP)
+        for target, packets in self._landings(moment, step):
+            place = self._place(target, packets, moment, tolerance, part)
+            if place is not None:
+                self.places[place.stamp] = place
+                return place
+        return None
+
+    def runs(self, places: Iterable[Place]) -> Iterator[Run]:
+        """Group places that depend on one keyframe; a run that needs more than that seeks again and decodes as it reads."""
+        for _, group in groupby(places, key=lambda place: place.key):
+            same = list(group)
+            wanted = frozenset(place.stamp for place in same)
+            packet = same[0].packet if len(wanted) == 1 else None
+            packets = partial(self._through, same[0], wanted) if packet is None else partial(iter, [packet])
+            yield Run(packets, wanted)
+
+    def wider_run(self, stamp: int) -> Run:
+        """The packets around a frame that does not decode, from an earlier keyframe to some frames after it."""
+        return Run(partial(self._around, self.places[stamp]), frozenset([stamp]))
+
+    def _head(self) -> list[int]:
+        """Timestamps of the first frames that can be decoded."""
+        packets = self._from_keyframe()
+        key = next(packets, None)
+        if key is None or key.pts is None:
+            return []
+        shown = islice(filter(self._is_shown, chain([key], packets)), REORDERED)
+        stamps = [packet.pts for packet in shown]
+        return [] if None in stamps else [stamp for stamp in stamps if stamp >= key.pts]
+
+    def _tail(self) -> list[Any]:
+        """The last packets shown, whatever the header claims about the duration."""
+        claimed = (self.video.container.duration or 0) / av.time_base
+        for _, packets in self._landings(self.first + self._units(claimed)):
+            shown = (packet for packet in packets if self._is_shown(packet) and packet.pts is not None)
+            tail = deque(shown, maxlen=REORDERED)
+            if tail:
+                return list(tail)
+        return []
+
+    def _landings(self, stamp: int, step: float = FIRST_STEP) -> Iterator[tuple[int, Iterator[Any]]]:
+        """Seek to a timestamp, then ever further back; yields each target with the packets there."""
+        back = 0.0
+        target = stamp
+        while self._seek(target):
+            yield target, self.video.packets()
+            if target <= self.first:
+                return
+            back = max(2 * back, step)
+            target = max(stamp - self._units(back), self.first)
+
+    def _place(
+        self, target: int, packets: Iterator[Any], moment: int, tolerance: float, part: Span
+    ) -> Place | None:
+        key = None
+        reach = Reach(moment, part.first)
+        for packet in packets:
+            if packet.is_keyframe and packet.pts is not None and (key is None or packet.pts <= moment):
+                key = packet.pts
+                if key > moment:
+                    return None
+                if self._is_shown(packet) and key >= max(moment - tolerance, part.first):
+                    return Place(target, key, key, packet)
+            if key is not None and self._is_shown(packet) and reach.passed(packet):
+                break
+        stamp = reach.before if reach.before is not None else reach.after
+        return None if key is None or stamp is None else Place(target, key, stamp)
+
+    def _through(self, place: Place, wanted: frozenset[int]) -> Iterator[Any]:
+        """Packets from a place's keyframe to the last wanted frame."""
+        self._seek(place.seek)
+        missing = set(wanted)
+        for packet in dropwhile(lambda packet: packet.pts != place.key, self.video.packets()):
+            yield packet
+            missing.discard(packet.pts)
+            if not missing:
+                return
+
+    def _around(self, place: Place) -> Iterator[Any]:
+        self._seek(max(place.key - self._units(FIRST_STEP), self.first))
+        reach = Reach(place.stamp, self.first)
+        for packet in self._from_keyframe():
+            yield packet
+            if reach.passed(packet):
+                return
+
+    def _from_keyframe(self) -> Iterator[Any]:
+        return dropwhile(lambda packet: not packet.is_keyframe, self.video.packets())
+
+    def _seek(self, stamp: int) -> bool:
+        try:
+            self.video.container.seek(stamp, stream=self.video.stream)
+        except av.error.ExitError:
+            raise
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    def _is_shown(self, packet: Any) -> bool:
+        return is_shown(packet, self._hides_frames)
+
+    def _units(self, seconds: float) -> int:
+        return int(seconds / self.video.time_base)
+
+
+class Reach:
+    """Follows packets in decoding order until no later one can be shown at or before a moment.
+
+    Args:
+        moment: A timestamp.
+        first: Earlier frames are left out.
+    """
+
+    def __init__(self, moment: int, first: int) -> None:
+        self.moment = moment
+        self.first = first
+        self.before: int | None = None
+        """The last frame at or before the moment."""
+        self.after: int | None = None
+        """The first frame after it."""
+        self._later = 0
+
+    def passed(self, packet: Any) -> bool:
+        """Note a packet; True once the frame shown at the moment is known."""
+        if packet.pts is None or packet.pts < self.first:
+            return False
+        if packet.pts <= self.moment:
+            self.before = packet.pts if self.before is None else max(self.before, packet.pts)
+            return False
+        self.after = packet.pts if self.after is None else min(self.after, packet.pts)
+        self._later += 1
+        return self._later > REORDERED or (packet.dts is not None and packet.dts > self.moment)

@@ -1,0 +1,132 @@
+"""The frames that a file really shows and when, from its packets or frames and never from its header's counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from colbert_video.errors import FailureKind, SettingsError, VideoError
+from colbert_video.video.decode.sampling import random_in_segments, segment_centres
+from colbert_video.video.frames import SamplingSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Timestamps of all shown frames in order of showing.
+
+    Raises:
+        SettingsError: If there is no frame, or the stamps do not ascend strictly.
+    """
+
+    stamps: Int[np.ndarray, "frames"]
+    """Presentation timestamps in units of `time_base`, strictly ascending."""
+    time_base: Fraction
+    """Seconds per unit."""
+    origin: float
+    """Seconds that players subtract from every timestamp."""
+    last_duration: float
+    """How long the last frame is shown, in seconds."""
+
+    def __post_init__(self) -> None:
+        if len(self.stamps) == 0 or (np.diff(self.stamps) <= 0).any():
+            raise SettingsError("a timeline needs at least one frame and strictly ascending stamps.")
+
+    @classmethod
+    def build(
+        cls, stamps: Sequence[int], time_base: Fraction, origin: float, *, last_units: int | None, rate: float
+    ) -> "Timeline":
+        """Sort stamps and work out how long the last frame is shown.
+
+        Args:
+            stamps: Timestamps in any order, without repeats.
+            time_base: Seconds per unit.
+            origin: Seconds that players subtract.
+            last_units: Duration of the last frame as its packet states it; None or 0 if it does not.
+            rate: Frames a second, used for a single frame of unstated duration; 0 if unknown.
+
+        Returns:
+            The timeline; a last duration that is unstated, or less than half the median spacing, becomes the median
+            spacing.
+        """
+        ordered = np.sort(np.asarray(stamps, dtype=np.int64))
+        stated = float((last_units or 0) * time_base)
+        if len(ordered) > 1:
+            usual = float(np.median(np.diff(ordered))) * float(time_base)
+        else:
+            usual = 1.0 / rate if rate > 0 else 0.0
+        return cls(ordered, time_base, origin, stated if stated > usual / 2 else usual)
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @property
+    def times(self) -> Float[np.ndarray, "frames"]:
+        """When each frame is shown, in seconds as players count them."""
+        return self.seconds(self.stamps)
+
+    @property
+    def duration(self) -> float:
+        """End of the last frame, in seconds."""
+        return round(float(self.times[-1]) + self.last_duration, 6)
+
+    @property
+    def fps(self) -> float:
+        """Mean number of frames shown a second; 0 if a single frame has no duration."""
+        shown = self.duration - float(self.times[0])
+        return len(self) / shown if shown > 0 else 0.0
+
+    def seconds(self, stamps: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
+        """Times of given stamps as players count them."""
+        return round_seconds(stamps * float(self.time_base) - self.origin)
+
+    def choose(self, path: str, settings: SamplingSettings) -> Int[np.ndarray, "wanted"]:
+        """Positions in the timeline of the frames that the settings ask for.
+
+        Args:
+            path: The file, for the error.
+            settings: Number, placement and window.
+
+        Returns:
+            Ascending positions; some repeat if there are fewer frames than wanted.
+
+        Raises:
+            VideoError: If no frame lies in the window.
+        """
+        first, available = self.span(path, settings.window)
+        rng = settings.rng
+        if rng is None:
+            return first + segment_centres(available, settings.num_frames)
+        return first + random_in_segments(available, settings.num_frames, rng)
+
+    def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
+        """Position of the first frame within a window, and their number.
+
+        Args:
+            path: The file, for the error.
+            window: [start, end) in seconds; None for all of it.
+
+        Raises:
+            VideoError: If no frame lies in the window.
+        """
+        if window is None:
+            return 0, len(self)
+        first, end = (int(i) for i in np.searchsorted(self.times, window, side="left"))
+        if first == end:
+            raise empty_window(path, window, self.duration)
+        return first, end - first
+
+
+def round_seconds(times: Float[np.ndarray, "times"]) -> Float[np.ndarray, "times"]:
+    """Round to microseconds, the unit in which FFmpeg keeps a file's start; otherwise a first frame may precede 0."""
+    return np.round(times, 6) + 0.0  # never -0.0
+
+
+def empty_window(path: str, window: tuple[float, float], duration: float) -> VideoError:
+    """The refusal of a window without frames."""
+    return VideoError(
+        path,
+        FailureKind.UNDECODABLE,
+        f"no frame is shown in [{window[0]:g}, {window[1]:g}) seconds; the video lasts {duration:.3f} seconds",
+    )

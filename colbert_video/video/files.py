@@ -1,0 +1,263 @@
+r"""File names that are not valid Unicode, written so that they can be printed and stored.
+
+Linux allows any bytes in a file name. Python reads bytes that are not UTF-8 as lone surrogates, which can be opened but
+neither printed nor put into JSON or SQLite. Here they are written as `\xNN`, and found again from that.
+"""
+
+import io
+import os
+import re
+import stat
+import tarfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
+ARCHIVE = ".tar"
+"""How the name of an archive ends."""
+ARCHIVES = 1024
+"""Archives whose members are remembered, so that training, which reads them in any order, lists each once."""
+BLOCK = 512
+"""Archives are made of blocks of so many bytes."""
+
+
+def readable_name(path: str) -> str:
+    r"""Write each byte that is not UTF-8 as `\xNN`; all other names stay as they are.
+
+    Args:
+        path: As the operating system gives it.
+
+    Returns:
+        Valid Unicode.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def native_name(path: str) -> str:
+    r"""Find the file whose `readable_name` is given.
+
+    Args:
+        path: Valid Unicode, or a name as the operating system gives it.
+
+    Returns:
+        A name that can be opened: `path` itself, unless only the file with the escaped bytes exists.
+    """
+    if "\\x" not in path or os.path.lexists(path):
+        return path
+    escaped = os.fsdecode(ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(path)))
+    return escaped if os.path.lexists(escaped) else path
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """A video as bytes of a file: all of it, or a member of an archive."""
+
+    path: str
+    """The file, as the operating system names it."""
+    start: int
+    """Its first byte."""
+    size: int
+    """How many bytes."""
+    modified_ns: int
+    """When the file was last changed, nanoseconds since 1970."""
+    archived: bool
+    """Whether it is a member of an archive."""
+
+    @property
+    def url(self) -> str:
+        """How FFmpeg opens it."""
+        # The prefix keeps a file named "10:30.mp4" from being read as a protocol named "10".
+        whole = f"file:{self.path}"
+        return (
+            f"subfile,,start,{self.start},end,{self.start + self.size},,:{whole}" if self.archived else whole
+        )
+
+    @property
+    def protocols(self) -> str:
+        """The protocols that FFmpeg needs for it, and no others."""
+        return "file,subfile" if self.archived else "file"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What a tar archive holds."""
+
+    members: dict[str, tuple[int, int]]
+    """First byte and size of each regular file by its name; of files that share a name, the last one."""
+    repeated: tuple[str, ...]
+    """Names that several files have."""
+    others: int
+    """Members that are no regular files: links, devices, sparse files. Folders are not counted."""
+    damage: str | None
+    """What is wrong; None for an archive that is whole."""
+
+
+def locate(path: str | os.PathLike[str]) -> FileRange:
+    """Find a video's bytes.
+
+    Args:
+        path: A file, or a member of an archive.
+
+    Raises:
+        OSError: If there is none.
+        ValueError: If the name holds a zero byte.
+    """
+    native = native_name(str(path))
+    try:
+        status = os.stat(native)  # noqa: PTH116 - the name may be no text
+    except OSError as error:
+        return _locate_member(str(path), missing=error)
+    if not stat.S_ISREG(status.st_mode):
+        raise FileNotFoundError(0, "not a file", native)
+    return FileRange(str(Path(native).absolute()), 0, status.st_size, status.st_mtime_ns, archived=False)
+
+
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to a file or a member of an archive."""
+    try:
+        locate(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is called as an archive is."""
+    return Path(path).suffix.lower() == ARCHIVE
+
+
+def read_archive(path: str | os.PathLike[str]) -> Archive:
+    """List the members of an archive; what was listed last is remembered until the file changes.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    status = Path(path).stat()
+    return _listed(str(Path(path).absolute()), status.st_size, status.st_mtime_ns)
+
+
+def open_range(found: FileRange) -> io.BufferedIOBase:
+    """Open a video's bytes for reading."""
+    file = open(found.path, "rb", buffering=0)  # noqa: PTH123, SIM115 - closed by the reader
+    return io.BufferedReader(RangeReader(file, found.start, found.size))
+
+
+class RangeReader(io.RawIOBase):
+    """Part of an open file as a file of its own; closing it closes the file.
+
+    Args:
+        file: The whole file.
+        start: First byte of the part.
+        size: Bytes of the part.
+    """
+
+    def __init__(self, file: io.RawIOBase | io.BufferedIOBase, start: int, size: int) -> None:
+        self._file, self._start, self.size, self._place = file, start, size, 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a byte of the part."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"there is no byte {base + offset}")
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read into a buffer, no further than to the part's end."""
+        wanted = max(min(len(buffer), self.size - self._place), 0)
+        self._file.seek(self._start + self._place)
+        data = self._file.read(wanted) or b""
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def split_member(path: str) -> tuple[str, str | None]:
+    """The archive and the name of a member, without looking into the archive.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The path itself and None, if it does not lead into a file that is called as an archive is.
+    """
+    if ARCHIVE not in path.lower():
+        return path, None
+    absolute = Path(path).absolute()
+    for parent in absolute.parents:
+        archive = native_name(str(parent))
+        if is_archive(archive) and Path(archive).is_file():
+            return archive, absolute.relative_to(parent).as_posix()
+    return path, None
+
+
+def input_of(path: str) -> tuple[str, str]:
+    """How FFmpeg opens a video, and the protocols that it needs for that; what is missing is FFmpeg's to say."""
+    try:
+        found = locate(path)
+    except (OSError, ValueError):
+        return f"file:{path}", "file"
+    return found.url, found.protocols
+
+
+def _locate_member(path: str, missing: OSError) -> FileRange:
+    archive, name = split_member(path)
+    if name is None:
+        raise missing
+    status, place = Path(archive).stat(), read_archive(archive).members.get(name)
+    if place is None:
+        raise FileNotFoundError(0, f"the archive {Path(archive).name} has no such member", path)
+    if place[0] + place[1] > status.st_size:
+        raise FileNotFoundError(0, f"the archive {Path(archive).name} ends before this member does", path)
+    return FileRange(archive, *place, status.st_mtime_ns, archived=True)
+
+
+@lru_cache(maxsize=ARCHIVES)
+def _listed(path: str, size: int, modified_ns: int) -> Archive:
+    """The archive of this name, size and modification time."""
+    members: dict[str, tuple[int, int]] = {}
+    repeated: list[str] = []
+    others = 0
+    try:
+        with tarfile.open(path, "r:", errorlevel=0) as tar:
+            for member in tar:
+                name = readable_name(member.name).removeprefix("./")
+                if not member.isreg() or member.issparse():
+                    others += not member.isdir()
+                    continue
+                if name in members:
+                    repeated.append(name)
+                members[name] = (member.offset_data, member.size)
+            damage = _damage_at(path, tar.offset, size)
+    except tarfile.TarError as error:
+        damage = f"no tar archive that can be read ({error}); compressed ones must be uncompressed first"
+        if members:
+            damage = f"damaged after {[*members][-1]} ({error}); what follows is lost"
+    return Archive(members, tuple(repeated), others, damage)
+
+
+def _damage_at(path: str, end: int, size: int) -> str | None:
+    """What is wrong if `tarfile` stopped at byte `end`, where an archive ends with a block of zeros, or with the file."""
+    if end > size:
+        return f"it ends {end - size} bytes before its last member does"
+    with open(path, "rb") as file:  # noqa: PTH123 - the name may be no text
+        file.seek(end)
+        block = file.read(BLOCK)
+    if any(block):
+        return f"damaged at byte {end}; what follows is lost"
+    return None

@@ -1,0 +1,184 @@
+"""Many video files at once: decoding in processes with a time limit, so that no file can stop or kill a run."""
+
+import os
+import queue
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Any
+
+from colbert_video.errors import ColBERTVideoError, SettingsError, VideoError
+from colbert_video.video.frames import SampledFrames, SamplingSettings, check_window
+from colbert_video.video.workers.process import COMMAND, WorkerProcess
+
+
+@dataclass(frozen=True)
+class FrameRequest:
+    """One file to read.
+
+    Raises:
+        SettingsError: If the window holds no moment.
+    """
+
+    path: str
+    """A local file."""
+    window: tuple[float, float] | None = None
+    """Only frames with start <= time < end, in seconds; None takes the pool's window."""
+    seed: int | None = None
+    """Randomness of random placement; None takes the pool's seed."""
+    tag: Any = field(default=None, compare=False)
+    """Anything of the caller's; comes back with the result and is sent nowhere."""
+
+    def __post_init__(self) -> None:
+        if self.window is not None:
+            check_window(self.window)
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What became of one request: either frames or an error."""
+
+    request: FrameRequest
+    """The request as it was given."""
+    frames: SampledFrames | None
+    """The frames; None if the file was refused."""
+    error: VideoError | None
+    """Why the file was refused; None if it was not."""
+
+
+class FramePool:
+    """Reads frames in several processes at once.
+
+    A decoder that hangs is killed after its time limit and one that crashes is replaced; either costs one file. Use it
+    as a context manager: leaving the block ends all processes at once.
+
+    Args:
+        settings: What to read of each file; None for the defaults.
+        workers: Number of processes; None for one a core.
+        grace: Seconds beyond a file's time limit until its process is killed, should the decoder not stop by itself.
+        command: Another program to start as worker; None for this library's own. Where the system has memory to
+            share, its descriptor is the last argument.
+
+    Raises:
+        SettingsError: If `workers` is below 1.
+        DependencyError: If decord or torchcodec is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        settings: SamplingSettings | None = None,
+        *,
+        workers: int | None = None,
+        grace: float = 10.0,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        count = available_cores() if workers is None else workers
+        if count < 1:
+            raise SettingsError(f"workers is {workers}; it must be at least 1, or None for one a core.")
+        self.settings = settings or SamplingSettings()
+        _check_decoder(self.settings.decoder)
+        self.workers = count
+        self._processes = [WorkerProcess(command or COMMAND, grace) for _ in range(count)]
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="frame-pool")
+        self._closed = False
+
+    def __enter__(self) -> "FramePool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read_many(
+        self, requests: Iterable[FrameRequest], *, ahead: int | None = None
+    ) -> Iterator[FrameResult]:
+        """Read files, each in the next idle process.
+
+        Requests are taken as results are handed out, so neither an endless iterable nor a slow consumer fills the
+        memory: at most `ahead` results wait in it, and one a process.
+
+        Args:
+            requests: The files.
+            ahead: Results that may be ready before they are asked for. Whoever takes several at once, and is then
+                busy with them, finds the next several ready if so many are allowed. None for one a process.
+
+        Yields:
+            Exactly one result for each request, in the order in which they get ready.
+
+        Raises:
+            SettingsError: If random placement has no seed, or `ahead` is below 1.
+            ColBERTVideoError: If the pool is closed, or processes cannot be started.
+        """
+        if self._closed:
+            raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
+        ahead = self.workers if ahead is None else ahead
+        if ahead < 1:
+            raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one a process.")
+        pending: set[Future[FrameResult]] = set()
+        ready: queue.SimpleQueue[Future[FrameResult]] = queue.SimpleQueue()
+        try:
+            for request in requests:
+                future = self._submit(request)
+                pending.add(future)
+                future.add_done_callback(ready.put)
+                if len(pending) > self.workers + ahead:
+                    yield _next(ready, pending)
+            while pending:
+                yield _next(ready, pending)
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def close(self) -> None:
+        """End all processes at once; files being read are given up."""
+        self._closed = True
+        for process in self._processes:
+            process.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in self._processes:
+            process.close()
+
+    def _submit(self, request: FrameRequest) -> "Future[FrameResult]":
+        settings = self.settings.with_request(request.window, request.seed)
+        settings.check_seed()
+        return self._threads.submit(self._read, request, settings)
+
+    def _read(self, request: FrameRequest, settings: SamplingSettings) -> FrameResult:
+        process = self._idle.get()
+        try:
+            answer = process.read(request.path, settings)
+        finally:
+            self._idle.put(process)
+        if isinstance(answer, VideoError):
+            return FrameResult(request, None, answer)
+        return FrameResult(request, answer, None)
+
+
+def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[FrameResult]]) -> FrameResult:
+    future = ready.get()
+    pending.remove(future)
+    return future.result()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_decoder(decoder: str) -> None:
+    if decoder == "decord" and find_spec("decord") is None:
+        from colbert_video.video.decode.other_decoders import import_decord
+
+        import_decord()
+    if decoder == "torchcodec" and find_spec("torchcodec") is None:
+        from colbert_video.video.decode.other_decoders import import_torchcodec
+
+        import_torchcodec()

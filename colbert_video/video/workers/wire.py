@@ -1,0 +1,177 @@
+"""Messages between a pool and its workers: two lengths, a JSON header, raw bytes. Nothing is pickled.
+
+Pixels are such raw bytes, or lie in memory that both processes share, and then the header says how many there are.
+"""
+
+import json
+import mmap
+import os
+import struct
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.frames import SampledFrames
+
+AVAILABLE = hasattr(os, "memfd_create")
+LENGTHS = struct.Struct("<QQ")
+Payload = bytes | bytearray | memoryview
+NOTHING = memoryview(b"")
+SHARED = "shared"
+"""Entry of a header that tells how many bytes of payload lie in shared memory."""
+
+
+class SharedMemory:
+    """One end of the shared memory, which grows to the largest answer so far.
+
+    Who reads must have been told by the writer, through another channel, that all is written.
+
+    Args:
+        file: The nameless file, open for reading and writing; it is closed with this.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._map: mmap.mmap | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """What the other process must inherit."""
+        return self._file.fileno()
+
+    def write(self, data: memoryview) -> bool:
+        """Put bytes at the start of the memory; False if the system gives no memory for so many."""
+        try:
+            if self._size() < len(data):
+                os.ftruncate(self.descriptor, len(data))
+            self._mapped(len(data))[: len(data)] = data
+        except OSError:
+            return False
+        return True
+
+    def read(self, length: int) -> UInt8[np.ndarray, "length"]:
+        """Copy the first bytes out.
+
+        Raises:
+            EOFError: If the memory does not hold so many.
+        """
+        if not 0 < length <= self._size():
+            raise EOFError(f"{length} bytes were said to be in shared memory of {self._size()} bytes")
+        return np.frombuffer(self._mapped(length), dtype=np.uint8, count=length).copy()
+
+    def close(self) -> None:
+        """Close the memory; a second time does no harm."""
+        if self._map is not None:
+            self._map.close()
+        self._file.close()
+
+    def _size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def _mapped(self, length: int) -> mmap.mmap:
+        if self._map is None or len(self._map) < length:
+            self._map = mmap.mmap(self.descriptor, self._size())
+        return self._map
+
+
+def create_shared_memory() -> SharedMemory | None:
+    """New shared memory, or None where the system has no such thing."""
+    if not AVAILABLE:
+        return None
+    import fcntl  # Windows has none.
+
+    try:
+        descriptor = os.memfd_create("colbert-video-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:  # Sandboxes may forbid it.
+        return None
+    # A mapping of a file that shrinks would kill its reader; this one cannot, whatever the other process does.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return SharedMemory(os.fdopen(descriptor, "r+b", buffering=0))
+
+
+def open_shared_memory(descriptor: int) -> SharedMemory:
+    """The other end, in the process that inherited it.
+
+    Args:
+        descriptor: As the pool's end has it.
+    """
+    return SharedMemory(os.fdopen(descriptor, "r+b", buffering=0))
+
+
+def write_message(stream: IO[bytes], header: dict[str, Any], payload: Payload = NOTHING) -> None:
+    """Write one message and flush it."""
+    text = json.dumps(header).encode(
+        "ascii"
+    )  # JSON escapes all else, lone surrogates of odd file names included.
+    stream.write(LENGTHS.pack(len(text), len(payload)))
+    stream.write(text)
+    stream.write(payload)
+    stream.flush()
+
+
+def write_answer(
+    stream: IO[bytes], header: dict[str, Any], payload: memoryview, memory: SharedMemory | None
+) -> None:
+    """Write a message whose payload travels by shared memory where there is any."""
+    if memory is not None and payload and memory.write(payload):
+        header, payload = {**header, SHARED: len(payload)}, NOTHING
+    write_message(stream, header, payload)
+
+
+def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames | VideoError:
+    """Read what `write_answer` wrote.
+
+    Raises:
+        EOFError: If the stream ends before the message does, or shared memory does not hold what the message says.
+    """
+    header, payload = read_message(stream)
+    if SHARED not in header:
+        return unpack(header, payload)
+    if memory is None:
+        raise EOFError("pixels were said to be in shared memory, and there is none")
+    return unpack(header, memory.read(header[SHARED]))
+
+
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+    """Read one message.
+
+    Returns:
+        The header and the raw bytes after it.
+
+    Raises:
+        EOFError: If the stream ends before the message does.
+    """
+    text_length, payload_length = LENGTHS.unpack(_read_exactly(stream, LENGTHS.size))
+    return json.loads(_read_exactly(stream, text_length)), _read_exactly(stream, payload_length)
+
+
+def pack_frames(frames: SampledFrames) -> tuple[dict[str, Any], memoryview]:
+    """Turn frames into a message, whose payload is the pixels themselves where they are contiguous."""
+    facts = {name: value for name, value in vars(frames).items() if name not in ("pixels", "times")}
+    header = {"facts": facts, "times": frames.times.tolist(), "shape": frames.pixels.shape}
+    return header, np.ascontiguousarray(frames.pixels).reshape(-1).data
+
+
+def pack_error(error: VideoError) -> dict[str, Any]:
+    """Turn a refusal into a message."""
+    return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
+
+
+def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> SampledFrames | VideoError:
+    """Undo `pack_frames` or `pack_error`; the frames' pixels are the payload itself."""
+    if "refused" in header:
+        refused = header["refused"]
+        return VideoError(refused["path"], FailureKind(refused["kind"]), refused["detail"])
+    facts = {**header["facts"], "warnings": tuple(header["facts"]["warnings"])}
+    pixels = np.frombuffer(payload, dtype=np.uint8).reshape(header["shape"])
+    return SampledFrames(pixels=pixels, times=np.array(header["times"], dtype=np.float64), **facts)
+
+
+def _read_exactly(stream: IO[bytes], length: int) -> bytearray:
+    data = bytearray(length)
+    count = stream.readinto(data)  # type: ignore[attr-defined]
+    if count < length:
+        raise EOFError(f"the stream ended after {count} of {length} bytes")
+    return data

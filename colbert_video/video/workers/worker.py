@@ -1,0 +1,68 @@
+"""A decoding process: reads requests from its standard input, writes frames to what was its standard output.
+
+Started by `FramePool` as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory that has
+this descriptor, if one is given. It ends when its input ends, even in the middle of a file, so that it never outlives
+its parent.
+"""
+
+import os
+import queue
+import sys
+import threading
+from typing import IO, Any
+
+from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.workers.wire import (
+    NOTHING,
+    open_shared_memory,
+    pack_error,
+    pack_frames,
+    read_message,
+    write_answer,
+    write_message,
+)
+
+
+def main() -> None:
+    """Serve requests until the input ends."""
+    replies = _private_output()
+    memory = open_shared_memory(int(sys.argv[1])) if len(sys.argv) > 1 else None
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(sys.stdin.buffer, requests), daemon=True).start()
+    write_message(replies, {"ready": True})
+    while True:
+        write_answer(replies, *_answer(requests.get()), memory)
+
+
+def _private_output() -> IO[bytes]:
+    """Keep standard output for replies; what native code prints there goes to standard error instead."""
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return replies
+
+
+def _receive(stream: IO[bytes], requests: "queue.SimpleQueue[dict[str, Any]]") -> None:
+    while True:
+        try:
+            header, _ = read_message(stream)
+        except EOFError:
+            os._exit(0)  # The main thread may be inside native code, which nothing else ends.
+        requests.put(header)
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
+    path = request["path"]
+    try:
+        return pack_frames(read_frames(path, SamplingSettings.from_dict(request["settings"])))
+    except VideoError as error:
+        return pack_error(error), NOTHING
+    except (
+        Exception
+    ) as error:  # Whatever goes wrong with one file is that file's failure, and must be reported.
+        detail = f"{type(error).__name__} while decoding: {error}"
+        return pack_error(VideoError(path, FailureKind.CRASHED, detail)), NOTHING
+
+
+if __name__ == "__main__":
+    main()

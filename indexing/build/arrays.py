@@ -1,0 +1,162 @@
+"""Precomputed tokens, from any encoder, as a source of chunks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+
+VIDEOS_PER_CHUNK, BYTES_PER_CHUNK = 2048, 2**27
+"""Videos of a bag that are read at once, and bytes that their tokens take in float32, so that arrays larger than memory
+work; a single video is read as a whole."""
+NORM_TOLERANCE = 0.02
+"""How far from 1 a token's length may be; half precision stays well within."""
+
+
+@runtime_checkable
+class TokenBlock(Protocol):
+    """The bags of all videos in one array, as NumPy, torch, h5py and zarr give it; slices are read when needed."""
+
+    @property
+    def shape(self) -> Any:
+        """(videos, tokens, dim)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, videos: Any, /) -> Any: ...
+
+
+Tokens = TokenBlock | Sequence[np.ndarray] | Sequence[Tensor]
+"""One bag a video: (videos, tokens, dim), or a list of (tokens, dim)."""
+
+
+class ArraySource:
+    """Videos given as arrays of tokens, as a `TokenSource`.
+
+    Args:
+        ids: One id a video.
+        bags: Tokens of each bag, one item a video.
+        dim: Dimensions every token must have.
+        metadata: JSON values of each video, or None.
+
+    Raises:
+        SettingsError: If lengths disagree or an id is repeated; tokens are checked when they are read.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        bags: Mapping[str, Tokens],
+        *,
+        dim: int,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._ids = list(ids)
+        self._bags = dict(bags)
+        self._dim = dim
+        self._metadata = metadata
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        if not self._ids:
+            raise SettingsError("no ids were given; at least one video is needed.")
+        if len(set(self._ids)) != len(self._ids):
+            repeated = next(name for name in self._ids if self._ids.count(name) > 1)
+            raise SettingsError(f"id {repeated!r} is given twice; ids must be unique.")
+        lengths = {f"{bag} tokens": len(tokens) for bag, tokens in self._bags.items()}
+        if self._metadata is not None:
+            lengths["metadata"] = len(self._metadata)
+        for name, length in lengths.items():
+            if length != len(self._ids):
+                raise SettingsError(
+                    f"{len(self._ids)} ids but {length} {name}; one is needed for each video."
+                )
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def counts(self) -> dict[str, int]:
+        """Tokens in each bag."""
+        return {bag: _count(tokens) for bag, tokens in self._bags.items()}
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        start = 0
+        while start < len(self._ids):
+            stop = min(self._chunk_end(tokens, start) for tokens in self._bags.values())
+            bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
+            yield TokenChunk([self._entry(position) for position in range(start, stop)], bags)
+            start = stop
+
+    def _chunk_end(self, tokens: Tokens, start: int) -> int:
+        """Where a chunk that begins with video `start` ends, by one bag's size."""
+        most, stop = BYTES_PER_CHUNK // (4 * self._dim), start + 1
+        end = min(start + VIDEOS_PER_CHUNK, len(self._ids))
+        if _is_block(tokens):
+            return max(stop, min(end, start + most // max(1, tokens.shape[1])))
+        total = len(tokens[start])
+        while stop < end and (total := total + len(tokens[stop])) <= most:
+            stop += 1
+        return stop
+
+    def _entry(self, position: int) -> VideoEntry:
+        metadata = {} if self._metadata is None else self._metadata[position]
+        return VideoEntry(id=self._ids[position], metadata=metadata)
+
+    def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> BagTokens:
+        if _is_block(tokens):
+            stacked = _tensor(tokens[start:stop])
+            joined, doclens = stacked.flatten(0, 1), torch.full((stop - start,), stacked.shape[1])
+            self._check_shape(bag, start, tuple(stacked.shape[1:]))
+        else:
+            runs = [_tensor(tokens[position]) for position in range(start, stop)]
+            for position, run in enumerate(runs, start):
+                self._check_shape(bag, position, tuple(run.shape))
+            joined, doclens = torch.cat(runs), torch.tensor([len(run) for run in runs])
+        self._check_norms(bag, start, joined, doclens)
+        return BagTokens(joined, doclens)
+
+    def _check_shape(self, bag: str, position: int, shape: tuple[int, ...]) -> None:
+        if len(shape) != 2 or shape[1] != self._dim or not shape[0]:
+            raise SettingsError(
+                f"{self._where(bag, position)} have shape {shape}; (tokens, {self._dim}) with a token is needed."
+            )
+
+    def _check_norms(
+        self, bag: str, start: int, tokens: Float[Tensor, "tokens dim"], doclens: Int64[Tensor, "videos"]
+    ) -> None:
+        norms = tokens.norm(dim=1)
+        bad = (~((norms - 1).abs() < NORM_TOLERANCE)).nonzero()  # also true of NaN
+        if len(bad):
+            token = int(bad[0])
+            position = start + int(torch.searchsorted(doclens.cumsum(0), token, right=True))
+            raise SettingsError(
+                f"{self._where(bag, position)} are not unit vectors (a length is {float(norms[token]):.3g}); "
+                "L2-normalise them first."
+            )
+
+    def _where(self, bag: str, position: int) -> str:
+        return f"{bag} tokens of video {self._ids[position]!r}"
+
+
+def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:
+    """Whether the bags of all videos lie in one array, (videos, tokens, dim)."""
+    return len(getattr(tokens, "shape", ())) == 3
+
+
+def _tensor(tokens: Any) -> Float[Tensor, "..."]:
+    """Tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
+    return (
+        torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
+    )
+
+
+def _count(tokens: Tokens) -> int:
+    if _is_block(tokens):
+        return tokens.shape[0] * tokens.shape[1]
+    return sum(len(tokens[position]) for position in range(len(tokens)))

@@ -1,0 +1,201 @@
+"""Training the codecs of an index and writing one segment: two ColBERT folders side by side.
+
+Each token is encoded by the model once, where ColBERT encodes its sample twice: the codec is trained on tokens that are
+already there, then the same tokens are compressed chunk by chunk, so memory is bounded by a chunk and the sample.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
+from colbert_video.indexing.codec.fit import FittedCodec, Sample, fit_codec
+from colbert_video.indexing.codec.kmeans import num_partitions
+from colbert_video.indexing.index.chunks import BagTokens, TokenSource
+from colbert_video.indexing.segments.segment import BagWriter
+from colbert_video.progress import progress_bar
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_PER_CENTROID = 32
+"""Tokens that the codec's training sees for each centroid."""
+MIN_SAMPLE = 2**16
+"""Tokens that the codec's training sees at least, if there are as many."""
+
+
+def train_codecs(
+    source: TokenSource,
+    *,
+    nbits: int,
+    buckets: Literal["lloyd_max", "quantile"],
+    rotate: bool,
+    seed: int,
+    sample_bytes: int,
+    query_direction: Float[Tensor, "dim"] | None = None,
+) -> dict[str, FittedCodec]:
+    """Train one codec a bag on a random sample of its tokens.
+
+    Args:
+        source: All tokens of the first segment.
+        nbits: Bits kept of each residual dimension.
+        buckets: "lloyd_max" or ColBERT's "quantile".
+        rotate: Whether tokens are rotated first.
+        seed: Makes sample, rotation and centroids reproducible.
+        sample_bytes: Memory that one bag's sample may take, in float32.
+        query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
+    """
+    counts = source.counts()
+    centroids = {bag: num_partitions(count) for bag, count in counts.items()}
+    samples = _samples(source, counts, centroids, seed, sample_bytes)
+    codecs = {}
+    for bag, count in counts.items():
+        sample = samples.pop(bag)
+        size = len(sample.tokens)
+        logger.info(
+            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], size, count
+        )
+        codecs[bag] = fit_codec(
+            sample,
+            centroids=min(centroids[bag], size),
+            nbits=nbits,
+            buckets=buckets,
+            rotate=rotate,
+            seed=seed,
+            query_direction=query_direction,
+        )
+    return codecs
+
+
+def _samples(
+    source: TokenSource,
+    counts: Mapping[str, int],
+    centroids: Mapping[str, int],
+    seed: int,
+    sample_bytes: int,
+) -> dict[str, Sample]:
+    """Draw random tokens of each bag, in random order, while the source is read once."""
+    samples: dict[str, Sample] = {}
+    passed, numbers = dict.fromkeys(counts, 0), torch.tensor([-1])
+    draws: dict[str, tuple[Tensor, Tensor]] = {}
+    for chunk in source:
+        numbers = _numbers(chunk.entries, int(numbers[-1]) + 1)
+        for bag, count in counts.items():
+            tokens, doclens = chunk.bags[bag].tokens, chunk.bags[bag].doclens
+            if bag not in samples:
+                size = _sample_size(count, centroids[bag], tokens.shape[1], sample_bytes)
+                owners = torch.empty(size, dtype=torch.int64)
+                samples[bag] = Sample(torch.empty(size, tokens.shape[1]), owners)
+                draws[bag] = _draw(count, size, seed)
+            wanted, places = draws[bag]
+            bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)])
+            first, last = torch.searchsorted(wanted, bounds).tolist()
+            rows = wanted[first:last] - passed[bag]
+            samples[bag].tokens[places[first:last]] = tokens[rows].float()
+            samples[bag].owners[places[first:last]] = numbers.repeat_interleave(doclens)[rows]
+            passed[bag] += len(tokens)
+    return samples
+
+
+def _numbers(entries: Sequence[VideoEntry], first: int) -> Int64[Tensor, "entries"]:
+    """Number the videos of a chunk from `first` on; consecutive windows of one video share its number."""
+    videos = [entry.video for entry in entries]
+    begins = [one != other for one, other in zip(videos, [None, *videos], strict=False)]
+    return torch.tensor(begins).cumsum(0) - 1 + first
+
+
+def _sample_size(count: int, centroids: int, dim: int, sample_bytes: int) -> int:
+    """How many of `count` tokens the training sees."""
+    return min(count, max(MIN_SAMPLE, SAMPLE_PER_CENTROID * centroids), max(1, sample_bytes // (4 * dim)))
+
+
+def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int64[Tensor, "size"]]:
+    """Draw `size` of `count` token numbers; return them ascending, and each one's place in the sample."""
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size]
+    ascending = drawn.sort()
+    return ascending.values, ascending.indices
+
+
+@dataclass(frozen=True)
+class CompressedBag:
+    """The tokens of several videos' bags of one kind as they are stored."""
+
+    tokens: EncodedTokens
+    """Codes and residuals."""
+    doclens: Int[Tensor, "videos"]
+    """Tokens of each video."""
+
+
+@dataclass(frozen=True)
+class CompressedChunk:
+    """Some videos with their compressed tokens."""
+
+    entries: Sequence[VideoEntry]
+    """What the catalog keeps of each video."""
+    bags: Mapping[str, CompressedBag]
+    """Compressed tokens by bag name."""
+
+
+def compress_bags(
+    bags: Mapping[str, BagTokens], codecs: Mapping[str, ResidualCodec]
+) -> dict[str, CompressedBag]:
+    """Compress the tokens of some videos, each bag with its codec."""
+    return {
+        bag: CompressedBag(codec.encode(bags[bag].tokens.float()), bags[bag].doclens)
+        for bag, codec in codecs.items()
+    }
+
+
+def compress(source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
+    """Compress all tokens in this process, chunk by chunk."""
+    for chunk in source:
+        yield CompressedChunk(chunk.entries, compress_bags(chunk.bags, codecs))
+
+
+Compress = Callable[[TokenSource, Mapping[str, ResidualCodec]], Iterable[CompressedChunk]]
+"""Who compresses: this process, or others for it."""
+
+
+def write_segment(
+    folder: Path,
+    source: TokenSource,
+    codecs: Mapping[str, ResidualCodec],
+    *,
+    codec_folder: Path,
+    compress: Compress = compress,
+) -> list[VideoEntry]:
+    """Compress all tokens into a new segment folder.
+
+    Args:
+        folder: The segment's folder; the bags become `folder/frame` and `folder/video`.
+        source: The segment's tokens.
+        codecs: The codec of each bag.
+        codec_folder: Where the codecs are saved, `codec_folder/frame` and so on; segments link these files.
+        compress: Who compresses them.
+
+    Returns:
+        The catalog entries in the order of the segment.
+    """
+    entries: list[VideoEntry] = []
+    with ExitStack() as stack:
+        writers = {
+            bag: stack.enter_context(BagWriter(folder / bag, codec=codec, codec_folder=codec_folder / bag))
+            for bag, codec in codecs.items()
+        }
+        bar = stack.enter_context(progress_bar("compressing videos", total=len(source)))
+        for chunk in compress(source, codecs):
+            for bag, writer in writers.items():
+                stored = chunk.bags[bag]
+                writer.append(stored.tokens.codes, stored.tokens.residuals, stored.doclens)
+            entries.extend(chunk.entries)
+            bar.advance(len(chunk.entries))
+        for writer in writers.values():
+            writer.finish()
+    return entries

@@ -1,0 +1,250 @@
+"""The catalog's SQLite database: its schema, and connections that neither trust the file nor leave it half-written."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from colbert_video.durable import check_link, fsync_folder
+from colbert_video.errors import IndexFolderError
+
+CATALOG_NAME = "catalog.sqlite"
+UNFINISHED_NAME = "catalog.new"
+SCHEMA_VERSION = 2
+BUSY_SECONDS = 30.0
+SCHEMA = """
+CREATE TABLE generation (value INTEGER NOT NULL);
+CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE codecs (name TEXT PRIMARY KEY, created REAL NOT NULL);
+CREATE TABLE segments (name TEXT PRIMARY KEY, codec TEXT NOT NULL, count INTEGER NOT NULL, created REAL NOT NULL);
+CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE videos (
+    id TEXT PRIMARY KEY, segment TEXT NOT NULL, ordinal INTEGER NOT NULL,
+    path TEXT, parent TEXT, start REAL, "end" REAL, duration REAL, frame_times BLOB NOT NULL,
+    metadata TEXT NOT NULL, source_size INTEGER, source_mtime_ns INTEGER,
+    UNIQUE (segment, ordinal)
+);
+CREATE INDEX videos_parent ON videos (parent) WHERE parent IS NOT NULL;
+CREATE TABLE tombstones (
+    segment TEXT NOT NULL, ordinal INTEGER NOT NULL, PRIMARY KEY (segment, ordinal)
+) WITHOUT ROWID;
+CREATE TABLE failures (
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE TABLE chunks (name TEXT PRIMARY KEY);
+CREATE TABLE staged (
+    id TEXT PRIMARY KEY, chunk TEXT NOT NULL, row INTEGER NOT NULL,
+    path TEXT, parent TEXT, start REAL, "end" REAL, duration REAL, frame_times BLOB NOT NULL,
+    metadata TEXT NOT NULL, source_size INTEGER, source_mtime_ns INTEGER
+);
+CREATE INDEX staged_chunk ON staged (chunk, row);
+"""
+CHECKSUMS = "CREATE TABLE checksums (id TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
+FIRST = tuple(statement.strip() for statement in SCHEMA.split(";") if statement.strip())
+STATEMENTS = {1: FIRST, 2: (*FIRST, CHECKSUMS)}
+"""The schema of each version. Readers take any; a writer brings an older one up to date."""
+LOCK_NAME = "writer.lock"
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors inside the block into ones that name the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            raise IndexFolderError(
+                f"{path} stayed locked for {BUSY_SECONDS:g} s; end other programs using it"
+            ) from error
+        if "readonly" in str(error):
+            raise IndexFolderError(f"{path} cannot be written; is {path.parent} writable?") from error
+        if "full" in str(error) or "I/O" in str(error):
+            raise IndexFolderError(
+                f"{path} cannot be read or written ({error}); free space on its disk, or check the disk, and try again"
+            ) from error
+        raise IndexFolderError(f"{path} cannot be used ({error}); restore it or rebuild the index") from error
+
+
+def create_database(path: Path) -> sqlite3.Connection:
+    """Make the catalog's database and return a connection that can write.
+
+    It is made under another name, so that whatever bears the catalog's name is a whole catalog.
+
+    Raises:
+        IndexFolderError: There is one already, or it cannot be made.
+    """
+    if path.exists() and path.stat().st_size:
+        raise IndexFolderError(f"{path} exists; open it, or index with overwrite=True")
+    unfinished = path.with_name(UNFINISHED_NAME)
+    for leftover in path.parent.glob(f"{UNFINISHED_NAME}*"):
+        leftover.unlink()
+    with translated(path), closing(_connect(unfinished, "rwc")) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in STATEMENTS[SCHEMA_VERSION]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO generation VALUES (0)")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    unfinished.rename(path)
+    fsync_folder(path.parent)
+    return open_database(path, writable=True)
+
+
+def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
+    """Open the catalog's database and check that it is one.
+
+    A reader needs no write permission: where SQLite cannot make its side files, on read-only media, the database is
+    read as immutable.
+
+    Raises:
+        IndexFolderError: The file is missing, damaged, of a newer version, or not a catalog.
+    """
+    if not path.is_file():
+        raise IndexFolderError(
+            f"{path} is missing: there is no index in {path.parent}; make one with Indexer(...).index"
+        )
+    check_link(path)
+    with translated(path):
+        if writable:
+            connection = _connect(path, "rw")
+            with closed_on_error(connection):
+                _check_schema(connection, path)
+                _make_durable(connection)
+                _upgrade(connection)
+            return connection
+        return _open_reader(path)
+
+
+def copy_database(
+    connection: sqlite3.Connection, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]
+) -> None:
+    """Write the database as a connection sees it into a new file, run statements there, and leave no trace of the rest.
+
+    Args:
+        connection: Its open transaction, if any, says as of which commit.
+        path: The new file.
+        statements: What is run on the copy, with parameters.
+    """
+    with translated(path), closing(_connect(path, "rwc")) as copy:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        _upgrade(copy)
+        for statement, values in statements:
+            copy.execute(statement, values)
+        copy.execute("VACUUM")  # deleted rows otherwise stay readable in free pages
+        _make_durable(copy)
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "ro")
+    with closed_on_error(connection):
+        try:
+            _check_schema(connection, path)
+            return connection
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) and "readonly" not in str(error):
+                raise
+            wal = path.with_name(path.name + "-wal")
+            if wal.exists() and wal.stat().st_size:  # immutable would miss, or tear, what is in there
+                raise IndexFolderError(
+                    f"{path} was left in the middle of a write and {path.parent} is read-only; "
+                    "open the index once where its folder can be written"
+                ) from error
+    connection.close()
+    connection = _connect(path, "ro&immutable=1")
+    with closed_on_error(connection):
+        _check_schema(connection, path)
+    return connection
+
+
+@contextmanager
+def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    """Close `connection` if the block raises."""
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA mmap_size = 0")
+    return connection
+
+
+def _make_durable(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")  # readers go on while a writer commits
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring an older schema up to date, in one transaction."""
+    version = _user_version(connection)
+    if version == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in STATEMENTS[SCHEMA_VERSION][len(STATEMENTS[version]) :]:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _user_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse other versions, and any schema but ours: no triggers, no views, no tables that compute."""
+    version = _user_version(connection)
+    if version > SCHEMA_VERSION:
+        raise IndexFolderError(
+            f"{path} has format version {version}, this release reads up to {SCHEMA_VERSION}; upgrade colbert_video"
+        )
+    found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    if {sql for (sql,) in found} != set(STATEMENTS.get(version, ())) or version < 1:
+        raise IndexFolderError(
+            f"{path} is not a colbert_video catalog, or was not finished; rebuild the index"
+        )
+
+
+class WriterLock:
+    """Holds the right to write to an index folder until `release`.
+
+    An empty SQLite database opened in an exclusive transaction: the same on every system, aware of other writers in
+    this process too, and not inherited by forked children. As any lock of this kind it needs a file system with
+    working byte-range locks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            IndexFolderError: Another writer holds it, or the folder cannot be written.
+        """
+        path = folder / LOCK_NAME
+        check_link(path)
+        try:
+            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise IndexFolderError(f"{path} cannot be made ({error}); is {folder} writable?") from error
+        try:
+            self._connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            self._connection.close()
+            if "locked" in str(error):
+                raise IndexFolderError(
+                    f"another process is writing to {folder}; wait for it to end, or end it, and try again"
+                ) from error
+            raise IndexFolderError(f"{path} cannot be locked ({error}); is {folder} writable?") from error
+
+    def release(self) -> None:
+        """Let other writers in; harmless when done already."""
+        self._connection.close()

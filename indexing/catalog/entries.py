@@ -1,0 +1,259 @@
+"""The rows of the catalog as values, checked in both directions: nothing unusable goes in, nothing crafted comes out."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from colbert_video.errors import IndexFolderError, SettingsError
+
+VIDEO_COLUMNS = (
+    "id", "path", "parent", "start", "end", "duration", "frame_times", "metadata", "source_size", "source_mtime_ns",
+)  # fmt: skip
+SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class VideoEntry:
+    """One video, or one window of a long video."""
+
+    id: str
+    """The caller's name for it, any Unicode text but the empty one."""
+    path: str | None = None
+    """Its file."""
+    parent: str | None = None
+    """Id of the video of which this is a window."""
+    start: float | None = None
+    """Start of the window in seconds."""
+    end: float | None = None
+    """End of the window in seconds, exclusive."""
+    duration: float | None = None
+    """Length of the file in seconds."""
+    frame_times: tuple[float, ...] = ()
+    """Time of each sampled frame, in seconds from the start of the file."""
+    frame_tokens: tuple[int, ...] = ()
+    """Which token of a bag stands for each sampled frame, where frames were pooled; empty if each has its own."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever the caller wants back with a hit: JSON values under text keys."""
+    source_size: int | None = None
+    """Size of the file in bytes when it was encoded."""
+    source_mtime_ns: int | None = None
+    """Modification time of the file when it was encoded, nanoseconds since 1970."""
+    segment: str | None = None
+    """Segment that holds its tokens; set by the catalog."""
+    ordinal: int | None = None
+    """Its place in the segment; set by the catalog."""
+
+    @property
+    def video(self) -> str:
+        """Id of the whole video: its parent's if this is a window, else its own."""
+        return self.id if self.parent is None else self.parent
+
+    def __post_init__(self) -> None:
+        """Refuse what SQLite or JSON would silently change, and frames without a token."""
+        if self.frame_tokens and not _one_token_a_frame(self.frame_tokens, len(self.frame_times)):
+            raise SettingsError(
+                f"video {self.id!r} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
+                "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
+            )
+        if not self.id:
+            raise SettingsError("a video id is empty; give each video an id of at least one character")
+        for name in ("id", "path", "parent"):
+            _check_surrogates(name, getattr(self, name))
+        for value in (self.start, self.end, self.duration, *self.frame_times):
+            if value is not None and not math.isfinite(value):
+                raise SettingsError(f"video {self.id!r} has the time {value}; times must be finite seconds")
+
+
+@dataclass(frozen=True)
+class NewSegment:
+    """A written and synced segment that is to become visible."""
+
+    name: str
+    """Its folder's name, from `new_name`."""
+    codec: str
+    """Name of the codec that encoded it."""
+    entries: Iterable[VideoEntry]
+    """Its videos in order."""
+    files: Mapping[str, tuple[int, str]]
+    """Size and SHA-256 of each file, by path relative to the index folder; those of a new codec too."""
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """A live segment."""
+
+    name: str
+    """Its folder's name."""
+    codec: str
+    """Name of the codec that encoded it."""
+    count: int
+    """How many videos it stores, removed ones included."""
+    created: float
+    """When it was committed, seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that could not be indexed."""
+
+    id: str
+    """The video's id."""
+    path: str
+    """Its file."""
+    kind: str
+    """The reason, one of `FailureKind`'s values."""
+    detail: str
+    """The reason in words."""
+    at: float = 0.0
+    """When it failed, seconds since 1970; set by the catalog when 0."""
+
+
+@dataclass(frozen=True)
+class IndexView:
+    """Everything a searcher needs, as of one commit."""
+
+    version: int
+    """Number of the commit."""
+    settings: Mapping[str, Any]
+    """The index's settings."""
+    codec: str | None
+    """Name of the newest codec; None in an empty index."""
+    segments: tuple[SegmentRow, ...]
+    """Live segments, oldest first."""
+    tombstones: Mapping[str, list[int]]
+    """Removed ordinals, ascending, of each live segment that has any."""
+    count: int
+    """Live videos, each window counted."""
+    videos: int
+    """Live videos, all windows of one counted once."""
+    windows: int
+    """Live windows of long videos."""
+
+
+def video_values(entry: VideoEntry) -> tuple[Any, ...]:
+    """Return the values of `VIDEO_COLUMNS` for `entry`.
+
+    Raises:
+        SettingsError: Its metadata is not JSON.
+    """
+    return (
+        entry.id, entry.path, entry.parent, entry.start, entry.end, entry.duration,
+        _packed_frames(entry), _metadata_text(entry),
+        entry.source_size, entry.source_mtime_ns,
+    )  # fmt: skip
+
+
+def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int | None = None) -> VideoEntry:
+    """Return the entry that a row of `VIDEO_COLUMNS` holds.
+
+    Raises:
+        IndexFolderError: The row is damaged.
+    """
+    try:
+        identity, path, parent, start, end, duration, times, metadata, size, mtime = row
+        seconds, tokens = _unpacked_frames(times)
+        values = METADATA_DECODER.decode(metadata)
+        if not isinstance(values, dict):
+            raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
+        return VideoEntry(
+            identity,
+            path,
+            parent,
+            start,
+            end,
+            duration,
+            seconds,
+            tokens,
+            values,
+            size,
+            mtime,
+            segment,
+            ordinal,
+        )
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
+
+
+def check_name(name: object) -> str:
+    """Return a segment's or codec's name, if it can only name a folder right where it is looked for.
+
+    Raises:
+        SettingsError: It could lead elsewhere.
+    """
+    if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
+        raise SettingsError(f"name {name!r} may hold letters, digits, '-', '_' and inner '.' only")
+    return name
+
+
+def check_relative(path: object) -> str:
+    """Return a file's path, if it is relative, POSIX, and stays inside the index folder.
+
+    Raises:
+        SettingsError: It could lead elsewhere.
+    """
+    text = path if isinstance(path, str) else ""
+    odd = any(part in ("", ".", "..") for part in text.split("/"))
+    if odd or "\\" in text or "\0" in text or PureWindowsPath(text).drive:
+        raise SettingsError(f"path {path!r} must be relative to the index folder, with '/' and without '..'")
+    return text
+
+
+def _packed_frames(entry: VideoEntry) -> bytes:
+    """Times of the frames, and where frames were pooled one NaN and the token of each."""
+    numbers = [*entry.frame_times, *((math.nan, *entry.frame_tokens) if entry.frame_tokens else ())]
+    return np.asarray(numbers, dtype="<f8").tobytes()
+
+
+def _unpacked_frames(packed: bytes) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Undo `_packed_frames`."""
+    numbers = np.frombuffer(packed, dtype="<f8").tolist()
+    split = next((place for place, number in enumerate(numbers) if math.isnan(number)), None)
+    if split is None:
+        return tuple(numbers), ()
+    tokens = numbers[split + 1 :]
+    if not tokens or not all(number.is_integer() for number in tokens):
+        raise ValueError(f"its frame tokens are {tokens}")
+    return tuple(numbers[:split]), tuple(map(int, tokens))
+
+
+def _one_token_a_frame(tokens: tuple[int, ...], frames: int) -> bool:
+    """Whether there is a token for each frame, and tokens are numbered without gaps."""
+    used = set(tokens)
+    return len(tokens) == frames and used == set(range(len(used)))
+
+
+def _check_constant(name: str) -> None:
+    raise ValueError(f"its metadata holds {name}, which is not JSON")
+
+
+METADATA_DECODER = json.JSONDecoder(parse_constant=_check_constant)
+
+
+def _metadata_text(entry: VideoEntry) -> str:
+    metadata = dict(entry.metadata)
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SettingsError(
+            f"metadata of video {entry.id!r} is not JSON ({error}); keep text, numbers, lists"
+        ) from error
+    if not all(isinstance(key, str) for key in metadata):
+        raise SettingsError(f"metadata of video {entry.id!r} has keys that are not text: {list(metadata)}")
+    return text
+
+
+def _check_surrogates(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"{name} {text!r} is not valid Unicode (the file's name is not UTF-8?); rename the file or give another {name}"
+        ) from error

@@ -1,0 +1,201 @@
+"""The index folder: opening it for writing, what lies in it, sweeping what a crash left behind.
+
+The catalog says what exists, and everything else is found through it; docs/index-format.md says what lies where.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from colbert_video.durable import check_link, delete_leftover
+from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.catalog_reader import CatalogReader
+from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.index.drift import DRIFT_KEY, Drift
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.index.staging import STAGING, remove_unlisted_chunks
+
+logger = logging.getLogger(__name__)
+
+CODECS = "codec"
+SEGMENTS = "segments"
+SETTINGS_KEY = "index"
+"""Catalog key of the settings that the live segments were made with."""
+PENDING_KEY = "pending"
+"""Catalog key of the settings that staged videos, if any, wait to be committed with."""
+
+
+def is_index(folder: Path) -> bool:
+    """Whether `folder` holds an index, finished or not."""
+    return (folder / CATALOG_NAME).is_file()
+
+
+def open_for_writing(folder: Path, *, create: bool) -> Catalog:
+    """Open an index as its only writer and sweep leftovers.
+
+    Args:
+        folder: The index folder.
+        create: Whether to start an index where there is none.
+
+    Raises:
+        IndexFolderError: If the folder is something else, cannot be written, or another process writes to it.
+    """
+    if is_index(folder):
+        for room in (SEGMENTS, CODECS, STAGING):
+            check_link(folder / room)
+        catalog = Catalog.open(folder, writable=True)
+        sweep(folder, catalog)
+        return catalog
+    if not create:
+        raise IndexFolderError(
+            f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index."
+        )
+    if folder.exists() and not _is_beginning(folder):
+        raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
+    try:
+        return Catalog.create(folder)
+    except OSError as error:
+        raise IndexFolderError(
+            f"{folder} cannot be written: {error.strerror or error}; choose another path."
+        ) from error
+
+
+def _is_beginning(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only what a process left that died while it began an index."""
+    begun = (LOCK_NAME, UNFINISHED_NAME)
+    return folder.is_dir() and all(path.name.startswith(begun) for path in folder.iterdir())
+
+
+@contextmanager
+def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
+    """Hold an index open for writing; one that was made here in vain is removed again.
+
+    Args:
+        folder: The index folder.
+        create: Whether to start an index where there is none.
+
+    Raises:
+        IndexFolderError: As `open_for_writing`.
+    """
+    fresh, existed = not is_index(folder), folder.exists()
+    catalog = open_for_writing(folder, create=create)
+    try:
+        yield catalog
+    except BaseException as error:
+        if fresh and not catalog.staged_ids() and not catalog.live_segments():
+            _clear(folder, catalog, keep_folder=existed)
+        catalog.close()
+        if isinstance(error, OSError):
+            raise IndexFolderError(
+                f"{folder} cannot be written ({error}); free space on its disk, or check the disk, and try again."
+            ) from error
+        raise
+    catalog.close()
+
+
+def stored_settings(catalog: Catalog) -> IndexSettings | None:
+    """The settings of the live segments; None before the first commit."""
+    values = catalog.settings().get(SETTINGS_KEY)
+    return None if values is None else IndexSettings.from_dict(values)
+
+
+def load_settings(folder: Path, catalog: Catalog) -> IndexSettings:
+    """The settings of the live segments.
+
+    Raises:
+        IndexFolderError: Before the first commit.
+    """
+    settings = stored_settings(catalog)
+    if settings is None:
+        raise IndexFolderError(f"{folder} is not finished; repeat the index run that was interrupted first.")
+    return settings
+
+
+def check_finished(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to begin an index where there is a finished one.
+
+    Args:
+        folder: The index folder.
+        overwrite: Whether that is meant.
+
+    Raises:
+        IndexFolderError: If there is one and it is not to be overwritten.
+    """
+    if overwrite or not is_index(folder):
+        return
+    with Catalog.open(folder) as catalog:
+        finished = catalog.live_segments()
+    if finished:
+        raise IndexFolderError(
+            f"{folder} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
+            "with overwrite=True (--overwrite)."
+        )
+
+
+def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, ResidualCodec]:
+    """Load the codec of each bag.
+
+    Raises:
+        IndexFolderError: If a file is missing or damaged, or does not fit the settings.
+    """
+    codecs = {bag: ResidualCodec.load(folder / CODECS / name / bag) for bag in settings.bags}
+    for bag, codec in codecs.items():
+        if (codec.dim, codec.nbits) != (settings.dim, settings.nbits):
+            raise IndexFolderError(
+                f"{folder / CODECS / name / bag} has dim={codec.dim}, nbits={codec.nbits}, the index dim={settings.dim}, "
+                f"nbits={settings.nbits}; rebuild the index"
+            )
+    return codecs
+
+
+def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:
+    """Size and SHA-256 of the files in a folder of the index, by path relative to the index."""
+    return {name: known for name, known in catalog.files().items() if name.startswith(f"{folder}/")}
+
+
+def stored_drift(catalog: Catalog) -> Drift | None:
+    """What is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
+    values = catalog.settings().get(DRIFT_KEY)
+    return None if values is None else Drift.from_dict(values)
+
+
+def sweep(folder: Path, catalog: Catalog) -> None:
+    """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
+
+    So is the journal of a catalog in the making, whose deletion a power cut may have undone. What cannot be deleted
+    now, such as files that Windows sees in use, waits for the next writer.
+    """
+    named: Mapping[str, set[str]] = {
+        SEGMENTS: {segment.name for segment in catalog.live_segments()},
+        CODECS: set(catalog.codecs()),
+    }
+    for room, names in named.items():
+        for path in (folder / room).glob("*"):
+            if path.name not in names:
+                delete_leftover(path)
+    for path in folder.glob(f"{UNFINISHED_NAME}*"):
+        delete_leftover(path)
+    remove_unlisted_chunks(folder, catalog)
+
+
+def _clear(folder: Path, catalog: Catalog, *, keep_folder: bool) -> None:
+    """Remove what was written into a fresh index folder, while no other writer can begin there.
+
+    The lock goes last, and the catalog before it: if something cannot be removed, as open files on Windows, the folder
+    is still one in which an index can be begun. Who opened the lock's file before it went cannot lock it any more.
+    """
+    CatalogReader.close(catalog)  # the database alone; the lock is held until the folder is clear
+    try:
+        while waste := [path for path in folder.iterdir() if not path.name.startswith(LOCK_NAME)]:
+            for path in sorted(waste, key=lambda path: path.name.startswith(CATALOG_NAME)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in list(folder.iterdir()):
+            path.unlink()
+        if not keep_folder:
+            folder.rmdir()
+    except OSError as error:
+        logger.warning("%s cannot be removed now: %s", folder, error)

@@ -1,0 +1,157 @@
+"""What an index remembers about how it was made."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.codec.packing import check_nbits
+from colbert_video.model.pooling import Pooling
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.windows import Cutting
+
+SAMPLE_BYTES = 2**30
+"""1 GiB holds 524,288 tokens of 512 dimensions in float32."""
+MIN_SAMPLE_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """The properties that every segment of an index shares."""
+
+    dim: int
+    """Dimensions of a token."""
+    bags: tuple[str, ...]
+    """Bags that are stored: "frame", "video" or both; their MeanMaxSims are summed."""
+    nbits: int = 4
+    """Bits kept of each residual dimension: 1, 2, 4 or 8."""
+    buckets: Literal["lloyd_max", "quantile"] = "lloyd_max"
+    """How residual buckets are chosen; "quantile" is stock ColBERT's way."""
+    rotate: bool = True
+    """Whether tokens are turned by a random rotation before compression."""
+    seed: int = 0
+    """Makes rotation, sample and centroids reproducible."""
+    model: str | None = None
+    """Name that `VideoColBERT.from_pretrained` loads; None if the tokens came from elsewhere."""
+    model_fingerprint: str | None = None
+    """Digest of the model's configuration and weights."""
+    num_frames: int | None = None
+    """Frames sampled from each video or window."""
+    window: float | Literal["shots"] | None = None
+    """Seconds of the windows into which long videos are cut, or "shots"; None keeps videos whole."""
+    stride: float | None = None
+    """Seconds from the start of one window to the next; None for half a window, and for shots."""
+    pool_factor: float | None = None
+    """So many frames share a token on average; None for no limit."""
+    pool_similarity: float | None = None
+    """Frames of at least this mean cosine share a token; None if none do for that."""
+    snap: float | None = None
+    """How far frames may be moved to keyframes, as a share of the spacing between them; see `SamplingSettings`."""
+    sample_bytes: int = SAMPLE_BYTES
+    """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
+
+    def __post_init__(self) -> None:
+        _ = self.cutting, self.pooling, SamplingSettings(snap=self.snap)
+        check_nbits(self.nbits, self.dim)
+        if self.sample_bytes < MIN_SAMPLE_BYTES:
+            raise SettingsError(
+                f"sample_bytes={self.sample_bytes} is too little to train a codec on; give {MIN_SAMPLE_BYTES} at least."
+            )
+        if not self.bags or set(self.bags) - {"frame", "video"}:
+            raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
+        if self.buckets not in ("lloyd_max", "quantile"):
+            raise SettingsError(f"buckets {self.buckets!r} must be 'lloyd_max' or 'quantile'.")
+
+    @property
+    def cutting(self) -> Cutting | None:
+        """How long videos are cut; None if they stay whole.
+
+        Raises:
+            SettingsError: If window and stride make no sense.
+        """
+        if self.window is not None:
+            return Cutting(self.window, self.stride)
+        if self.stride is not None:
+            raise SettingsError(f"stride={self.stride} needs window=, the length of the windows.")
+        return None
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Which frames share a token; None if each has its own.
+
+        Raises:
+            SettingsError: If a value is out of range.
+        """
+        if self.pool_factor is None and self.pool_similarity is None:
+            return None
+        return Pooling(self.pool_factor, self.pool_similarity)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "IndexSettings":
+        """Rebuild from `to_dict`.
+
+        Raises:
+            IndexFolderError: If the values are unusable.
+        """
+        try:
+            return cls(**{**values, "bags": tuple(values["bags"])})
+        except (KeyError, TypeError, SettingsError) as error:
+            raise IndexFolderError(f"the index's settings are damaged: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "bags": list(self.bags)}
+
+
+def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:
+    """Refuse a model whose tokens do not belong in an index.
+
+    Raises:
+        IndexFolderError: If the index was made by another model, or from tokens of other dimensions.
+    """
+    if model.dim != settings.dim:
+        raise IndexFolderError(
+            f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
+        )
+    if settings.model_fingerprint is not None and model.fingerprint() != settings.model_fingerprint:
+        raise IndexFolderError(
+            f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "
+            "overwrite=True."
+        )
+
+
+def load_model(
+    given: VideoColBERT | str | Path | None,
+    settings: IndexSettings | None,
+    path: Path,
+    *,
+    device: str | torch.device | None,
+) -> VideoColBERT:
+    """Load the given model, or the one that an index names; refuse one that did not make the index.
+
+    Args:
+        given: A model, a name for `VideoColBERT.from_pretrained`, or None.
+        settings: Those of the index that is to be extended; None for a new one.
+        path: The index folder.
+        device: Where a model given by name runs.
+
+    Raises:
+        SettingsError: If neither names a model.
+        ModelError: If it cannot be loaded.
+        IndexFolderError: If it did not make the index.
+    """
+    source = given if given is not None or settings is None else settings.model
+    if source is None:
+        this_index = "; this index was made from precomputed tokens, use index_tokens" if settings else ""
+        raise SettingsError(
+            f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
+        )
+    model = (
+        source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
+    )
+    if settings is not None:
+        check_model(model, settings, path)
+    return model

@@ -1,0 +1,307 @@
+"""Staged videos: encoded and safe on disk, but not yet compressed into a segment.
+
+The codec can only be trained once enough tokens exist, so an index run first stages every video's tokens in half
+precision. A run that is interrupted finds them again: nothing is decoded or encoded twice.
+"""
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from colbert_video.durable import (
+    check_link,
+    delete_leftover,
+    fsync_file,
+    fsync_folder,
+    make_folder_durably,
+    naming,
+    new_name,
+)
+from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure, VideoEntry
+from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+
+STAGING = "staging"
+"""Folder of staged chunks inside an index."""
+VIDEOS_PER_CHUNK = 256
+"""Encoded videos and windows written at once, or more where one video has more."""
+SECONDS_PER_CHUNK = 30.0
+"""Work that a killed process can lose at most."""
+CHUNKS_AT_HAND = 2
+"""Chunks that are kept in memory while staged videos are read: at the border of two, videos got ready out of order."""
+NOTES = "notes"
+"""Key of the notes in a chunk's metadata."""
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """One video after the model."""
+
+    entry: VideoEntry
+    """What the catalog keeps of it."""
+    bags: Mapping[str, Float[Tensor, "_ dim"]]
+    """Its tokens by bag name, (tokens, dim) each."""
+    damage: tuple[str, ...] = ()
+    """What was damaged in its file and how decoding handled it, in words."""
+    lost: tuple[Failure, ...] = ()
+    """Windows of the same video that could not be read; told by the first that could."""
+
+
+class StagingWriter:
+    """Collects encoded videos and stages them chunk by chunk; leaving the block stages the rest, also on errors."""
+
+    def __init__(self, folder: Path, catalog: Catalog) -> None:
+        self._folder = folder / STAGING
+        self._catalog = catalog
+        self._waiting: list[EncodedVideo] = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> "StagingWriter":
+        make_folder_durably(self._folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    def add(self, *videos: EncodedVideo) -> None:
+        """Take one video, or all windows of one, which are staged together; it is safe after the next flush."""
+        self._waiting += videos
+        if len(self._waiting) >= VIDEOS_PER_CHUNK or time.monotonic() - self._since > SECONDS_PER_CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the waiting videos durably, then list them in the catalog."""
+        self._since = time.monotonic()
+        if not self._waiting:
+            return
+        name = new_name()
+        write_chunk(chunk_file(self._folder, name), self._waiting)
+        fsync_folder(self._folder)
+        self._catalog.stage(name, [video.entry for video in self._waiting])
+        self._waiting = []
+
+
+def chunk_file(staging: Path, name: str) -> Path:
+    """Where a chunk lies in the folder of staged chunks."""
+    return staging / f"{name}.safetensors"
+
+
+def write_chunk(path: Path, videos: Sequence[EncodedVideo]) -> None:
+    """Write the tokens of some videos, in order, and wait until they are on disk; the file's name is not synced."""
+    tensors = {}
+    for bag in videos[0].bags:
+        joined = BagTokens.from_list([video.bags[bag] for video in videos])
+        tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
+        tensors[f"{bag}.doclens"] = joined.doclens
+    notes = {row: Note(video.damage, video.lost) for row, video in enumerate(videos)}
+    with naming(path):
+        save_file(tensors, path, pack_notes(notes))
+    fsync_file(path)
+
+
+class StagedSource:
+    """Staged videos of an index as a `TokenSource`.
+
+    They come in the order that is asked for, windows of a video by their start: in which order they got ready, and which of
+    them an interrupted run had staged before, does not show in the index.
+
+    Args:
+        folder: The index folder.
+        catalog: Its catalog, which must not change while this is read.
+        ids: Which videos, in order, with all their windows; an interrupted run may have staged others.
+    """
+
+    def __init__(self, folder: Path, catalog: Catalog, *, ids: Sequence[str]) -> None:
+        self._folder = folder / STAGING
+        self._catalog = catalog
+        self._places = {identity: place for place, identity in enumerate(ids)}
+        self._entries = lru_cache(CHUNKS_AT_HAND)(catalog.staged_entries)
+        self._read = lru_cache(CHUNKS_AT_HAND)(read_chunk)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self._runs)
+
+    def counts(self) -> dict[str, int]:
+        """Tokens in each bag."""
+        counts: dict[str, int] = {}
+        for name, rows in self._runs:
+            for bag, doclens in _load(chunk_file(self._folder, name), ".doclens").items():
+                counts[bag] = counts.get(bag, 0) + int(doclens[rows].sum())
+        return counts
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        for path, entries in self.runs():
+            yield TokenChunk(list(entries.values()), select_rows(self._read(path), list(entries)))
+
+    def runs(self) -> Iterator[tuple[Path, dict[int, VideoEntry]]]:
+        """Successive videos that lie in one chunk file, by row; all of a chunk, unless videos of others lie between."""
+        for name, rows in self._runs:
+            entries = self._entries(name)
+            yield chunk_file(self._folder, name), {row: entries[row] for row in rows}
+
+    @cached_property
+    def _runs(self) -> list[tuple[str, list[int]]]:
+        """Chunk and rows of each run."""
+        names = self._catalog.staged_chunks()
+        found = sorted(
+            (self._places[entry.video], number, row)
+            for number, name in enumerate(names)
+            for row, entry in self._catalog.staged_entries(name).items()
+            if entry.video in self._places
+        )
+        runs = groupby(found, key=lambda place: place[1])
+        return [(names[number], [row for *_, row in run]) for number, run in runs]
+
+
+def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
+    """Read a staged chunk of an index.
+
+    Args:
+        folder: The index folder.
+        name: The chunk.
+        rows: Rows that it must hold.
+
+    Raises:
+        IndexFolderError: If it is missing, damaged, or too short.
+    """
+    path = chunk_file(folder / STAGING, name)
+    read_notes(path)
+    tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
+    for bag, lengths in doclens.items():
+        if (
+            bag not in tokens
+            or int(lengths.sum()) != len(tokens[bag])
+            or len(lengths) <= max(rows, default=-1)
+        ):
+            raise IndexFolderError(f"{path} is damaged: it does not hold its videos; index again.")
+
+
+def _load(path: Path, part: str) -> dict[str, Tensor]:
+    """The tensors of a chunk whose names end in `part`, by bag."""
+    with _opened(path) as chunk:
+        keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
+        return {key.removesuffix(part): chunk.get_tensor(key) for key in keys}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A chunk open for reading."""
+    check_link(path)
+    try:
+        with safe_open(path, framework="pt") as chunk:
+            yield chunk
+    except (OSError, SafetensorError, IndexFolderError) as error:
+        raise IndexFolderError(
+            f"{path} is missing or damaged ({error}); index again with overwrite=True."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is noted of one staged row."""
+
+    damage: tuple[str, ...] = ()
+    """What was damaged in its file and how decoding handled it, in words."""
+    failures: tuple[Failure, ...] = ()
+    """Windows of the same video that could not be read; with its first row."""
+
+
+def read_notes(path: Path) -> dict[int, Note]:
+    """What is noted in a chunk, by row.
+
+    Raises:
+        IndexFolderError: If the chunk is missing or damaged.
+    """
+    with _opened(path) as chunk:
+        return unpack_notes(chunk.metadata())
+
+
+def staged_notes(folder: Path, catalog: Catalog, ids: Collection[str]) -> dict[str, Note]:
+    """What is noted of some staged videos of an index, by id; that of all windows of one together.
+
+    Raises:
+        IndexFolderError: If a chunk is missing or damaged.
+    """
+    notes: dict[str, Note] = {}
+    for name in catalog.staged_chunks():
+        told = read_notes(chunk_file(folder / STAGING, name))
+        for row, entry in catalog.staged_entries(name).items():
+            if row in told and entry.video in ids:
+                before = notes.get(entry.video, Note())
+                damage = tuple(dict.fromkeys([*before.damage, *told[row].damage]))
+                notes[entry.video] = Note(damage, (*before.failures, *told[row].failures))
+    return notes
+
+
+def read_chunk(path: Path) -> dict[str, tuple[Tensor, ...]]:
+    """The bags of all rows of a chunk, (tokens, dim) each, by bag name.
+
+    Raises:
+        IndexFolderError: If the chunk is missing or damaged.
+    """
+    doclens = _load(path, ".doclens")
+    return {bag: tokens.split(doclens[bag].tolist()) for bag, tokens in _load(path, ".tokens").items()}
+
+
+def select_rows(chunk: Mapping[str, Sequence[Tensor]], rows: Sequence[int]) -> dict[str, BagTokens]:
+    """The bags of some rows of a chunk; a video that was staged again later leaves its older row unused."""
+    return {bag: BagTokens.from_list([videos[row] for row in rows]) for bag, videos in chunk.items()}
+
+
+def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:
+    """Delete chunk files that the catalog does not list: leftovers of a crash, or chunks that became a segment."""
+    listed = {f"{name}.safetensors" for name in catalog.staged_chunks()}
+    for path in (folder / STAGING).glob("*"):
+        if path.name not in listed:
+            delete_leftover(path)
+
+
+def pack_notes(notes: Mapping[int, Note]) -> dict[str, str] | None:
+    """Text of the notes on some rows, by row; None if there is nothing to note."""
+    told = {
+        row: {
+            "damage": note.damage,
+            "failures": [
+                (failure.id, failure.path, failure.kind, failure.detail) for failure in note.failures
+            ],
+        }
+        for row, note in notes.items()
+        if note.damage or note.failures
+    }
+    return {NOTES: json.dumps(told)} if told else None
+
+
+def unpack_notes(metadata: Mapping[str, str] | None) -> dict[int, Note]:
+    """Undo `pack_notes`.
+
+    Raises:
+        IndexFolderError: If the text is something else.
+    """
+    text = (metadata or {}).get(NOTES, "{}")
+    try:
+        return {int(row): _note(told) for row, told in json.loads(text).items()}
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"its notes are damaged ({error!r})") from error
+
+
+def _note(told: Any) -> Note:
+    failures = []
+    for failure in told["failures"]:
+        identity, path, kind, detail = map(str, failure)
+        failures.append(Failure(identity, path, kind, detail))
+    return Note(tuple(map(str, told["damage"])), tuple(failures))

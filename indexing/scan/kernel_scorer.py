@@ -1,0 +1,144 @@
+"""Scoring with the compiled kernels: bytes for the many, single precision for the last few."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int32, Int64
+from torch import Tensor
+
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.scan.kernels import Kernels, rounded_codec
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.segments.opened_segment import Scored, Segment
+
+DEVIATIONS = 4
+"""Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
+
+
+class KernelScorer:
+    """Scores a segment in the CPU's memory.
+
+    Args:
+        kernels: The compiled kernels.
+        segment: The segment.
+        codecs: The codec of each bag to score.
+        query: The query.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        segment: Segment,
+        codecs: Mapping[str, ResidualCodec],
+        query: PreparedQuery,
+    ) -> None:
+        self._kernels = kernels
+        self._segment = segment
+        self._codecs = codecs
+        self._query = query
+
+    def best_by_centroids(self, ordinals: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "survivors"]:
+        """The videos of the largest fused centroid interaction, ascending.
+
+        Every token stands at its centroid (PLAID's centroid interaction), and similarities are bytes: a video's score
+        is the sum over bags and query tokens of the largest byte among its tokens.
+        """
+        if len(ordinals) <= wanted:
+            return ordinals
+        sums, _ = self._centroid_interaction(self._codecs, ordinals)
+        return ordinals[self._kernels.largest(sums, wanted)]
+
+    def best_by_rounded_scores(
+        self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
+    ) -> Int64[Tensor, "survivors"]:
+        """The videos of the best scores on decoded tokens in rounded arithmetic, ascending.
+
+        Bag after bag is decoded. After each one only the `in_every_bag` best videos go on, tokens of the bags that are
+        not decoded yet standing at their centroids. Videos whose scores are closer to the last wanted one than rounding
+        can tell apart are wanted too.
+        """
+        if len(ordinals) <= wanted:
+            return ordinals
+        scores = torch.zeros(len(ordinals), dtype=torch.float32, device="cpu")
+        remaining = dict(self._codecs)
+        for bag, codec in self._codecs.items():
+            self._add_rounded_scores(bag, codec, ordinals, scores)
+            del remaining[bag]
+            if remaining and len(ordinals) > in_every_bag:
+                sums, score_of_one = self._centroid_interaction(remaining, ordinals)
+                best = _best(scores + score_of_one * sums, in_every_bag)
+                ordinals, scores = ordinals[best], scores[best]
+        return ordinals[_best_within(scores, wanted, self._rounding_error())]
+
+    def _rounding_error(self) -> float:
+        """How far the difference of two rounded scores may be off.
+
+        Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a vector errs by that
+        times its length. A mean over query tokens is the inner product with their mean where all of them meet the same
+        token, as padding does; where each meets another, errors average out.
+        """
+        query = self._query.tokens
+        share = max(float(query.mean(dim=0).norm()) ** 2, 1 / len(query))
+        variance = 0.0
+        for codec in self._codecs.values():
+            rounded = rounded_codec(codec)
+            scales = (
+                self._query.rounded(self._kernels, codec).scale,
+                rounded.centroid_scale,
+                rounded.weight_scale,
+            )
+            variance += share * sum(scale**2 for scale in scales) / 12
+        return DEVIATIONS * math.sqrt(2 * variance)
+
+    def _centroid_interaction(
+        self, codecs: Mapping[str, ResidualCodec], ordinals: Int64[Tensor, "videos"]
+    ) -> tuple[Int32[Tensor, "videos"], float]:
+        """Sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
+        tables = self._query.tables(self._kernels, self._codecs)
+        sums = torch.zeros(len(ordinals), dtype=torch.int32, device="cpu")
+        for bag, codec in codecs.items():
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables.of[codec], sums)
+        return sums, tables.step / len(self._query.tokens)
+
+    def _add_rounded_scores(
+        self,
+        bag: str,
+        codec: ResidualCodec,
+        ordinals: Int64[Tensor, "videos"],
+        scores: Float[Tensor, "videos"],
+    ) -> None:
+        self._kernels.add_rounded_scores(
+            self._segment.bags[bag],
+            rounded_codec(codec),
+            self._query.rounded(self._kernels, codec),
+            self._query.products(self._kernels, codec).products,
+            ordinals,
+            scores,
+        )
+
+    def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
+        """MeanMaxSim of each video in each bag, on decoded tokens in single precision."""
+        bags = {
+            bag: self._kernels.exact_scores(
+                self._segment.bags[bag],
+                rounded_codec(codec),
+                self._query.rounded(self._kernels, codec),
+                ordinals,
+            )
+            for bag, codec in self._codecs.items()
+        }
+        return Scored(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
+
+
+def _best(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
+    """Positions of the largest scores, ascending."""
+    return scores.topk(min(wanted, len(scores))).indices.sort().values
+
+
+def _best_within(scores: Float[Tensor, "videos"], wanted: int, margin: float) -> Int64[Tensor, "best"]:
+    """Positions of the largest scores and of those at most `margin` below them, ascending."""
+    if len(scores) <= wanted:
+        return torch.arange(len(scores))
+    least = float(scores.topk(wanted).values[-1]) - margin
+    return (scores >= least).nonzero().flatten()

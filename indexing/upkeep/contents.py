@@ -1,0 +1,119 @@
+"""Listing what an index holds, page by page, in the order of ids by code points.
+
+A page begins after an id, not at a number, so commits between two pages neither repeat a video nor pass one over.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.filters import Condition, compile_filter
+from colbert_video.indexing.index.folder import stored_drift, stored_settings
+from colbert_video.indexing.scan.kernels import kernel_name
+from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """A video of an index, or a window of one."""
+
+    id: str
+    """Its id."""
+    parent: str | None
+    """Id of the video of which this is a window."""
+    start: float | None
+    """Start in seconds of what is searched of its file."""
+    end: float | None
+    """End in seconds, exclusive."""
+    duration: float | None
+    """Length of the file in seconds."""
+    metadata: Mapping[str, Any]
+    """What was given with it."""
+    windows: int
+    """How many windows of it are searched, those that pass the filter; 0 if it is whole."""
+
+
+def list_videos(
+    folder: Path,
+    *,
+    limit: int,
+    after: str = "",
+    where: Mapping[str, Any] | None = None,
+    windows: bool = False,
+) -> list[ListedVideo]:
+    """One page of the videos of an index, or of a sharded corpus; no more than the page is read into memory.
+
+    Args:
+        folder: The index or the corpus.
+        limit: How many videos at most.
+        after: The last id of the page before; empty for the first page.
+        where: A filter on the catalog, as in a search; a video that was cut passes if one of its windows does.
+        windows: List the windows of videos that were cut, instead of these.
+
+    Returns:
+        Videos by their ids, ascending; fewer than `limit` at the end.
+
+    Raises:
+        SettingsError: If the limit is not positive, or the filter is not valid.
+        IndexFolderError: If there is no index, or it is damaged.
+    """
+    if limit < 1:
+        raise SettingsError(f"limit={limit} must be at least 1.")
+    condition = compile_filter(where or {})
+    folders = ShardedCorpus.open(folder).folders if is_corpus(folder) else (folder,)
+    pages = [_page(each, condition, after=after, limit=limit, windows=windows) for each in folders]
+    return list(islice(merge(*pages, key=lambda video: video.id), limit))
+
+
+def _page(
+    folder: Path, condition: Condition, *, after: str, limit: int, windows: bool
+) -> Iterator[ListedVideo]:
+    with Catalog.open(folder) as catalog:
+        page = catalog.page(condition, after=after, limit=limit, windows=windows)
+    return (_listed(entry, count) for entry, count in page)
+
+
+def _listed(entry: VideoEntry, windows: int) -> ListedVideo:
+    return ListedVideo(
+        entry.id, entry.parent, entry.start, entry.end, entry.duration, entry.metadata, windows
+    )
+
+
+def describe_index(path: Path) -> dict[str, Any]:
+    """Describe an index, finished or not, as plain values.
+
+    Raises:
+        IndexFolderError: If there is no index or its catalog is damaged.
+    """
+    with Catalog.open(path) as catalog:
+        settings = stored_settings(catalog)
+        segments = catalog.live_segments()
+        removed = sum(len(catalog.tombstoned(segment.name)) for segment in segments)
+        size = sum(size for size, _ in catalog.files().values())
+        videos = catalog.count_videos()
+        description: dict[str, Any] = {
+            "path": str(path),
+            "finished": settings is not None,
+            "videos": videos,
+            "windows": catalog.count_windows(),
+            "removed": removed,
+            "staged": len(catalog.staged_ids()),
+            "segments": len(segments),
+            "bytes": size,
+            "bytes_per_video": round(size / videos) if videos else None,
+            "kernels": kernel_name(),
+        }
+        if settings is not None:
+            description |= settings.to_dict()
+        drift = stored_drift(catalog)
+        if drift is not None:
+            description["codec_errors"] = drift.to_dict()
+            description["codec_drift"] = drift.advice() if drift.drifted else None
+        description["failures"] = [asdict(failure) for failure in catalog.failures()]
+        return description

@@ -1,0 +1,389 @@
+"""Sharding: an index split into several, with its tokens as they are stored.
+
+Shards are successive stretches of the index, about equally long. A segment that goes into one shard whole is linked;
+of one that is cut, codes and residuals are copied. Nothing is encoded again, so a video scores in its shard what it
+scores in the index.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from colbert_video.durable import (
+    check_files,
+    check_link,
+    checksum,
+    fsync_folder,
+    link_or_copy,
+    new_name,
+    sync_tree,
+    write_bytes_durably,
+)
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
+from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry, check_name
+from colbert_video.indexing.index.drift import DRIFT_KEY
+from colbert_video.indexing.index.folder import (
+    CODECS,
+    SEGMENTS,
+    SETTINGS_KEY,
+    files_below,
+    is_index,
+    load_settings,
+)
+from colbert_video.indexing.segments.segment import BagWriter
+from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
+from colbert_video.progress import progress_bar
+
+CORPUS_NAME = "shards.json"
+FORMAT = "colbert_video shards"
+FORMAT_VERSION = 1
+CORPUS = "corpus"
+"""The unfinished corpus in its hidden folder."""
+SHARED_SETTINGS = (SETTINGS_KEY, DRIFT_KEY)
+"""What the catalog of an index knows of how it was made, which its shards take over."""
+Part = tuple[StoredSegment, Int64[Tensor, "_"]]
+"""Some videos of a segment, by their ordinals."""
+
+
+@dataclass(frozen=True)
+class ShardedCorpus:
+    """Where the shards of a corpus are."""
+
+    path: Path
+    """The folder."""
+    names: tuple[str, ...]
+    """Names of the shards' folders in it, in their order."""
+
+    @property
+    def folders(self) -> list[Path]:
+        """The index folders, in their order."""
+        return [self.path / name for name in self.names]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ShardedCorpus":
+        """Read which shards there are.
+
+        Raises:
+            IndexFolderError: If there is no sharded corpus, it is damaged or of a newer version, or a shard is missing.
+        """
+        folder = Path(path)
+        if not is_corpus(folder):
+            one = is_index(folder)
+            what = "is one index, no sharded corpus" if one else "holds no sharded corpus"
+            raise IndexFolderError(
+                f"{folder} {what}; make one with `colbert-video shard {folder if one else 'INDEX'} --output FOLDER "
+                "--shards N`."
+            )
+        check_link(folder / CORPUS_NAME)
+        corpus = cls(folder, _parsed(folder / CORPUS_NAME))
+        for shard in corpus.folders:
+            check_link(shard)
+            if not is_index(shard):
+                raise IndexFolderError(
+                    f"{shard} is missing or no index; restore it or shard the index again."
+                )
+        return corpus
+
+
+def is_corpus(folder: Path) -> bool:
+    """Whether `folder` holds a sharded corpus."""
+    return (folder / CORPUS_NAME).is_file()
+
+
+def write_corpus(folder: Path, names: Sequence[str]) -> ShardedCorpus:
+    """Make a folder of indexes a sharded corpus.
+
+    Args:
+        folder: The folder.
+        names: The names of the index folders in it, in their order.
+
+    Raises:
+        SettingsError: If there is none, or a name is unsafe or comes twice.
+    """
+    _check_names(names)
+    body = {"shards": list(names)}
+    text = {"format": FORMAT, "version": FORMAT_VERSION, **body, "sha256": _digest(body)}
+    write_bytes_durably(folder / CORPUS_NAME, (json.dumps(text, indent=2) + "\n").encode())
+    return ShardedCorpus(folder, tuple(names))
+
+
+def _parsed(path: Path) -> tuple[str, ...]:
+    """The names of the shards, checked: a crafted file must not lead out of its folder."""
+    try:
+        values = json.loads(path.read_bytes())
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
+        version = values.get("version")
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"its version is {version!r}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"{path} is damaged: {error}; restore it or shard the index again.") from error
+    if version > FORMAT_VERSION:
+        raise IndexFolderError(
+            f"{path} has format version {version}, this release reads up to {FORMAT_VERSION}; upgrade colbert_video."
+        )
+    body = {"shards": values.get("shards")}
+    if values.get("sha256") != _digest(body):
+        raise IndexFolderError(
+            f"{path} is damaged: its checksum (SHA-256) is another; restore it or shard the index again."
+        )
+    try:
+        return _check_names(body["shards"])
+    except SettingsError as error:
+        raise IndexFolderError(f"{path} is damaged or was tampered with: {error}") from error
+
+
+def _check_names(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, Sequence) or isinstance(names, str) or not names:
+        raise SettingsError(f"shards {names!r} must be a list of at least one name.")
+    checked = tuple(check_name(name) for name in names)
+    if len(set(checked)) < len(checked):
+        raise SettingsError(f"shards {list(checked)} come twice; each has a folder of its own.")
+    return checked
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What `shard_index` wrote."""
+
+    path: Path
+    """The sharded corpus."""
+    videos: tuple[int, ...]
+    """Videos in each shard, all windows of one counted once."""
+    rows: tuple[int, ...]
+    """Videos in each shard, each window counted."""
+    linked: int
+    """Segments that were linked, or copied file by file to another file system."""
+    bytes: int
+    """Size of all shards' files; linked ones take no space of their own."""
+    seconds: float
+    """Wall time."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def shard_index(
+    path: str | Path, output: str | Path, *, shards: int | None = None, videos_per_shard: int | None = None
+) -> ShardReport:
+    """Split an index into shards; the index stays as it is.
+
+    The corpus appears when it is complete. A call that was killed leaves a hidden folder beside `output`, which the next
+    call for that output removes. Removed videos, staged ones and records of failures stay behind.
+
+    Args:
+        path: The index folder. If a writer replaces its segments meanwhile, the newer commit is sharded instead.
+        output: The new folder of the shards.
+        shards: How many; or
+        videos_per_shard: how many videos a shard holds at most, about.
+
+    Raises:
+        SettingsError: Unless one of the two is given, and leaves each shard a video.
+        IndexFolderError: If there is no finished index, a file of it is missing or damaged, or `output` exists, cannot
+            be written, or is written by another process now.
+    """
+    started = time.monotonic()
+    folder, target = Path(path), Path(output)
+    with Catalog.open(folder) as catalog, _workplace(target) as work:
+        while True:
+            view, unfinished = catalog.hold(), work / CORPUS
+            load_settings(folder, catalog)
+            count = _number_of_shards(view.videos, shards, videos_per_shard)
+            try:
+                report = _write(folder, catalog, unfinished, count, view.count)
+                break
+            except IndexFolderError:
+                if catalog.hold().version == view.version:
+                    raise
+            shutil.rmtree(unfinished)
+        sync_tree(unfinished)
+        unfinished.rename(target)
+        fsync_folder(target.absolute().parent)
+    return ShardReport(target, *report, seconds=time.monotonic() - started)
+
+
+def _number_of_shards(videos: int, shards: int | None, videos_per_shard: int | None) -> int:
+    if (shards is None) == (videos_per_shard is None):
+        raise SettingsError("say how many shards, or how many videos each holds: one of the two.")
+    if videos_per_shard is not None and videos_per_shard < 1:
+        raise SettingsError(f"videos_per_shard={videos_per_shard} must be at least 1.")
+    count = shards if shards is not None else -(-videos // (videos_per_shard or 1))
+    if not 1 <= count <= videos:
+        raise SettingsError(
+            f"{videos} videos cannot be split into {count} shards; choose from 1 to {videos}."
+        )
+    return count
+
+
+@contextmanager
+def _workplace(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target that one process uses at a time; what a killed one left in it is removed."""
+    if target.exists():
+        raise IndexFolderError(f"{target} exists; choose another path, or remove it first.")
+    work = target.absolute().parent / f".{target.name}.unfinished"
+    try:
+        work.mkdir(exist_ok=True)
+        lock = WriterLock(work)
+        try:
+            for leftover in work.iterdir():
+                if not leftover.name.startswith(LOCK_NAME):
+                    shutil.rmtree(leftover)
+            yield work
+        finally:
+            lock.release()
+            shutil.rmtree(work)
+    except OSError as error:
+        raise IndexFolderError(f"{target} cannot be written ({error}); choose another path.") from error
+
+
+def _write(
+    folder: Path, catalog: Catalog, corpus: Path, count: int, rows: int
+) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+    """Write all shards; return the videos and rows of each, how many segments were linked, and the size."""
+    check_files(folder, catalog.files())
+    parts, videos = _parts(folder, catalog, count)
+    names = [f"shard-{number:04d}" for number in range(count)]
+    linked = size = 0
+    with progress_bar("copying videos", total=rows) as bar:
+        for name, own in zip(names, parts, strict=True):
+            shard = _Shard(folder, catalog, corpus / name)
+            for segment, ordinals in own:
+                shard.take(segment, ordinals)
+                bar.advance(len(ordinals))
+            size += shard.commit()
+            linked += shard.linked
+    write_corpus(corpus, names)
+    return videos, tuple(sum(len(ordinals) for _, ordinals in own) for own in parts), linked, size
+
+
+def _parts(folder: Path, catalog: Catalog, count: int) -> tuple[list[list[Part]], tuple[int, ...]]:
+    """What each shard takes of each segment, and how many videos that are."""
+    places = catalog.places()
+    rows = Counter(video for _, _, video in places)
+    shard_of = dict(zip(rows, cut(list(rows.values()), count), strict=True))
+    taken: list[dict[str, list[int]]] = [{} for _ in range(count)]
+    for segment, ordinal, video in places:
+        taken[shard_of[video]].setdefault(segment, []).append(ordinal)
+    segments = {
+        segment.row.name: segment
+        for segment in open_segments(folder, catalog, load_settings(folder, catalog))
+    }
+    parts = [[(segments[name], torch.tensor(ordinals)) for name, ordinals in own.items()] for own in taken]
+    videos = Counter(shard_of.values())
+    return parts, tuple(videos[number] for number in range(count))
+
+
+def cut(rows: Sequence[int], shards: int) -> list[int]:
+    """The shard of each video: successive videos, so that shards have about as many rows, and each has a video.
+
+    Args:
+        rows: How many rows each video has, in order.
+        shards: How many shards, at most as many as videos.
+    """
+    chosen: list[int] = []
+    shard, taken, left = 0, 0, sum(rows)
+    for number, count in enumerate(rows):
+        further = shards - 1 - shard
+        full = taken > 0 and further > 0 and (taken + count / 2) * (further + 1) > left
+        if taken > 0 and (full or len(rows) - number == further):
+            shard, left, taken = shard + 1, left - taken, 0
+        taken += count
+        chosen.append(shard)
+    return chosen
+
+
+class _Shard:
+    """An index in the making that takes over parts of another.
+
+    Args:
+        source: The other index's folder.
+        catalog: Its catalog.
+        folder: Where the new index goes.
+    """
+
+    def __init__(self, source: Path, catalog: Catalog, folder: Path) -> None:
+        self.linked = 0
+        self._source, self._catalog, self._folder = source, catalog, folder
+        self._segments: list[NewSegment] = []
+        self._parts: list[Part] = []
+
+    def take(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"]) -> None:
+        """Link a segment that comes whole, else copy what comes of it."""
+        files = self._link(f"{CODECS}/{segment.row.codec}")
+        if len(ordinals) == segment.row.count:
+            name = segment.row.name
+            files |= self._link(f"{SEGMENTS}/{name}")
+            self.linked += 1
+        else:
+            name = new_name()
+            self._copy(segment, ordinals, name)
+            files |= {
+                path.relative_to(self._folder).as_posix(): checksum(path)
+                for path in sorted((self._folder / SEGMENTS / name).rglob("*"))
+                if path.is_file()
+            }
+        entries = self._entries(segment, ordinals)
+        self._segments.append(NewSegment(name, segment.row.codec, entries, files))
+        self._parts.append((segment, ordinals))
+
+    def commit(self) -> int:
+        """Write the catalog; return the size of the index's files."""
+        settings = {key: value for key, value in self._catalog.settings().items() if key in SHARED_SETTINGS}
+        with Catalog.create(self._folder) as catalog:
+            catalog.replace_everything(self._segments, settings=settings)
+            for segment, ordinals in self._parts:
+                for chunk in ordinals.split(VIDEOS_PER_CHUNK):
+                    entries = self._catalog.entries_at(segment.row.name, chunk.tolist()).values()
+                    catalog.set_checksums(self._catalog.checksums(sorted({entry.video for entry in entries})))
+            return sum(size for size, _ in catalog.files().values())
+
+    def _entries(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"]) -> Iterator[VideoEntry]:
+        for chunk in ordinals.split(VIDEOS_PER_CHUNK):
+            found = self._catalog.entries_at(segment.row.name, chunk.tolist())
+            yield from (found[ordinal] for ordinal in chunk.tolist())
+
+    def _link(self, room: str) -> dict[str, tuple[int, str]]:
+        """Take over a codec or a whole segment; return size and SHA-256 of its files, which were checked."""
+        files = files_below(self._catalog, room)
+        for name in files:
+            target = self._folder / name
+            if target.exists():  # several segments of one codec
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                link_or_copy(self._source / name, target)
+            except FileNotFoundError as error:
+                raise IndexFolderError(
+                    f"{self._source / name} is missing; restore it or rebuild the index"
+                ) from error
+        return files
+
+    def _copy(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"], name: str) -> None:
+        with ExitStack() as stack:
+            for bag, codec in segment.codecs.items():
+                target, saved = (
+                    self._folder / SEGMENTS / name / bag,
+                    self._folder / CODECS / segment.row.codec,
+                )
+                writer = stack.enter_context(BagWriter(target, codec=codec, codec_folder=saved / bag))
+                for chunk in ordinals.split(VIDEOS_PER_CHUNK):
+                    writer.append(*segment.encoded(bag, chunk))
+                writer.finish()

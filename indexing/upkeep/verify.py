@@ -1,0 +1,185 @@
+"""Verification: every byte of an index against its catalog, and the catalog against itself."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from colbert_video.durable import check_folders, file_problem
+from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME
+from colbert_video.indexing.catalog.entries import IndexView, SegmentRow
+from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_drift, stored_settings
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.indexing.index.staging import STAGING, check_chunk
+from colbert_video.indexing.segments.segment import open_bag
+from colbert_video.progress import progress_bar
+
+OWN_FILES = (
+    *(f"{CATALOG_NAME}{end}" for end in ("", "-wal", "-shm", "-journal")),
+    *(f"{LOCK_NAME}{end}" for end in ("", "-journal")),
+)
+"""Files at the top of an index that no catalog row names. SQLite makes its journals and deletes them; a power cut may
+bring back an empty one, which it passes over."""
+ROWS_AT_ONCE = 10_000
+"""Catalog rows in memory at once."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A damaged part of an index."""
+
+    path: str
+    """The file, relative to the index folder."""
+    detail: str
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `Indexer.verify` found."""
+
+    path: Path
+    """The index folder."""
+    files: int
+    """Files that were read."""
+    bytes: int
+    """Their size."""
+    videos: int
+    """Videos in the index."""
+    problems: tuple[Problem, ...]
+    """Everything that is damaged."""
+    leftovers: tuple[str, ...]
+    """Files that belong to nothing, relative to the index folder: a crash left them, and the next writer deletes those
+    among segments, codecs and staged videos, and of a catalog in the making."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is damaged."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "path": str(self.path), "intact": self.intact}
+
+
+def verify_index(folder: Path) -> VerifyReport:
+    """Read every file of an index and compare it with the catalog; nothing is changed.
+
+    Checked are the database itself, the size and SHA-256 of each file, that codes name centroids, that inverted lists
+    and lengths fit, that every place of a segment is either a video or a removed one, and that metadata is readable.
+    An index that a writer changes meanwhile is read again.
+
+    Args:
+        folder: The index folder, finished or not.
+
+    Raises:
+        IndexFolderError: There is no index.
+    """
+    if not (folder / CATALOG_NAME).is_file():
+        raise IndexFolderError(f"there is no index in {folder}; make one with `colbert-video index`.")
+    while True:
+        try:
+            with Catalog.open(folder) as catalog, Catalog.open(folder) as newest:
+                report = _verify(folder, catalog)
+                if report.intact or newest.version == catalog.version:
+                    return report
+        except IndexFolderError as error:
+            problem = Problem(CATALOG_NAME, str(error))
+            return VerifyReport(folder, 0, 0, 0, (problem,), ())
+
+
+def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
+    view = catalog.hold()
+    catalog.check_integrity()
+    files = catalog.files()
+    problems = [*_damaged_files(folder, files), *_damaged_staging(folder, catalog)]
+    damaged = {problem.path for problem in problems}
+    settings = stored_settings(catalog)
+    if settings is None and view.segments:
+        problems.append(Problem(CATALOG_NAME, "its settings are missing"))
+    stored_drift(catalog)
+    catalog.failures()
+    if settings is not None:
+        for row in view.segments:
+            problems += _damaged_rows(catalog, row, view)
+            if not any(
+                path.startswith((f"{SEGMENTS}/{row.name}/", f"{CODECS}/{row.codec}/")) for path in damaged
+            ):
+                problems += _contradictions(folder, row, settings)
+    size = sum(size for size, _ in files.values())
+    return VerifyReport(
+        folder, len(files), size, view.videos, tuple(problems), tuple(_leftovers(folder, catalog))
+    )
+
+
+def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[Problem]:
+    with progress_bar("verifying files", total=len(files)) as bar:
+        for name, (size, sha256) in files.items():
+            problem = _link_above(folder, name) or file_problem(folder / name, size, sha256)
+            if problem is not None:
+                yield Problem(name, problem)
+            bar.advance()
+
+
+def _link_above(folder: Path, name: str) -> str | None:
+    """Say that a file lies in a folder that is a link."""
+    try:
+        check_folders(folder, [name])
+    except IndexFolderError as error:
+        return str(error)
+    return None
+
+
+def _damaged_staging(folder: Path, catalog: Catalog) -> Iterator[Problem]:
+    """Chunks that an interrupted run would need to go on."""
+    for name in catalog.staged_chunks():
+        try:
+            check_chunk(folder, name, rows=catalog.staged_entries(name))
+        except IndexFolderError as error:
+            yield Problem(f"{STAGING}/{name}.safetensors", str(error))
+
+
+def _damaged_rows(catalog: Catalog, row: SegmentRow, view: IndexView) -> Iterator[Problem]:
+    """Places of a segment without a video, or with two; rows that cannot be read."""
+    places = list(view.tombstones.get(row.name, []))
+    try:
+        for start in range(0, row.count, ROWS_AT_ONCE):
+            part = range(start, min(start + ROWS_AT_ONCE, row.count))
+            places += catalog.entries_at(row.name, part)
+    except IndexFolderError as error:
+        yield Problem(CATALOG_NAME, str(error))
+        return
+    if sorted(places) != list(range(row.count)):
+        yield Problem(CATALOG_NAME, f"its videos and removed videos do not fill segment {row.name} exactly")
+
+
+def _contradictions(folder: Path, row: SegmentRow, settings: IndexSettings) -> Iterator[Problem]:
+    """Whether files that are what was written make sense together."""
+    try:
+        codecs = load_codecs(folder, row.codec, settings)
+    except IndexFolderError as error:
+        yield Problem(f"{CODECS}/{row.codec}", str(error))
+        return
+    for bag, codec in codecs.items():
+        path = f"{SEGMENTS}/{row.name}/{bag}"
+        try:
+            stored = open_bag(folder / path)
+            _ = stored.ivf  # checked when it is read
+        except IndexFolderError as error:
+            yield Problem(path, str(error))
+            continue
+        if stored.codec_fingerprint != codec.fingerprint:
+            yield Problem(path, f"it was encoded by another codec than {row.codec}")
+        if len(stored.doclens) != row.count:
+            yield Problem(path, f"it holds {len(stored.doclens)} videos, the catalog says {row.count}")
+
+
+def _leftovers(folder: Path, catalog: Catalog) -> Iterator[str]:
+    chunks = {f"{STAGING}/{name}.safetensors" for name in catalog.staged_chunks()}
+    known = {*catalog.files(), *chunks, *OWN_FILES}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in known:
+            yield name

@@ -1,0 +1,471 @@
+"""An index folder from a stranger is refused or read, but never trusted.
+
+Whatever its files hold, opening, searching, verifying and changing the index end normally or with a ColBERTVideoError:
+nothing in it is executed, nothing outside the folder is read, changed or deleted, and memory is only read within bounds.
+Forged files come with a catalog that names their true size and checksum, as a stranger would write it.
+"""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from crash_model import fresh_folder
+from kill_worker import preloaded
+from operations import QUERY, add_tokens
+from thorough import thorough
+
+from colbert_video import Indexer, Searcher
+from colbert_video.durable import checksum
+from colbert_video.errors import ColBERTVideoError, IndexFolderError
+from colbert_video.indexing.codec.packing import NBITS
+from colbert_video.indexing.upkeep.verify import verify_index
+
+EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", thorough(300, 100)))
+"""Mutated index folders that are opened: by default each file a little more than once."""
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hostile") / "i"
+    add_tokens(path, "abcd", seed=0, add=False)
+    add_tokens(path, "be", seed=1)
+    Indexer(path).remove("a")
+    return path
+
+
+@pytest.fixture
+def index(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "i")
+
+
+def catalog(index: Path, *statements: str, values: tuple[Any, ...] = ()) -> None:
+    """Run SQL on the catalog as a stranger could."""
+    connection = sqlite3.connect(index / "catalog.sqlite")
+    for statement in statements:
+        connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+def forge(path: Path, content: bytes) -> None:
+    """Replace a file of an index, with the size and checksum that its catalog names."""
+    index = next(parent for parent in path.parents if (parent / "catalog.sqlite").exists())
+    path.unlink()  # hard links share it
+    path.write_bytes(content)
+    size, sha256 = checksum(path)
+    name = path.relative_to(index).as_posix()
+    catalog(index, "UPDATE files SET size = ?, sha256 = ? WHERE path = ?", values=(size, sha256, name))
+
+
+def forge_tensors(path: Path, value: Any) -> None:
+    temporary = path.with_name("forged")
+    torch.save(value, temporary)
+    content = temporary.read_bytes()
+    temporary.unlink()
+    forge(path, content)
+
+
+def forge_json(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    config = changes.pop("config", {})
+    content["config"].update(config)
+    forge(path, json.dumps({**content, **changes}).encode())
+
+
+def frame(index: Path) -> Path:
+    """The frame bag of the segment that is read first."""
+    with sqlite3.connect(index / "catalog.sqlite") as connection:
+        ((name,),) = connection.execute("SELECT name FROM segments ORDER BY rowid LIMIT 1").fetchall()
+    connection.close()
+    return index / "segments" / name / "frame"
+
+
+def codec_folder(index: Path) -> Path:
+    (folder,) = (index / "codec").iterdir()
+    return folder / "frame"
+
+
+def use(index: Path) -> None:
+    """Everything that users do with an index, short of changing it."""
+    with Searcher(index) as searcher:
+        searcher.search_tokens(QUERY, k=9)
+        searcher.search_tokens(QUERY, k=9, exact=True)
+
+
+def change(index: Path) -> None:
+    """Add a video and compact."""
+    add_tokens(index, "z", seed=3)
+    Indexer(index).compact()
+
+
+def refused(index: Path, message: str) -> None:
+    with pytest.raises(ColBERTVideoError, match=message):
+        use(index)
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("name", ["0.codes.pt", "0.residuals.pt", "centroids.pt"])
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_pickles_are_not_executed(index: Path, tmp_path: Path, name: str, form: str) -> None:
+    bomb = Bomb(tmp_path / "exploded")
+    if form == "torch":
+        forge_tensors(frame(index) / name, bomb)
+    else:
+        forge(frame(index) / name, pickle.dumps(bomb))
+    refused(index, f"{name} cannot be read as tensors")
+    assert not verify_index(index).intact
+    with pytest.raises(ColBERTVideoError):
+        Indexer(index).compact()
+    assert not (tmp_path / "exploded").exists()
+
+
+TENSORS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "codes beyond the centroids": ("0.codes.pt", lambda codes: codes + 10_000, "codes run from"),
+    "negative codes": ("0.codes.pt", lambda codes: codes - 10_000, "codes run from -"),
+    "codes of another type": ("0.codes.pt", lambda codes: codes.long(), "holds torch.int64"),
+    "too few codes": ("0.codes.pt", lambda codes: codes[:-1].clone(), "of shape"),
+    "repeated codes": ("0.codes.pt", lambda codes: codes[:1].clone().expand(len(codes)), "of shape"),
+    "no tensor": ("0.codes.pt", lambda codes: {"codes": codes}, "holds a dict"),
+    "sparse codes": ("0.codes.pt", lambda codes: codes.to_sparse(), "holds|cannot be read"),
+    "wide residuals": ("0.residuals.pt", lambda bytes_: torch.cat([bytes_, bytes_], dim=1), "of shape"),
+    "narrow residuals": ("0.residuals.pt", lambda bytes_: bytes_[:, 1:].clone(), "of shape"),
+    "other centroids": ("centroids.pt", lambda centroids: centroids[:-1].clone(), "of shape"),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_tensors_that_do_not_fit_are_refused(index: Path, case: str) -> None:
+    name, change, message = TENSORS[case]
+    path = frame(index) / name
+    forge_tensors(path, change(torch.load(path, weights_only=True)))
+    refused(index, message)
+    assert not verify_index(index).intact
+
+
+CODECS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+    "NaN centroids": (
+        "centroids.pt",
+        lambda value: (value.float() * float("nan")).to(value.dtype),
+        "NaN or infinity",
+    ),
+    "infinite rotation": ("rotation.pt", lambda value: value / 0, "NaN or infinity"),
+    "more centroids": ("centroids.pt", lambda value: torch.cat([value, value]), "is damaged"),
+    "another dimension": ("centroids.pt", lambda value: value[:, :32].clone(), "of shape"),
+    "three weights": ("buckets.pt", lambda value: (value[0][:2].clone(), value[1][:3].clone()), "is damaged"),
+    "falling cutoffs": ("buckets.pt", lambda value: (value[0].flip(0), value[1]), "not ascending"),
+}
+
+
+@pytest.mark.parametrize("case", CODECS)
+def test_codecs_that_make_no_sense_are_refused(index: Path, case: str) -> None:
+    name, change, message = CODECS[case]
+    path = codec_folder(index) / name
+    forge_tensors(path, change(torch.load(path, weights_only=True)))
+    refused(index, message)
+    assert not verify_index(index).intact
+    if case != "more centroids":  # which encode well, but not what is there already
+        with pytest.raises(ColBERTVideoError):
+            add_tokens(index, "z", seed=3)
+
+
+def test_a_damaged_codec_is_not_used_to_add_videos(index: Path) -> None:
+    """Else the damage would be written into new segments, and its checksum into the catalog."""
+    path = codec_folder(index) / "centroids.pt"
+    content = bytearray(path.read_bytes())
+    place = content.index(torch.load(path, weights_only=True).view(torch.uint8).numpy().tobytes())
+    content[place + 20] ^= 1
+    path.write_bytes(content)
+    before = verify_index(index).problems
+    with pytest.raises(IndexFolderError, match=r"codec/\w+/frame/centroids\.pt is damaged: its content"):
+        add_tokens(index, "z", seed=3)
+    assert verify_index(index).problems == before != ()
+
+
+def test_a_bag_with_more_centroids_than_its_codec_is_refused(index: Path) -> None:
+    """Its codes would lead beyond the codec's centroids, though they are within the bag's own."""
+    bag = frame(index)
+    own = torch.load(bag / "centroids.pt", weights_only=True)
+    forge_tensors(bag / "centroids.pt", torch.cat([own] * 1000))
+    codes = torch.load(bag / "0.codes.pt", weights_only=True)
+    forge_tensors(bag / "0.codes.pt", codes + 900 * len(own))
+    forge_json(bag / "metadata.json", num_partitions=1000 * len(own))
+    refused(index, "metadata.json is damaged: dim, nbits, centroids and codec")
+    with pytest.raises(ColBERTVideoError, match="is damaged"):
+        Indexer(index).compact()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[-1, 2]",
+        "[9223372036854775807, 1]",
+        "[1e3]",
+        "[[1], [2, 3]]",
+        "{}",
+        "[" * 5000,
+        "[]",
+        "null",
+        "[1",
+        "[true]",
+    ],
+)
+def test_lengths_that_cannot_be_are_refused(index: Path, content: str) -> None:
+    forge(frame(index) / "doclens.0.json", content.encode())
+    refused(index, r"doclens\.0\.json is damaged")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_embeddings": 2**47},
+        {"num_embeddings": -1},
+        {"num_partitions": 2**40},
+        {"num_chunks": 2},
+        {"config": {"dim": 2**40}},
+        {"config": {"nbits": 3}},
+        {"config": {"nbits": next(bits for bits in NBITS if bits != 4)}},
+        {"config": {"colbert_video": None}},
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(index: Path, changes: dict[str, Any]) -> None:
+    forge_json(frame(index) / "metadata.json", **changes)
+    refused(index, "is damaged|of shape")
+
+
+def test_files_larger_than_they_can_be_are_not_read(index: Path) -> None:
+    for name in ("metadata.json", "doclens.0.json"):
+        path = frame(index) / name
+        forge(path, b"[" + b" " * 3 * 2**20)
+        refused(index, "more than the .* such a file can have")
+
+
+def test_a_header_that_promises_more_than_the_file_holds(index: Path) -> None:
+    """The record says 2**40 bytes; the tensor's header asks for as many."""
+    path = frame(index) / "0.codes.pt"
+    tensor = torch.load(path, weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (head,) = [name for name in members if name.endswith("data.pkl")]
+    count = len(tensor)
+    members[head] = members[head].replace(
+        bytes([ord("K"), count]), b"\x8a\x06" + (2**40).to_bytes(6, "little")
+    )
+    forged = path.with_name("forged")
+    with zipfile.ZipFile(forged, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    content = forged.read_bytes()
+    forged.unlink()
+    forge(path, content)
+    refused(index, r"0\.codes\.pt")
+
+
+NAMES = ["../../x", "/etc", "..", ".", "", "a/b", "a\\b", "C:", "a\0b", 7, b"x", None]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("column", ["segments.name", "segments.codec", "codecs.name", "files.path"])
+def test_names_that_lead_elsewhere_are_refused(index: Path, name: Any, column: str) -> None:
+    table, field = column.split(".")
+    try:
+        first = f"rowid = (SELECT MIN(rowid) FROM {table})"
+        catalog(index, f"UPDATE {table} SET {field} = ? WHERE {first}", values=(name,))
+    except sqlite3.IntegrityError:
+        pytest.skip("the schema refuses it")
+    if (column, name) == ("codecs.name", 7):  # becomes the text "7", a name that readers do not look for
+        use(index)
+    else:
+        refused(index, "the catalog is damaged or was tampered with|is damaged|is not named|is missing")
+    before = sorted(index.parent.iterdir())
+    with pytest.raises(ColBERTVideoError):
+        change(index)
+    assert sorted(index.parent.iterdir()) == before
+
+
+def linked(path: Path, outside: Path) -> None:
+    """Move a part of an index out of it and leave a link."""
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+@pytest.mark.parametrize(
+    "part", ["codec", "segments", "catalog.sqlite", "writer.lock", "segment", "bag", "file"]
+)
+def test_links_out_of_the_folder_are_not_followed(index: Path, tmp_path: Path, part: str) -> None:
+    places = {
+        "segment": frame(index).parent,
+        "bag": frame(index),
+        "file": frame(index) / "0.codes.pt",
+    }
+    linked(places.get(part, index / part), tmp_path / "outside")
+    if part != "writer.lock":
+        refused(index, "is a link")
+        assert not verify_index(index).intact
+    with pytest.raises(ColBERTVideoError, match="is a link"):
+        change(index)
+
+
+@pytest.mark.parametrize("room", ["segments", "codec", "staging"])
+def test_nothing_outside_is_deleted_through_a_link(index: Path, tmp_path: Path, room: str) -> None:
+    """A writer sweeps these folders; one that leads elsewhere would cost the user's files."""
+    precious = tmp_path / "home" / "documents"
+    precious.mkdir(parents=True)
+    (precious / "thesis.txt").write_text("x")
+    (tmp_path / "home" / "letter.txt").write_text("x")
+    shutil.rmtree(index / room, ignore_errors=True)
+    (index / room).symlink_to(tmp_path / "home")
+    with pytest.raises(IndexFolderError, match="is a link"):
+        add_tokens(index, "z", seed=3)
+    assert (precious / "thesis.txt").exists()
+    assert (tmp_path / "home" / "letter.txt").exists()
+
+
+def test_files_that_the_catalog_does_not_name_are_not_read(index: Path) -> None:
+    catalog(index, "DELETE FROM files WHERE path LIKE '%0.codes.pt'")
+    refused(index, r"0\.codes\.pt is not named in the catalog")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER t AFTER INSERT ON segments BEGIN DELETE FROM videos; END",
+        "CREATE VIEW v AS SELECT * FROM videos",
+        "ALTER TABLE videos RENAME TO hidden",
+        "CREATE INDEX i ON videos (path)",
+        "PRAGMA user_version = 99",
+        "PRAGMA user_version = 0",
+    ],
+)
+def test_a_catalog_with_another_schema_is_refused(index: Path, statement: str) -> None:
+    catalog(index, statement)
+    refused(index, "is not a colbert_video catalog|has format version 99")
+    with pytest.raises(ColBERTVideoError):
+        add_tokens(index, "z", seed=3)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE videos SET id = X'00ff' WHERE id = 'b'",
+        "UPDATE videos SET path = X'00ff'",
+        "UPDATE videos SET metadata = '[1]'",
+        "UPDATE videos SET metadata = '" + "[" * 100_000 + "'",
+        "UPDATE videos SET metadata = 'NaN'",
+        "UPDATE videos SET frame_times = X'00'",
+        "UPDATE videos SET frame_times = 'text'",
+        "UPDATE videos SET start = 'text'",
+        "UPDATE videos SET duration = 1e999",
+        "UPDATE videos SET ordinal = ordinal + 1000000000000",
+        "UPDATE videos SET ordinal = 'text' WHERE id = 'b'",
+        "UPDATE segments SET count = 1000000000000",
+        "UPDATE segments SET count = -1",
+        "INSERT INTO tombstones SELECT name, 99 FROM segments",
+        "INSERT INTO tombstones SELECT name, -1 FROM segments",
+        "DELETE FROM generation",
+        "DELETE FROM codecs",
+        "DELETE FROM settings",
+        "UPDATE settings SET value = '{'",
+        "UPDATE settings SET value = '[]'",
+        "UPDATE settings SET value = X'ff'",
+        "UPDATE settings SET value = json_set(value, '$.dim', 'x') WHERE key = 'index'",
+        "UPDATE settings SET value = json_set(value, '$.dim', 128) WHERE key = 'index'",
+        "UPDATE settings SET value = json_set(value, '$.bags', 7) WHERE key = 'index'",
+        "UPDATE settings SET value = json_set(value, '$.bags', json('[[1]]')) WHERE key = 'index'",
+        "UPDATE settings SET value = json_set(value, '$.nbits', 1e308) WHERE key = 'index'",
+    ],
+)
+def test_rows_that_cannot_be_are_refused(index: Path, statement: str) -> None:
+    """Some are noticed only when they are read: then searching refuses them."""
+    catalog(index, statement)
+    if "codecs" not in statement:  # readers do without that table
+        refused(index, ".")
+    assert not verify_index(index).intact or "codecs" in statement
+
+
+def test_large_metadata_is_no_trouble(index: Path) -> None:
+    catalog(index, "UPDATE videos SET metadata = ?", values=(json.dumps({"x": "y" * 2**22}),))
+    use(index)
+
+
+def mutated(content: bytes, generator: random.Random) -> bytes:
+    """A few bytes changed, cut out, put in, or repeated; or the end missing."""
+    data = bytearray(content)
+    for _ in range(generator.choice([1, 1, 2, 8])):
+        place = generator.randrange(len(data) + 1)
+        kind = generator.randrange(5)
+        if kind <= 1 and place < len(data):
+            data[place] = generator.choice([0, 1, 127, 128, 255, data[place] ^ (1 << generator.randrange(8))])
+        elif kind == 2:
+            del data[place : place + generator.randint(1, 64)]
+        elif kind == 3:
+            data[place:place] = generator.randbytes(generator.randint(1, 16))
+        else:
+            data[place : place + 8] = generator.choice([b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7])
+    return bytes(data if generator.random() < 0.9 else data[: generator.randrange(len(data) + 1)])
+
+
+def fuzz(original: Path, work: Path, start: int, stop: int, pipe: Any) -> None:
+    """Open mutated indexes and tell of each before and after, so that a crash is known by its number."""
+    torch.set_num_threads(1)
+    names = sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file())
+    names += [Path("catalog.sqlite")] * (len(names) // 3)
+    for number in range(start, stop):
+        generator = random.Random(number)
+        name = names[number % len(names)]
+        pipe.send((number, f"{name}: begun"))
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(original, work)
+        if name.suffix in (".sqlite", ".lock") or "sqlite" in name.name:
+            (work / name).write_bytes(mutated((work / name).read_bytes(), generator))
+        else:
+            forge(work / name, mutated((work / name).read_bytes(), generator))
+        pipe.send((number, _outcome(work, name, number)))
+
+
+def _outcome(work: Path, name: Path, number: int) -> str:
+    for action in (use, verify_index, change) if number % 4 == 0 else (use,):
+        try:
+            action(work)
+        except ColBERTVideoError:
+            continue
+        except Exception as error:
+            return f"{name}: {type(error).__name__}: {error}"
+    return "fine"
+
+
+@pytest.mark.slow
+def test_mutated_files_end_in_a_result_or_an_error_of_ours(original: Path, tmp_path: Path) -> None:
+    """In a child process: a crash of the interpreter would be told by the number of the example."""
+    room = fresh_folder(tmp_path)
+    pipe, end = preloaded().Pipe(duplex=False)
+    child = preloaded().Process(target=fuzz, args=(original, room / "i", 0, EXAMPLES, end))
+    child.start()
+    end.close()
+    outcomes: dict[int, str] = {}
+    try:
+        while True:
+            number, outcome = pipe.recv()
+            outcomes[number] = outcome
+    except EOFError:
+        child.join()
+    shutil.rmtree(room)
+    assert {number: outcome for number, outcome in outcomes.items() if outcome != "fine"} == {}
+    assert (len(outcomes), child.exitcode) == (EXAMPLES, 0)

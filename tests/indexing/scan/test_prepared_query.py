@@ -1,0 +1,57 @@
+"""Byte tables against the formula that they stand for."""
+
+import pytest
+import torch
+from token_corpus import DIM, unit_tokens
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.codec.buckets import lloyd_max
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.scan.kernels import compiled_kernels
+from colbert_video.indexing.scan.prepared_query import FARTHEST, HIGHEST_BYTE, PreparedQuery
+
+needs_kernels = pytest.mark.skipif(compiled_kernels() is None, reason="no compiled kernels")
+
+
+def codec(seed: int, *, length: float = 1.0) -> ResidualCodec:
+    """One whose centroids have a length."""
+    cutoffs, weights = lloyd_max(torch.randn(1000, generator=torch.Generator().manual_seed(0)), 4)
+    centroids = length * unit_tokens(40, DIM, seed=seed)
+    return ResidualCodec(torch.eye(DIM), centroids, cutoffs, weights, 0.1, 4)
+
+
+@needs_kernels
+def test_bytes_of_all_bags_are_on_one_scale() -> None:
+    kernels = compiled_kernels()
+    assert kernels is not None
+    query, codecs = unit_tokens(5, DIM, seed=1), {"frame": codec(2), "video": codec(3)}
+    tables = PreparedQuery(query).tables(kernels, codecs)
+    similarities = {one: one.centroids @ query.T for one in codecs.values()}
+    lanes = torch.cat([values.flatten() for values in similarities.values()])
+    lowest = min(float(lanes.min()), 0.0)  # lanes without a query token hold zeros
+    for one, values in similarities.items():
+        expected = ((values - lowest) / tables.step).floor()
+        found = tables.of[one][0, :, : len(query)].float()
+        assert float((found - expected).abs().max()) <= 2  # of 255: query and centroids are rounded
+    highest = max(int(table.max()) for table in tables.of.values())
+    assert highest in (HIGHEST_BYTE, HIGHEST_BYTE - 1)
+
+
+@needs_kernels
+@pytest.mark.parametrize("length", [1e-12, 1e-25])
+def test_a_bag_of_another_scale_by_far_leaves_the_ranking_to_the_other(length: float) -> None:
+    kernels = compiled_kernels()
+    assert kernels is not None
+    query, ours, damaged = unit_tokens(5, DIM, seed=1), codec(2), codec(3, length=length)
+    alone = PreparedQuery(query).tables(kernels, {"frame": ours})
+    both = PreparedQuery(query).tables(kernels, {"frame": ours, "video": damaged})
+    assert torch.equal(both.of[ours], alone.of[ours])
+    assert int(both.of[damaged].max()) == int(both.of[damaged].min())
+    assert FARTHEST + 127 * 127 * 2**16 < 2**31
+
+
+def test_a_query_that_is_no_number_is_refused() -> None:
+    query = unit_tokens(3, DIM, seed=1)
+    query[1, 2] = torch.nan
+    with pytest.raises(SettingsError, match="hold NaN or infinity"):
+        PreparedQuery(query)

@@ -1,0 +1,428 @@
+"""Videos over HTTP: ranges as RFC 9110 has them, pictures of moments, copies, and only the files of the catalog."""
+
+import asyncio
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from serving import ODD_ID, build_index, error_of, serving, wait_until, write_colour
+from starlette.requests import ClientDisconnect
+
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.serve.http_errors import ServiceError
+from colbert_video.serve.media.containers import identify
+from colbert_video.serve.media.copies import CopyMaker, ffmpeg_arguments
+from colbert_video.serve.media.media_files import locate_media
+from colbert_video.serve.media.ranges import ByteRange, asked_range
+from colbert_video.serve.media.thumbnails import ThumbnailCache
+from colbert_video.serve.routes.media_routes import CHUNK, FilePart
+
+MEDIA = "/api/video/media"
+THUMBNAIL = "/api/video/thumbnail"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) -> Path:
+    folder = tmp_path_factory.mktemp("serve-media")
+    return build_index(folder / "my.index", tiny_trained_model, folder / "clips")
+
+
+@pytest.fixture(scope="module")
+def corpus(index: Path) -> Path:
+    return index.parent / "clips"
+
+
+@pytest.fixture(scope="module")
+def client(index: Path, tiny_trained_model: Any) -> Iterator[Any]:
+    with serving(index, model=tiny_trained_model) as client:
+        yield client
+
+
+def ask(
+    client: Any, video: str = ODD_ID, *, method: str = "GET", copy: str | None = None, **headers: str
+) -> Any:
+    parameters = {"id": video} | ({} if copy is None else {"copy": copy})
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.request(method, MEDIA, params=parameters, headers=named)
+
+
+def test_the_whole_file(client: Any, corpus: Path) -> None:
+    answer = ask(client)
+    assert answer.status_code == 200
+    assert answer.content == (corpus / "red.mp4").read_bytes()
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-length"] == str(len(answer.content))
+
+
+RANGES = [
+    ("bytes=0-0", 0, 1),
+    ("bytes=5-9", 5, 10),
+    ("BYTES= 5 - 9", 5, 10),
+    ("bytes=100-", 100, None),
+    ("bytes=-7", -7, None),
+    ("bytes=-999999999", 0, None),
+    ("bytes=7-999999999", 7, None),
+]
+
+
+@pytest.mark.parametrize(("header", "start", "end"), RANGES, ids=[case[0] for case in RANGES])
+def test_parts_of_the_file(client: Any, corpus: Path, header: str, start: int, end: int | None) -> None:
+    data = (corpus / "red.mp4").read_bytes()
+    answer = ask(client, range=header)
+    first = start % len(data) if start < 0 else start
+    assert answer.status_code == 206
+    assert answer.content == data[start:end]
+    last = first + len(answer.content) - 1
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(data)}"
+
+
+@pytest.mark.parametrize(
+    "header", ["bytes=9-5", "bytes=a-b", "bytes=-", "items=0-5", "bytes 0-5", "bytes=" + "9" * 99 + "-"]
+)
+def test_senseless_ranges_are_ignored(client: Any, header: str) -> None:
+    assert ask(client, range=header).status_code == 200
+
+
+@pytest.mark.parametrize("header", ["bytes=99999999-", "bytes=-0", "bytes=0-1,3-4", "bytes=" + "0-," * 1000])
+def test_ranges_that_cannot_be_served(client: Any, corpus: Path, header: str) -> None:
+    answer = ask(client, range=header)
+    assert error_of(answer) == (416, "bad_range")
+    assert answer.headers["content-range"] == f"bytes */{(corpus / 'red.mp4').stat().st_size}"
+
+
+def test_a_range_counts_only_while_the_file_is_the_same(client: Any) -> None:
+    headers = ask(client, method="HEAD").headers
+    assert ask(client, range="bytes=0-4", if_range=headers["etag"]).status_code == 206
+    assert ask(client, range="bytes=0-4", if_range=headers["last-modified"]).status_code == 206
+    assert ask(client, range="bytes=0-4", if_range='"other"').status_code == 200
+    assert ask(client, range="bytes=0-4", if_range="W/" + headers["etag"]).status_code == 200
+    assert ask(client, if_none_match=f'"x", {headers["etag"]}').status_code == 304
+    assert ask(client, if_none_match='"x"').status_code == 200
+
+
+def test_head_tells_the_length_and_sends_nothing(client: Any, corpus: Path) -> None:
+    answer = ask(client, method="HEAD", range="bytes=0-4")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str((corpus / "red.mp4").stat().st_size)
+
+
+@given(size=st.integers(0, 50), header=st.from_regex(r"bytes=[0-9]{0,2}-[0-9]{0,2}", fullmatch=True))
+def test_a_part_always_lies_within_the_file(size: int, header: str) -> None:
+    try:
+        part = asked_range(header, size)
+    except ServiceError:
+        return
+    if part is not None:
+        assert 0 <= part.start < part.end <= size
+        assert len(range(size)[part.start : part.end]) == part.length
+
+
+def test_a_large_part_passes_in_small_chunks_and_the_file_is_closed(tmp_path: Path) -> None:
+    size = 3 * CHUNK + 17
+    (tmp_path / "large").write_bytes(bytes(size))
+    scope = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}
+    sizes: list[int] = []
+
+    async def taken(message: Any) -> None:
+        sizes.append(len(message.get("body", b"")))
+
+    async def gone(message: Any) -> None:
+        raise OSError
+
+    def part() -> Any:
+        file = (tmp_path / "large").open("rb")
+        return file, FilePart(file, ByteRange(10, size, size), 206, {}, "video/mp4")
+
+    file, answer = part()
+    asyncio.run(answer(scope, None, taken))
+    assert sum(sizes) == size - 10
+    assert max(sizes) == CHUNK
+    assert file.closed
+    file, answer = part()
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(answer(scope, None, gone))
+    assert file.closed
+
+
+def test_a_video_s_page(client: Any, corpus: Path) -> None:
+    found = client.get("/api/video", params={"id": "green"}).json()
+    assert (found["playable"], found["reason"]) == (False, "browsers do not play AVI files")
+    assert (found["container"], found["content_type"]) == ("avi", "video/x-msvideo")
+    assert found["bytes"] == (corpus / "green.avi").stat().st_size
+    assert found["duration"] == pytest.approx(3, abs=0.1)
+    assert found["metadata"] == {"channel": "sport"}
+    assert len(found["frame_times"]) == 12
+    assert found["windows"] == []
+    plain = client.get("/api/video", params={"id": "blue"}).json()
+    assert (plain["playable"], plain["codec"], plain["copy"]) == (True, "h264", None)
+    assert plain["metadata"]["odd"] == "\ud800"
+    assert str(corpus) not in client.get("/api/video", params={"id": "blue"}).text
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def status_of(path: Path | str, *roots: Path) -> int:
+    try:
+        locate_media(str(path), roots)
+    except ServiceError as error:
+        return error.status
+    return 200
+
+
+def test_only_videos_are_served_whatever_an_index_names(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "secrets.mp4").write_text("GET my secrets")
+    (tmp_path / "boxes.mp4").write_bytes(b"\0\0\0\x08free" * 100_000)
+    (tmp_path / "empty.mp4").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert status_of(corpus / "red.mp4") == 200
+    for name in ("secrets.mp4", "boxes.mp4", "empty.mp4", "pipe.mp4", "nothing.mp4", "", "a\0b"):
+        assert status_of(f"{tmp_path}/{name}") == 404
+    assert status_of("/etc/passwd") == 404
+    assert status_of("/dev/zero") == 404
+
+
+def test_links_are_followed_only_within_the_media_roots(corpus: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    shutil.copy(corpus / "red.mp4", inside / "red.mp4")
+    (inside / "near.mp4").symlink_to("red.mp4")
+    (inside / "far.mp4").symlink_to(corpus / "red.mp4")
+    (tmp_path / "inside-not.mp4").symlink_to(corpus / "red.mp4")
+    root = tmp_path / "root"
+    root.symlink_to(inside)
+    assert status_of(inside / "far.mp4") == 200
+    assert [status_of(inside / name, root) for name in ("red.mp4", "near.mp4", "far.mp4")] == [200, 200, 404]
+    assert status_of(inside / ".." / "inside-not.mp4", inside) == 404
+    assert status_of(corpus / "red.mp4", inside, corpus) == 200
+
+
+@pytest.mark.parametrize(
+    "video", ["../red.mp4", "/etc/passwd", "red.mp4", "..%2fred.mp4", "news/../blue", "\0"]
+)
+def test_clients_name_ids_and_never_paths(client: Any, video: str) -> None:
+    for address in (MEDIA, THUMBNAIL, "/api/video"):
+        assert error_of(client.get(address, params={"id": video})) == (404, "no_such_video")
+
+
+def test_static_files_stay_in_their_folder(client: Any) -> None:
+    assert client.get("/static/docs.js").status_code == 200
+    for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"):
+        assert client.get(path).status_code == 404
+
+
+def test_files_that_moved_are_told_of(index: Path, tiny_trained_model: Any, tmp_path: Path) -> None:
+    own = shutil.copytree(index, tmp_path / "own.index")
+    with Catalog.open(own, writable=True) as catalog, catalog._transaction("BEGIN IMMEDIATE"):
+        catalog._connection.execute("UPDATE videos SET path = '/moved/' || id")
+    with serving(own, model=tiny_trained_model) as client:
+        found = client.get("/api/search", params={"query": "red"}).json()["topk"]
+        assert len(found) == 3
+        for one in found:
+            assert (one["playable"], one["media"], one["thumbnail"]) == (False, None, None)
+            assert one["reason"] == "the video's file is not where it was when it was indexed."
+        for address in (MEDIA, THUMBNAIL):
+            assert error_of(client.get(address, params={"id": ODD_ID})) == (404, "media_missing")
+
+
+KINDS = [
+    ("a.mp4", "libx264", ("mp4", "h264", True)),
+    ("a.mov", "libx264", ("mp4", "h264", True)),
+    ("a.mp4", "mpeg4", ("mp4", "mpeg-4 part 2", False)),
+    ("a.mkv", "libx264", ("matroska", "V_MPEG4/ISO/AVC", False)),
+    ("a.webm", "libvpx-vp9", ("webm", "vp9", True)),
+    ("a.avi", "mpeg4", ("avi", None, False)),
+    ("a.ts", "mpeg2video", ("mpegts", None, False)),
+    ("a.flv", "flv1", ("flv", None, False)),
+    ("a.mpg", "mpeg1video", ("mpeg", None, False)),
+]
+
+
+@pytest.mark.parametrize(("name", "codec", "expected"), KINDS, ids=[f"{case[0]}-{case[1]}" for case in KINDS])
+def test_kinds_of_files(name: str, codec: str, expected: tuple[str, str, bool], tmp_path: Path) -> None:
+    path = tmp_path / name
+    if codec == "mpeg1video" or codec == "mpeg2video":
+        write_rate_25(path, codec)
+    else:
+        write_colour(path, (0, 200, 0), codec=codec, frames=3)
+    with path.open("rb") as file:
+        kind = identify(file)
+    assert kind is not None
+    assert (kind.container, kind.codec, kind.playable) == expected
+
+
+def write_rate_25(path: Path, codec: str) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
+        container.mux(stream.encode())
+
+
+def test_real_files_are_recognised(clips: Path) -> None:
+    found = {}
+    for path in clips.iterdir():
+        with path.open("rb") as file:
+            kind = identify(file)
+        found[path.name] = kind and (kind.container, kind.playable)
+    assert found["tc_h264_10bit.mp4"] == ("mp4", False)
+    assert found["exo_h265_meta.mp4"] == ("mp4", False)
+    assert found["tc_nasa.mp4"] == ("mp4", True)
+    assert found["mdn_rabbit320.webm"] == ("webm", True)
+    assert found["SOURCES.md"] is None
+    assert found["mp_zero_bytes.webm"] is None
+
+
+@given(
+    data=st.binary(max_size=200),
+    start=st.sampled_from([b"\0\0\0\x18ftypisom", b"\0\0\0\x10moov", b"\x1a\x45\xdf\xa3", b""]),
+)
+def test_no_bytes_confuse_the_recognition(data: bytes, start: bytes) -> None:
+    identify(io.BytesIO(start + data))
+
+
+# --- thumbnails ------------------------------------------------------------------------------------------------------
+
+
+def test_a_thumbnail_shows_the_moment_in_its_shape(client: Any) -> None:
+    answer = client.get(THUMBNAIL, params={"id": ODD_ID, "t": 1.5, "width": 160})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+    picture = Image.open(io.BytesIO(answer.content))
+    assert picture.size == (160, 120)
+    np.testing.assert_allclose(np.asarray(picture).mean(axis=(0, 1)), (220, 20, 20), atol=12)
+    again = client.get(
+        THUMBNAIL,
+        params={"id": ODD_ID, "t": 1.5, "width": 160},
+        headers={"if-none-match": answer.headers["etag"]},
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_moments_beyond_the_end_show_the_last_picture(client: Any) -> None:
+    assert client.get(THUMBNAIL, params={"id": "blue", "t": 99_999}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"width": 321}, {"t": "nan"}, {"t": "inf"}, {"t": -1}, {"t": "x"}, {"width": 10**30}]
+)
+def test_thumbnails_are_bounded(client: Any, parameters: dict[str, Any]) -> None:
+    assert client.get(THUMBNAIL, params={"id": "blue", **parameters}).status_code == 422
+
+
+def test_thumbnails_are_kept_up_to_a_number_of_bytes() -> None:
+    cache = ThumbnailCache(10)
+    keys = [("video", "etag", float(time), 160) for time in range(3)]
+    cache.put(keys[0], b"1234")
+    cache.put(keys[1], b"1234")
+    assert cache.get(keys[0]) == b"1234"
+    cache.put(keys[2], b"1234")
+    assert [cache.get(key) for key in keys] == [b"1234", None, b"1234"]
+    cache.put(keys[2], b"12")
+    assert cache.bytes == 6
+    cache.put(keys[1], b"x" * 11)
+    assert (cache.bytes, cache.get(keys[0])) == (0, None)
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+
+
+@needs_ffmpeg
+def test_a_copy_that_browsers_play_is_made_once(client: Any) -> None:
+    shown = client.get("/api/video", params={"id": "green"}).json()
+    first = client.get("/" + shown["copy"])
+    assert (first.status_code, first.json()["state"] in ("queued", "running")) == (202, True)
+    assert first.headers["retry-after"] == "2"
+    wait_until(lambda: ask(client, "green", method="HEAD", copy="h264").status_code == 200)
+    whole = ask(client, "green", copy="h264")
+    assert whole.headers["content-type"] == "video/mp4"
+    kind = identify(io.BytesIO(whole.content))
+    assert kind is not None
+    assert (kind.codec, kind.playable) == ("h264", True)
+    assert ask(client, "green", copy="h264", range="bytes=0-3").content == whole.content[:4]
+
+
+def test_copies_take_nothing_but_local_files() -> None:
+    arguments = ffmpeg_arguments("/a/-i http:x.mp4", Path("/b/c.mp4"), 1000)
+    assert arguments[0] == "-nostdin"
+    assert arguments[arguments.index("-protocol_whitelist") + 1] == "file"
+    assert arguments[arguments.index("-i") + 1] == "file:/a/-i http:x.mp4"
+    assert "hls" not in arguments[arguments.index("-format_whitelist") + 1].split(",")
+    assert arguments[arguments.index("-fs") + 1] == "1000"
+
+
+def copy_maker(folder: Path, **limits: Any) -> CopyMaker:
+    usual = {"at_once": 1, "waiting": 1, "seconds": 30.0, "most_bytes": 10**6, "cached_bytes": 10**7}
+    return CopyMaker(**(usual | limits), folder=folder)
+
+
+def stand_in(folder: Path, script: str) -> Any:
+    """A program in ffmpeg's place; its last argument is file:TARGET."""
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nfor last; do :; done\ntarget=${{last#file:}}\n{script}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+async def settled(maker: CopyMaker, media: Any) -> str:
+    copy = maker.wanted(media)
+    while copy.waiting:
+        await asyncio.sleep(0.01)
+    return copy.state
+
+
+def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path) -> None:
+    media = [locate_media(str(corpus / name), ()) for name in ("red.mp4", "green.avi", "blue.mp4")]
+
+    async def scenario() -> None:
+        slow = copy_maker(tmp_path, seconds=0.3)
+        slow._program = stand_in(tmp_path, "exec sleep 60")
+        begun = time.monotonic()
+        first = slow.wanted(media[0])
+        assert slow.wanted(media[0]) is first
+        slow.wanted(media[1])
+        with pytest.raises(ServiceError, match="too many copies are waiting"):
+            slow.wanted(media[2])
+        while first.waiting:
+            await asyncio.sleep(0.01)
+        assert first.state == "failed"
+        with pytest.raises(ServiceError, match="could not be copied"):
+            slow.wanted(media[0])
+        await slow.close()
+        assert time.monotonic() - begun < 30
+
+        large = copy_maker(tmp_path, most_bytes=100)
+        large._program = stand_in(tmp_path, 'head -c 100 /dev/zero > "$target"')
+        assert await settled(large, media[0]) == "failed"
+        await large.close()
+
+        few = copy_maker(tmp_path, cached_bytes=150)
+        few._program = stand_in(tmp_path, 'head -c 80 /dev/zero > "$target"')
+        assert [await settled(few, one) for one in media] == ["ready"] * 3
+        assert few.bytes == 80
+        assert len(list(tmp_path.glob("colbert-video-copies-*/*.mp4"))) == 1
+        await few.close()
+
+    asyncio.run(scenario())
+    assert list(tmp_path.glob("colbert-video-copies-*")) == []
+
+
+def test_without_ffmpeg_there_are_no_copies(corpus: Path, tmp_path: Path) -> None:
+    maker = copy_maker(tmp_path)
+    maker._program = None
+    assert not maker.available
+    with pytest.raises(ServiceError, match="ffmpeg, which is not installed"):
+        maker.wanted(locate_media(str(corpus / "red.mp4"), ()))

@@ -1,0 +1,75 @@
+"""The service hands out members of archives as the files that they are, and nothing else of the archive."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tar_writer import write_tar
+from video_writer import write_clip
+
+from colbert_video.serve.http_errors import ServiceError
+from colbert_video.serve.media.copies import ffmpeg_arguments
+from colbert_video.serve.media.media_files import locate_media, open_media
+from colbert_video.video.frames import SamplingSettings, read_frames
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return write_clip(tmp_path_factory.mktemp("served") / "a.mp4", 12).read_bytes()
+
+
+@pytest.fixture
+def shard(tmp_path: Path, clip: bytes) -> Path:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    return write_tar(folder / "x.tar", {"deep/a.mp4": clip, "a.json": b"{}", "b.mp4": clip})
+
+
+def test_a_member_is_a_file_of_its_own(shard: Path, clip: bytes) -> None:
+    media, file = open_media(f"{shard}/deep/a.mp4", [shard.parent])
+    with file:
+        file.seek(4)
+        assert file.read(4) == b"ftyp"
+        file.seek(0)
+        assert file.read() == clip
+    assert (media.size, media.kind.container, media.kind.playable) == (len(clip), "mp4", True)
+    assert media.path == f"{shard}/deep/a.mp4"
+    assert media.modified_ns == shard.stat().st_mtime_ns
+    assert len(read_frames(media.path, SamplingSettings(num_frames=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x.tar/no.mp4", "not where it was"),
+        ("x.tar/../x.tar/b.mp4", "not where it was"),
+        ("x.tar/a.json", "no kind that is served"),
+        ("x.tar", "no kind that is served"),
+        ("gone.tar/b.mp4", "not where it was"),
+    ],
+)
+def test_nothing_else_is_handed_out(shard: Path, name: str, message: str) -> None:
+    with pytest.raises(ServiceError, match=message) as caught:
+        open_media(f"{shard.parent}/{name}", [])
+    assert caught.value.status == 404
+
+
+def test_archives_lie_in_the_media_roots(shard: Path, tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with pytest.raises(ServiceError, match="outside the media roots"):
+        locate_media(f"{shard}/b.mp4", [inside])
+    (inside / "link.tar").symlink_to(shard)
+    with pytest.raises(ServiceError, match="outside the media roots"):
+        locate_media(f"{inside}/link.tar/b.mp4", [inside])
+    assert locate_media(f"{inside}/link.tar/b.mp4", [shard.parent]).path == f"{shard}/b.mp4"
+
+
+def test_copies_are_made_of_members(shard: Path, tmp_path: Path) -> None:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        pytest.skip("no ffmpeg")
+    target = tmp_path / "copy.mp4"
+    subprocess.run([program, *ffmpeg_arguments(f"{shard}/b.mp4", target, 10**6)], check=True, timeout=300)
+    assert read_frames(target, SamplingSettings(num_frames=2)).width == 64

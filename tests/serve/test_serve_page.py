@@ -1,0 +1,479 @@
+"""The search page in a real browser, against a real service."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import av
+import numpy as np
+import pytest
+from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PREFIX, running, watched
+from page_corpus import HOSTILE, SCENE_SECONDS, build_page_index, page_scenes
+from serving import TOKEN
+
+from colbert_video.indexing.catalog.filters import compile_filter
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+
+CLIPS = 4
+FRAME_RATE = 12
+CAPTIONS = [scene.caption for scene in page_scenes(CLIPS)]
+ALL = 20  # more than there are videos
+AXE = find_spec("axe_playwright_python")
+FRAME = """video => {
+  const canvas = new OffscreenCanvas(8, 8), context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  context.drawImage(video, 0, 0, 8, 8);
+  return [...context.getImageData(0, 0, 8, 8).data];
+}"""
+
+Watched = Any  # opens a page that is watched
+
+
+@pytest.fixture(scope="module")
+def corpus(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    build_page_index(folder, count=CLIPS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(corpus: Path) -> Iterator[str]:
+    with running([corpus / "index"]) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
+    sync_api.expect.set_options(timeout=20_000)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_SETTINGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> partial[AbstractContextManager[Any]]:
+    return partial(watched, browser, address)
+
+
+@pytest.fixture
+def page(visit: Watched) -> Iterator[Any]:
+    with visit() as page:
+        page.goto("./")
+        yield page
+
+
+def expect(part: Any) -> Any:
+    from playwright.sync_api import expect
+
+    return expect(part)
+
+
+def search(page: Any, text: str) -> None:
+    page.locator("#query").fill(text)
+    expect(page.locator("#status")).to_have_text(re.compile("result"))
+
+
+def open_by_address(page: Any, video: str, query: str = CAPTIONS[0], **more: Any) -> None:
+    fields = {"q": query, "k": str(ALL), "open": video, **more}
+    page.goto("?" + "&".join(f"{name}={quote_plus(str(value))}" for name, value in fields.items()))
+    page.locator(".cell").first.wait_for()
+
+
+def until(page: Any, condition: str) -> None:
+    page.wait_for_function(
+        f"() => {condition}"
+    )  # a function: the page's policy lets no text be evaluated later
+
+
+def playing_time(page: Any) -> float:
+    return page.evaluate("document.querySelector('#player video').currentTime")
+
+
+def test_results_come_while_typing_and_only_the_last_words_count(page: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: "api/search?" in request.url and asked.append(request.url))
+    page.locator("#query").press_sequentially(CAPTIONS[2], delay=2)
+    expect(page.locator(".card .title").first).to_have_text(CAPTIONS[2])
+    assert len(asked) <= 2
+    expect(page.locator("#status")).to_have_text(re.compile(r"^8 results in [\d.]+ ms$"))
+    score = page.locator(".card .number").first.text_content()
+    total, frame, video = (float(part.replace("−", "-")) for part in re.split("[=+]", score))
+    assert total == pytest.approx(frame + video, abs=0.011)
+    widths = (
+        page.locator(".card .bar")
+        .first.locator("span")
+        .evaluate_all("parts => parts.map(one => one.offsetWidth)")
+    )
+    assert widths[0] / widths[1] == pytest.approx(frame / video, rel=0.1)
+
+
+def test_an_older_answer_never_replaces_a_newer_one(page: Any) -> None:
+    held: list[Any] = []
+    page.route("**/api/search?query=slow*", lambda route: held.append(route))
+    page.locator("#query").fill("slow words")
+    page.wait_for_timeout(400)
+    search(page, CAPTIONS[1])
+    assert len(held) == 1
+    held[0].fulfill(json={"query": "slow words", "index": "x", "version": 1, "milliseconds": 1, "topk": []})
+    page.wait_for_timeout(200)
+    expect(page.locator(".card .title").first).to_have_text(CAPTIONS[1])
+
+
+def test_a_result_opens_at_its_moment_and_plays(page: Any, corpus: Path) -> None:
+    search(page, CAPTIONS[CLIPS + 3])
+    card = page.locator(".card", has_text="tour.mp4")
+    card.scroll_into_view_if_needed()
+    moment = card.locator(".moment").text_content()
+    start = float(moment.split("–")[0])
+    card.click()
+    video = page.locator("#player video")
+    until(page, "document.querySelector('#player video')?.currentTime > 0")
+    until(page, f"document.querySelector('#player video').currentTime > {start + 0.3}")
+    video.evaluate("video => video.pause()")
+    assert start + 0.3 < playing_time(page) < start + 2.5
+    seen = np.array(video.evaluate(FRAME), dtype=float).reshape(8, 8, 4)[..., :3]
+    with av.open(str(corpus / "clips" / "tour.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    small = np.stack([frame.reshape(8, 12, 8, 12, 3).mean(axis=(1, 3)) for frame in frames])
+    differences = np.abs(small - seen).mean(axis=(1, 2, 3))  # (frames,)
+    at = int(playing_time(page) * FRAME_RATE)
+    assert differences[at - 2 : at + 3].min() < 8 < 40 < np.median(differences)
+    page.locator("#moments .chip").nth(1).click()
+    second = float(page.locator("#moments .chip").nth(1).get_attribute("data-start"))
+    until(page, f"Math.abs(document.querySelector('#player video').currentTime - {second}) < 0.1")
+    expect(page.locator(".strip").first.locator(".time").first).to_have_text(
+        f"{SCENE_SECONDS * (second // SCENE_SECONDS) + 0.3} s"
+    )
+
+
+def test_heat_strips_show_the_service_s_numbers_and_seek(page: Any, address: str) -> None:
+    query = "a red circle moves"
+    open_by_address(page, "clip-0001.mp4", query)
+    explained = page.request.get(
+        f"{address}api/explain", params={"query": query, "id": "clip-0001.mp4"}
+    ).json()
+    padding = sum(token["padding"] for token in explained["tokens"])
+    words = len(explained["tokens"]) - padding
+    for strip, bag in zip(page.locator(".strip").all(), ("frame", "video"), strict=True):
+        rows = strip.locator("tbody tr")
+        expect(rows).to_have_count(words + 1)
+        expect(rows.last.locator("th")).to_have_text(f"padding × {padding}")
+        row = [token["token"] for token in explained["tokens"]].index("red")
+        values = explained["similarities"][bag][row]
+        names = rows.nth(row).locator(".cell").evaluate_all("cells => cells.map(one => one.ariaLabel)")
+        shown = [float(name.split(", ")[2].replace("−", "-")) for name in names]
+        np.testing.assert_allclose(shown, values, atol=0.0051)
+        assert names[int(np.argmax(values))].endswith(", best")
+        expect(strip.locator("thead .expansion")).to_have_count(len(values) - len(explained["times"]))
+    cell = page.locator(".strip").first.locator("tbody tr").nth(2).locator(".cell").nth(4)
+    assert re.fullmatch(r"red, 2\.3 s, −?0\.\d\d(, best)?", cell.get_attribute("aria-label"))
+    cell.click()
+    until(
+        page,
+        f"Math.abs(document.querySelector('#player video').currentTime - {explained['times'][4]}) < 0.05",
+    )
+    expect(page.locator(".strip").first.locator(".time.now")).to_have_text("2.3 s")
+    expect(page.locator(".readout")).to_contain_text("red")
+
+
+def test_everything_can_be_done_by_keyboard(page: Any) -> None:
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.locator("#query")).to_be_focused()
+    page.keyboard.insert_text(CAPTIONS[2])
+    expect(page.locator(".card .title").first).to_have_text(CAPTIONS[2])
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".card").first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    chosen = page.locator(".card").nth(1)
+    expect(chosen).to_be_focused()
+    page.keyboard.press("Enter")
+    page.locator(".cell").first.wait_for()
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('cell')"):
+            break
+    first = page.evaluate("document.activeElement.ariaLabel")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    moved = page.evaluate("[document.activeElement.ariaLabel, Number(document.activeElement.dataset.time)]")
+    assert moved[0] != first
+    assert page.locator(".strip").first.locator('.cell[tabindex="0"]').count() == 1
+    page.keyboard.press("Enter")
+    until(page, f"Math.abs(document.querySelector('#player video').currentTime - {moved[1]}) < 0.7")
+    page.keyboard.press("]")
+    expect(page.locator("#viewer-sub")).to_contain_text("result 3")
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).not_to_be_visible()
+    expect(page.locator(".card").nth(2)).to_be_focused()
+
+
+def test_the_address_is_the_state_and_back_goes_back(page: Any, visit: Watched) -> None:
+    search(page, CAPTIONS[2])
+    page.locator(".card").first.click()
+    page.locator(".cell").first.wait_for()
+    page.locator("#player video").evaluate("video => { video.pause(); video.currentTime = 2 }")
+    page.wait_for_url("**/*t=2.0*")
+    with visit() as other:
+        other.goto(page.url)
+        until(other, "document.querySelector('#player video')?.currentTime === 2")
+        expect(other.locator("#viewer-title")).to_have_text(CAPTIONS[2])
+        expect(other.locator("#query")).to_have_value(CAPTIONS[2])
+    page.go_back()
+    expect(page.locator("#viewer")).not_to_be_visible()
+    expect(page.locator(".card .title").first).to_have_text(CAPTIONS[2])
+    page.go_forward()
+    expect(page.locator("#viewer")).to_be_visible()
+    page.keyboard.press("Escape")
+    until(page, "!location.search.includes('open')")
+    page.go_back()
+    expect(page.locator("#query")).to_have_value("")
+    expect(page.locator(".card")).to_have_count(0)
+
+
+def test_html_stays_text(page: Any) -> None:
+    attack = "<img src=x onerror=alert(1)><b>bold</b>"
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    search(page, attack)
+    card = page.locator(".card", has_text=HOSTILE)
+    expect(card.locator(".title")).to_have_text(HOSTILE)
+    expect(card.locator(".facts")).to_have_text("note: <b>bold</b>")
+    card.click()
+    page.locator(".cell").first.wait_for()
+    expect(page.locator("#viewer-title")).to_have_text(HOSTILE)
+    expect(page.locator("#facts")).to_contain_text("<b>bold</b>")
+    until(page, "document.querySelector('#player video')?.readyState >= 2")
+    assert page.locator("b, [onerror], img[src='x']").count() == 0
+    assert attack in page.title()
+
+
+def test_filters_are_built_from_rows_and_from_json(page: Any) -> None:
+    background = page_scenes(CLIPS)[0].background
+    search(page, CAPTIONS[0])
+    page.locator("#filters-toggle").click()
+    page.locator(".field").fill("background")
+    page.locator(".value").fill(background)
+    page.wait_for_url("**/*where=*")
+    expect(page.locator("#filters-count")).to_have_text(" · 1")
+    wanted = sum(scene.background == background for scene in page_scenes(CLIPS)[:CLIPS]) + 1
+    expect(page.locator(".card")).to_have_count(wanted)
+    page.locator(".filters summary").click()
+    expect(page.locator(".raw textarea")).to_have_value(
+        json.dumps({"background": background}, separators=(",", ":"))
+    )
+    page.locator(".raw textarea").fill("{no json")
+    expect(page.locator(".filters .problem-text")).to_contain_text("This is not JSON")
+    page.locator(".raw textarea").fill('{"background": "none such"}')
+    expect(page.locator("#status")).to_have_text("No results")
+    page.get_by_role("button", name="Clear the filters").click()
+    expect(page.locator(".card")).to_have_count(8)
+    page.get_by_label("Every part of long videos").check()
+    expect(page.locator(".card")).to_have_count(10)
+    page.locator(".card", has_text="tour.mp4#t=3,6").click()
+    expect(page.locator(".strip").first.locator(".time").first).to_have_text("3.3 s")
+
+
+WHERES: list[dict[str, Any]] = [
+    {"channel": "news"},
+    {"duration": {">": 60}},
+    {"or": [{"number": 3}, {"number": "3"}, {"flag": True}, {"nothing": None}]},
+    {"and": [{"tags": {"contains": "a"}}, {"year": {"in": [1, "two", "3"]}}, {"note": {"exists": False}}]},
+    {"channel": {"!=": "x"}, "duration": {"<=": 2.5}},
+    {"id": "12"},
+]
+
+
+@pytest.mark.parametrize("where", WHERES)
+def test_rows_mean_the_same_as_the_filter(page: Any, where: dict[str, Any]) -> None:
+    there_and_back = """async where => {
+      const { fromWhere, toWhere } = await import(new URL("static/conditions.js", document.baseURI));
+      return toWhere(fromWhere(where));
+    }"""
+    again = json.loads(page.evaluate(there_and_back, json.dumps(where)))
+    expected = where if len(where) == 1 else {"and": [{name: value} for name, value in where.items()]}
+    assert again == expected
+    compile_filter(again)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg for the copy")
+def test_a_file_that_browsers_refuse_is_a_flip_book_until_it_is_converted(page: Any) -> None:
+    open_by_address(page, "old camera.avi")
+    expect(page.locator(".player-note")).to_contain_text("AVI")
+    picture = page.locator(".flip img")
+    before = picture.get_attribute("src")
+    until(page, "document.querySelector('.flip img').naturalWidth > 0")
+    page.locator(".strip").first.locator(".cell").nth(3).click()
+    assert picture.get_attribute("src") != before
+    page.get_by_role("button", name="Convert to play").click()
+    until(page, "document.querySelector('#player video')?.readyState >= 2")
+    assert 1.25 < playing_time(page) < 5  # from where the flip book was; it plays on meanwhile
+
+
+def test_a_missing_file_is_a_note_and_no_broken_player(page: Any) -> None:
+    open_by_address(page, "gone.mp4")
+    expect(page.locator(".player-note")).to_contain_text("not where it was")
+    assert page.locator("#player video, #player img").count() == 0
+
+
+def test_pictures_search_too(page: Any, corpus: Path) -> None:
+    with av.open(str(corpus / "clips" / "clip-0002.mp4")) as container:
+        picture = next(container.decode(video=0)).to_image()
+    picture.save(corpus / "frame.png")
+    page.locator("#image-file").set_input_files(corpus / "frame.png")
+    expect(page.locator(".card").first).to_be_visible()
+    expect(page.locator("#image-chip")).to_contain_text("frame.png")
+    found = page.locator(".card .title").all_text_contents()[:2]
+    assert CAPTIONS[1] in found
+    page.locator(".card").first.click()
+    expect(page.locator(".heat-note")).to_contain_text("not found by words")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Remove the image").click()
+    expect(page.locator(".card")).to_have_count(0)
+
+
+def test_a_pasted_file_that_is_no_picture_is_refused(visit: Watched) -> None:
+    with visit(allowed=["415", "422"]) as page:
+        page.goto("./")
+        page.locator("#welcome .lead").wait_for()
+        paste_a_drawing_as_png(page)
+        expect(page.locator("#image-chip")).to_contain_text("bad.png")
+        expect(page.locator("#problem")).to_be_visible()
+
+
+def paste_a_drawing_as_png(page: Any) -> None:
+    page.evaluate("""async () => {
+      const file = new File([await (await fetch("static/icon.svg")).blob()], "bad.png", { type: "image/png" });
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(file);
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+    }""")
+
+
+def test_errors_say_what_to_do(visit: Watched) -> None:
+    with visit(allowed=["422"]) as page:
+        page.goto("?q=red&k=5000")
+        expect(page.locator("#problem")).to_contain_text("K is more than 1000. Ask for at most 1000 results.")
+        page.route("**/api/search?*", lambda route: route.abort())
+    with visit(allowed=["ERR_FAILED"]) as page:
+        page.route("**/api/search?*", lambda route: route.abort())
+        page.goto("?q=red")
+        expect(page.locator("#problem")).to_contain_text("The service does not answer.")
+        page.unroute("**/api/search?*")
+        page.get_by_role("button", name="Try again").click()
+        expect(page.locator(".card")).to_have_count(8)
+
+
+def test_missing_shards_are_told(page: Any) -> None:
+    def lose(route: Any) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "shards_failed": ["shard-0001"]})
+
+    page.route("**/api/search?*", lose)
+    search(page, CAPTIONS[0])
+    note = page.get_by_role("status").filter(has_text="Incomplete: shard-0001 of the index did not answer.")
+    expect(note).to_be_visible()
+    page.unroute("**/api/search?*")
+    search(page, CAPTIONS[1])
+    expect(page.locator("#status")).to_have_text(re.compile(r"^8 results in [\d.]+ ms$"))
+
+
+def test_a_token_is_asked_for_and_the_page_works_under_a_prefix(corpus: Path, browser: Any) -> None:
+    with (
+        running([corpus / "index"], prefix=PREFIX, token=TOKEN) as address,
+        watched(browser, address, allowed=["401"]) as page,
+    ):
+        page.goto("?q=red")
+        page.locator("#token").fill("a wrong one")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.locator("#login-problem")).to_contain_text("This is not the service's token.")
+        page.locator("#token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.locator(".card").first).to_be_visible()
+        expect(page.locator("#login")).not_to_be_visible()
+        until(page, "document.querySelector('.card img').naturalWidth > 0")
+        page.get_by_role("button", name="Log out").click()
+        expect(page.locator("#login")).to_be_visible()
+
+
+def test_cards_play_when_pointed_at_unless_motion_is_unwanted(visit: Watched) -> None:
+    for motion, videos in (("no-preference", 1), ("reduce", 0)):
+        with visit(reduced_motion=motion) as page:
+            page.goto(f"?q={quote_plus(CAPTIONS[2])}")
+            page.locator(".card").first.hover()
+            page.wait_for_timeout(700)
+            expect(page.locator(".preview")).to_have_count(videos)
+            if videos:
+                until(page, "document.querySelector('.preview.ready').currentTime > 0")
+                assert page.locator(".preview").evaluate("video => video.muted")
+                page.locator("#query").hover()
+                expect(page.locator(".preview")).to_have_count(0)
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(visit: Watched) -> None:
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    with visit(color_scheme="dark") as page:
+        page.goto("./")
+        dark = page.evaluate(background)
+        page.locator("#theme").click()
+        assert page.evaluate(background) != dark
+        page.reload()
+        assert page.evaluate(background) != dark
+        expect(page.locator("#theme")).to_have_attribute("aria-label", "Theme: light")
+
+
+def test_small_screens_need_no_sideways_scrolling(visit: Watched) -> None:
+    with visit(viewport={"width": 320, "height": 640}) as page:
+        open_by_address(page, "tour.mp4")
+        wide = "element => element.scrollWidth > element.clientWidth"
+        assert not page.locator("#viewer").evaluate(wide)
+        page.keyboard.press("Escape")
+        page.locator("#filters-toggle").click()
+        assert not page.locator("html").evaluate(wide)
+
+
+@pytest.mark.skipif(AXE is None, reason="pip install axe-playwright-python")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_accessibility_findings(visit: Watched, scheme: str) -> None:
+    with visit(color_scheme=scheme) as page:
+        page.goto("./")
+        page.locator("#welcome .lead").wait_for()
+        assert serious(page) == []
+        page.locator("#filters-toggle").click()
+        search(page, CAPTIONS[0])
+        assert serious(page) == []
+        page.locator(".card").first.click()
+        page.locator(".cell").first.wait_for()
+        assert serious(page) == []
+
+
+def serious(page: Any) -> list[str]:
+    """What axe-core finds that is serious or critical."""
+    page.wait_for_timeout(300)  # transitions of colours
+    page.evaluate((Path(AXE.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    options = {
+        "resultTypes": ["violations"],
+        "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [
+        f"{one['id']}: {node['html'][:120]} {node['failureSummary']}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:3]
+    ]

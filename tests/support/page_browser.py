@@ -1,0 +1,101 @@
+"""A browser that watches the page: errors in its console and requests to other machines fail the test."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+from serving import wait_until
+
+from colbert_video.serve.app import create_app
+from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.launch import uvicorn_config
+from colbert_video.serve.service_settings import ServeSettings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM_SETTINGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PREFIX = "/videos"
+
+
+@contextmanager
+def running(indexes: Sequence[Path], *, prefix: str = "", **settings: Any) -> Iterator[str]:
+    """A service on a free port.
+
+    Yields:
+        Its address.
+    """
+    registry = IndexRegistry.open([str(index) for index in indexes])
+    wanted = ServeSettings(**settings)
+    config = uvicorn_config(under(prefix, create_app(registry, wanted)), wanted)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
+        thread.start()
+        try:
+            wait_until(lambda: server.started and all(index.state == "ready" for index in registry))
+            yield f"http://127.0.0.1:{port.getsockname()[1]}{prefix}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def under(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
+    """The service as a reverse proxy shows it that cuts a prefix off."""
+
+    async def forward(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            assert scope["path"].startswith(prefix + "/"), f"the page left its prefix: {scope['path']}"
+            path = scope["path"][len(prefix) :]
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await app(scope, receive, send)
+
+    return forward
+
+
+@contextmanager
+def watched(browser: Any, address: str, *, allowed: Sequence[str] = (), **context: Any) -> Iterator[Any]:
+    """A new page, which is not loaded yet.
+
+    Args:
+        browser: Playwright's.
+        address: The service's.
+        allowed: Parts of texts that the console may show, such as the status of a refused request.
+        context: Playwright's settings of a context, such as `color_scheme`.
+    """
+    problems: list[str] = []
+    own = urlsplit(address).netloc
+    page = browser.new_context(
+        base_url=address, **{"viewport": {"width": 1280, "height": 900}, **context}
+    ).new_page()
+    page.set_default_timeout(20_000)
+
+    def told(message: Any) -> None:
+        if message.type in ("error", "warning") and not any(part in message.text for part in allowed):
+            problems.append(message.text)
+
+    def asked(request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.netloc != own:
+            problems.append(f"asked another machine: {request.url}")
+
+    page.on("console", told)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", asked)
+    try:
+        yield page
+    finally:
+        page.context.close()
+    assert not problems

@@ -1,0 +1,61 @@
+"""Indexes of windows with random tokens: no model, no video."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from token_corpus import DIM, random_bags
+
+from colbert_video.indexing.build.commit import commit_segment
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.index.folder import load_settings, writing
+from colbert_video.indexing.index.index_settings import IndexSettings
+from colbert_video.video.windows import window_id
+
+SECONDS = 10.0
+"""Length of a window."""
+
+
+class WindowSource:
+    """Rows of a catalog with a bag of random tokens each, as a `TokenSource`."""
+
+    def __init__(self, entries: Sequence[VideoEntry], bags: Mapping[str, Sequence[torch.Tensor]]) -> None:
+        self.entries = list(entries)
+        self.bags = dict(bags)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def counts(self) -> dict[str, int]:
+        return {bag: sum(map(len, tokens)) for bag, tokens in self.bags.items()}
+
+    def __iter__(self) -> Iterator[TokenChunk]:
+        yield TokenChunk(
+            self.entries, {bag: BagTokens.from_list(tokens) for bag, tokens in self.bags.items()}
+        )
+
+
+def window_entries(videos: Mapping[str, int]) -> list[VideoEntry]:
+    """The rows of videos by their number of windows; none is a video that stays whole."""
+    rows = []
+    for name, windows in videos.items():
+        if not windows:
+            rows.append(VideoEntry(name, start=0.0, end=SECONDS, metadata={"name": name}))
+        for number in range(windows):
+            span = (number * SECONDS, (number + 1) * SECONDS)
+            rows.append(VideoEntry(window_id(name, span), None, name, *span, metadata={"name": name}))
+    return rows
+
+
+def commit_windows(path: Path, videos: Mapping[str, int], *, seed: int, add: bool) -> WindowSource:
+    """Commit a segment of videos and windows with random tokens; return what was committed."""
+    entries = window_entries(videos)
+    bags = {
+        bag: random_bags(len(entries), seed=2 * seed + kind) for kind, bag in enumerate(("frame", "video"))
+    }
+    source = WindowSource(entries, bags)
+    with writing(path, create=not add) as catalog:
+        settings = load_settings(path, catalog) if add else IndexSettings(DIM, tuple(bags), nbits=8)
+        commit_segment(path, catalog, source, settings, replace_all=not add)
+    return source

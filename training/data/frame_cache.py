@@ -1,0 +1,253 @@
+"""Decoded frames kept on disk, so that later epochs read pixels instead of decoding the videos again.
+
+A video is kept as a dense stack: the middle frames of `frames_per_segment` equal parts of each TSN segment, so that
+random-in-segment sampling still varies from epoch to epoch, and centre sampling gets the very frames that it would get
+from the file.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+import zlib
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import UInt8
+
+from colbert_video.errors import SettingsError
+from colbert_video.video.decode.sampling import random_in_segments, segment_centres
+from colbert_video.video.files import locate
+from colbert_video.video.frames import SamplingSettings
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".frames"
+UNFINISHED = ".unfinished"
+ABANDONED = 3600.0
+"""Seconds after which an unfinished entry belongs to a process that died."""
+STORES_PER_SCAN = 16
+"""Entries written between two looks at what other processes have written."""
+
+
+class _Entry(NamedTuple):
+    used: int
+    """When it was last read, in nanoseconds; the file's modification time."""
+    size: int
+    path: Path
+
+
+class FrameCache:
+    """A folder of decoded frames that several processes may share.
+
+    When it is full, the least recently used entries of earlier runs make room, never those used since this cache was
+    opened: every epoch reads every video once, and throwing out the oldest of them would throw out each before its
+    turn comes again. Videos beyond the limit are decoded every time.
+
+    Args:
+        folder: Made if missing; holds nothing but the cache.
+        max_bytes: Most bytes on disk. Each other process that writes at the same time may add a few entries to it.
+        frames_per_segment: Candidates of each segment; odd, so that the middle frame is one of them.
+
+    Raises:
+        SettingsError: If a number is out of range, or the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, max_bytes: int, *, frames_per_segment: int = 3) -> None:
+        if max_bytes < 1:
+            raise SettingsError(f"max_bytes is {max_bytes}; the frame cache needs room, give at least 1.")
+        if frames_per_segment < 1 or frames_per_segment % 2 == 0:
+            raise SettingsError(f"frames_per_segment is {frames_per_segment}; give an odd number, 1 or more.")
+        self.folder = Path(folder)
+        self.max_bytes = max_bytes
+        self.frames_per_segment = frames_per_segment
+        self._opened = time.time_ns()
+        self._bytes = 0
+        self._stores = 0
+        self._full = False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"the frame cache {folder} cannot be made: {error.strerror}.") from error
+
+    def dense(self, sampling: SamplingSettings) -> SamplingSettings:
+        """What has to be decoded of a video for `store`."""
+        return replace(
+            sampling, num_frames=sampling.num_frames * self.frames_per_segment, placement="centre", seed=None
+        )
+
+    def choose(
+        self, stack: UInt8[np.ndarray, "candidates height width 3"], sampling: SamplingSettings
+    ) -> UInt8[np.ndarray, "frames height width 3"]:
+        """Sample frames of a dense stack as if it were the video."""
+        return stack[_positions(len(stack), sampling)]
+
+    def read(
+        self, path: str | Path, sampling: SamplingSettings
+    ) -> UInt8[np.ndarray, "frames height width 3"] | None:
+        """Sample frames of a kept video.
+
+        Args:
+            path: The video file.
+            sampling: Number, size and placement of the frames.
+
+        Returns:
+            RGB frames; None if the video is not kept, has changed since, or its entry is damaged.
+        """
+        entry = self._entry(path, sampling)
+        if entry is None:
+            return None
+        dense = self.dense(sampling)
+        try:
+            frames = _read_entry(entry, dense, _positions(dense.num_frames, sampling))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            logger.warning(
+                "a damaged entry of the frame cache is dropped, its video decoded again: %s", error
+            )
+            _remove(entry)
+            return None
+        _mark_used(entry)
+        return frames
+
+    def store(
+        self,
+        path: str | Path,
+        sampling: SamplingSettings,
+        stack: UInt8[np.ndarray, "candidates height width 3"],
+    ) -> bool:
+        """Keep the dense stack of a video.
+
+        Args:
+            path: The video file.
+            sampling: As for `read`.
+            stack: The frames that `dense(sampling)` asks for.
+
+        Returns:
+            Whether it was kept: not if the cache is full, or the disk.
+        """
+        entry = self._entry(path, sampling)
+        if entry is None or self._full:
+            return False
+        records = _pack(stack)
+        if not self._make_room(records.nbytes):
+            self._full = True
+            logger.warning(
+                "the frame cache %s is full (%d bytes); other videos are decoded every time",
+                self.folder,
+                self.max_bytes,
+            )
+            return False
+        return self._write(entry, records)
+
+    def _entry(self, path: str | Path, sampling: SamplingSettings) -> Path | None:
+        """Where the video's frames belong; another version of the file, or another geometry, has another place."""
+        try:
+            found = locate(path)
+        except (OSError, ValueError):
+            return None
+        geometry = self.dense(sampling).to_dict()
+        for name in ("timeout", "max_pixels", "seed", "placement"):
+            del geometry[name]
+        source = [str(Path(path).absolute()), found.size, found.modified_ns]
+        key = hashlib.sha256(json.dumps([source, sorted(geometry.items())]).encode()).hexdigest()[:40]
+        return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
+
+    def _write(self, entry: Path, records: np.ndarray) -> bool:
+        """Write beside and rename, so that no reader meets half an entry."""
+        unfinished = entry.with_name(f"{uuid4().hex}{UNFINISHED}")
+        try:
+            entry.parent.mkdir(exist_ok=True)
+            records.tofile(unfinished)
+            _mark_used(unfinished)
+            unfinished.replace(entry)
+        except OSError as error:
+            self._full = True
+            logger.warning(
+                "the frame cache %s cannot be written (%s); videos are decoded every time", self.folder, error
+            )
+            _remove(unfinished)
+            return False
+        self._bytes += records.nbytes
+        return True
+
+    def _make_room(self, needed: int) -> bool:
+        """Remove old entries until `needed` more bytes fit; False if they do not."""
+        if self._stores % STORES_PER_SCAN == 0:
+            self._bytes = sum(entry.size for entry in self._scan())
+        self._stores += 1
+        if self._bytes + needed <= self.max_bytes:
+            return True
+        entries = sorted(self._scan())
+        self._bytes = sum(entry.size for entry in entries)
+        for entry in entries:
+            if self._bytes + needed <= self.max_bytes or entry.used >= self._opened:
+                break
+            _remove(entry.path)
+            self._bytes -= entry.size
+        return self._bytes + needed <= self.max_bytes
+
+    def _scan(self) -> list[_Entry]:
+        """All entries; what processes that died left unfinished is removed."""
+        entries = []
+        for path in self.folder.glob("??/*"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                if path.suffix == SUFFIX:
+                    entries.append(_Entry(status.st_mtime_ns, status.st_size, path))
+                elif path.suffix == UNFINISHED and time.time() - status.st_mtime > ABANDONED:
+                    _remove(path)
+        return entries
+
+
+def _positions(available: int, sampling: SamplingSettings) -> np.ndarray:
+    rng = sampling.rng
+    if rng is None:
+        return segment_centres(available, sampling.num_frames)
+    return random_in_segments(available, sampling.num_frames, rng)
+
+
+def _record(height: int, width: int) -> np.dtype:
+    """A frame with its checksum, as the file holds it."""
+    return np.dtype([("checksum", "<u4"), ("pixels", "u1", (height, width, 3))])
+
+
+def _pack(stack: UInt8[np.ndarray, "candidates height width 3"]) -> np.ndarray:
+    records = np.empty(len(stack), _record(*stack.shape[1:3]))
+    records["pixels"] = stack
+    records["checksum"] = [zlib.crc32(frame) for frame in np.ascontiguousarray(stack)]
+    return records
+
+
+def _read_entry(
+    entry: Path, dense: SamplingSettings, positions: np.ndarray
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Map the file, copy and check the chosen frames alone."""
+    record = _record(dense.height, dense.width)
+    size = entry.stat().st_size
+    if size != dense.num_frames * record.itemsize:
+        raise ValueError(f"{entry} has {size} bytes instead of {dense.num_frames * record.itemsize}")
+    records = np.memmap(entry, record, mode="r", shape=(dense.num_frames,))
+    frames = np.stack([records["pixels"][position] for position in positions])
+    for frame, position in zip(frames, positions, strict=True):
+        if zlib.crc32(frame) != records["checksum"][position]:
+            raise ValueError(f"{entry}: frame {position} does not match its checksum")
+    return frames
+
+
+def _mark_used(path: Path) -> None:
+    """Note the time; by this process's clock, for that of file systems ticks more coarsely."""
+    now = time.time_ns()
+    with suppress(OSError):  # another process may have removed it, or it is another user's
+        os.utime(path, ns=(now, now))
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # it may be gone; Windows keeps what another process has mapped
+        path.unlink()

@@ -1,0 +1,382 @@
+"""Training batches: captions with freshly sampled frames of their videos, the same in every run of one seed.
+
+What a batch holds depends on seed, epoch and batch number alone: not on the number of decoding processes, not on the
+number of training processes, not on what was read before. So a run that is resumed in the middle of an epoch goes on
+with the batches it would have seen.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+from colbert_video.errors import SettingsError, VideoError
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos
+from colbert_video.training.data.reading import FrameReader
+from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.workers.pool import FrameRequest
+
+logger = logging.getLogger(__name__)
+VIDEOS_PER_ROUND = 128
+"""Videos asked for in one go, at least a batch: decoding processes idle only at the end of a round."""
+BATCHES_AHEAD = 2
+"""Batches read while the one before is trained on."""
+ORDER, SUBSTITUTES, SAMPLING = range(3)
+"""What a random number is for; keeps the streams of one (seed, epoch) apart."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Captions and the frames of their videos, one of each a row."""
+
+    pixels: UInt8[Tensor, "videos frames height width 3"]
+    """RGB frames."""
+    frame_mask: Bool[Tensor, "videos frames"]
+    """True where a frame is real."""
+    captions: list[str]
+    """The captions."""
+    video_ids: list[str]
+    """The videos' ids; rows of one id show the same video."""
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """One place of a batch: the row planned for it, then those that stand in for it."""
+
+    batch: int
+    position: int
+    rows: Iterator[int]
+
+
+class CaptionLoader:
+    """Full batches of an epoch, in an order drawn from its seed.
+
+    A video that cannot be read is reported once, as a warning and in `failures`. Its rows are left out from then on, and
+    rows drawn from the seed take their places; they are the same rows in every run with the same broken videos.
+
+    Args:
+        rows: What to train on.
+        sampling: Number and form of the frames; one of each segment is drawn at random.
+        batch_size: Rows of a batch, over all training processes.
+        seed: Decides order and frames.
+        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        cache: Keeps decoded frames.
+        group_batches: Keep rows of one group in one batch, as hard negatives of each other.
+        random_shift: Pixels by which the frames of a clip are shifted at most, all of them together, drawn again in
+            every epoch; see `shift_frames`.
+        rank: Which of the training processes this is; it gets its equal part of every batch.
+        world_size: How many training processes there are.
+        missing: "refuse" manifests that name files which do not exist, or "report" them as broken videos.
+
+    Raises:
+        SettingsError: If a number is out of range, the data do not fill a batch, a group does not fit into one, or
+            videos are missing.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[ManifestRow],
+        *,
+        sampling: SamplingSettings,
+        batch_size: int,
+        seed: int,
+        workers: int | None = None,
+        cache: FrameCache | None = None,
+        group_batches: bool = False,
+        random_shift: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        missing: Literal["refuse", "report"] = "refuse",
+    ) -> None:
+        self.rows = list(rows)
+        self.sampling = replace(sampling, placement="random", seed=seed)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self._workers = workers
+        self._cache = cache
+        self._keep_groups = group_batches
+        self._random_shift = random_shift
+        _check_numbers(len(self.rows), batch_size, seed, rank, world_size)
+        if random_shift < 0:
+            raise SettingsError(f"random_shift is {random_shift}; give 0 or more pixels.")
+        _check_groups(self.rows if group_batches else [], batch_size)
+        if missing == "refuse":
+            _check_missing(self.rows)
+        share = batch_size // world_size
+        self._positions = range(rank * share, (rank + 1) * share)
+        self._broken: dict[Path, VideoError] = {}
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return len(self.rows) // self.batch_size
+
+    @property
+    def left_out(self) -> int:
+        """Rows that an epoch leaves out because they do not fill a batch; other ones every time."""
+        return len(self.rows) % self.batch_size
+
+    @property
+    def failures(self) -> list[VideoError]:
+        """Why videos could not be read: those that this process has come across so far."""
+        return list(self._broken.values())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that `iterate` starts; from 0."""
+        self.epoch = epoch
+
+    def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
+        """Read the epoch's batches, the next ones in the background.
+
+        Args:
+            start_batch: Begin here instead of at the first batch.
+
+        Yields:
+            This process's part of each batch.
+
+        Raises:
+            SettingsError: If too few videos can be read to fill a batch.
+        """
+        stream = self._read_epoch(start_batch, self.epoch)
+        with ThreadPoolExecutor(1, thread_name_prefix="caption-loader") as thread:
+            ahead = deque(thread.submit(next, stream, None) for _ in range(BATCHES_AHEAD))
+            try:
+                while (batch := ahead.popleft().result()) is not None:
+                    ahead.append(thread.submit(next, stream, None))
+                    yield batch
+            finally:
+                wait([future for future in ahead if not future.cancel()])
+                stream.close()  # ends the decoding processes
+
+    def _read_epoch(self, start: int, epoch: int) -> Generator[TrainingBatch, None, None]:
+        plan = plan_epoch(
+            [row.group for row in self.rows],
+            self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            keep_groups=self._keep_groups,
+        )
+        step = max(1, VIDEOS_PER_ROUND // len(self._positions))
+        with FrameReader(self.sampling, workers=self._workers, cache=self._cache) as reader:
+            for first in range(start, len(plan), step):
+                numbers = range(first, min(first + step, len(plan)))
+                places = [place for number in numbers for place in self._places(plan, number, epoch)]
+                yield from self._read_round(reader, places, epoch)
+
+    def _places(
+        self, plan: Int[np.ndarray, "batches batch_size"], number: int, epoch: int
+    ) -> Iterator[_Place]:
+        for position in self._positions:
+            yield _Place(number, position, self._candidates(plan[number], number, position, epoch))
+
+    def _candidates(
+        self, batch: Int[np.ndarray, "batch_size"], number: int, position: int, epoch: int
+    ) -> Iterator[int]:
+        """The planned row; the others are worked out only if it fails."""
+        yield int(batch[position])
+        stand_ins = substitutes(batch, position, len(self.rows), seed=self.seed, epoch=epoch, number=number)
+        yield from stand_ins.tolist()
+
+    def _read_round(self, reader: FrameReader, places: list[_Place], epoch: int) -> Iterator[TrainingBatch]:
+        """Read some batches; each is handed out when it and all before it are complete."""
+        batches: dict[int, dict[int, tuple[int, np.ndarray]]] = {place.batch: {} for place in places}
+        while places:
+            requests = [self._request(place, epoch) for place in places]
+            places = []
+            for reading in reader.read_many(requests):
+                place, row = reading.request.tag
+                if reading.pixels is None:
+                    self._leave_out(row, reading.error)
+                    places.append(place)
+                    continue
+                batches[place.batch][place.position] = (row, self._shifted(row, reading.pixels, epoch))
+                yield from self._complete(batches)
+
+    def _complete(self, batches: dict[int, dict[int, tuple[int, np.ndarray]]]) -> Iterator[TrainingBatch]:
+        while batches and len(next(iter(batches.values()))) == len(self._positions):
+            yield self._collate(batches.pop(next(iter(batches))))
+
+    def _request(self, place: _Place, epoch: int) -> FrameRequest:
+        row = next(row for row in place.rows if self.rows[row].path not in self._broken)
+        seed = sampling_seed(self.seed, epoch, row)
+        return FrameRequest(str(self.rows[row].path), seed=seed, tag=(place, row))
+
+    def _leave_out(self, row: int, error: VideoError | None) -> None:
+        path = self.rows[row].path
+        if path in self._broken or error is None:
+            return
+        self._broken[path] = error
+        logger.warning("left out of training: %s", error)
+        readable = sum(row.path not in self._broken for row in self.rows)
+        if readable < self.batch_size:
+            raise SettingsError(
+                f"only {readable} of {len(self.rows)} rows have a video that can be read, too few for a batch of "
+                f"{self.batch_size}; the last one refused is {error}."
+            )
+
+    def _shifted(self, row: int, pixels: np.ndarray, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng((sampling_seed(self.seed, epoch, row), self._random_shift))
+        down, right = rng.integers(-self._random_shift, self._random_shift, 2, endpoint=True).tolist()
+        return shift_frames(pixels, down, right)
+
+    def _collate(self, places: dict[int, tuple[int, np.ndarray]]) -> TrainingBatch:
+        rows = [self.rows[places[position][0]] for position in self._positions]
+        pixels = np.stack([places[position][1] for position in self._positions])
+        return TrainingBatch(
+            pixels=torch.from_numpy(pixels),
+            frame_mask=torch.ones(pixels.shape[:2], dtype=torch.bool),  # short videos repeat frames
+            captions=[row.caption for row in rows],
+            video_ids=[row.video for row in rows],
+        )
+
+
+def shift_frames(
+    pixels: UInt8[np.ndarray, "frames height width 3"], down: int, right: int
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Shift a clip's frames together; the border that comes free repeats the edge (Kostrikov et al., ICLR 2021).
+
+    Args:
+        pixels: RGB frames.
+        down: Pixels by which the picture moves down; negative values move it up.
+        right: Pixels by which it moves to the right; negative values move it left.
+
+    Returns:
+        Frames of the same size.
+    """
+    height, width = pixels.shape[1:3]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return pixels[:, rows[:, None], columns]
+
+
+def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    if batch_size < 2:
+        raise SettingsError(
+            f"batch_size is {batch_size}; a caption needs another video to be told from, give at least 2."
+        )
+    if batch_size > rows:
+        raise SettingsError(
+            f"batch_size is {batch_size} and there are {rows} rows; give a smaller batch or more data."
+        )
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise SettingsError(f"rank is {rank} and world_size {world_size}; ranks go from 0 to world_size - 1.")
+    if batch_size % world_size:
+        raise SettingsError(
+            f"batch_size is {batch_size}, which {world_size} processes cannot share equally; give a multiple of it."
+        )
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}; give 0 or more.")
+
+
+def _check_groups(rows: Sequence[ManifestRow], batch_size: int) -> None:
+    sizes: dict[str, int] = {}
+    for row in rows:
+        if row.group is not None:
+            sizes[row.group] = sizes.get(row.group, 0) + 1
+    largest = max(sizes, key=lambda group: sizes[group], default=None)
+    if largest is not None and sizes[largest] > batch_size:
+        raise SettingsError(
+            f"group {largest!r} has {sizes[largest]} rows and batch_size is {batch_size}; a group must fit into a batch."
+        )
+
+
+def _check_missing(rows: Sequence[ManifestRow]) -> None:
+    missing = missing_videos(rows)
+    if missing:
+        raise SettingsError(
+            f"videos of the manifest that do not exist: {list_some(missing)}. Paths are relative to the manifest's "
+            "folder; correct them, or pass missing='report' to train without these videos."
+        )
+
+
+def plan_epoch(
+    groups: Sequence[str | None], batch_size: int, *, seed: int, epoch: int, keep_groups: bool = False
+) -> Int[np.ndarray, "batches batch_size"]:
+    """Deal rows into full batches at random.
+
+    Args:
+        groups: The group of each row.
+        batch_size: Rows of a batch.
+        seed: The run's seed.
+        epoch: Another epoch deals again.
+        keep_groups: Keep rows of one group in one batch; those of the last few batches may be parted where their
+            numbers do not come out even.
+
+    Returns:
+        Row numbers; what does not fill a batch is left out until the next epoch.
+    """
+    rng = np.random.default_rng((seed, epoch, ORDER))
+    order = rng.permutation(len(groups))
+    if keep_groups:
+        units = _units(order, groups)
+        shuffled = [units[place] for place in rng.permutation(len(units))]  # large groups would come first
+        order = np.array(_pack(shuffled, batch_size), dtype=np.int64)
+    full = len(groups) // batch_size
+    return order[: full * batch_size].reshape(full, batch_size)
+
+
+def substitutes(
+    batch: Int[np.ndarray, "batch_size"], position: int, rows: int, *, seed: int, epoch: int, number: int
+) -> Int[np.ndarray, "candidates"]:
+    """Rows that stand in for one place of a batch, in the order in which they are tried.
+
+    They depend on nothing but the arguments: neither on when a video was found to be broken nor on which process
+    reads it. Places of one batch try different rows first, so that no row comes twice where there are enough.
+
+    Args:
+        batch: The rows planned for the batch.
+        position: The place in it.
+        rows: How many rows there are.
+        seed: The run's seed.
+        epoch: The epoch.
+        number: The batch's number in the epoch.
+
+    Returns:
+        Every row but the planned one; those of the batch itself come last.
+    """
+    rng = np.random.default_rng((seed, epoch, SUBSTITUTES, number))
+    others = rng.permutation(np.setdiff1d(np.arange(rows), batch))
+    reserved = np.arange(len(others)) % len(batch) == position
+    return np.concatenate([others[reserved], others[~reserved], np.delete(batch, position)])
+
+
+def sampling_seed(seed: int, epoch: int, row: int) -> int:
+    """The seed with which frames of a row are drawn."""
+    return int(np.random.SeedSequence((seed, epoch, SAMPLING, row)).generate_state(1)[0])
+
+
+def _units(order: Int[np.ndarray, "rows"], groups: Sequence[str | None]) -> list[list[int]]:
+    """Rows of one group together, in the order of each group's first row."""
+    units: dict[object, list[int]] = {}
+    for row in order.tolist():
+        group = groups[row]
+        units.setdefault((row,) if group is None else group, []).append(row)
+    return list(units.values())
+
+
+def _pack(units: list[list[int]], batch_size: int) -> list[int]:
+    """First fit: each unit joins the first open batch with room for it; what stays open comes last."""
+    full: list[int] = []
+    open_batches: list[list[int]] = []
+    for unit in units:
+        batch = next((batch for batch in open_batches if len(batch) + len(unit) <= batch_size), None)
+        if batch is None:
+            batch = []
+            open_batches.append(batch)
+        batch += unit
+        if len(batch) == batch_size:
+            open_batches.remove(batch)
+            full += batch
+    return full + [row for batch in open_batches for row in batch]

@@ -1,0 +1,194 @@
+"""Captioned videos as a plain file: one row a caption, in JSONL or CSV, with the columns video, caption and split.
+
+The column `group` names rows that belong into one batch as hard negatives of each other; `pair`, as the synthetic
+world writes it, does the same for two videos. All other columns are kept as metadata. The column `caption_id` tells rows
+apart in which two people said the same of a video; without it, such a row is taken for a mistake.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from colbert_video.errors import SettingsError
+from colbert_video.video.files import exists
+
+COLUMNS = ("video", "caption", "split")
+LISTED = 5
+"""Names that an error lists; it counts the others."""
+
+NumberedRow = tuple[int, dict[str, Any]]
+"""Line number from 1, and the values by column."""
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One caption of one video."""
+
+    video: str
+    """The video as the manifest writes it; the video's id."""
+    path: Path
+    """The file: `video` seen from the manifest's folder."""
+    caption: str
+    """Words that describe the video."""
+    split: str
+    """What the row is for, such as "train" or "test"."""
+    group: str | None = None
+    """Rows of one group are hard negatives of each other; None for no group."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """All other columns."""
+
+
+def read_manifest(path: str | Path) -> list[ManifestRow]:
+    """Read a manifest.
+
+    Args:
+        path: A .jsonl or .csv file in UTF-8. Paths of videos are relative to its folder. A row's `group`, where it has
+            one, is kept; else `pair`, the id (file name without ending) of the video's partner, makes a group of two.
+
+    Returns:
+        Its rows, in order.
+
+    Raises:
+        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one, or a video
+            of the split "train" is in another split too; the text names the line.
+    """
+    path = Path(path)
+    numbered = [(line, _parse_row(path, line, values)) for line, values in _read_rows(path)]
+    if not numbered:
+        raise SettingsError(f"{path} holds no rows; write one row a caption, with {_listing(COLUMNS)}.")
+    _check_repeats(path, numbered)
+    _check_leaks(path, numbered)
+    return [row for _, row in numbered]
+
+
+def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
+    """The rows of one split, in order.
+
+    Args:
+        rows: From `read_manifest`.
+        split: The split's name.
+
+    Raises:
+        SettingsError: If no row belongs to it.
+    """
+    chosen = [row for row in rows if row.split == split]
+    if not chosen:
+        known = sorted({row.split for row in rows})
+        raise SettingsError(
+            f"split {split!r} has no rows; the manifest has {_listing(known) or 'no rows at all'}."
+        )
+    return chosen
+
+
+def missing_videos(rows: Iterable[ManifestRow]) -> list[str]:
+    """The videos, as the manifest writes them, whose files do not exist; each once, in order."""
+    paths = {row.video: row.path for row in rows}
+    return [video for video, path in paths.items() if not exists(path)]
+
+
+def list_some(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_rows(path: Path) -> Iterator[NumberedRow]:
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
+    if path.suffix.lower() not in readers:
+        raise SettingsError(f"{path} is neither .jsonl nor .csv; a manifest is one of the two.")
+    try:
+        yield from readers[path.suffix.lower()](path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+
+
+def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(file, start=1):
+            if text.strip():
+                yield line, _parse_json(path, line, text)
+
+
+def _parse_json(path: Path, line: int, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{path}, line {line}: no JSON: {error.msg} at column {error.colno}.") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is no JSON object; write {{...}}.")
+    return values
+
+
+def _read_csv(path: Path) -> Iterator[NumberedRow]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for values in reader:
+                if None in values or None in values.values():
+                    raise SettingsError(
+                        f"{path}, line {reader.line_num}: the header has {len(reader.fieldnames or ())} columns and the row "
+                        "another number; quote captions that hold a comma."
+                    )
+                yield reader.line_num, values
+        except csv.Error as error:
+            raise SettingsError(f"{path}, line {reader.reader.line_num}: no CSV: {error}.") from error
+
+
+def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
+    for column in COLUMNS:
+        if column not in values:
+            raise SettingsError(
+                f"{path}, line {line}: column {column!r} is missing; a row needs {_listing(COLUMNS)}."
+            )
+        if not isinstance(values[column], str) or not values[column].strip():
+            raise SettingsError(
+                f"{path}, line {line}: {column} is {values[column]!r}; give a text that is not empty."
+            )
+    video = values["video"]
+    return ManifestRow(
+        video=video,
+        path=path.parent / video,
+        caption=values["caption"].strip(),
+        split=values["split"].strip(),
+        group=_group(video, values),
+        metadata={name: value for name, value in values.items() if name not in (*COLUMNS, "group", "pair")},
+    )
+
+
+def _group(video: str, values: dict[str, Any]) -> str | None:
+    """The named group, or both ids of a pair in one order, so that the partners share it."""
+    if values.get("group"):
+        return str(values["group"])
+    if not values.get("pair"):
+        return None
+    return " ".join(sorted((Path(video).stem, str(values["pair"]))))
+
+
+def _check_repeats(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> None:
+    lines: dict[tuple[str, str, str], int] = {}
+    for line, row in numbered:
+        first = lines.setdefault((row.video, row.caption, str(row.metadata.get("caption_id", ""))), line)
+        if first != line:
+            raise SettingsError(
+                f"{path}, line {line}: repeats line {first} (video {row.video!r}, caption {row.caption!r}); remove one."
+            )
+
+
+def _check_leaks(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> None:
+    """A model must not be evaluated on videos that it was trained on."""
+    training = {row.video: line for line, row in numbered if row.split == "train"}
+    for line, row in numbered:
+        if row.split != "train" and row.video in training:
+            raise SettingsError(
+                f"{path}, line {line}: video {row.video!r} is in split {row.split!r} and, on line {training[row.video]}, "
+                "in 'train'; a video belongs to one of them."
+            )
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,274 @@
+"""Caption-to-video retrieval measured as the paper does (section 5.1), of a model, of an index, or of a run file.
+
+Every caption of the split is a query and every video of the split is in the gallery; with several captions a video the
+metrics are averaged over captions, not over videos. Frames are the centres of TSN segments and scores are float32.
+Nothing that inflates figures is done: no normalisation over the queries, no dropped videos unless the result says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.search.searcher import Searcher
+from colbert_video.search.trec import Qrels, Run, read_qrels, read_run
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos, read_manifest
+from colbert_video.training.evaluation.evaluation import Evaluation, GroupEvaluation
+from colbert_video.training.evaluation.gallery import applicable_interactions, encode_gallery, score_gallery
+from colbert_video.training.evaluation.metrics import average_metrics, rank_run, retrieval_metrics
+from colbert_video.training.evaluation.trec_folder import TrecFolder, rank_scores
+from colbert_video.training.world import write_world
+
+Captions = Literal["all", "first"]
+"""Which captions are queries: every one, or the first of each video."""
+Missing = Literal["refuse", "report"]
+"""What to do about videos that cannot be found or read: stop, or evaluate without them and say so."""
+
+
+def evaluate_model(
+    model: VideoColBERT,
+    rows: Sequence[ManifestRow],
+    *,
+    interactions: Sequence[str] | None = None,
+    captions: Captions = "all",
+    missing: Missing = "refuse",
+    num_frames: int | None = None,
+    cache: FrameCache | None = None,
+    workers: int | None = None,
+    trec: TrecFolder | None = None,
+) -> Evaluation:
+    """Evaluate a model on the rows of one split.
+
+    Args:
+        model: The model; one in training mode is put back into it.
+        rows: Captions and their videos.
+        interactions: How to score; None for every way that the model has.
+        captions: Which captions are queries.
+        missing: What to do about videos that cannot be read.
+        num_frames: Frames of a video; None for the model's own number.
+        cache: Keeps decoded frames.
+        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        trec: Where to leave queries, qrels and a run of each interaction.
+
+    Returns:
+        Metrics by interaction; also R@1 within groups if rows have groups.
+
+    Raises:
+        SettingsError: If there is no row, an interaction does not apply, or videos cannot be read.
+    """
+    names = applicable_interactions(model, interactions)
+    rows = _queries(rows, captions)
+    videos = {row.video: row.path for row in rows}
+    _handle_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
+    gallery, refused = encode_gallery(model, videos, num_frames=num_frames, cache=cache, workers=workers)
+    reasons = {name: f"{error.kind.value}: {error.detail}" for name, error in refused.items()}
+    _handle_missing(reasons, len(videos), missing)
+    rows = [row for row in rows if row.video in gallery]
+    scores = score_gallery(model, [row.caption for row in rows], list(gallery.values()), names)
+    if trec is not None:
+        asked, relevant = caption_queries(rows)
+        runs = {name: rank_scores(matrix, [*asked], [*gallery], trec.k) for name, matrix in scores.items()}
+        trec.write(asked, relevant, runs)
+    return _measure(scores, rows, list(gallery), reasons)
+
+
+def evaluate_index(
+    searcher: Searcher,
+    queries: Mapping[str, str],
+    qrels: Qrels,
+    *,
+    k: int = 100,
+    exact: bool = False,
+    missing: Missing = "refuse",
+    trec: TrecFolder | None = None,
+) -> Evaluation:
+    """Evaluate a search through an index, with all that its compression and pruning cost.
+
+    Args:
+        searcher: The opened index.
+        queries: Text by query id.
+        qrels: Relevance by video id by query id; `caption_queries` makes both of a manifest's rows.
+        k: Length of the rankings; a video beyond it counts as ranked last in MdR and MnR.
+        exact: Score every video on its decoded tokens.
+        missing: What to do about relevant videos that are not in the index.
+        trec: Where to leave queries, qrels and the run, which is of length k.
+
+    Raises:
+        SettingsError: If queries or relevant videos are missing.
+    """
+    qrels = {query: judged for query, judged in qrels.items() if query in queries}
+    relevant = {video for judged in qrels.values() for video, gain in judged.items() if gain > 0}
+    absent = _not_indexed(searcher, relevant)
+    _handle_missing(absent, len(relevant), missing)
+    kept = {
+        name: {video: gain for video, gain in judged.items() if video not in absent}
+        for name, judged in qrels.items()
+    }
+    asked = {
+        query: queries[query] for query, judged in kept.items() if any(gain > 0 for gain in judged.values())
+    }
+    if not asked:
+        raise SettingsError(
+            "no query has a relevant video in the index; do the ids of the qrels and the index agree?"
+        )
+    ranking = searcher.search_all(asked, k, exact=exact)
+    if trec is not None:
+        trec.write(asked, {query: kept[query] for query in asked}, {"index": ranking})
+    return replace(_measure_run(ranking.torun(), kept, len(searcher), "index"), missing=absent)
+
+
+def evaluate_run(run_path: str | Path, qrels_path: str | Path, *, escaped: bool = False) -> Evaluation:
+    """Evaluate a ranking of any system.
+
+    Args:
+        run_path: A TREC run.
+        qrels_path: TREC qrels. Queries without a relevant video are left out; queries that the run does not have found
+            nothing.
+        escaped: Whether "%XX" in the ids of both stands for a byte; see `colbert_video.search.trec`.
+
+    Raises:
+        SettingsError: If a file is unusable, or the two have no query in common.
+    """
+    run, qrels = read_run(run_path, escaped=escaped), read_qrels(qrels_path, escaped=escaped)
+    if not run.keys() & qrels.keys():
+        raise SettingsError(f"{run_path} and {qrels_path} have no query in common; do their ids agree?")
+    videos = {video for table in (run, qrels) for scored in table.values() for video in scored}
+    return _measure_run(run, qrels, len(videos), "run")
+
+
+def evaluate_toy(
+    model: VideoColBERT,
+    *,
+    split: str = "test",
+    seed: int = 0,
+    clips: int = 1000,
+    interactions: Sequence[str] | None = None,
+    workers: int | None = None,
+    trec: TrecFolder | None = None,
+) -> Evaluation:
+    """Evaluate on freshly rendered clips of the synthetic world, half of them in pairs that differ in motion alone.
+
+    Args:
+        model: The model.
+        split: "train", "validation" or "test".
+        seed: Which clips are rendered.
+        clips: How many.
+        interactions: How to score; None for every way that the model has.
+        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        trec: Where to leave queries, qrels and a run of each interaction.
+
+    Returns:
+        Metrics over all clips, and as `groups` how often a caption ranks its clip above that clip's time reversal.
+
+    Raises:
+        SettingsError: If an argument is out of range.
+    """
+    with TemporaryDirectory(prefix="colbert-video-world-") as folder:
+        write_world(folder, count=clips, seed=seed, split=split)
+        rows = read_manifest(Path(folder) / "captions.jsonl")
+        evaluation = evaluate_model(model, rows, interactions=interactions, workers=workers, trec=trec)
+    pairs = evaluation.groups
+    return evaluation if pairs is None else replace(evaluation, groups=replace(pairs, name="motion_pairs"))
+
+
+def caption_queries(rows: Sequence[ManifestRow], captions: Captions = "all") -> tuple[dict[str, str], Qrels]:
+    """Turn rows into queries and qrels, for `evaluate_index`.
+
+    Args:
+        rows: Captions and their videos.
+        captions: Which captions are queries.
+
+    Returns:
+        Text by query id, and the one relevant video of each; ids are the numbers of the rows.
+    """
+    rows = _queries(rows, captions)
+    queries = {str(number): row.caption for number, row in enumerate(rows)}
+    return queries, {str(number): {row.video: 1} for number, row in enumerate(rows)}
+
+
+def _queries(rows: Sequence[ManifestRow], captions: Captions) -> list[ManifestRow]:
+    if not rows:
+        raise SettingsError("there are no rows to evaluate on; choose a split that has some.")
+    if captions == "all":
+        return list(rows)
+    return list({row.video: row for row in reversed(rows)}.values())[::-1]
+
+
+def _handle_missing(reasons: Mapping[str, str], videos: int, missing: Missing) -> None:
+    """Stop unless missing videos are to be reported, and even then if none is left."""
+    if not reasons or (missing == "report" and len(reasons) < videos):
+        return
+    listed = list_some([f"{video} ({reason})" for video, reason in reasons.items()])
+    if len(reasons) == videos:
+        raise SettingsError(
+            f"not one of {videos} videos can be evaluated: {listed}. Are these the right videos?"
+        )
+    raise SettingsError(
+        f"{len(reasons)} of {videos} videos cannot be evaluated: {listed}. A gallery without them is easier than it should "
+        "be: repair them, or pass missing='report' (--missing report) to leave them out and say so."
+    )
+
+
+def _measure(
+    scores: Mapping[str, Float[Tensor, "queries videos"]],
+    rows: Sequence[ManifestRow],
+    videos: Sequence[str],
+    missing: Mapping[str, str],
+) -> Evaluation:
+    positions = {video: position for position, video in enumerate(videos)}
+    relevant = torch.tensor([positions[row.video] for row in rows])  # (queries,)
+    several = len(rows) > len(videos)
+    return Evaluation(
+        interactions={name: retrieval_metrics(matrix, relevant) for name, matrix in scores.items()},
+        protocol="multi-caption, averaged over captions" if several else "single-caption",
+        queries=len(rows),
+        videos=len(videos),
+        missing=missing,
+        groups=_measure_groups(scores, rows, relevant),
+    )
+
+
+def _measure_groups(
+    scores: Mapping[str, Float[Tensor, "queries videos"]], rows: Sequence[ManifestRow], relevant: Tensor
+) -> GroupEvaluation | None:
+    """R@1 of each caption among the videos of its group, where there are at least two."""
+    numbers = {group: number for number, group in enumerate({row.group for row in rows} - {None})}
+    asked = torch.tensor([numbers.get(row.group, -1) for row in rows])  # (queries,), -1 for no group
+    shown = torch.full((next(iter(scores.values())).shape[1],), -2)  # (videos,), -2 for no group
+    shown[relevant[asked >= 0]] = asked[asked >= 0]
+    same = asked[:, None] == shown  # (queries, videos)
+    told = same.sum(dim=1) > 1  # (queries,)
+    if not told.any():
+        return None
+    metrics = {}
+    for name, matrix in scores.items():
+        within = matrix[told].masked_fill(~same[told], float("-inf"))
+        metrics[name] = {"R@1": retrieval_metrics(within, relevant[told])["R@1"]}
+    return GroupEvaluation(queries=int(told.sum()), interactions=metrics)
+
+
+def _not_indexed(searcher: Searcher, videos: set[str]) -> dict[str, str]:
+    with Catalog.open(searcher.path) as catalog:
+        known = {entry.id for entry in catalog.entries(sorted(videos))}
+    return dict.fromkeys(sorted(videos - known), "not in the index")
+
+
+def _measure_run(run: Run, qrels: Qrels, videos: int, name: str) -> Evaluation:
+    ranks = rank_run(run, qrels)
+    queries = len(ranks.ideal)
+    return Evaluation(
+        interactions={name: average_metrics(ranks, videos)},
+        protocol="queries with a relevant video",
+        queries=queries,
+        videos=videos,
+        unranked=queries - len(set(ranks.query.tolist())),
+    )

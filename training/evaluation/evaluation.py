@@ -1,0 +1,126 @@
+"""The result of an evaluation: metrics with all that is needed to read them honestly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+TIES = "expected over random orders of videos with equal scores"
+RANKS = ("MdR", "MnR")
+"""Metrics that are ranks; all others are shares."""
+MAX_MISSING = 20
+"""Missing videos that the table lists; `to_dict` has them all."""
+
+Metrics = dict[str, float]
+"""R@1, R@5, R@10, MdR, MnR and nDCG@10 by name."""
+
+
+@dataclass(frozen=True)
+class GroupEvaluation:
+    """How well videos are told from their hard negatives."""
+
+    queries: int
+    """Captions whose video has others of its group in the gallery."""
+    interactions: Mapping[str, Metrics]
+    """By interaction, R@1 of these captions among the videos of the group alone."""
+    name: str = "groups"
+    """What the groups are."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Caption-to-video retrieval, measured."""
+
+    interactions: Mapping[str, Metrics]
+    """Metrics by interaction; "index" for a searched index and "run" for a file."""
+    protocol: str
+    """Which captions are queries and how they are averaged."""
+    queries: int
+    """Queries that the metrics are averaged over."""
+    videos: int
+    """Size of the gallery."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Videos that should be in the gallery and are not, each with the reason; their captions are no queries."""
+    unranked: int = 0
+    """Queries whose ranking ends before it reaches a relevant video; they count as ranked last."""
+    groups: GroupEvaluation | None = None
+    """Telling videos from their hard negatives; None if the data name no groups."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every video is in the gallery; without some, each query has less to be confused with."""
+        return not self.missing
+
+    @property
+    def expected(self) -> int:
+        """Size of the gallery if no video were missing."""
+        return self.videos + len(self.missing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the groups' part is called by their name."""
+        values: dict[str, Any] = {
+            "interactions": {name: dict(metrics) for name, metrics in self.interactions.items()},
+            "protocol": self.protocol,
+            "ties": TIES,
+            "queries": self.queries,
+            "videos": self.videos,
+            "complete": self.complete,
+            "missing": dict(self.missing),
+            "unranked": self.unranked,
+        }
+        if self.groups is not None:
+            metrics = {name: dict(metrics) for name, metrics in self.groups.interactions.items()}
+            values[self.groups.name] = {"queries": self.groups.queries, "interactions": metrics}
+        return values
+
+    def table(self) -> RenderableType:
+        """The result for people; what is missing comes first."""
+        parts: list[RenderableType] = []
+        if self.missing:
+            parts.append(Text("\n".join(self._missing_lines()), style="bold red"))
+        parts += [self._metric_table(), Text("\n".join(self._notes()))]
+        return Group(*parts)
+
+    def _missing_lines(self) -> list[str]:
+        lines = [
+            f"{len(self.missing)} of {self.expected} videos are missing; these figures are not those of the whole gallery:"
+        ]
+        lines += [f"  {video}: {reason}" for video, reason in list(self.missing.items())[:MAX_MISSING]]
+        more = len(self.missing) - MAX_MISSING
+        return lines + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
+
+    def _metric_table(self) -> Table:
+        title = None if self.complete else f"incomplete: {self.videos} of {self.expected} videos"
+        table = Table(title=title, title_justify="left", title_style="bold red")
+        names = list(next(iter(self.interactions.values())))
+        table.add_column("interaction")
+        for name in names:
+            table.add_column(name, justify="right")
+        if self.groups is not None:
+            table.add_column(f"R@1 in {self.groups.name.replace('_', ' ')}", justify="right")
+        for interaction, metrics in self.interactions.items():
+            cells = [_figure(name, metrics[name]) for name in names]
+            if self.groups is not None:
+                cells.append(_figure("R@1", self.groups.interactions[interaction]["R@1"]))
+            table.add_row(interaction, *cells)
+        return table
+
+    def _notes(self) -> list[str]:
+        notes = [f"{self.queries} queries, {self.videos} videos; {self.protocol}; {TIES}"]
+        if self.groups is not None:
+            name = self.groups.name.replace("_", " ")
+            notes.append(
+                f"{name}: {self.groups.queries} queries, each among the videos of its own group alone"
+            )
+        if self.unranked:
+            notes.append(f"queries that found none of their videos and count as ranked last: {self.unranked}")
+        return notes
+
+
+def _figure(name: str, value: float) -> str:
+    if name in RANKS:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if name.startswith("nDCG") else f"{100 * value:.1f}"

@@ -1,0 +1,78 @@
+"""What an evaluation was made of, as files for trec_eval, ir_measures, ranx, and for fusion with other retrievers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.errors import SettingsError
+from colbert_video.search.ranking import Ranking
+from colbert_video.search.trec import Qrels, write_qrels, write_queries
+
+QUERIES = "queries.tsv"
+QRELS = "qrels.txt"
+RUN_ENDING = ".trec"
+
+
+@dataclass(frozen=True)
+class TrecFolder:
+    """A folder to leave queries, qrels and runs in.
+
+    Raises:
+        SettingsError: If k is below 1.
+    """
+
+    path: Path
+    """The folder; it is made if it is missing, and files in it are replaced."""
+    k: int = 100
+    """Videos that a run holds for each query."""
+    escape: bool = False
+    """Whether white space and "%" in ids are written as in URLs; see `colbert_video.search.trec`."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise SettingsError(f"k is {self.k}; a run holds at least 1 video for each query.")
+
+    def write(self, queries: Mapping[str, str], qrels: Qrels, rankings: Mapping[str, Ranking]) -> None:
+        """Write `queries.tsv` (id, tab, words), `qrels.txt`, and a run `NAME.trec` for each ranking.
+
+        Args:
+            queries: Words by query id.
+            qrels: Relevance by video id by query id.
+            rankings: By the name of what made it.
+
+        Raises:
+            SettingsError: If an id holds white space and is not escaped, or a file cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{self.path} cannot be made: {error.strerror}; choose another folder."
+            ) from error
+        write_queries(self.path / QUERIES, queries)
+        write_qrels(self.path / QRELS, qrels, escape=self.escape)
+        for name, ranking in rankings.items():
+            ranking.save_trec(self.path / f"{name}{RUN_ENDING}", run_name=name, escape=self.escape)
+
+
+def rank_scores(
+    scores: Float[Tensor, "queries videos"], queries: Sequence[str], videos: Sequence[str], k: int
+) -> Ranking:
+    """The k best videos of each row of a score matrix.
+
+    Args:
+        scores: Higher is better.
+        queries: Id of each row.
+        videos: Id of each column.
+        k: Most videos for each query.
+    """
+    best = scores.topk(min(k, scores.shape[1]), dim=1)  # (queries, k)
+    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    run = {
+        query: {videos[place]: score for score, place in zip(*pair, strict=True)}
+        for query, pair in zip(queries, pairs, strict=True)
+    }
+    return Ranking.from_run(run)

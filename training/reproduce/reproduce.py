@@ -1,0 +1,227 @@
+"""`colbert-video reproduce`: a row of the paper from the downloaded files to the figures, in one command.
+
+It prepares the manifest, trains with the shipped recipe, evaluates on the test split as the paper does (section 5.1), and
+puts the published figures beside those it gets. A finished stage is not repeated, and training goes on from its last
+checkpoint, so the same command goes on after any interruption.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from colbert_video.cli.evaluate import CACHE_BYTES
+from colbert_video.cli.train import run_recipe
+from colbert_video.errors import ModelError, SettingsError
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.manifest import list_some, read_manifest, select_split
+from colbert_video.training.datasets.annotations import Annotations
+from colbert_video.training.datasets.preparation import Preparation
+from colbert_video.training.datasets.prepare import check_dataset, write_manifest
+from colbert_video.training.evaluation.evaluate import evaluate_model
+from colbert_video.training.evaluation.evaluation import Evaluation
+from colbert_video.training.evaluation.gallery import BOTH, ZERO_SHOT, Scoring
+from colbert_video.training.reproduce.paper_rows import zero_shot_rows
+from colbert_video.training.reproduce.plan import SMOKE_VIDEOS, ReproducePlan
+from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
+from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
+from colbert_video.training.run.distributed import build_accelerator, leave_processes
+from colbert_video.training.run.recipe import build_model
+
+logger = logging.getLogger(__name__)
+
+
+def reproduce(
+    plan: ReproducePlan,
+    output: str | Path,
+    *,
+    allow_missing: bool = False,
+    cache: str | Path | None = None,
+    workers: int | None = None,
+    device: str | None = None,
+) -> Reproduction | None:
+    """Prepare, train, evaluate and compare; what is done already is not done again.
+
+    Args:
+        plan: The row, and how it is run.
+        output: Folder of the reproduction; new, empty, or with the same one that was begun before.
+        allow_missing: Go on without videos that are missing or cannot be read, and mark the result as incomplete.
+        cache: Folder that keeps decoded frames.
+        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        device: "cpu", or None for every visible GPU, else the CPU.
+
+    Returns:
+        The figures beside the published ones; None in all but the first of several training processes.
+
+    Raises:
+        SettingsError: If data, settings or folder cannot be used, or videos are missing and that is not allowed.
+        ModelError: If the backbone or its weights cannot be had.
+        TrainingError: If training cannot go on.
+    """
+    folder = ReproduceFolder(output)
+    reading: dict[str, Any] = {
+        "cache": None if cache is None else str(cache),
+        "workers": workers,
+        "missing": "report" if allow_missing or plan.smoke else None,
+    }
+    if plan.zero_shot:
+        _prepare(plan, folder, allow_missing)
+    else:
+        try:
+            with build_accelerator(device).main_process_first():  # the others find the manifest there
+                _prepare(plan, folder, allow_missing)
+            _train(plan, folder, reading, device)
+        finally:
+            leave_processes()
+        if os.environ.get("RANK", "0") != "0":  # set by torchrun and accelerate launch
+            return None
+    if not folder.evaluation.is_file():
+        frames = None if cache is None else FrameCache(cache, CACHE_BYTES)
+        evaluation = _evaluate(plan, folder, reading, frames, device)
+        _check_incomplete(evaluation, allow_missing or plan.smoke)
+        folder.write(folder.evaluation, evaluation.to_dict())
+    result = _compare(plan, folder)
+    folder.write(folder.report, result.to_dict())
+    return result
+
+
+def _prepare(plan: ReproducePlan, folder: ReproduceFolder, allow_missing: bool) -> None:
+    """Check the download and write its manifest, as `colbert-video prepare` does."""
+    preparation = None
+    if not folder.prepared.is_file():  # before the folder is made: wrong names should leave nothing behind
+        preparation = _checked(plan)
+        _check_problems(preparation, allow_missing)
+    folder.claim(plan.description)
+    if preparation is None:
+        logger.info("%s is prepared already", folder.manifest)
+        return
+    rows = write_manifest(preparation, folder.manifest, allow_missing=True)
+    notes = [] if plan.smoke else [*preparation.warnings, *preparation.problems]
+    folder.write(folder.prepared, {"rows": rows, "departures": notes})
+
+
+def _checked(plan: ReproducePlan) -> Preparation:
+    preparation = check_dataset(
+        plan.row.dataset,
+        plan.annotations,
+        videos=plan.videos,
+        split_name=plan.protocol,
+        hold_out=plan.hold_out,
+    )
+    if plan.zero_shot:
+        published = {"test": preparation.published["test"]}
+        tested = preparation.annotations.splits.get("test", ())
+        uncaptioned = {"test": preparation.annotations.uncaptioned.get("test", ())}
+        annotations = Annotations({"test": tested}, uncaptioned, preparation.annotations.notes)
+        preparation = replace(preparation, annotations=annotations, published=published)
+    return _few_videos(preparation) if plan.smoke else preparation
+
+
+def _few_videos(preparation: Preparation) -> Preparation:
+    """The first videos of each split that are there."""
+    found = {
+        split: [video for video in videos if video.id in preparation.files][:SMOKE_VIDEOS]
+        for split, videos in preparation.annotations.splits.items()
+    }
+    return replace(preparation, annotations=Annotations(found))
+
+
+def _check_problems(preparation: Preparation, allow_missing: bool) -> None:
+    if not preparation.problems or allow_missing:
+        return
+    raise SettingsError(
+        f"{preparation.dataset} is incomplete: {'; '.join(preparation.problems)}. Get what is missing: figures on fewer "
+        "videos are not the paper's. To go on without it and have the result marked so, pass --allow-missing; to try the "
+        "chain on what is there, --smoke."
+    )
+
+
+def _train(
+    plan: ReproducePlan, folder: ReproduceFolder, reading: Mapping[str, Any], device: str | None
+) -> None:
+    if folder.training.finished:
+        logger.info("%s is trained already", folder.training.path)
+        return
+    recipe = plan.recipe(folder.manifest, **reading)
+    try:
+        run_recipe(recipe, folder.training.path, resume=True, device=device)
+    except ModelError as error:
+        raise _with_remedy(error, plan) from error
+
+
+def _evaluate(
+    plan: ReproducePlan,
+    folder: ReproduceFolder,
+    reading: Mapping[str, Any],
+    cache: FrameCache | None,
+    device: str | None,
+) -> Evaluation:
+    rows = select_split(read_manifest(folder.manifest), "test")
+    if plan.zero_shot:
+        try:
+            model = build_model(plan.recipe(folder.manifest, **reading).model, seed=plan.seed, device=device)
+        except ModelError as error:
+            raise _with_remedy(error, plan) from error
+    else:
+        model = VideoColBERT.from_pretrained(folder.model, device=device)
+    return evaluate_model(
+        model,
+        rows,
+        interactions=_scored(plan),
+        missing="report",
+        cache=cache,
+        workers=reading["workers"],
+    )
+
+
+def _scored(plan: ReproducePlan) -> Sequence[Scoring] | None:
+    """The baselines; all interactions of a model with both bags trained; else the one that was trained."""
+    if plan.zero_shot:
+        return ZERO_SHOT
+    return None if plan.row.interaction in BOTH else [plan.row.interaction]
+
+
+def _check_incomplete(evaluation: Evaluation, allowed: bool) -> None:
+    if evaluation.complete or allowed:
+        return
+    listed = list_some([f"{video} ({reason})" for video, reason in evaluation.missing.items()])
+    raise SettingsError(
+        f"{len(evaluation.missing)} of {evaluation.expected} test videos cannot be read: {listed}. Repair them and repeat the "
+        "command; or repeat it with --allow-missing, and the row is marked as incomplete."
+    )
+
+
+def _compare(plan: ReproducePlan, folder: ReproduceFolder) -> Reproduction:
+    values = folder.read(folder.evaluation)
+    known = ("interactions", "protocol", "queries", "videos", "missing", "unranked")
+    evaluation = Evaluation(**{name: values[name] for name in known})
+    references: dict[str, list[Reference]]
+    if plan.zero_shot:
+        references = {name: [] for name in ZERO_SHOT}
+        for row in zero_shot_rows(plan.row.dataset, plan.model_name):
+            references[row.interaction].append(Reference(row.source, row.figures, row.note))
+    else:
+        references = {plan.row.interaction: [Reference(f"paper, {plan.row.source}", plan.row.figures)]}
+    return Reproduction(
+        row=plan.name,
+        split=plan.protocol,
+        model=plan.model_name if plan.zero_shot else str(folder.model),
+        seed=None if plan.zero_shot else plan.seed,
+        evaluation=evaluation,
+        references=references,
+        expected_videos=plan.expected.videos,
+        expected_queries=plan.expected.captions,
+        departures=[*plan.departures(), *folder.read(folder.prepared)["departures"]],
+    )
+
+
+def _with_remedy(error: ModelError, plan: ReproducePlan) -> ModelError:
+    """Weights are the one thing that is downloaded; without a network they are brought along."""
+    backbone, _, tag = plan.model_name.partition(":")
+    return ModelError(
+        f"{error} Without a network, run VideoColBERT.from_backbone({backbone!r}, {tag!r}).save_pretrained('backbone') where "
+        "there is one, copy the folder here, and pass --weights backbone: it has the tokenizer too."
+    )

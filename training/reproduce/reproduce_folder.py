@@ -1,0 +1,81 @@
+"""The folder of a reproduction: what was asked for, and what each finished stage left.
+
+- request.json: the row, the data and the settings, which a repeated command must find again
+- captions.jsonl, prepared.json: the manifest, and what was found missing or different when it was written
+- training/: the run, as `colbert-video train` makes it
+- evaluation.json: the metrics on the test split
+- report.json: these figures beside the published ones
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from colbert_video.durable import write_bytes_durably
+from colbert_video.errors import SettingsError
+from colbert_video.training.run.run_folder import RunFolder
+
+
+class ReproduceFolder:
+    """Reads and writes the folder of a reproduction; a stage is finished when its JSON file is there.
+
+    Args:
+        path: The folder; `claim` makes it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self.request = self.path / "request.json"
+        self.manifest, self.prepared = self.path / "captions.jsonl", self.path / "prepared.json"
+        self.training = RunFolder(self.path / "training")
+        self.evaluation, self.report = self.path / "evaluation.json", self.path / "report.json"
+
+    @property
+    def model(self) -> Path:
+        """The trained model: the best by validation if there was one, else the final one."""
+        best = self.training.best
+        return best if (best / "config.json").is_file() else self.training.final
+
+    def claim(self, description: Mapping[str, Any]) -> None:
+        """Take the folder for one reproduction, or find that it is this one's already.
+
+        Raises:
+            SettingsError: If it holds something else; the text names what differs.
+        """
+        now = json.loads(json.dumps(description))
+        if self.request.is_file():
+            before = self.read(self.request)
+            differing = [name for name in now if before.get(name) != now[name]]
+            if differing:
+                listed = ", ".join(
+                    f"{name} (was {before.get(name)!r}, is {now[name]!r})" for name in differing
+                )
+                raise SettingsError(
+                    f"{self.path} holds another reproduction: {listed}. Repeat the command as it was to go on with it, or "
+                    "choose another folder (--output)."
+                )
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise SettingsError(
+                f"{self.path} is not empty and holds no reproduction; choose another folder (--output)."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write(self.request, now)
+
+    def read(self, path: Path) -> Any:
+        """A stage's JSON file.
+
+        Raises:
+            SettingsError: If it is damaged.
+        """
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{path} is unreadable ({error}); remove it to run that stage again."
+            ) from error
+
+    def write(self, path: Path, values: Mapping[str, Any]) -> None:
+        """Write a stage's JSON file, whole or not at all."""
+        write_bytes_durably(path, (json.dumps(values, indent=2) + "\n").encode())

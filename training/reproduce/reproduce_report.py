@@ -1,0 +1,208 @@
+"""A reproduced row beside the published one, with everything that keeps the two from being compared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from colbert_video.training.evaluation.evaluation import RANKS, Evaluation
+from colbert_video.training.reproduce.paper_rows import PAPER_ROWS, ZERO_SHOT_ROWS, Figures
+
+PAPERS = ("R@1", "R@5", "R@10", "nDCG@10")
+"""Metrics that the paper prints."""
+METRICS = (*PAPERS, "MdR", "MnR")
+"""Metrics of a report."""
+NOTHING = "–"
+"""Stands where a source prints no figure."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Published figures."""
+
+    source: str
+    """Where they are printed."""
+    figures: Figures
+    """As printed there."""
+    note: str = ""
+    """In what they were made in another way."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A row, ours and theirs."""
+
+    row: str
+    """Its name."""
+    split: str
+    """Name of the dataset's protocol."""
+    model: str
+    """What was evaluated."""
+    seed: int | None
+    """The training's seed; None without training."""
+    evaluation: Evaluation
+    """Our figures."""
+    references: Mapping[str, Sequence[Reference]]
+    """Theirs, by the interaction that they are compared with."""
+    expected_videos: int
+    """Videos of the published test split."""
+    expected_queries: int | None
+    """Its queries."""
+    departures: Sequence[str] = ()
+    """In what the run was not the published one."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the test split is whole: no video missing, no video or query more or less than published."""
+        queries = self.expected_queries in (None, self.evaluation.queries)
+        return self.evaluation.complete and self.evaluation.videos == self.expected_videos and queries
+
+    @property
+    def reservations(self) -> list[str]:
+        """All that keeps the figures from being compared; nothing if they can be."""
+        reservations = list(self.departures)
+        if not self.complete:
+            reservations.append(
+                f"incomplete: {self.evaluation.videos:,} of {self.expected_videos:,} videos, "
+                f"{self.evaluation.queries:,} of {self.expected_queries or 0:,} queries"
+            )
+        return reservations
+
+    @property
+    def ours(self) -> dict[str, dict[str, float]]:
+        """Our figures by interaction, in the units of papers."""
+        return {name: as_printed(metrics) for name, metrics in self.evaluation.interactions.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; R@k in percent, as papers print it."""
+        return {
+            "row": self.row,
+            "split": self.split,
+            "model": self.model,
+            "seed": self.seed,
+            "queries": self.evaluation.queries,
+            "videos": self.evaluation.videos,
+            "expected_queries": self.expected_queries,
+            "expected_videos": self.expected_videos,
+            "complete": self.complete,
+            "comparable": not self.reservations,
+            "reservations": self.reservations,
+            "comparisons": [
+                {
+                    "interaction": name,
+                    "source": reference.source,
+                    "note": reference.note,
+                    "published": dict(reference.figures),
+                    "ours": self.ours[name],
+                    "difference": _differences(self.ours[name], reference.figures),
+                }
+                for name, references in self.references.items()
+                for reference in references
+            ],
+            "ours": self.ours,
+            "missing": dict(self.evaluation.missing),
+            "protocol": self.evaluation.protocol,
+        }
+
+    def report(self) -> list[RenderableType]:
+        """The result for people; what keeps it from being compared comes last, where it is seen."""
+        training = "no training" if self.seed is None else f"seed {self.seed}"
+        size = f"{self.evaluation.queries:,} queries, {self.evaluation.videos:,} of {self.expected_videos:,} videos"
+        lines = [
+            f"{size}; split {self.split}; {training}; {self.evaluation.protocol}",
+            f"model: {self.model}",
+            *(f"{one.source}: {one.note}" for two in self.references.values() for one in two if one.note),
+        ]
+        parts: list[RenderableType] = [self._table(), Text("\n".join(lines))]
+        if self.reservations:
+            warning = ["NOT COMPARABLE with the published figures:", *(f"  {x}" for x in self.reservations)]
+            parts.append(Text("\n".join([*warning, *self._missing_lines()]), style="bold red"))
+        return parts
+
+    def _table(self) -> Table:
+        table = _figures_table(self.row)
+        for name, references in self.references.items():
+            table.add_row(f"ours, {name}", *_cells(self.ours[name]))
+            for reference in references:
+                table.add_row(reference.source, *_cells(reference.figures))
+                differences = _differences(self.ours[name], reference.figures)
+                table.add_row("difference", *_cells(differences, sign="+"), end_section=True)
+        return table
+
+    def _missing_lines(self, most: int = 20) -> list[str]:
+        lines = [f"  missing {video}: {reason}" for video, reason in self.evaluation.missing.items()]
+        more = len(lines) - most
+        return lines[:most] + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
+
+
+def as_printed(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics in the units of papers: R@k in percent, nDCG as a share, ranks as they are."""
+    shares = (*RANKS, "nDCG@10")
+    return {name: value if name in shares else 100 * value for name, value in metrics.items()}
+
+
+def rows_table() -> list[RenderableType]:
+    """All rows that can be reproduced, and the zero-shot figures that are known."""
+    paper = _figures_table("Video-ColBERT (Reddy et al., CVPR 2025)", PAPERS, "printed in", "run here")
+    for row in PAPER_ROWS:
+        paper.add_row(row.name, row.source, row.ran or "no", *_cells(row.figures, PAPERS))
+    shown = [name for name in METRICS if any(name in one.figures for one in ZERO_SHOT_ROWS)]
+    known = _figures_table("zero-shot figures of mp_f, none of them run here", shown, "model", "printed in")
+    for one in ZERO_SHOT_ROWS:
+        split = f"{one.dataset}, {one.split_name}"
+        known.add_row(split, one.model, one.source, *_cells(one.figures, shown))
+    return [paper, known]
+
+
+def rows_dict() -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "paper": [
+            {
+                "row": row.name,
+                "dataset": row.dataset,
+                "backbone": row.backbone,
+                "variant": row.variant,
+                "source": row.source,
+                "figures": dict(row.figures),
+                "ran": row.ran,
+            }
+            for row in PAPER_ROWS
+        ],
+        "zero_shot": [
+            {
+                "dataset": row.dataset,
+                "split": row.split_name,
+                "model": row.model,
+                "interaction": row.interaction,
+                "source": row.source,
+                "note": row.note,
+                "figures": dict(row.figures),
+            }
+            for row in ZERO_SHOT_ROWS
+        ],
+    }
+
+
+def _figures_table(title: str, metrics: Sequence[str] = METRICS, *more: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=bool(more))  # names are there to be copied
+    for name in more:
+        table.add_column(name, overflow="fold")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _differences(ours: Figures, theirs: Figures) -> dict[str, float]:
+    return {name: ours[name] - value for name, value in theirs.items()}
+
+
+def _cells(figures: Figures, metrics: Sequence[str] = METRICS, *, sign: str = "") -> list[str]:
+    return [
+        f"{figures[name]:{sign}.{3 if name.startswith('nDCG') else 1}f}" if name in figures else NOTHING
+        for name in metrics
+    ]

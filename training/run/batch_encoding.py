@@ -1,0 +1,169 @@
+"""From a batch of captions and frames to the tokens that the loss reads, in any number of parts."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from colbert_video.errors import SettingsError
+from colbert_video.model.interaction import SIMILARITY_BUDGET, Interaction, mean_max_sim, mean_pool_sim
+from colbert_video.model.pixels import to_pixels
+from colbert_video.model.queries import QueryIds
+from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.loader import TrainingBatch
+from colbert_video.training.run.distributed import gather_bags, gather_rows, gather_strings
+from colbert_video.training.run.losses import PairLoss, diagonal_labels, positive_labels
+
+Level = Float[Tensor, "queries videos"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodableBatch:
+    """A batch on the model's device that encodes any of its rows; calling it gives what `unpack` takes."""
+
+    model: VideoColBERT
+    """Says how pixels are prepared."""
+    wrapped: nn.Module
+    """The same model, in the wrapper that exchanges gradients between processes, if there is one."""
+    queries: QueryIds
+    """Tokenised captions."""
+    frames: UInt8[Tensor, "videos frames height width 3"]
+    """Frames, as bytes until they are encoded."""
+    frame_mask: Bool[Tensor, "videos frames"]
+    """True where a frame is real."""
+    bfloat16: bool
+    """Whether the encoders compute in bfloat16."""
+
+    @classmethod
+    def of(
+        cls, batch: TrainingBatch, model: VideoColBERT, wrapped: nn.Module, *, bfloat16: bool
+    ) -> "EncodableBatch":
+        """Bring a `TrainingBatch` to the model's device."""
+        ids = model.tokenize(batch.captions)
+        queries = QueryIds(*(tensor.to(model.device) for tensor in (ids.ids, ids.scored, ids.pooled)))
+        frames, mask = batch.pixels.to(model.device), batch.frame_mask.to(model.device)
+        return cls(model, wrapped, queries, frames, mask, bfloat16)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __call__(self, rows: slice) -> tuple[Tensor, ...]:
+        """Encode some rows: query tokens, their mask and pooled positions, then tokens and mask of both bags."""
+        device = self.model.device
+        frames = self.frames[rows]  # (videos, frames, height, width, 3)
+        pixels = to_pixels(frames.flatten(0, 1), self.model.config.preprocess, device)
+        pixels = pixels.unflatten(0, frames.shape[:2])  # (videos, frames, 3, height, width)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            tokens, videos = self.wrapped(self.queries.ids[rows], pixels, self.frame_mask[rows])
+        return (
+            tokens,
+            self.queries.scored[rows],
+            self.queries.pooled[rows],
+            videos.frame.tokens,
+            videos.frame.mask,
+            videos.video.tokens,
+            videos.video.mask,
+        )
+
+
+def unpack(tokens: tuple[Tensor, ...]) -> tuple[QueryTokens, VideoTokens]:
+    """Queries and videos of an encoded batch."""
+    queries = QueryTokens(*tokens[:3])
+    return queries, VideoTokens(TokenBags(*tokens[3:5]), TokenBags(*tokens[5:7]))
+
+
+def batch_loss(
+    tokens: tuple[Tensor, ...],
+    labels: Bool[Tensor, "queries videos"],
+    loss: PairLoss | nn.Module,
+    interaction: Interaction,
+) -> Float[Tensor, ""]:
+    """The loss of the batch that all processes hold together; the same number in each of them.
+
+    This process scores its own queries against everyone's videos, then all exchange their rows of scores. So the loss
+    is taken of the very matrix that one process would see.
+
+    Args:
+        tokens: This process's part of the batch, encoded.
+        labels: Labels of the whole batch.
+        loss: Takes frame scores, video scores and labels.
+        interaction: What is trained.
+    """
+    queries, videos = unpack(tokens)
+    everyone = VideoTokens(
+        gather_bags(videos.frame), None if videos.video is None else gather_bags(videos.video)
+    )
+    levels = level_scores(queries, everyone, interaction)
+    frame_scores, video_scores = (None if scores is None else gather_rows(scores) for scores in levels)
+    return loss(frame_scores, video_scores, labels.to(tokens[0].device))
+
+
+def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries videos"], list[str]]:
+    """Labels of the whole batch, and its video ids.
+
+    Args:
+        video_ids: Video of each caption in this process's part.
+        kind: "video" or "diagonal", as in `TrainingConfig.labels`.
+
+    Raises:
+        SettingsError: If the whole batch is a single pair, or one video alone.
+    """
+    everyone = gather_strings(video_ids)
+    if len(everyone) < 2:
+        raise SettingsError(
+            f"the batch holds one pair alone ({everyone[0]!r}); a contrastive loss needs at least 2. Were the other "
+            "videos unreadable?"
+        )
+    if kind == "diagonal":
+        return diagonal_labels(len(everyone), len(everyone)), everyone
+    return positive_labels(everyone, everyone), everyone
+
+
+def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interaction) -> tuple[Level, Level]:
+    """Frame scores and video scores; None for the level that the interaction does not read.
+
+    Reciprocal rank fusion has no gradient: it trains both levels as `mms_fv` does and fuses ranks only in search.
+
+    Args:
+        queries: Query tokens.
+        videos: Frame tokens and video tokens.
+        interaction: What the model is trained for.
+
+    Raises:
+        SettingsError: If a level is needed whose tokens are missing.
+    """
+    frame = videos.frame if interaction in ("mms_f", "mp_f") else None
+    video = videos.video if interaction in ("mms_v", "mp_v") else None
+    if interaction in ("mms_fv", "rrf"):
+        frame, video = videos
+    if frame is None and video is None:
+        raise SettingsError(f"interaction {interaction!r} needs video tokens, and there are none.")
+    score = mean_pool_sim if interaction.startswith("mp") else training_mean_max_sim
+    return (
+        None if frame is None else score(queries, frame),
+        None if video is None else score(queries, video),
+    )
+
+
+def reads_video_tokens(interaction: Interaction) -> bool:
+    """Whether the temporal transformer is trained at all."""
+    return interaction not in ("mms_f", "mp_f")
+
+
+def training_mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries videos"]:
+    """`mean_max_sim` for backward passes: a large matrix is computed in chunks whose similarities are not kept.
+
+    A batch of 256 with 64 query tokens and 66 video tokens has 277 million similarities; only one chunk of them is
+    alive at a time, and each is computed again in the backward pass.
+    """
+    per_video = queries.tokens.shape[0] * queries.tokens.shape[1] * bags.tokens.shape[1]
+    chunk = max(1, SIMILARITY_BUDGET // max(1, per_video))
+    if chunk >= len(bags):
+        return mean_max_sim(queries, bags)
+    columns = []
+    for tokens, mask in zip(bags.tokens.split(chunk), bags.mask.split(chunk), strict=True):
+        columns.append(checkpoint(mean_max_sim, queries, TokenBags(tokens, mask), use_reentrant=False))
+    return torch.cat(columns, dim=1)

@@ -1,0 +1,200 @@
+"""Negatives across processes: each process encodes its part of the batch, all of them score against the whole.
+
+`gather_rows` is differentiable, and its backward is an all-reduce followed by the process's own slice. Together with
+the mean over processes that DistributedDataParallel takes of gradients, a loss that every process computes on the
+whole score matrix then has exactly the gradients that one process would compute. The gradient is made contiguous
+first: gloo reads memory as it lies, and what einsum passes back lies otherwise; `torch.distributed.nn.all_gather` does
+not care for that and silently returns wrong gradients there.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
+
+from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.model.tokens import TokenBags
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other, while the first one validates, for instance."""
+PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
+"""accelerate's ways of running in which every process holds the whole model."""
+
+
+def build_accelerator(device: str | None = None) -> Any:
+    """Join the processes that were launched together, and find this one's device.
+
+    Args:
+        device: "cpu", or None for this process's GPU, else the CPU.
+
+    Raises:
+        SettingsError: If another device is named, the launcher asks for sharded models, or it restarted processes in a
+            way in which they cannot find each other.
+        DependencyError: If accelerate is not installed.
+    """
+    if device not in (None, "cpu"):
+        raise SettingsError(
+            f"device={device!r}: training takes 'cpu' or, by default, every visible GPU; limit these by CUDA_VISIBLE_DEVICES."
+        )
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+    except ImportError as error:
+        raise DependencyError("training needs accelerate: pip install 'colbert_video[train]'.") from error
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    _join_after_restart(cpu=cpu)
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="no",  # autocast is opened where it belongs, in the encoders
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),  # none of them changes in training
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
+    )
+    kind = accelerator.distributed_type.value
+    if kind not in PLAIN:
+        raise SettingsError(
+            f"the launcher asks for {kind}; training needs the whole model in each process (plain DDP)."
+        )
+    return accelerator
+
+
+def _join_after_restart(*, cpu: bool) -> None:
+    """Meet the other processes where those that were killed have left nothing.
+
+    torchrun keeps one store for all of its restarts. What dead processes wrote there about themselves stays, and the
+    new ones would wait at their addresses. The number of the restart tells them apart on one machine; the launchers
+    of several machines count each for itself.
+    """
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if restart == "0" or not kept or dist.is_initialized():
+        return
+    processes = int(os.environ["WORLD_SIZE"])
+    if processes != processes_here():
+        raise SettingsError(
+            "torchrun has restarted this process, and on several machines restarted processes find only traces of those "
+            "before them; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every machine and start torchrun again."
+        )
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    device = None if cpu else torch.accelerator.current_accelerator()
+    dist.init_process_group(
+        dist.get_default_backend_for_device(device or "cpu"),
+        store=dist.PrefixStore(f"restart-{restart}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=processes,
+        timeout=PATIENCE,
+    )
+
+
+def leave_processes() -> None:
+    """Part from the other processes when the work is done; does nothing in a single one."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 where none were launched."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process among them, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def processes_here() -> int:
+    """Number of them on this machine, as the launcher says; they share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def gather_rows(tensor: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
+    """Every process's rows, in the order of processes; with gradients.
+
+    Args:
+        tensor: This process's rows; their number may differ between processes, the other dimensions may not.
+    """
+    if world_size() == 1:
+        return tensor
+    return _GatherRows.apply(tensor)
+
+
+def gather_bags(bags: TokenBags) -> TokenBags:
+    """Every process's bags, padded to the longest of all; with gradients."""
+    if world_size() == 1:
+        return bags
+    longest = int(_gather_equal(torch.tensor([bags.shape[1]], device=bags.tokens.device)).max())
+    missing = longest - bags.shape[1]
+    tokens = torch.nn.functional.pad(bags.tokens, (0, 0, 0, missing))  # (bags, longest, dim)
+    mask = torch.nn.functional.pad(bags.mask, (0, missing))  # (bags, longest)
+    return TokenBags(gather_rows(tokens), gather_rows(mask))
+
+
+def gather_strings(values: Sequence[str]) -> list[str]:
+    """Every process's strings, in the order of processes."""
+    if world_size() == 1:
+        return list(values)
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, list(values))
+    return [value for part in parts for value in part]
+
+
+def check_differences(what: str, value: str) -> None:
+    """Refuse to go on where processes see different things; they would wait for each other for ever.
+
+    Args:
+        what: What must be the same, for the error.
+        value: What this process sees.
+
+    Raises:
+        SettingsError: In all processes, if one of them sees something else.
+    """
+    seen = gather_strings([value])
+    if len(set(seen)) > 1:
+        different = next(number for number, other in enumerate(seen) if other != seen[0])
+        raise SettingsError(
+            f"{what} differ between processes: process 0 sees {seen[0]}, process {different} sees {seen[different]}. All "
+            "machines must see the same output folder and manifest; put them on a file system that they share."
+        )
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value, in all processes.
+
+    Args:
+        value: What this process has; only the first one's counts.
+    """
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        counts = _gather_equal(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+        ctx.start, ctx.rows = sum(counts[: rank()]), len(tensor)
+        padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = _gather_equal(padded).split(max(counts))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()  # gloo reads raw memory; the clone spares the caller's gradient
+        dist.all_reduce(total)
+        return total[ctx.start : ctx.start + ctx.rows]
+
+
+def _gather_equal(tensor: Tensor) -> Tensor:
+    """Gather tensors of one shape, without gradients."""
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

@@ -1,0 +1,184 @@
+"""One optimizer step of Video-ColBERT, on one device or many: encode, score, loss, gradient, update."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.loader import TrainingBatch
+from colbert_video.training.errors import TrainingError
+from colbert_video.training.run.batch_encoding import (
+    EncodableBatch,
+    batch_labels,
+    batch_loss,
+    reads_video_tokens,
+)
+from colbert_video.training.run.gradcache import cached_backward, random_state, set_random_state
+from colbert_video.training.run.optimizer import (
+    build_optimizer,
+    freeze,
+    freeze_batch_norm,
+    parameter_groups,
+    set_learning_rates,
+    trainable,
+)
+from colbert_video.training.run.training_config import TrainingConfig
+
+LISTED = 16
+"""Videos of a bad batch that an error names."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did."""
+
+    loss: float
+    """Loss of the whole batch, over all processes."""
+    gradient_norm: float
+    """Norm of its gradient, before clipping."""
+
+
+class Learner:
+    """The model with all that changes it: loss, optimizer, and the exchange with other processes.
+
+    Args:
+        model: Trained in place.
+        config: How.
+        accelerator: accelerate's view of devices and processes.
+    """
+
+    def __init__(self, model: VideoColBERT, config: TrainingConfig, accelerator: Any) -> None:
+        self.model, self.config, self.accelerator = model, config, accelerator
+        self.loss: nn.Module
+        self.optimizer: torch.optim.Optimizer
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Make ready for `step`; afterwards the model is as usable as before, and counts as trained.
+
+        Raises:
+            SettingsError: If a name in `config.freeze` matches nothing, or nothing is left to train.
+        """
+        requires_grad = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        outside = random_state()
+        torch.manual_seed(self.config.seed + self.accelerator.process_index)
+        try:
+            self._prepare()
+            yield
+        finally:
+            set_random_state(outside)
+            for parameter, required in requires_grad.items():
+                parameter.requires_grad_(required)
+                parameter.grad = None
+            self.model.set_grad_checkpointing(False)
+            self.model.eval()
+
+    def train_mode(self) -> None:
+        """Go back to training after an evaluation."""
+        self.model.train()
+        freeze_batch_norm(self.model)
+
+    def step(self, batch: TrainingBatch, *, learning_rate_factor: float, place: str) -> StepReport:
+        """Update the weights by one batch.
+
+        Args:
+            batch: This process's part of it.
+            learning_rate_factor: Part of the peak learning rates that applies.
+            place: Where in the run the batch is, for errors.
+
+        Raises:
+            SettingsError: If all processes together have a single pair.
+            TrainingError: If loss or gradient are no finite numbers; the weights are then as they were.
+        """
+        labels, video_ids = batch_labels(batch.video_ids, self.config.labels)
+        loss = self._backward(batch, labels)
+        _check_infinite("loss", loss, place, video_ids)
+        norm = nn.utils.clip_grad_norm_(trainable(self.optimizer.param_groups), self.config.clip or math.inf)
+        _check_infinite("norm of the gradient", norm, place, video_ids)
+        set_learning_rates(self.optimizer, learning_rate_factor)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepReport(loss.item(), norm.item())
+
+    def _backward(self, batch: TrainingBatch, labels: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
+        """Leave the gradient of the whole batch in the parameters, the same one in all processes."""
+        encode = EncodableBatch.of(
+            batch, self.model, self._exchanging, bfloat16=self.config.precision == "bf16"
+        )
+
+        def loss_of(tokens: tuple[Tensor, ...]) -> Float[Tensor, ""]:
+            return batch_loss(tokens, labels, self._exchanging_loss, self.config.interaction)
+
+        if self.config.chunk_size is not None:
+            return cached_backward(
+                encode,
+                loss_of,
+                rows=len(encode),
+                chunk_size=self.config.chunk_size,
+                no_sync=lambda: self.accelerator.no_sync(self._exchanging),
+            )
+        loss = loss_of(encode(slice(0, len(encode))))
+        if bool(loss.isfinite()):
+            loss.backward()
+        return loss.detach()
+
+    def _prepare(self) -> None:
+        config, name = self.model.config, self.model.name
+        try:
+            self._prepare_model()
+            self._prepare_optimizer()
+        except Exception:
+            self.model.config, self.model.name = config, name  # no step was made: it is as trained as it was
+            raise
+
+    def _prepare_model(self) -> None:
+        model, config = self.model.to(self.accelerator.device), self.config
+        model.mark_trained()
+        model.config = replace(model.config, interaction=config.interaction)
+        model.name = None  # by its name, the model as it was would be loaded
+        freeze(model, config.freeze)
+        if not reads_video_tokens(config.interaction):
+            model.temporal.requires_grad_(False)
+        model.set_grad_checkpointing(config.grad_checkpointing)
+        self.train_mode()
+
+    def _prepare_optimizer(self) -> None:
+        config = self.config
+        self.loss = config.build_loss().to(self.accelerator.device)
+        groups = parameter_groups(
+            self.model,
+            self.loss,
+            learning_rate=config.learning_rate,
+            pretrained_learning_rate=config.pretrained_learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self.optimizer = build_optimizer(groups, betas=config.betas, eps=config.eps)
+        self._exchanging, self._exchanging_loss = self._wrapped(self.model), self._wrapped(self.loss)
+
+    def _wrapped(self, module: nn.Module) -> nn.Module:
+        """Let gradients be averaged over processes."""
+        learns = any(parameter.requires_grad for parameter in module.parameters())
+        if self.accelerator.num_processes == 1 or not learns:
+            return module
+        # The setting has a new name in newer torch; older torch knows this one alone.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return self.accelerator.prepare_model(module)
+
+
+def _check_infinite(what: str, value: Tensor, place: str, video_ids: list[str]) -> None:
+    if bool(value.isfinite()):
+        return
+    more = f" and {len(video_ids) - LISTED} more" if len(video_ids) > LISTED else ""
+    raise TrainingError(
+        f"the {what} is {value.item()} in {place}, whose videos are {', '.join(video_ids[:LISTED])}{more}. Training "
+        "stops before the weights are harmed; try a lower learning rate, precision='fp32', or leave out the video at "
+        "fault."
+    )

@@ -1,0 +1,151 @@
+"""What is trained and how fast: frozen families, the paper's parameter groups, AdamW, and the learning rate's course.
+
+Reddy et al., CVPR 2025, section 5.2 and Tables 9 and 10: pretrained weights learn at 1e-7, new ones (temporal
+transformer, frame positions, expansion tokens) at 1e-4, both linearly down to nothing after 10 % of warm-up.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from colbert_video.errors import SettingsError
+from colbert_video.model.video_colbert import VideoColBERT
+
+Schedule = Literal["linear", "cosine", "constant"]
+"""What the learning rate does after warm-up: falls linearly or along a cosine to zero, or stays."""
+
+BACKBONE = "backbone.clip."
+"""Begin of the names of pretrained parameters."""
+FAMILIES = {
+    "token_embedding": ("token_embedding.*", "text.token_embedding.*"),
+    "text_positions": ("positional_embedding", "text.positional_embedding"),
+    "vision_positions": ("visual.positional_embedding", "visual.trunk.pos_embed"),
+    "patch_embedding": ("visual.conv1.*", "visual.trunk.patch_embed.*"),
+    "class_token": ("visual.class_embedding", "visual.trunk.cls_token"),
+    "vision_tower": ("visual.*",),
+    "text_tower": (
+        "token_embedding.*",
+        "positional_embedding",
+        "transformer.*",
+        "ln_final.*",
+        "text_projection*",
+        "text.*",
+    ),
+}
+"""Names of what can be frozen, and open_clip's names of these parameters in CLIP, SigLIP and PE-Core."""
+
+
+def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
+    """Take parameters out of training.
+
+    Args:
+        model: Its parameters' `requires_grad` is turned off.
+        names: Keys of `FAMILIES`, or patterns of full parameter names such as "temporal.blocks.0.*".
+
+    Raises:
+        SettingsError: If a name matches no parameter of the model.
+    """
+    parameters = dict(model.named_parameters())
+    for name in names:
+        patterns = [BACKBONE + pattern for pattern in FAMILIES[name]] if name in FAMILIES else [name]
+        matched = [full for full in parameters if any(fnmatchcase(full, pattern) for pattern in patterns)]
+        if not matched:
+            raise SettingsError(
+                f"freeze names {name!r}, which matches no parameter of {model.config.backbone}; leave it out, or use "
+                f"one of {', '.join(FAMILIES)} or a pattern of parameter names such as 'temporal.blocks.0.*'."
+            )
+        for full in matched:
+            parameters[full].requires_grad_(False)
+
+
+def parameter_groups(
+    model: VideoColBERT,
+    loss: nn.Module,
+    *,
+    learning_rate: float,
+    pretrained_learning_rate: float,
+    weight_decay: float,
+) -> list[dict[str, Any]]:
+    """The trainable parameters by learning rate and weight decay.
+
+    Args:
+        model: Its backbone is pretrained, all the rest is new.
+        loss: A learnable scale and bias are new.
+        learning_rate: Peak learning rate of new parameters.
+        pretrained_learning_rate: Peak learning rate of the backbone.
+        weight_decay: Decay of matrices; vectors and numbers (biases, norms) have none.
+
+    Returns:
+        Groups with `params`, `names`, `lr`, `peak` (the peak learning rate) and `weight_decay`; empty ones are left
+        out.
+
+    Raises:
+        SettingsError: If nothing is left to train.
+    """
+    named = [*model.named_parameters(), *((f"loss.{name}", value) for name, value in loss.named_parameters())]
+    groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad and parameter.numel():
+            peak = pretrained_learning_rate if name.startswith(BACKBONE) else learning_rate
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((peak, decay), []).append((name, parameter))
+    if not groups:
+        raise SettingsError("every parameter is frozen, so that there is nothing to train; freeze less.")
+    return [
+        {
+            "params": [parameter for _, parameter in members],
+            "names": [name for name, _ in members],
+            "lr": peak,
+            "peak": peak,
+            "weight_decay": decay,
+        }
+        for (peak, decay), members in groups.items()
+    ]
+
+
+def build_optimizer(
+    groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float
+) -> torch.optim.AdamW:
+    """AdamW, in one fused kernel where the device has it."""
+    devices = {parameter.device.type for group in groups for parameter in group["params"]}
+    return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=devices <= {"cpu", "cuda", "xpu", "mps"})
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to `factor` times its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["peak"]
+
+
+def learning_rate_factor(step: int, total: int, *, warmup: float, schedule: Schedule) -> float:
+    """Part of the peak learning rate that a step has.
+
+    Args:
+        step: Number of the step, from 0.
+        total: Steps of the whole training.
+        warmup: Part of them in which the rate rises linearly; no step has the rate 0.
+        schedule: What comes after.
+    """
+    rising = math.ceil(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    progress = (step - rising) / max(1, total - rising)  # in [0, 1)
+    if schedule == "linear":
+        return 1 - progress
+    return (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0
+
+
+def freeze_batch_norm(model: nn.Module) -> None:
+    """Keep batch statistics as they were pretrained: chunks and processes would each measure their own."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+
+
+def trainable(groups: Sequence[dict[str, Any]]) -> list[nn.Parameter]:
+    """All parameters of the groups."""
+    return [parameter for group in groups for parameter in group["params"]]

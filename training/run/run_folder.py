@@ -1,0 +1,267 @@
+"""The folder of a training run: what was asked for, checkpoints to resume from, and the models that come out.
+
+- run.json: settings, data and architecture, which a resumed run must find again
+- checkpoints/step-00000042-epoch-0001/: weights, optimizer and random states after 42 steps, as safetensors and JSON;
+  deleted when the run is finished
+- log.jsonl, tensorboard/, curves.png: losses and metrics
+- best/, final/: models for `VideoColBERT.from_pretrained`
+
+A checkpoint is written beside its place, synced and renamed, so that a kill at any moment leaves the one before.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from colbert_video.durable import fsync_folder, sync_tree, write_bytes_durably
+from colbert_video.errors import ModelError, SettingsError
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.errors import TrainingError
+
+FORMAT = 1
+LISTED = 8
+"""Differing fields that an error names."""
+
+
+@dataclass
+class RunState:
+    """How far a run has come."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """The epoch that the next batch belongs to, from 0."""
+    batch: int = 0
+    """The next batch of this epoch, from 0."""
+    best: float | None = None
+    """Best validation metric so far."""
+
+
+class RunFolder:
+    """Reads and writes one run's folder.
+
+    Args:
+        path: The folder; it is made if need be.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+        self.best, self.final = self.path / "best", self.path / "final"
+        self.log, self.curves = self.path / "log.jsonl", self.path / "curves.png"
+        self.tensorboard = self.path / "tensorboard"
+        self._description, self._checkpoints = self.path / "run.json", self.path / "checkpoints"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return self._description.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether a run came to its end here."""
+        return (self.final / "config.json").is_file()
+
+    @property
+    def progress(self) -> str:
+        """How far the run here has come, in words."""
+        if self.finished or not self.started:
+            return "a finished run" if self.finished else "no run"
+        return self.checkpoints()[-1].name if self.checkpoints() else "a run without a checkpoint"
+
+    def check_usable(self, *, resume: bool) -> None:
+        """Refuse to write into a folder that holds something else.
+
+        Raises:
+            SettingsError: If it exists and is no folder, holds files of another kind, or a run that is not to be
+                resumed.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise SettingsError(f"{self.path} is a file; a training run needs a folder of its own.")
+        if self.started and not resume:
+            raise SettingsError(
+                f"{self.path} holds a training run; resume it (resume=True, --resume) or choose another folder."
+            )
+        if not self.started and self.path.is_dir() and any(self.path.iterdir()):
+            raise SettingsError(
+                f"{self.path} is not empty and holds no training run; choose another folder, nothing is overwritten."
+            )
+
+    def begin(self, description: Mapping[str, Any]) -> None:
+        """Make the folder and write down what this run is."""
+        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, **description}, indent=2)
+        write_bytes_durably(self._description, text.encode() + b"\n")
+
+    def check_same(self, description: Mapping[str, Any], *, ignored: tuple[str, ...] = ()) -> None:
+        """Refuse to resume another run.
+
+        Args:
+            description: What the run would be now; nested plain values.
+            ignored: Names of fields that may differ.
+
+        Raises:
+            TrainingError: If it differs; the text names the fields.
+        """
+        try:
+            saved = json.loads(self._description.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(
+                f"{self._description} is unreadable ({error}); start again in another folder."
+            ) from error
+        now = _flat(json.loads(json.dumps({"format": FORMAT, **description})))
+        before = _flat(saved)
+        differing = [
+            f"{name} (was {_short(before.get(name))}, is {_short(now.get(name))})"
+            for name in sorted({*before, *now})
+            if name.rpartition(".")[2] not in ignored and before.get(name) != now.get(name)
+        ]
+        if differing:
+            more = f", and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
+            raise TrainingError(
+                f"the run in {self.path} cannot be resumed, for it was started with another configuration: "
+                f"{', '.join(differing[:LISTED])}{more}. Use what it was started with, or start again in another folder."
+            )
+
+    def save(
+        self,
+        state: RunState,
+        model: VideoColBERT,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        random_states: UInt8[Tensor, "processes bytes"],
+        *,
+        keep: int,
+    ) -> None:
+        """Write a checkpoint and delete the oldest beyond `keep`."""
+        target = self._checkpoints / f"step-{state.step:08d}-epoch-{state.epoch:04d}"
+        if target.exists():  # the run was resumed from it, and no step has been made since
+            return
+        for interrupted in self._checkpoints.glob(".*.tmp"):
+            shutil.rmtree(interrupted)
+        fresh = self._checkpoints / f".{target.name}.tmp"
+        fresh.mkdir(parents=True)
+        save_file(
+            _on_cpu({**_prefixed("model.", model), **_prefixed("loss.", loss)}), fresh / "weights.safetensors"
+        )
+        save_file(_on_cpu(_optimizer_tensors(optimizer)), fresh / "optimizer.safetensors")
+        save_file({"states": random_states.cpu().contiguous()}, fresh / "random.safetensors")
+        (fresh / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
+        sync_tree(fresh)
+        fresh.rename(target)
+        fsync_folder(self._checkpoints)
+        for old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old)
+
+    def checkpoints(self) -> list[Path]:
+        """Folders of the complete checkpoints, oldest first."""
+        return sorted(self._checkpoints.glob("step-*"))
+
+    def load(
+        self, model: VideoColBERT, loss: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[RunState, UInt8[Tensor, "processes bytes"]] | None:
+        """Bring everything back to the newest checkpoint.
+
+        Returns:
+            How far it had come and the random states; None if there is no checkpoint yet.
+
+        Raises:
+            TrainingError: If the checkpoint is damaged or another model's.
+        """
+        if not self.checkpoints():
+            return None
+        newest = self.checkpoints()[-1]
+        try:
+            weights = load_file(newest / "weights.safetensors")
+            model.load_state_dict(_without("model.", weights))
+            loss.load_state_dict(_without("loss.", weights))
+            _restore_optimizer(optimizer, load_file(newest / "optimizer.safetensors"))
+            random_states = load_file(newest / "random.safetensors")["states"]
+            state = RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            detail = " ".join(str(error).split())[:300]
+            raise TrainingError(
+                f"the checkpoint {newest} is damaged or another model's: {detail}. Remove it to go on from an older one, "
+                "or start again in another folder."
+            ) from error
+        return state, random_states
+
+    def clear_checkpoints(self) -> None:
+        """Delete the checkpoints of a finished run; its models stay."""
+        shutil.rmtree(self._checkpoints)
+
+    def load_final(self, model: VideoColBERT) -> None:
+        """Give a model the weights that the finished run came to.
+
+        Raises:
+            TrainingError: If they are damaged or another model's.
+        """
+        try:
+            finished = VideoColBERT.from_pretrained(self.final, device="cpu")
+            model.load_state_dict(finished.state_dict())
+        except (ModelError, RuntimeError) as error:
+            raise TrainingError(f"the model {self.final} cannot be loaded: {error}") from error
+        model.config, model.name = finished.config, finished.name
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
+        )
+    return flat
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _prefixed(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in module.state_dict().items()}
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    return {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{name}/{key}": value
+        for name, parameter in _named_parameters(optimizer).items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = _named_parameters(optimizer)
+    saved = {name.rpartition("/")[0] for name in tensors}
+    if saved - set(parameters):
+        raise ValueError(
+            f"its optimizer has parameters such as {min(saved - set(parameters))} that are not trained now"
+        )
+    for name, value in tensors.items():
+        owner, _, key = name.rpartition("/")
+        parameter = parameters[owner]
+        optimizer.state[parameter][key] = value.to(parameter.device)

@@ -1,0 +1,140 @@
+"""Where a run's batches and validation figures come from: the splits of a manifest."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Protocol, runtime_checkable
+
+from colbert_video.model.interaction import Interaction
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.loader import CaptionLoader, TrainingBatch
+from colbert_video.training.data.manifest import read_manifest, select_split
+from colbert_video.training.evaluation.evaluate import evaluate_model
+from colbert_video.training.run.distributed import processes_here
+from colbert_video.training.run.training_config import DataConfig
+from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.workers.pool import available_cores
+
+NOT_REMEMBERED = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
+"""Settings that may differ when a run is resumed: they say where and how fast data are read, not which."""
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """This process's part of the batches of an epoch."""
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0."""
+        ...
+
+    def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
+        """The epoch's batches from `start_batch` on; a generator, closed when no more are wanted."""
+        ...
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """What `Trainer` asks of its data."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Plain values that a resumed run must find unchanged."""
+        ...
+
+    def loader(
+        self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> Loader:
+        """The training batches."""
+        ...
+
+    def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
+        """Validation metrics; None if there is nothing to validate on."""
+        ...
+
+
+class ManifestData:
+    """Training data of a manifest.
+
+    Args:
+        config: Which splits, and how they are read.
+
+    Raises:
+        SettingsError: If the manifest cannot be read or a split is empty.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        self.config = config
+        rows = read_manifest(config.manifest_path)
+        self.training = select_split(rows, config.train_split)
+        self.validation = select_split(rows, config.validation_split) if config.validation_split else []
+        limit = int(config.cache_gigabytes * 2**30)
+        self.cache = FrameCache(config.cache, limit) if config.cache else None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The settings that decide what is read, and a digest of the rows."""
+        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_REMEMBERED}
+        rows = [(row.video, row.caption, row.split, row.group) for row in (*self.training, *self.validation)]
+        digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        return {**settings, "cached": self.cache is not None, "rows": len(rows), "rows_sha256": digest}
+
+    def loader(
+        self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> Loader:
+        """The training batches, in the size that the model's backbone wants.
+
+        Raises:
+            SettingsError: If the rows do not fill a batch or videos are missing.
+        """
+        return CaptionLoader(
+            self.training,
+            sampling=self._sampling(model),
+            batch_size=batch_size,
+            seed=seed,
+            workers=self._workers,
+            cache=self.cache,
+            group_batches=self.config.group_batches,
+            random_shift=self.config.random_shift,
+            rank=rank,
+            world_size=world_size,
+            missing=self.config.missing,
+        )
+
+    def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
+        """Metrics on the validation split, by the interaction that is trained."""
+        if not self.validation:
+            return None
+        evaluation = evaluate_model(
+            model,
+            self.validation,
+            interactions=[interaction],
+            missing=self.config.missing,
+            num_frames=self.config.num_frames,
+            cache=self.cache,
+            workers=self.config.workers,
+        )
+        return dict(evaluation.interactions[interaction])
+
+    @property
+    def _workers(self) -> int | None:
+        """Decoding processes of this training process; those of one machine share its cores."""
+        if self.config.workers is not None or processes_here() == 1:
+            return self.config.workers
+        return max(1, available_cores() // processes_here())
+
+    def _sampling(self, model: VideoColBERT) -> SamplingSettings:
+        preprocess = model.config.preprocess
+        return SamplingSettings(
+            num_frames=self.config.num_frames or model.config.num_frames,
+            height=preprocess.height,
+            width=preprocess.width,
+            interpolation=preprocess.interpolation,
+            decoder=self.config.decoder,
+            timeout=self.config.timeout,
+        )
