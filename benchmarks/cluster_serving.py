@@ -35,12 +35,12 @@ from cluster_fixture import start_cluster  # noqa: E402
 
 from colbert_video import Indexer, Searcher  # noqa: E402
 from colbert_video.cluster.cluster_searcher import ClusterSearcher  # noqa: E402
+from colbert_video.errors import ShardsUnavailableError  # noqa: E402
 from colbert_video.indexing.catalog.catalog import Catalog  # noqa: E402
 from colbert_video.indexing.upkeep.sharding import (  # noqa: E402
     ShardedCorpus,
     shard_index,
 )
-from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError  # noqa: E402
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher  # noqa: E402
 
 DIM, FRAMES = 64, 12

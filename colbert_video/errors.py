@@ -1,4 +1,17 @@
-"""The errors that users see: each says what came, which rule it breaks and what to do about it."""
+"""Errors that users see: each says what came, which rule it breaks and what to do about it.
+
+ColBERTVideoError
+├── SettingsError (also a ValueError)
+├── DependencyError (also an ImportError)
+├── ModelError
+├── VideoError                one file, with a countable FailureKind
+├── NothingIndexedError
+├── IndexFolderError
+├── HubError
+├── TrainingError
+└── ClusterError
+└── ShardsUnavailableError
+"""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -85,3 +98,38 @@ class VideoError(ColBERTVideoError):
     def __reduce__(self) -> "tuple[type[VideoError], tuple[str, FailureKind, str]]":
         """Rebuild from the three parts: exceptions otherwise unpickle from the message alone."""
         return VideoError, (self.path, self.kind, self.detail)
+
+
+class HubError(ColBERTVideoError):
+    """A repository of the Hugging Face Hub cannot be reached, read or written."""
+
+
+class TrainingError(ColBERTVideoError):
+    """Training cannot go on, or a run cannot be resumed."""
+
+
+class ClusterError(ColBERTVideoError):
+    """A Ray cluster cannot be reached or joined, or it lost what a run needs."""
+
+
+class ShardsUnavailableError(ClusterError):
+    """None of the shards that were asked answered in time.
+
+    Attributes:
+        shards_failed: Names of the shards.
+        deadline: Seconds they had; None for no limit.
+    """
+
+    def __init__(self, shards_failed: Sequence[str], deadline: float | None) -> None:
+        within = "" if deadline is None else f" within {deadline:g} s"
+        names = ", ".join(shards_failed[:5]) + (", ..." if len(shards_failed) > 5 else "")
+        super().__init__(
+            f"no shard answered{within} ({names}); look into the log, and try again when shards are back, or with a longer "
+            "deadline."
+        )
+        self.shards_failed = tuple(shards_failed)
+        self.deadline = deadline
+
+    def __reduce__(self) -> "tuple[type[ShardsUnavailableError], tuple[tuple[str, ...], float | None]]":
+        """Rebuild from the parts: exceptions otherwise unpickle from the message alone."""
+        return ShardsUnavailableError, (self.shards_failed, self.deadline)

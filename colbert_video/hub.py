@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.errors import ColBERTVideoError, SettingsError
+from colbert_video.errors import HubError, SettingsError
 
 logger = logging.getLogger(__name__)
 
@@ -23,10 +23,6 @@ REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 TOKEN = re.compile(r"[!-~]+")
 KINDS = {"model": "model", "dataset": "index"}
 """What each kind of repository holds."""
-
-
-class HubError(ColBERTVideoError):
-    """A repository of the Hub cannot be reached, read or written."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from huggingface_hub import constants, file_download
 from operations import add_tokens, everything
 
 from colbert_video import Indexer, Searcher, VideoColBERT
-from colbert_video.errors import ColBERTVideoError, IndexFolderError, ModelError, SettingsError
-from colbert_video.hub import HubError, HubRepository
+from colbert_video.errors import ColBERTVideoError, HubError, IndexFolderError, ModelError, SettingsError
+from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index, pull_index

@@ -11,11 +11,10 @@ import torch
 from colbert_video.cluster.fan_out import fan_out
 from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas
 from colbert_video.cluster.session import Session, connect
-from colbert_video.errors import ColBERTVideoError, SettingsError
+from colbert_video.errors import ColBERTVideoError, SettingsError, ShardsUnavailableError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
 from colbert_video.search.sharded.corpus_view import Answers
-from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError
 
 logger = logging.getLogger(__name__)
 

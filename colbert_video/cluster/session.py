@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from colbert_video.cluster.errors import ClusterError
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import ClusterError, DependencyError, SettingsError
 
 logger = logging.getLogger(__name__)
 

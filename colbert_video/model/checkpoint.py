@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from colbert_video.errors import ColBERTVideoError, ModelError
-from colbert_video.hub import REPOSITORY, HubError, HubRepository
+from colbert_video.errors import ColBERTVideoError, HubError, ModelError
+from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.open_clip import in_one_line, rebuild_backbone
 from colbert_video.model.video_colbert import VideoColBERT

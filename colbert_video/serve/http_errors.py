@@ -16,9 +16,9 @@ from colbert_video.errors import (
     IndexFolderError,
     ModelError,
     SettingsError,
+    ShardsUnavailableError,
     VideoError,
 )
-from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from colbert_video.durable import link_or_copy
-from colbert_video.errors import IndexFolderError
-from colbert_video.hub import HubError, HubRepository
+from colbert_video.errors import HubError, IndexFolderError
+from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, is_index, load_settings

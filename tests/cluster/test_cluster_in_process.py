@@ -9,11 +9,10 @@ import pytest
 from counting_clips import write_counting_clip
 
 from colbert_video import Indexer, VideoColBERT
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.indexing import cluster_run as indexing
 from colbert_video.cluster.indexing.cluster_worker import _loaded
 from colbert_video.cluster.session import Session
-from colbert_video.errors import ModelError
+from colbert_video.errors import ClusterError, ModelError
 from colbert_video.indexing import indexer
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.index_settings import IndexSettings

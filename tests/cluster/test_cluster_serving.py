@@ -18,11 +18,10 @@ from window_corpus import commit_windows
 
 from colbert_video import Indexer, Searcher
 from colbert_video.cluster.cluster_searcher import ClusterSearcher
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, ShardsUnavailableError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search.hits import Hit
-from colbert_video.search.sharded.sharded_hits import ShardsUnavailableError
 
 pytest_plugins = ("cluster_fixture",)
 

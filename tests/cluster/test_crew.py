@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.indexing import crew as crew_module
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
 from colbert_video.cluster.session import Session
+from colbert_video.errors import ClusterError
 
 
 class RayError(Exception):

@@ -14,9 +14,8 @@ import pytest
 
 from colbert_video.cli import main
 from colbert_video.cluster import session
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.indexing.machines import Share, shares
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import ClusterError, DependencyError, SettingsError
 
 pytest_plugins = ("cluster_fixture",)
 

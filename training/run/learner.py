@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from colbert_video.errors import TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
-from colbert_video.training.errors import TrainingError
 from colbert_video.training.run.batch_encoding import (
     EncodableBatch,
     batch_labels,

@@ -23,9 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colbert_video.durable import fsync_folder, sync_tree, write_bytes_durably
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ModelError, SettingsError, TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.errors import TrainingError
 
 FORMAT = 1
 LISTED = 8

@@ -24,13 +24,13 @@ from typing import Any
 
 import torch
 
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Shelf, Work, read_compressed
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
 from colbert_video.cluster.indexing.machines import Share, shares
 from colbert_video.cluster.indexing.retries import LONE_TRIES, Losses, jobs
 from colbert_video.cluster.session import Session
 from colbert_video.durable import delete_leftover, make_folder_durably, new_name
+from colbert_video.errors import ClusterError
 from colbert_video.indexing.build.encoding import VIDEOS_PER_BATCH
 from colbert_video.indexing.build.ingest import Decoding, Staged, refusal
 from colbert_video.indexing.build.segment_builder import CompressedChunk

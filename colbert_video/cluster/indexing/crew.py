@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.session import Session
+from colbert_video.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 

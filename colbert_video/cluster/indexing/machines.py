@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.cluster.session import Session
+from colbert_video.errors import ClusterError
 
 CPUS_PER_WORKER = 4
 """Cores that share one model where there are no GPUs, if machines have as many."""

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.errors import ShardsUnavailableError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import compile_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -18,7 +19,6 @@ from colbert_video.search.sharded.shard import plain
 from colbert_video.search.sharded.sharded_hits import (
     ClusterHits,
     ClusterRanking,
-    ShardsUnavailableError,
     merge_hits,
     merge_scores,
 )

@@ -4,31 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import SupportsIndex, overload
 
-from colbert_video.cluster.errors import ClusterError
 from colbert_video.search.hits import Hit, Hits
 from colbert_video.search.ranking import Ranking, Row
-
-
-class ShardsUnavailableError(ClusterError):
-    """Not one of the asked shards answered in time.
-
-    Attributes:
-        shards_failed: Their names.
-    """
-
-    def __init__(self, shards_failed: Sequence[str], deadline: float | None) -> None:
-        within = "" if deadline is None else f" within {deadline:g} s"
-        names = ", ".join(shards_failed[:5]) + (", ..." if len(shards_failed) > 5 else "")
-        super().__init__(
-            f"no shard answered{within} ({names}); look into the log, and try again when shards are back, or with a longer "
-            "deadline."
-        )
-        self.shards_failed = tuple(shards_failed)
-        self.deadline = deadline
-
-    def __reduce__(self) -> "tuple[type[ShardsUnavailableError], tuple[tuple[str, ...], float | None]]":
-        """Rebuild from the parts: exceptions otherwise unpickle from the message alone."""
-        return ShardsUnavailableError, (self.shards_failed, self.deadline)
 
 
 class ClusterHits(Hits):

@@ -18,9 +18,8 @@ from conftest import build_tiny
 from thorough import EXPENSIVE, THOROUGH
 from training_fakes import FakeData, tiny_model, training_batch
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.errors import TrainingError
 from colbert_video.training.run.run_log import read_log
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.run.training_config import TrainingConfig
