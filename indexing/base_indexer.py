@@ -61,7 +61,7 @@ class Upkeep:
             unknown = [name for name in wanted if name not in known]
             if unknown:
                 raise SettingsError(f"id {unknown[0]!r} is not in {self.path}; nothing was removed.")
-            catalog.tombstone(wanted)
+            catalog.remove(wanted)
             return list(dict.fromkeys(wanted))
 
     def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:

@@ -188,7 +188,7 @@ class Indexer(Upkeep):
             catalog.record_failures(failed)
             vanished = find_vanished(catalog, videos, sources.records)
             if sync and vanished:
-                catalog.tombstone(vanished)
+                catalog.remove(vanished)
             return self._report(
                 catalog,
                 started,

@@ -51,7 +51,7 @@ def index(tmp_path: Path) -> Path:
     add_tokens(path, "abcd", seed=0, add=False)
     add_tokens(path, "be", seed=1)
     with Catalog.open(path, writable=True) as catalog:
-        entry = catalog.entry("a")
+        entry = catalog.entries(["a"])[0]
         catalog.update([type(entry)(**{**vars(entry), "path": "/secret/a.mp4"})])
     return path
 

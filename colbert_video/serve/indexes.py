@@ -35,7 +35,7 @@ class OpenCatalog(Protocol):
         ...
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
-        """Rows that ids stand for, as `CatalogReader.rows_of` gives them."""
+        """Rows that ids stand for, as `Catalog.rows_of` gives them."""
         ...
 
     def close(self) -> None:

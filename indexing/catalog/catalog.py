@@ -2,10 +2,13 @@
 
 A segment's files are written and synced first; one transaction then makes the segment visible. Whatever the catalog
 does not name does not exist, so a process may die anywhere: the index is what it was before, or what it is after.
-Removing a video is a tombstone on its place in the segment; the row of a replaced video moves to its new segment.
+A removed video leaves a tombstone on its row of the segment; the entry of a replaced video moves to its new segment.
 """
 
+import json
 import sqlite3
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +17,14 @@ from typing import Any
 
 from colbert_video.durable import make_folder_durably
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.catalog.catalog_reader import COLUMNS
-from colbert_video.indexing.catalog.catalog_rows import MARKS, CatalogRows
-from colbert_video.indexing.catalog.database import CATALOG_NAME, WriterLock, create_database, open_database
+from colbert_video.indexing.catalog.database import (
+    CATALOG_NAME,
+    WriterLock,
+    copy_database,
+    create_database,
+    open_database,
+    translated,
+)
 from colbert_video.indexing.catalog.entries import (
     VIDEO_COLUMNS,
     Failure,
@@ -25,13 +33,26 @@ from colbert_video.indexing.catalog.entries import (
     SegmentRow,
     VideoEntry,
     check_name,
+    check_relative,
+    check_stored_text,
+    live_entry,
+    segment_row,
+    video_entry,
     video_values,
 )
+from colbert_video.indexing.catalog.filters import Condition
+from colbert_video.video.windows import WINDOW_ID
 
-__all__ = ["Catalog", "Failure", "IndexView", "NewSegment", "SegmentRow", "VideoEntry"]
+IDS_PER_STATEMENT = 500  # parameters in one statement; SQLite's lowest limit is 999
+COLUMNS = ", ".join(f'"{name}"' for name in VIDEO_COLUMNS)
+MARKS = ", ".join("?" * len(VIDEO_COLUMNS))
+LIVE = f"SELECT segment, ordinal, {COLUMNS} FROM videos"
+IN_ORDER = "JOIN segments ON segments.name = segment ORDER BY segments.rowid, ordinal"
+LISTED_ITEM = """0, id, NULL, parent, start, "end", duration, x'', metadata, NULL, NULL"""
+LISTED_CUT = """COUNT(*), parent, NULL, NULL, MIN(start), MAX("end"), duration, x'', metadata, NULL, NULL"""
 
 
-class Catalog(CatalogRows):
+class Catalog:
     """An open catalog; safe to share between threads.
 
     Readers never wait for the writer. There is one writer at a time; it holds the lock until `close`.
@@ -39,24 +60,23 @@ class Catalog(CatalogRows):
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, lock: WriterLock | None) -> None:
         """Wrap a connection; use `Catalog.create` or `Catalog.open`."""
-        super().__init__(folder, connection)
+        self.folder = folder
+        self._path = folder / CATALOG_NAME
+        self._connection = connection
         self._lock = lock
+        self._mutex = threading.RLock()
 
     @classmethod
     def create(cls, folder: Path) -> "Catalog":
         """Make an empty catalog in `folder`, which is made if missing, and open it for writing.
 
         Raises:
-            IndexFolderError: There is a catalog already, or another process is writing to the folder.
+            IndexFolderError: If there is a catalog already, or another process is writing to the folder.
         """
         make_folder_durably(folder)
         lock = WriterLock(folder)
-        try:
-            connection = create_database(folder / CATALOG_NAME)
-        except BaseException:
-            lock.release()
-            raise
-        return cls(folder, connection, lock)
+        with lock.released_on_error():
+            return cls(folder, create_database(folder / CATALOG_NAME), lock)
 
     @classmethod
     def open(cls, folder: Path, *, writable: bool = False) -> "Catalog":
@@ -67,24 +87,26 @@ class Catalog(CatalogRows):
             writable: Take the writer's lock; otherwise nothing in the folder is changed, and it may be read-only.
 
         Raises:
-            IndexFolderError: There is none, it is damaged or of a newer version, or another process is writing.
+            IndexFolderError: If there is none, it is damaged or of a newer version, or another process is writing.
         """
         if not writable:
             return cls(folder, open_database(folder / CATALOG_NAME, writable=False), None)
         if not (folder / CATALOG_NAME).is_file():
             raise IndexFolderError(f"there is no index in {folder}; make one with Indexer(...).index")
         lock = WriterLock(folder)
-        try:
+        with lock.released_on_error():
             return cls(folder, open_database(folder / CATALOG_NAME, writable=True), lock)
-        except BaseException:
-            lock.release()
-            raise
 
     def close(self) -> None:
         """Close the database, then let other writers in."""
-        super().close()
+        self.close_database()
         if self._lock is not None:
             self._lock.release()
+
+    def close_database(self) -> None:
+        """Close the database alone; a writer keeps its lock until `close`."""
+        with self._mutex:
+            self._connection.close()
 
     def __enter__(self) -> "Catalog":
         return self
@@ -93,6 +115,208 @@ class Catalog(CatalogRows):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # What the index holds, as of the last commit, or of the one that is held.
+
+    @property
+    def version(self) -> int:
+        """Number of the last commit that changed what can be found; compare it to know whether to look again."""
+        rows = self._rows("SELECT value FROM generation")
+        if len(rows) != 1 or not isinstance(rows[0][0], int):
+            raise IndexFolderError(
+                f"{self._path} is damaged: it does not number its commits; rebuild the index"
+            )
+        return rows[0][0]
+
+    def settings(self) -> dict[str, Any]:
+        """Return all settings."""
+        rows = self._rows("SELECT key, value FROM settings")
+        try:
+            return {key: json.loads(value) for key, value in rows}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise IndexFolderError(
+                f"{self._path} is damaged: a setting is not JSON ({error}); rebuild the index"
+            ) from error
+
+    def count(self) -> int:
+        """Return how many videos are live, each window counted."""
+        return self._count("*")
+
+    def count_videos(self) -> int:
+        """Return how many videos are live, all windows of one counted once."""
+        return self.count() - self.count_windows() + self._count("DISTINCT parent")
+
+    def count_windows(self) -> int:
+        """Return how many windows of long videos are live."""
+        return self._count("parent")
+
+    def entries(self, ids: Iterable[str] | None = None) -> list[VideoEntry]:
+        """Return live videos.
+
+        Args:
+            ids: Which ones; None for all.
+
+        Returns:
+            In the order of `ids`, leaving out unknown ones; or all, by segment (oldest first) and row.
+        """
+        if ids is None:
+            return [live_entry(row) for row in self._rows(f"{LIVE} {IN_ORDER}")]
+        wanted = list(ids)
+        found = {row[2]: live_entry(row) for row in self._rows_in(f"{LIVE} WHERE id IN", wanted)}
+        return [found[identity] for identity in wanted if identity in found]
+
+    def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
+        """Return the live items that ids stand for: the video or window of that id, and all windows of the video.
+
+        Returns:
+            By id, leaving out unknown ones; windows in their order in the segment.
+        """
+        wanted = list(dict.fromkeys(ids))
+        found = {entry.id: [entry] for entry in self.entries(wanted)}
+        windows = [live_entry(row) for row in self._rows_in(f"{LIVE} WHERE parent IN", wanted)]
+        for entry in sorted(windows, key=lambda entry: (str(entry.segment), entry.ordinal)):
+            found.setdefault(entry.video, []).append(entry)
+        return found
+
+    def entries_at(self, segment: str, rows: Iterable[int]) -> dict[int, VideoEntry]:
+        """Return the live videos at some rows of a segment, by row."""
+        select = f"{LIVE} WHERE segment = ? AND ordinal IN"
+        return {row[1]: live_entry(row) for row in self._rows_in(select, list(rows), [segment])}
+
+    def live_rows(self) -> list[tuple[str, int, str]]:
+        """Return segment, row and video of every live item, by segment (oldest first) and row."""
+        return self._rows(f"SELECT segment, ordinal, COALESCE(parent, id) FROM videos {IN_ORDER}")
+
+    def matching(self, condition: Condition) -> list[tuple[str, int]]:
+        """Return segment and row of the live items that pass a filter."""
+        return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
+
+    def page(
+        self, condition: Condition, *, after: str, limit: int, windows: bool
+    ) -> list[tuple[VideoEntry, int]]:
+        """Return the first live videos that pass a filter and whose ids come after one, and how many windows each has.
+
+        Args:
+            condition: The filter.
+            after: The id; empty to begin.
+            limit: How many videos.
+            windows: Return windows of videos that were cut, not these, which have the extent of all windows that pass.
+
+        Returns:
+            By id, without paths and frames.
+        """
+        values, whole = [after, *condition.values, limit], "" if windows else "AND parent IS NULL"
+        statement = (
+            f"SELECT {LISTED_ITEM} FROM videos WHERE id > ? AND {condition.sql} {whole} ORDER BY id LIMIT ?"
+        )
+        if not windows:
+            cut = f"SELECT {LISTED_CUT} FROM videos WHERE parent > ? AND {condition.sql} GROUP BY parent"
+            cut = f"SELECT * FROM ({cut} ORDER BY parent LIMIT ?)"
+            statement = f"SELECT * FROM ({statement}) UNION ALL {cut} ORDER BY id LIMIT ?"
+            values = [*values, *values, limit]
+        return [(video_entry(row[1:]), row[0]) for row in self._rows(statement, values)]
+
+    def ids_below(self, prefix: str) -> dict[str, str]:
+        """Return the paths that begin with `prefix`, by the ids of their videos, of which windows are parts."""
+        whole = "SELECT DISTINCT COALESCE(parent, id) AS video, path FROM videos"
+        statement = f"{whole} WHERE substr(path, 1, length(?)) = ? ORDER BY video"
+        return dict(self._rows(statement, [prefix, prefix]))
+
+    def checksums(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the SHA-256 of the files of some videos, where it is known."""
+        return dict(self._rows_in("SELECT id, sha256 FROM checksums WHERE id IN", list(ids)))
+
+    def live_segments(self) -> list[SegmentRow]:
+        """Return the live segments, oldest first."""
+        rows = self._rows("SELECT name, codec, count, created FROM segments ORDER BY rowid")
+        return [segment_row(row) for row in rows]
+
+    def codecs(self) -> list[str]:
+        """Return the names of the codecs in use, oldest first."""
+        return self._names("codecs")
+
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Return size and SHA-256 of every file of the index, by path relative to its folder."""
+        rows = self._rows("SELECT path, size, sha256 FROM files ORDER BY path")
+        return {check_stored_text(check_relative, path): (size, sha256) for path, size, sha256 in rows}
+
+    def removed_rows(self, segment: str) -> list[int]:
+        """Return the rows of a segment whose videos were removed, ascending."""
+        rows = self._rows("SELECT ordinal FROM tombstones WHERE segment = ? ORDER BY ordinal", [segment])
+        return [row for (row,) in rows]
+
+    def failures(self) -> list[Failure]:
+        """Return the videos that could not be indexed, by id."""
+        rows = self._rows("SELECT id, path, kind, detail, at FROM failures ORDER BY id")
+        return [Failure(*row) for row in rows]
+
+    def staged_ids(self) -> set[str]:
+        """Return the ids of videos that are encoded but not yet in a segment, all windows of one as one."""
+        return {identity for (identity,) in self._rows("SELECT DISTINCT COALESCE(parent, id) FROM staged")}
+
+    def staged_chunks(self) -> list[str]:
+        """Return the names of the chunks that hold staged videos, oldest first."""
+        return self._names("chunks")
+
+    def staged_entries(self, chunk: str) -> dict[int, VideoEntry]:
+        """Return the videos still staged in a chunk, by row."""
+        rows = self._rows(f"SELECT row, {COLUMNS} FROM staged WHERE chunk = ? ORDER BY row", [chunk])
+        return {row[0]: video_entry(row[1:]) for row in rows}
+
+    def snapshot(self) -> IndexView:
+        """Return what a searcher needs, all as of one commit."""
+        with self._transaction("BEGIN"):
+            return self._view()
+
+    def hold(self) -> IndexView:
+        """Read as of the last commit from now on, until this is called again or the catalog is closed.
+
+        The writer goes on meanwhile; what it writes collects in SQLite's log beside the catalog as long as an older
+        commit is held.
+
+        Returns:
+            What a searcher needs, as of the commit that is held.
+        """
+        with self._mutex, translated(self._path):
+            if self._connection.in_transaction:
+                self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN")
+            return self._view()
+
+    def _view(self) -> IndexView:
+        segments, codecs = tuple(self.live_segments()), self.codecs()
+        removed: dict[str, list[int]] = {}
+        for name, row in self._rows("SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"):
+            removed.setdefault(name, []).append(row)
+        view = IndexView(
+            version=self.version,
+            settings=self.settings(),
+            codec=codecs[-1] if codecs else None,
+            segments=segments,
+            removed=removed,
+            count=self.count(),
+            videos=self.count_videos(),
+            windows=self.count_windows(),
+        )
+        view.check_contradictions(self._path)
+        return view
+
+    def copy_to(self, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Write the catalog, as of the commit that is held, into a new file and run statements on the copy."""
+        with self._mutex:
+            copy_database(self._connection, path, statements)
+
+    def check_integrity(self) -> None:
+        """Read the whole database.
+
+        Raises:
+            IndexFolderError: If a page of it is damaged.
+        """
+        findings = [text for (text,) in self._rows("PRAGMA integrity_check")]
+        if findings != ["ok"]:
+            raise IndexFolderError(f"{self._path} is damaged: {findings[0]}; restore it or rebuild the index")
+
+    # Commits: each method is one transaction.
 
     def set_settings(self, **settings: Any) -> None:
         """Set some settings to JSON values; others stay."""
@@ -119,17 +343,19 @@ class Catalog(CatalogRows):
             codec: Name of the codec that encoded it.
             entries: Its videos in order.
             files: Size and SHA-256 of each file, by path relative to the index folder; those of a new codec too.
-            replace: Whether videos that are live already take their place, with all their windows, so the windows
-                of one video belong in one segment; otherwise ids that are live are refused.
+            replace: Replace videos that are live already, with all their windows, so the windows of one video belong
+                in one segment; otherwise ids that are live are refused.
             settings: Settings to change with it.
             failures: What could not be indexed with them, to be remembered.
 
         Raises:
-            SettingsError: An id comes twice, or is live and `replace` is False; or a name or path is unsafe.
+            SettingsError: If an id comes twice, or is live and `replace` is False; or a name or path is unsafe.
         """
         with self._commit():
             self._insert_segment(NewSegment(name, codec, entries, files), replace)
-            self._forget_failures_of(name)
+            for column in ("id", "parent"):
+                indexed = f"SELECT {column} FROM videos WHERE segment = ?"
+                self._connection.execute(f"DELETE FROM failures WHERE id IN ({indexed})", [name])
             self._note_failures(failures)
             self._set_settings(settings or {})
 
@@ -154,21 +380,18 @@ class Catalog(CatalogRows):
             settings: Settings to change with it.
 
         Raises:
-            SettingsError: There are not `count` live videos, or a name or path is unsafe.
+            SettingsError: If there are not `count` live videos, or a name or path is unsafe.
         """
-        execute = self._connection.execute
         with self._commit():
-            order = "JOIN segments ON segments.name = segment ORDER BY segments.rowid, ordinal"
-            places = self._rows(f"SELECT segment, ordinal FROM videos {order}")
-            if len(places) != count:
-                raise SettingsError(f"{count} videos were written for {len(places)} live ones; try again")
-            moves = ((check_name(name), new, *old) for new, old in enumerate(places))
+            rows = self._rows(f"SELECT segment, ordinal FROM videos {IN_ORDER}")
+            if len(rows) != count:
+                raise SettingsError(f"{count} videos were written for {len(rows)} live ones; try again")
+            moves = ((check_name(name), new, *old) for new, old in enumerate(rows))
             self._connection.executemany(
                 "UPDATE videos SET segment = ?, ordinal = ? WHERE segment = ? AND ordinal = ?", moves
             )
-            for table in ("segments", "codecs", "files", "tombstones"):
-                execute(f"DELETE FROM {table}")
-            self._insert_rows(name, codec, count, files)
+            self._clear("segments", "codecs", "files", "tombstones")
+            self._insert_names(name, codec, count, files)
             self._set_settings(settings or {})
 
     def replace_everything(
@@ -186,40 +409,46 @@ class Catalog(CatalogRows):
         Args:
             segments: The new segments.
             settings: Settings to change with them.
-            forget_failures: Whether recorded failures go too; otherwise all stay.
+            forget_failures: Forget recorded failures too; otherwise all stay.
             failures: What could not be indexed with them, to be remembered.
 
         Raises:
-            SettingsError: An id comes twice, or a name or path is unsafe.
+            SettingsError: If an id comes twice, or a name or path is unsafe.
         """
         with self._commit():
-            for table in ("segments", "codecs", "files", "videos", "tombstones", "checksums"):
-                self._connection.execute(f"DELETE FROM {table}")
+            self._clear("segments", "codecs", "files", "videos", "tombstones", "checksums")
             if forget_failures:
-                self._connection.execute("DELETE FROM failures")
+                self._clear("failures")
             for segment in segments:
                 self._insert_segment(segment, replace=False)
             self._note_failures(failures)
             self._set_settings(settings or {})
 
-    def tombstone(self, ids: Iterable[str]) -> list[str]:
+    def remove(self, ids: Iterable[str]) -> list[str]:
         """Remove videos, with what is recorded of their failures.
 
         Args:
-            ids: Ids of videos, or of the long videos whose windows all go.
+            ids: Ids of videos or windows; that of a long video stands for all its windows.
 
         Returns:
-            The ids of the rows removed.
+            The ids of the items removed.
         """
         wanted = list(ids)
         with self._commit():
             rows = self._rows_in("SELECT id FROM videos WHERE id IN", wanted)
             rows += self._rows_in("SELECT id FROM videos WHERE parent IN", wanted)
             removed = list(dict.fromkeys(identity for (identity,) in rows))
-            self._bury(removed)
+            self._remove_items(removed)
             keys = [(identity,) for identity in {*wanted, *removed}]
             self._connection.executemany("DELETE FROM failures WHERE id = ?", keys)
         return removed
+
+    def update(self, entries: Iterable[VideoEntry]) -> None:
+        """Change what the catalog keeps of some live videos; their tokens stay where they are."""
+        changes = ", ".join(f'"{name}" = ?' for name in VIDEO_COLUMNS)
+        rows = [(*video_values(entry), entry.id) for entry in entries]
+        with self._commit():
+            self._connection.executemany(f"UPDATE videos SET {changes} WHERE id = ?", rows)
 
     def stage(self, chunk: str, entries: Iterable[VideoEntry]) -> None:
         """Record the videos of a written chunk of uncompressed tokens, in order; a staged id moves to this chunk."""
@@ -240,8 +469,7 @@ class Catalog(CatalogRows):
     def drop_staged(self) -> None:
         """Forget all staged videos and their chunks."""
         with self._commit(visible=False):
-            self._connection.execute("DELETE FROM staged")
-            self._connection.execute("DELETE FROM chunks")
+            self._clear("staged", "chunks")
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Remember why videos could not be indexed; a newer reason replaces an older one."""
@@ -253,12 +481,84 @@ class Catalog(CatalogRows):
         with self._commit(visible=False):
             self._connection.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?)", checksums.items())
 
-    def update(self, entries: Iterable[VideoEntry]) -> None:
-        """Change what the catalog keeps of some live videos; their tokens stay where they are."""
-        changes = ", ".join(f'"{name}" = ?' for name in VIDEO_COLUMNS)
-        rows = [(*video_values(entry), entry.id) for entry in entries]
-        with self._commit():
-            self._connection.executemany(f"UPDATE videos SET {changes} WHERE id = ?", rows)
+    # Parts of commits: these run inside a transaction.
+
+    def _insert_segment(self, segment: NewSegment, replace: bool) -> None:
+        name, count = check_name(segment.name), 0
+        for count, entry in enumerate(segment.entries, start=1):
+            self._insert_item(name, count - 1, entry, replace)
+        if count == 0:
+            raise SettingsError(f"segment {name} has no videos; a segment holds at least one")
+        self._insert_names(name, segment.codec, count, segment.files)
+        self._drop_empty_chunks()
+
+    def _insert_names(self, name: str, codec: str, count: int, files: Mapping[str, tuple[int, str]]) -> None:
+        """Name a segment, its codec and their files."""
+        now = time.time()
+        self._connection.execute("INSERT OR IGNORE INTO codecs VALUES (?, ?)", [check_name(codec), now])
+        self._connection.execute(
+            "INSERT INTO segments VALUES (?, ?, ?, ?)", [check_name(name), codec, count, now]
+        )
+        rows = [(check_relative(path), size, sha256) for path, (size, sha256) in files.items()]
+        self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+
+    def _insert_item(self, segment: str, row: int, entry: VideoEntry, replace: bool) -> None:
+        execute = self._connection.execute
+        older = execute("SELECT segment FROM videos WHERE id = ?", [entry.id]).fetchone()
+        if older is not None and (older[0] == segment or not replace):
+            where = "comes twice" if older[0] == segment else "is in the index already; replace or remove it"
+            raise SettingsError(f"video id {entry.id!r} {where}")
+        if replace:
+            self._remove_items(self._older_versions(segment, entry))
+        values = (segment, row, *video_values(entry))
+        execute(f"INSERT INTO videos (segment, ordinal, {COLUMNS}) VALUES (?, ?, {MARKS})", values)
+        execute("DELETE FROM staged WHERE id = ?", [entry.id])
+
+    def _older_versions(self, segment: str, entry: VideoEntry) -> list[str]:
+        """Return live items of the same video in other segments, whether it was cut into windows then or now."""
+        statement = "SELECT id FROM videos WHERE (id = ? OR id = ? OR parent = ?) AND segment <> ?"
+        rows = self._rows(statement, [entry.id, entry.video, entry.video, segment])
+        return [identity for (identity,) in rows]
+
+    def _remove_items(self, ids: Iterable[str]) -> None:
+        """Turn live items into tombstones; with its last window, a video's failed ones are forgotten."""
+        keys = [(identity,) for identity in ids]
+        parent = "SELECT parent FROM videos WHERE parent IS NOT NULL AND id = ?"
+        cut = {found for key in keys for (found,) in self._rows(parent, key)}
+        for statement in (
+            "INSERT INTO tombstones SELECT segment, ordinal FROM videos WHERE id = ?",
+            "DELETE FROM checksums WHERE id IN (SELECT COALESCE(parent, id) FROM videos WHERE id = ?)",
+            "DELETE FROM videos WHERE id = ?",
+        ):
+            self._connection.executemany(statement, keys)
+        for video in cut:
+            self._forget_failed_windows(video)
+
+    def _forget_failed_windows(self, video: str) -> None:
+        """Forget the failures of a video's windows, unless others of them are live."""
+        if self._rows("SELECT 1 FROM videos WHERE parent = ? LIMIT 1", [video]):
+            return
+        bounds = [f"{video}#t=", f"{video}#t>"]  # all ids that begin like those of its windows
+        failed = self._rows("SELECT id FROM failures WHERE id >= ? AND id < ?", bounds)
+        windows = [(name,) for (name,) in failed if WINDOW_ID.match(name, len(video))]
+        self._connection.executemany("DELETE FROM failures WHERE id = ?", windows)
+
+    def _set_settings(self, settings: Mapping[str, Any]) -> None:
+        rows = [(key, json.dumps(value, allow_nan=False)) for key, value in settings.items()]
+        self._connection.executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    def _note_failures(self, failures: Iterable[Failure]) -> None:
+        rows = ((f.id, f.path, f.kind, f.detail, f.at or time.time()) for f in failures)
+        self._connection.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)", rows)
+
+    def _drop_empty_chunks(self) -> None:
+        self._connection.execute("DELETE FROM chunks WHERE name NOT IN (SELECT chunk FROM staged)")
+
+    def _clear(self, *tables: str) -> None:
+        for table in tables:
+            self._connection.execute(f"DELETE FROM {table}")
+
+    # Transactions and statements.
 
     @contextmanager
     def _commit(self, *, visible: bool = True) -> Iterator[None]:
@@ -269,3 +569,38 @@ class Catalog(CatalogRows):
             yield
             if visible:
                 self._connection.execute("UPDATE generation SET value = value + 1")
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[None]:
+        with self._mutex, translated(self._path):
+            self._connection.execute(begin)
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._mutex, translated(self._path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def _rows_in(
+        self, statement: str, keys: Sequence[Any], values: Sequence[Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run a statement that ends in IN for any number of keys."""
+        rows = []
+        with self._mutex:
+            for start in range(0, len(keys), IDS_PER_STATEMENT):
+                part = keys[start : start + IDS_PER_STATEMENT]
+                rows += self._rows(f"{statement} ({', '.join('?' * len(part))})", [*values, *part])
+        return rows
+
+    def _count(self, what: str) -> int:
+        return int(self._rows(f"SELECT COUNT({what}) FROM videos")[0][0])
+
+    def _names(self, table: str) -> list[str]:
+        """Names in a table, oldest first, each checked."""
+        rows = self._rows(f"SELECT name FROM {table} ORDER BY rowid")
+        return [check_stored_text(check_name, name) for (name,) in rows]

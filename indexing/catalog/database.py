@@ -248,3 +248,9 @@ class WriterLock:
     def release(self) -> None:
         """Let other writers in; harmless when done already."""
         self._connection.close()
+
+    @contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Release the lock if the block raises."""
+        with closed_on_error(self._connection):
+            yield

@@ -3,9 +3,9 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -126,14 +126,33 @@ class IndexView:
     """Name of the newest codec; None in an empty index."""
     segments: tuple[SegmentRow, ...]
     """Live segments, oldest first."""
-    tombstones: Mapping[str, list[int]]
-    """Removed ordinals, ascending, of each live segment that has any."""
+    removed: Mapping[str, list[int]]
+    """Rows whose videos were removed, ascending, of each live segment that has any."""
     count: int
     """Live videos, each window counted."""
     videos: int
     """Live videos, all windows of one counted once."""
     windows: int
     """Live windows of long videos."""
+
+    def check_contradictions(self, path: Path) -> None:
+        """Check that segments, tombstones and the number of live videos of the catalog at `path` fit each other.
+
+        Raises:
+            IndexFolderError: If they do not.
+        """
+        stored = {segment.name: segment.count for segment in self.segments}
+        for name, rows in self.removed.items():
+            whole = all(isinstance(row, int) for row in rows)
+            if name not in stored or not whole or rows[0] < 0 or rows[-1] >= stored[name]:
+                raise IndexFolderError(
+                    f"{path} is damaged: tombstones outside segment {name!r}; rebuild the index"
+                )
+        expected = sum(stored.values()) - sum(len(rows) for rows in self.removed.values())
+        if self.count != expected:
+            raise IndexFolderError(
+                f"{path} is damaged: {self.count} live videos, its segments hold {expected}; rebuild the index"
+            )
 
 
 def video_values(entry: VideoEntry) -> tuple[Any, ...]:
@@ -178,6 +197,41 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
         )
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
+
+
+def live_entry(row: tuple[Any, ...]) -> VideoEntry:
+    """Return the entry that segment, row and the values of `VIDEO_COLUMNS` stand for.
+
+    Raises:
+        IndexFolderError: If the row is damaged.
+    """
+    return video_entry(row[2:], check_stored_text(check_name, row[0]), row[1])
+
+
+def segment_row(row: tuple[Any, ...]) -> SegmentRow:
+    """Return the segment that name, codec, count and time of creation stand for.
+
+    Raises:
+        IndexFolderError: If the row is damaged.
+    """
+    name, codec, count, created = row
+    if not isinstance(count, int) or count < 1:
+        raise IndexFolderError(f"the catalog's row of segment {name!r} is damaged: count {count!r}")
+    return SegmentRow(
+        check_stored_text(check_name, name), check_stored_text(check_name, codec), count, created
+    )
+
+
+def check_stored_text(check: Callable[[object], str], text: object) -> str:
+    """Run a check on text that comes from the file rather than from the caller.
+
+    Raises:
+        IndexFolderError: If it fails.
+    """
+    try:
+        return check(text)
+    except SettingsError as error:
+        raise IndexFolderError(f"the catalog is damaged or was tampered with: {error}") from error
 
 
 def check_name(name: object) -> str:

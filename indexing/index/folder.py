@@ -12,7 +12,6 @@ from pathlib import Path
 from colbert_video.durable import check_link, delete_leftover
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.catalog_reader import CatalogReader
 from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.drift import DRIFT_KEY, Drift
@@ -188,7 +187,7 @@ def _clear(folder: Path, catalog: Catalog, *, keep_folder: bool) -> None:
     The lock goes last, and the catalog before it: if something cannot be removed, as open files on Windows, the folder
     is still one in which an index can be begun. Who opened the lock's file before it went cannot lock it any more.
     """
-    CatalogReader.close(catalog)  # the database alone; the lock is held until the folder is clear
+    catalog.close_database()  # the database alone; the lock is held until the folder is clear
     try:
         while waste := [path for path in folder.iterdir() if not path.name.startswith(LOCK_NAME)]:
             for path in sorted(waste, key=lambda path: path.name.startswith(CATALOG_NAME)):

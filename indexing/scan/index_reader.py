@@ -13,7 +13,6 @@ from torch import Tensor
 from colbert_video.durable import check_files
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.catalog_reader import CatalogReader
 from colbert_video.indexing.catalog.entries import IndexView, SegmentRow, VideoEntry
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -92,7 +91,7 @@ class IndexReader:
                 names = {row.codec for row in view.segments}
                 codecs = share_rotations({name: load_codecs(path, name, settings) for name in names})
                 segments = [
-                    _open_segment(path, row, view.tombstones.get(row.name, []), codecs[row.codec])
+                    _open_segment(path, row, view.removed.get(row.name, []), codecs[row.codec])
                     for row in view.segments
                 ]
             except IndexFolderError:
@@ -227,7 +226,7 @@ class Eligibility:
         sizes: Videos of each segment, removed ones included.
     """
 
-    def __init__(self, catalog: CatalogReader, sizes: Mapping[str, int]) -> None:
+    def __init__(self, catalog: Catalog, sizes: Mapping[str, int]) -> None:
         self._catalog = catalog
         self._sizes = sizes
         self._matching = lru_cache(FILTERS_KEPT)(self._read)

@@ -94,7 +94,7 @@ def describe_index(path: Path) -> dict[str, Any]:
     with Catalog.open(path) as catalog:
         settings = stored_settings(catalog)
         segments = catalog.live_segments()
-        removed = sum(len(catalog.tombstoned(segment.name)) for segment in segments)
+        removed = sum(len(catalog.removed_rows(segment.name)) for segment in segments)
         size = sum(size for size, _ in catalog.files().values())
         videos = catalog.count_videos()
         description: dict[str, Any] = {

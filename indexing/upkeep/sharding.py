@@ -276,7 +276,7 @@ def _write(
 
 def _parts(folder: Path, catalog: Catalog, count: int) -> tuple[list[list[Part]], tuple[int, ...]]:
     """What each shard takes of each segment, and how many videos that are."""
-    places = catalog.places()
+    places = catalog.live_rows()
     rows = Counter(video for _, _, video in places)
     shard_of = dict(zip(rows, cut(list(rows.values()), count), strict=True))
     taken: list[dict[str, list[int]]] = [{} for _ in range(count)]

@@ -69,7 +69,7 @@ def open_segments(folder: Path, catalog: Catalog, settings: IndexSettings) -> li
             row,
             {bag: _open_bag(folder, row, bag, codec) for bag, codec in codecs[row.codec].items()},
             codecs[row.codec],
-            _live_ordinals(row, catalog.tombstoned(row.name)),
+            _live_ordinals(row, catalog.removed_rows(row.name)),
         )
         for row in rows
     ]

@@ -143,7 +143,7 @@ def _damaged_staging(folder: Path, catalog: Catalog) -> Iterator[Problem]:
 
 def _damaged_rows(catalog: Catalog, row: SegmentRow, view: IndexView) -> Iterator[Problem]:
     """Places of a segment without a video, or with two; rows that cannot be read."""
-    places = list(view.tombstones.get(row.name, []))
+    places = list(view.removed.get(row.name, []))
     try:
         for start in range(0, row.count, ROWS_AT_ONCE):
             part = range(start, min(start + ROWS_AT_ONCE, row.count))

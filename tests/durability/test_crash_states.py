@@ -37,7 +37,8 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.build import commit
 from colbert_video.indexing.catalog import catalog as catalog_module
 from colbert_video.indexing.catalog import database
-from colbert_video.indexing.catalog.catalog import Catalog, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index import staging
 from colbert_video.indexing.index.staging import (
     STAGING,

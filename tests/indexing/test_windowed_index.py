@@ -426,7 +426,7 @@ def test_a_film_that_is_read_at_last_is_no_failure_any_more(folder: Path, indexe
     indexer.index(folder)
     with Catalog.open(indexer.path, writable=True) as catalog:
         film = next(entry.video for entry in catalog.entries() if entry.parent is not None)
-        catalog.tombstone([film])
+        catalog.remove([film])
         catalog.record_failures([Failure(film, "", "timeout", "")])
     indexer.add(folder)
     with Catalog.open(indexer.path) as catalog:

@@ -51,7 +51,7 @@ class CorpusCatalogs:
         return sum(catalog.count_videos() for catalog in self._catalogs)
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
-        """Catalog rows that ids stand for, as `CatalogReader.rows_of` gives them."""
+        """Catalog rows that ids stand for, as `Catalog.rows_of` gives them."""
         wanted = list(ids)
         return {name: rows for catalog in self._catalogs for name, rows in catalog.rows_of(wanted).items()}
 

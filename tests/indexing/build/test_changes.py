@@ -46,7 +46,7 @@ def test_touched_and_moved_files_are_kept_when_content_decides(clips: Path, tiny
     report = indexer(moved, tiny_model).add(moved, checksum=True)
     assert (report.indexed, report.unchanged) == (0, 3)
     with Catalog.open(clips.parent / "i") as catalog:
-        entry = catalog.entry("clip-0001.mp4")
+        entry = catalog.entries(["clip-0001.mp4"])[0]
         assert (entry.path, entry.source_mtime_ns) == (str(moved / "clip-0001.mp4"), 1)
     assert indexer(moved, tiny_model).add(moved).unchanged == 3  # stamps were brought up to date
 
@@ -108,7 +108,7 @@ def test_new_metadata_and_new_cuts(clips: Path, tiny_model: VideoColBERT) -> Non
     assert (report.indexed, report.unchanged) == (0, 1)
     assert indexer(clips, tiny_model).add(clips).indexed == 0  # a folder gives no metadata
     with Catalog.open(clips.parent / "i") as catalog:
-        assert catalog.entry("clip-0001.mp4").metadata == {"channel": "news"}
+        assert catalog.entries(["clip-0001.mp4"])[0].metadata == {"channel": "news"}
     cut = VideoRecord("clip-0001.mp4", path, window=(0.0, 0.25))
     assert indexer(clips, tiny_model).add([cut]).indexed == 1
     assert indexer(clips, tiny_model).add([cut]).indexed == 0
@@ -123,4 +123,4 @@ def test_a_changed_file_keeps_its_metadata_unless_others_are_given(
     os.utime(path, ns=(1, 1))
     assert indexer(clips, tiny_model).add(clips).indexed == 1
     with Catalog.open(clips.parent / "i") as catalog:
-        assert catalog.entry("clip-0001.mp4").metadata == {"channel": "news"}
+        assert catalog.entries(["clip-0001.mp4"])[0].metadata == {"channel": "news"}

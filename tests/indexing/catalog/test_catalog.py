@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.catalog.catalog import Catalog, Failure, NewSegment, SegmentRow, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure, NewSegment, SegmentRow, VideoEntry
 
 FILES = {"segments/a/frame/0.codes.pt": (10, "00")}
 
@@ -43,8 +44,8 @@ def test_a_segment_becomes_visible_with_all_its_rows(catalog: Catalog, reader: C
     view = reader.snapshot()
     assert view.settings == {"model": "toy", "bags": ["frame", "video"], "nbits": 4}
     assert [(s.name, s.codec, s.count) for s in view.segments] == [("a", "codec0", 2)]
-    assert (view.codec, view.count, view.tombstones, view.version) == ("codec0", 2, {}, 2)
-    stored = reader.entry(entry.id)
+    assert (view.codec, view.count, view.removed, view.version) == ("codec0", 2, {}, 2)
+    stored = reader.entries([entry.id])[0]
     assert (stored.segment, stored.ordinal) == ("a", 0)
     assert stored == VideoEntry(**{**vars(entry), "segment": "a", "ordinal": 0})
     assert [e.id for e in reader.entries()] == [entry.id, "cat"]
@@ -59,27 +60,25 @@ def test_entries_keep_the_asked_order_and_leave_out_unknown_ids(catalog: Catalog
     asked = ["later", *reversed(ids), "none"]
     assert [e.id for e in catalog.entries(asked)] == asked[:-1]
     assert [e.id for e in catalog.entries()] == [*ids, "later"]
-    with pytest.raises(SettingsError, match="no video with id 'none'"):
-        catalog.entry("none")
-    with pytest.raises(SettingsError, match="no video with id"):
-        catalog.entry("x' OR '1'='1")
+    assert catalog.entries(["none"]) == []
+    assert catalog.entries(["x' OR '1'='1"]) == []
 
 
 def test_removed_videos_leave_tombstones(catalog: Catalog) -> None:
     catalog.commit_segment("a", "c", videos("x", "y", "z"), {})
-    assert sorted(catalog.tombstone(["z", "unknown", "x", "x"])) == ["x", "z"]
-    assert catalog.tombstoned("a") == [0, 2]
-    assert catalog.snapshot().tombstones == {"a": [0, 2]}
+    assert sorted(catalog.remove(["z", "unknown", "x", "x"])) == ["x", "z"]
+    assert catalog.removed_rows("a") == [0, 2]
+    assert catalog.snapshot().removed == {"a": [0, 2]}
     assert [e.id for e in catalog.entries()] == ["y"]
     assert catalog.count() == 1
-    assert catalog.tombstone(["z"]) == []
+    assert catalog.remove(["z"]) == []
 
 
 def test_removing_a_long_video_removes_its_windows(catalog: Catalog) -> None:
     windows = [VideoEntry(f"film#{n}", parent="film") for n in range(3)]
     catalog.commit_segment("a", "c", [*windows, *videos("other")], {})
-    assert sorted(catalog.tombstone(["film"])) == ["film#0", "film#1", "film#2"]
-    assert catalog.tombstoned("a") == [0, 1, 2]
+    assert sorted(catalog.remove(["film"])) == ["film#0", "film#1", "film#2"]
+    assert catalog.removed_rows("a") == [0, 1, 2]
 
 
 def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> None:
@@ -89,8 +88,8 @@ def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> N
     assert [s.name for s in catalog.live_segments()] == ["a"]  # nothing of the refused segment stayed
     assert catalog.count() == 2
     catalog.commit_segment("b", "c", videos("w", "x"), {}, replace=True)
-    assert catalog.tombstoned("a") == [0]
-    assert (catalog.entry("x").segment, catalog.entry("x").ordinal) == ("b", 1)
+    assert catalog.removed_rows("a") == [0]
+    assert (catalog.entries(["x"])[0].segment, catalog.entries(["x"])[0].ordinal) == ("b", 1)
     assert catalog.count() == 3
 
 
@@ -123,7 +122,7 @@ def test_the_checksum_of_a_cut_file_goes_with_its_windows(catalog: Catalog) -> N
     windows = [VideoEntry(f"film#{n}", parent="film") for n in range(2)]
     catalog.commit_segment("a", "c", [*windows, *videos("clip", "other")], {})
     catalog.set_checksums({"film": "1" * 64, "clip": "2" * 64, "other": "3" * 64})
-    catalog.tombstone(["film", "clip"])
+    catalog.remove(["film", "clip"])
     assert catalog.checksums(["film", "clip", "other"]) == {"other": "3" * 64}
 
 
@@ -168,7 +167,7 @@ def test_everything_is_replaced_at_once(catalog: Catalog, reader: Catalog) -> No
     )
     view = reader.snapshot()
     assert [s.name for s in view.segments] == ["c"]
-    assert (view.count, view.tombstones, view.codec, view.settings) == (2, {}, "new", {"k": 1})
+    assert (view.count, view.removed, view.codec, view.settings) == (2, {}, "new", {"k": 1})
     assert reader.files() == {"segments/c/f": (2, "2")}
     assert reader.codecs() == ["new"]
     assert [failure.id for failure in reader.failures()] == ["bad", "y"]  # that of a live video too
@@ -186,7 +185,7 @@ def test_everything_moves_into_one_segment_in_order(catalog: Catalog, reader: Ca
     catalog.move_everything("c", "new", 3, {"segments/c/f": (2, "2")}, settings={"k": 1})
     view = reader.snapshot()
     assert [(s.name, s.codec, s.count) for s in view.segments] == [("c", "new", 3)]
-    assert (view.tombstones, view.codec, view.settings) == ({}, "new", {"k": 1})
+    assert (view.removed, view.codec, view.settings) == ({}, "new", {"k": 1})
     assert [(e.id, e.ordinal) for e in reader.entries()] == [("y", 0), ("w", 1), ("x", 2)]
     assert reader.files() == {"segments/c/f": (2, "2")}
     assert reader.checksums(["x", "y"]) == {"x": "00"}
@@ -196,7 +195,7 @@ def test_checksums_are_forgotten_with_the_video_they_belong_to(catalog: Catalog)
     catalog.commit_segment("a", "c", videos("x", "y", "z"), {})
     catalog.set_checksums({"x": "11", "y": "22", "z": "33"})
     catalog.commit_segment("b", "c", videos("x"), {}, replace=True)
-    catalog.tombstone(["y"])
+    catalog.remove(["y"])
     assert catalog.checksums(["x", "y", "z"]) == {"z": "33"}
     catalog.replace_everything([NewSegment("d", "c", videos("z"), {})])
     assert catalog.checksums(["z"]) == {}
@@ -205,10 +204,10 @@ def test_checksums_are_forgotten_with_the_video_they_belong_to(catalog: Catalog)
 def test_rows_can_be_updated_in_place(catalog: Catalog) -> None:
     catalog.commit_segment("a", "c", videos("x", "y"), {})
     catalog.update([VideoEntry("y", path="/new/y.mp4", metadata={"a": 1}, source_size=3)])
-    assert catalog.entry("y") == VideoEntry(
+    assert catalog.entries(["y"])[0] == VideoEntry(
         "y", path="/new/y.mp4", metadata={"a": 1}, source_size=3, segment="a", ordinal=1
     )
-    assert catalog.entry("x").path == "/clips/x.mp4"
+    assert catalog.entries(["x"])[0].path == "/clips/x.mp4"
     assert catalog.ids_below("/new/") == {"y": "/new/y.mp4"}
     assert catalog.ids_below("/%") == {}
 
@@ -216,10 +215,10 @@ def test_rows_can_be_updated_in_place(catalog: Catalog) -> None:
 def test_a_held_commit_stays_while_the_writer_goes_on(catalog: Catalog, reader: Catalog) -> None:
     catalog.commit_segment("a", "c", videos("x", "y"), {})
     assert reader.hold().count == 2
-    catalog.tombstone(["x"])
+    catalog.remove(["x"])
     catalog.replace_everything([NewSegment("b", "d", videos("z"), {})])
     assert [e.id for e in reader.entries()] == ["x", "y"]
-    assert (reader.version, reader.entry("x").segment) == (1, "a")
+    assert (reader.version, reader.entries(["x"])[0].segment) == (1, "a")
     view = reader.hold()
     assert (view.version, view.codec, [e.id for e in reader.entries()]) == (3, "d", ["z"])
 
@@ -257,7 +256,7 @@ def test_failures_of_another_video_whose_id_looks_like_a_windows_stay(catalog: C
     catalog.record_failures([Failure(name, "", "empty", "") for name in ("a", "a#t=0,6", "b")])
     catalog.commit_segment("t", "c", videos("a"), {}, replace=True)
     assert [failure.id for failure in catalog.failures()] == ["a#t=0,6", "b"]
-    catalog.tombstone(["a"])
+    catalog.remove(["a"])
     assert [failure.id for failure in catalog.failures()] == ["a#t=0,6", "b"]
 
 
@@ -278,7 +277,7 @@ def test_version_counts_changes_that_searchers_must_see(catalog: Catalog, reader
     versions = [reader.version]
     catalog.commit_segment("a", "c", videos("x", "y"), {})
     versions.append(reader.version)
-    catalog.tombstone(["x"])
+    catalog.remove(["x"])
     versions.append(reader.version)
     catalog.set_settings(model="b")
     versions.append(reader.version)
@@ -324,7 +323,7 @@ def test_threads_share_a_reader(catalog: Catalog, reader: Catalog) -> None:
         try:
             for number in range(30):
                 assert reader.snapshot().count == 50
-                assert reader.entry(f"v{number}").ordinal == number
+                assert reader.entries([f"v{number}"])[0].ordinal == number
         except Exception as error:
             problems.append(error)
 

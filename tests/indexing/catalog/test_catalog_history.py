@@ -14,8 +14,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from colbert_video.indexing.catalog.catalog import Catalog, NewSegment
-from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry
 
 
 class CatalogHistory(RuleBasedStateMachine):
@@ -46,7 +46,7 @@ class CatalogHistory(RuleBasedStateMachine):
 
     @rule(ids=st.lists(st.sampled_from("abcdef")))
     def remove(self, ids: list[str]) -> None:
-        assert set(self.catalog.tombstone(ids)) == set(ids) & set(self.live)
+        assert set(self.catalog.remove(ids)) == set(ids) & set(self.live)
         self.live = {identity: place for identity, place in self.live.items() if identity not in ids}
 
     @precondition(lambda self: self.live)
@@ -72,7 +72,7 @@ class CatalogHistory(RuleBasedStateMachine):
             name: sorted(set(range(count)) - {place[1] for place in self.live.values() if place[0] == name})
             for name, count in self.segments.items()
         }
-        assert view.tombstones == {name: ordinals for name, ordinals in dead.items() if ordinals}
+        assert view.removed == {name: ordinals for name, ordinals in dead.items() if ordinals}
         assert view.count == len(self.live)
 
 

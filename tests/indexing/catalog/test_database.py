@@ -22,7 +22,7 @@ def closed(tmp_path: Path) -> Path:
     folder = tmp_path / "my.index"
     with Catalog.create(folder) as catalog:
         catalog.commit_segment("a", "c", [VideoEntry("x"), VideoEntry("y")], FILES)
-        catalog.tombstone(["y"])
+        catalog.remove(["y"])
     return folder
 
 
@@ -224,7 +224,7 @@ def test_locked_databases_are_reported(closed: Path, monkeypatch: pytest.MonkeyP
         other = sqlite3.connect(closed / "catalog.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(IndexFolderError, match="stayed locked"):
-            catalog.tombstone(["x"])
+            catalog.remove(["x"])
         other.execute("ROLLBACK")
         other.close()
-        assert catalog.tombstone(["x"]) == ["x"]
+        assert catalog.remove(["x"]) == ["x"]

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from colbert_video.errors import SettingsError
-from colbert_video.indexing.catalog.catalog import Catalog, NewSegment, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry
 from colbert_video.indexing.catalog.filters import (
     BUILT_IN,
     MAX_CONDITIONS,

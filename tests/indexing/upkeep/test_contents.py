@@ -11,7 +11,8 @@ from window_corpus import commit_windows
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.catalog.catalog import Catalog, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import Condition
 from colbert_video.indexing.upkeep.contents import ListedVideo, list_videos
 from colbert_video.indexing.upkeep.sharding import shard_index

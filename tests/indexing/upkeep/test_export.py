@@ -15,7 +15,8 @@ from operations import add_tokens, everything
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
-from colbert_video.indexing.catalog.catalog import Catalog, Failure, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.upkeep import export as module
 from colbert_video.indexing.upkeep.export import import_index
 from colbert_video.indexing.upkeep.verify import verify_index
@@ -54,7 +55,7 @@ def test_a_folder_export_is_complete_and_minimal(index: Path, tmp_path: Path) ->
     assert report.files == verified.files + 1
     with Catalog.open(tmp_path / "copy") as catalog:
         assert catalog.staged_ids() == set()
-        assert catalog.entry("b").path == "/secret/b.mp4"
+        assert catalog.entries(["b"])[0].path == "/secret/b.mp4"
     add_tokens(tmp_path / "copy", "z", seed=3)  # and may be changed
     assert "z" in everything(tmp_path / "copy")
 

@@ -156,7 +156,7 @@ def test_what_an_interrupted_run_staged_otherwise_is_not_taken(
             indexer.add([VideoRecord("clip-0003.mp4", file, {"n": -1}, (0.0, 0.2))])
     assert indexer.compact(retrain="paths").reencoded == 8
     with Catalog.open(path) as catalog:
-        entry = catalog.entry("clip-0003.mp4")
+        entry = catalog.entries(["clip-0003.mp4"])[0]
     assert (entry.metadata, entry.start, entry.end) == ({"n": 3}, 0.0, entry.duration)
     assert everything(path).keys() == before.keys()
 

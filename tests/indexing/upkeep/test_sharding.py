@@ -118,7 +118,7 @@ def test_shards_are_whole_indexes_and_keep_windows_together(
         assert verify_index(folder).intact
         with Catalog.open(folder) as catalog:
             held += sorted({entry.video for entry in catalog.entries()})
-            assert not any(catalog.tombstoned(segment.name) for segment in catalog.live_segments())
+            assert not any(catalog.removed_rows(segment.name) for segment in catalog.live_segments())
     assert sorted(held) == VIDEOS  # each in one shard, none lost
     with Catalog.open(index) as catalog:
         codecs = catalog.codecs()

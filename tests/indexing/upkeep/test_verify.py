@@ -9,7 +9,8 @@ from operations import add_tokens
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError
-from colbert_video.indexing.catalog.catalog import Catalog, VideoEntry
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.verify import verify_index
 
 
