@@ -63,7 +63,7 @@ THREADS, CLUSTER_THREADS = 2, 16
     "--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder."
 )
 @click.option(
-    "--preload", is_flag=True, help="Read the indexes into memory before the first search, and new commits."
+    "--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead."
 )
 @click.option("--model", help="Where the indexes' model is now, if it moved.")
 @device_option
@@ -91,7 +91,6 @@ def serve(
     """
     check_server()
     from colbert_video.cluster.served import open_served
-    from colbert_video.indexing.scan.preload import Preloader
     from colbert_video.serve.launch import serve as run
     from colbert_video.serve.service_settings import ServeSettings, is_local
 
@@ -115,7 +114,7 @@ def serve(
         settings,
         model=model,
         device=device,
-        opened=partial(open_served, cluster=on_cluster, preloader=Preloader() if preload else None),
+        opened=partial(open_served, cluster=on_cluster, preload=preload),
         announce=lambda address: _say(f"serving {address}"),
     )
 

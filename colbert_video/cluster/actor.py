@@ -18,7 +18,7 @@ class ShardActor:
 
     Args:
         path: The shard's folder, as this machine sees it.
-        preload: Read its files into memory before it answers, also when the actor is started again.
+        preload: Ask the system to read its files ahead, also when the actor is started again.
     """
 
     def __init__(self, path: str, preload: bool = False) -> None:

@@ -25,7 +25,7 @@ HEDGE = 0.5
 START_SECONDS = 300.0
 """Time that shards have to open."""
 PRELOAD_SECONDS = 3600.0
-"""Time that they have if they read their files first."""
+"""Time that they have if their files are read ahead first: a disk that is busy delays the hints."""
 REFRESH_SECONDS = 30.0
 """How long a refresh waits for actors; those that are slower refresh themselves later."""
 
@@ -46,8 +46,7 @@ class ClusterSearcher(CorpusSearcher):
         hedge: Seconds until a second replica is asked as well; the first answer counts.
         threads: Queries that an actor scores at once.
         cpus: Processors that Ray keeps free for each actor; with 0, actors start however busy the machines are.
-        preload: Each actor reads its shard's files into memory before it answers; see `Searcher`. It looks at its own shard
-            alone: whether all shards of a machine stay in memory together, nobody checks.
+        preload: Each actor asks its machine to read its shard's files ahead before it answers; see `Searcher`.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.

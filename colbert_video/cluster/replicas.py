@@ -123,7 +123,7 @@ def start_replicas(
         replicas: Actors of each shard.
         threads: Calls that an actor answers at once.
         cpus: Processors that Ray keeps for each actor.
-        preload: Whether actors read their shard's files into memory before they answer.
+        preload: True to let actors ask their system to read their shard's files ahead.
         observe: Called with a shard's name and the seconds of each answer.
     """
     ray = import_ray()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.cluster.cluster_searcher import ClusterSearcher
-from colbert_video.indexing.scan.preload import Preloader
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
@@ -22,8 +21,8 @@ class ServedCorpus(ServedIndex):
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name.
         device: Where that model runs.
-        preloader: Reads the shards' files into memory; None to leave them on disk. On a cluster each shard's process has
-            its own, and has read them when the corpus is open.
+        preload: Ask the system to read the shards' files ahead. On a cluster each shard's process has done so when the
+            corpus is open.
         cluster: Arguments of `ClusterSearcher`; None to search the shards in this process.
 
     Raises:
@@ -37,14 +36,14 @@ class ServedCorpus(ServedIndex):
         *,
         model: VideoColBERT | str | None = None,
         device: str | None = None,
-        preloader: Preloader | None = None,
+        preload: bool = False,
         cluster: Mapping[str, Any] | None = None,
     ) -> None:
         if cluster is not None:
-            cluster, preloader = {"preload": preloader is not None, **cluster}, None
+            cluster, preload = {"preload": preload, **cluster}, False
         self._cluster = cluster
         self._corpus = ShardedCorpus.open(path)
-        super().__init__(name, path, model=model, device=device, preloader=preloader)
+        super().__init__(name, path, model=model, device=device, preload=preload)
 
     def _describe(self) -> Mapping[str, Any]:
         return describe_corpus(self._corpus)
@@ -64,7 +63,7 @@ def open_served(
     *,
     model: VideoColBERT | str | None = None,
     device: str | None = None,
-    preloader: Preloader | None = None,
+    preload: bool = False,
     cluster: Mapping[str, Any] | None = None,
 ) -> ServedIndex:
     """Open an index, or a sharded corpus, to be served; arguments as in `ServedCorpus`.
@@ -72,5 +71,5 @@ def open_served(
     On a cluster only sharded corpora are served.
     """
     if cluster is not None or is_corpus(path):
-        return ServedCorpus(name, path, model=model, device=device, preloader=preloader, cluster=cluster)
-    return ServedIndex(name, path, model=model, device=device, preloader=preloader)
+        return ServedCorpus(name, path, model=model, device=device, preload=preload, cluster=cluster)
+    return ServedIndex(name, path, model=model, device=device, preload=preload)

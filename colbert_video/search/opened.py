@@ -11,7 +11,6 @@ from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.scan.current import CurrentView
 from colbert_video.indexing.scan.index_reader import IndexReader
-from colbert_video.indexing.scan.preload import Preloader
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.indexing.scan.stock import PlaidSettings, StockEngine
 from colbert_video.search.view import SearchView
@@ -35,14 +34,13 @@ class OpenedIndex:
         self.path = Path(path)
         self._auto_refresh = auto_refresh
         self._open_view = open_view
-        self._preloader: Preloader | None = None
+        self._preload = False
         self._current = CurrentView(self.path, self._newest)
 
     def _newest(self) -> SearchView:
-        """The last commit; where files are preloaded, its new ones too."""
         view = self._open_view()
-        if self._preloader is not None:
-            self._preloader.read(self.path, view.reader.segments)
+        if self._preload:
+            view.reader.preload()
         return view
 
     def close(self) -> None:
@@ -60,18 +58,14 @@ class OpenedIndex:
         """
         return self._current.refresh()
 
-    def preload(self, preloader: Preloader | None = None) -> None:
-        """Read the files that searches read at random once and in order, and from now on those of each new commit.
+    def preload(self) -> None:
+        """Ask the system to read the index's files into its page cache, and from now on those of each new commit.
 
-        Files that would not stay in memory are left alone, with a warning in the log. On a GPU that keeps the index there
-        is nothing to do.
-
-        Args:
-            preloader: That of other indexes that are to stay in memory too; None for one of its own.
+        See `IndexReader.preload`. On a GPU that keeps the index there is nothing to do.
         """
-        self._preloader = preloader or Preloader()
+        self._preload = True
         with self._current.lend() as view:
-            self._preloader.read(self.path, view.reader.segments)
+            view.reader.preload()
 
     @contextmanager
     def _view(self) -> Iterator[SearchView]:

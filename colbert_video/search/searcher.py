@@ -33,9 +33,9 @@ class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
             zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
         plaid: How stock ColBERT looks for candidates; only for engine="colbert".
         auto_refresh: Look for a new commit before every search, which takes a fraction of a millisecond.
-        preload: Read the index's files once, in order, before the first search, and those of new commits before they are
-            searched; otherwise first searches read them from the disk in small pieces. Files that would not stay in memory
-            are left alone, with a warning in the log. On a GPU that keeps the index it does nothing.
+        preload: Ask the system to read the index's files into its page cache before the first search, and those of new
+            commits before they are searched; otherwise first searches read them from the disk in small pieces. Does nothing
+            on a GPU that keeps the index, and on systems without `posix_fadvise`.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.

@@ -13,7 +13,6 @@ from torch import Tensor
 from colbert_video.errors import ColBERTVideoError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.indexing.scan.preload import Preloader
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.explain import Explanation
@@ -69,8 +68,8 @@ class OpenSearcher(Protocol):
         """Encode queries with a model that is in memory already."""
         ...
 
-    def preload(self, preloader: Preloader) -> None:
-        """Read its files into memory; not asked of shards on a cluster, which do so when they are opened."""
+    def preload(self) -> None:
+        """Ask the system to read its files ahead; not asked of shards on a cluster, which do so when they are opened."""
         ...
 
     def refresh(self) -> bool:
@@ -90,7 +89,7 @@ class ServedIndex:
         path: The index folder.
         model: Encodes queries; None for the model that the index names.
         device: Where that model runs.
-        preloader: Reads its files into memory; None to leave them on disk.
+        preload: Ask the system to read its files ahead, and those of new commits.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
@@ -103,7 +102,7 @@ class ServedIndex:
         *,
         model: VideoColBERT | str | None = None,
         device: str | None = None,
-        preloader: Preloader | None = None,
+        preload: bool = False,
     ) -> None:
         self.name = name
         self.path = path
@@ -113,7 +112,7 @@ class ServedIndex:
         self.description = self._describe()
         self._names_model = model is not None
         self._device = device
-        self._preloader = preloader
+        self._preload = preload
         self._catalog = self._open_catalog()
         try:
             self.version = self._catalog.version
@@ -144,13 +143,9 @@ class ServedIndex:
         return self._names_model or self.description.get("model") is not None
 
     def preload(self) -> None:
-        """Read its files into memory, if that is wanted, and from now on those of new commits."""
-        if self._preloader is None:
-            return
-        try:
-            self.searcher.preload(self._preloader)
-        except Exception:  # whatever it is, searches read from the disk what they need
-            logger.exception("index %s is not read into memory", self.name)
+        """Ask the system to read its files ahead, if that is wanted, and from now on those of new commits."""
+        if self._preload:
+            self.searcher.preload()
 
     def load_model(self, loaded: Mapping[str, VideoColBERT] | None = None) -> None:
         """Load the model and let it encode a first query, which is slower than later ones.
@@ -267,8 +262,6 @@ class ServedIndex:
 
     def close(self) -> None:
         """Close its files."""
-        if self._preloader is not None:
-            self._preloader.stop()
         self.searcher.close()
         self._catalog.close()
 

@@ -1,6 +1,8 @@
 """An index opened for searching: one consistent view of its segments, memory-mapped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +23,11 @@ from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import BAG_FILES, CODEC_FILES, StoredBag, check_bag, open_bag
 
+logger = logging.getLogger(__name__)
 Masks = Mapping[str, Bool[Tensor, "_"]]
 """True for videos that may be found, by segment; segments without any are left out."""
+READ_AHEAD_BYTES = 2**17
+"""Bytes of one read-ahead hint: Linux cuts longer ones down to what one request to the disk may hold."""
 FILTERS_KEPT = 16
 """Filters whose masks are remembered: a filter reads the whole catalog, about a second for a million videos."""
 
@@ -55,6 +60,7 @@ class IndexReader:
         self.segments = segments
         self.videos, self.windows = view.videos, view.windows
         self.version = view.version
+        self._closed = False
 
     @classmethod
     def open(cls, path: Path, *, device: torch.device | None = None) -> "IndexReader":
@@ -104,8 +110,32 @@ class IndexReader:
             return cls(catalog, view, settings, codecs, segments)
 
     def close(self) -> None:
-        """Close the catalog; memory maps go with the last reference."""
+        """Close the catalog and end a `preload` that another thread runs; memory maps go with the last reference."""
+        self._closed = True
         self._catalog.close()
+
+    def preload(self) -> int:
+        """Ask the system to read the mapped files into its page cache, from front to back.
+
+        Searches read codes and residuals in small pieces at thousands of places, which disks do slowly. These are hints
+        (`posix_fadvise`): a system that is short of memory drops the pages again, and one that knows no such hints reads
+        nothing ahead. A file that cannot be opened, for instance because a writer has just replaced it, is logged.
+
+        Returns:
+            Bytes asked for; 0 for an index in a GPU's memory.
+        """
+        asked = 0
+        for path in mapped_files(self.segments) if hasattr(os, "posix_fadvise") else ():
+            try:
+                with path.open("rb", buffering=0) as file:
+                    for start, count in _pieces(path.stat().st_size):
+                        if self._closed:
+                            return asked
+                        os.posix_fadvise(file.fileno(), start, count, os.POSIX_FADV_WILLNEED)
+                        asked += count
+            except OSError as error:
+                logger.warning("%s cannot be read ahead: %s", path, error)
+        return asked
 
     def codecs(self, segment: Segment) -> Mapping[str, ResidualCodec]:
         """The codec of each bag of a segment."""
@@ -164,6 +194,23 @@ class IndexReader:
             (self._segments[str(entry.segment)], int(entry.ordinal or 0), entry)
             for entry in self.known([video_id])
         ]
+
+
+def mapped_files(segments: Iterable[Segment]) -> list[Path]:
+    """Return the files that searches read from the disk: codes and residuals of segments in the CPU's memory."""
+    return [
+        bag.folder / name
+        for segment in segments
+        for bag in segment.bags.values()
+        for name, tensor in (("0.codes.pt", bag.codes), ("0.residuals.pt", bag.residuals))
+        if tensor.device.type == "cpu"
+    ]
+
+
+def _pieces(size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and length of each piece of a file that one hint covers."""
+    for start in range(0, size, READ_AHEAD_BYTES):
+        yield start, min(READ_AHEAD_BYTES, size - start)
 
 
 def _check_unlisted(

@@ -28,7 +28,7 @@ class Shard(OpenedIndex):
     Args:
         path: The shard's folder.
         device: A GPU that keeps the shard and scores on it; None to leave it on disk.
-        preload: Read its files into memory before it is searched; see `Searcher`.
+        preload: Ask the system to read its files ahead; see `Searcher`.
 
     Raises:
         IndexFolderError: If it is not finished, or damaged.

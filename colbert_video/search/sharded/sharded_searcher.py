@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from colbert_video.indexing.scan.preload import Preloader
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
 from colbert_video.search.sharded.corpus_view import Answers
@@ -21,7 +20,7 @@ class ShardedSearcher(CorpusSearcher):
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
-        preload: Read the shards' files into memory before the first search; see `Searcher`.
+        preload: Ask the system to read the shards' files ahead; see `Searcher`.
 
     Raises:
         IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
@@ -65,11 +64,10 @@ class ShardedSearcher(CorpusSearcher):
         changed = [shard.refresh() for shard in self._shards]  # every one, not just up to the first
         return any(changed)
 
-    def preload(self, preloader: Preloader | None = None) -> None:
-        """Read the shards' files once and in order, and those of new commits; as `Searcher.preload`."""
-        together = preloader or Preloader()
+    def preload(self) -> None:
+        """Ask the system to read the shards' files ahead, and those of new commits; as `Searcher.preload`."""
         for shard in self._shards:
-            shard.preload(together)
+            shard.preload()
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()

@@ -1,7 +1,6 @@
-"""Reading ahead: the files that searches map, all of them, once, in order, and only if they would stay in memory."""
+"""Reading ahead: the system is asked for the files that searches map, each from front to back."""
 
-import logging
-from collections.abc import Iterator
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -9,12 +8,12 @@ import pytest
 from operations import QUERY, add_tokens
 
 from colbert_video import Indexer, Searcher
-from colbert_video.indexing.scan import preload
-from colbert_video.indexing.scan.index_reader import IndexReader
-from colbert_video.indexing.scan.preload import Preloader, blocks, mapped_files
-from colbert_video.progress import show_progress
+from colbert_video.indexing.scan import index_reader
+from colbert_video.indexing.scan.index_reader import IndexReader, mapped_files
 
 FILES = ("frame/0.codes.pt", "frame/0.residuals.pt", "video/0.codes.pt", "video/0.residuals.pt")
+Hint = tuple[Path, int, int]
+"""File, first byte and number of bytes."""
 
 
 @pytest.fixture
@@ -24,55 +23,43 @@ def index(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int]]:
-    """Each block that is read: its file, and its bytes."""
-    done: list[tuple[Path, int]] = []
+def hints(monkeypatch: pytest.MonkeyPatch) -> list[Hint]:
+    """Each hint that is given."""
+    given: list[Hint] = []
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("a system that does not say which file is open")
 
-    def counted(path: Path, buffer: bytearray) -> Iterator[int]:
-        for count in blocks(path, buffer):
-            done.append((path, count))
-            yield count
+    def noted(file: int, start: int, count: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        given.append((Path(os.readlink(f"/proc/self/fd/{file}")), start, count))
 
-    monkeypatch.setattr(preload, "blocks", counted)
-    return done
-
-
-def segments(index: Path) -> set[Path]:
-    return set((index / "segments").iterdir())
-
-
-def whole(segment: Path) -> list[tuple[Path, int]]:
-    """What reading a segment of small files comes to."""
-    return [(segment / name, (segment / name).stat().st_size) for name in FILES]
-
-
-def bytes_of(index: Path) -> int:
-    """Bytes that an index needs to stay in memory."""
-    with closing(IndexReader.open(index)) as reader:
-        return sum(mapped_files(reader.segments).values())
-
-
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """How much memory the system is said to have; the last number counts."""
-    given: list[int | None] = []
-    monkeypatch.setattr(preload, "available_memory", lambda: given[-1])
+    monkeypatch.setattr(os, "posix_fadvise", noted)
     return given
 
 
-def test_nothing_is_read_ahead_unless_it_is_wanted(index: Path, read: list[tuple[Path, int]]) -> None:
+def segments(index: Path) -> set[Path]:
+    return set((index.resolve() / "segments").iterdir())
+
+
+def whole(*segments: Path) -> list[Hint]:
+    """The hints for segments of small files."""
+    files = (segment / name for segment in segments for name in FILES)
+    return [(file, 0, file.stat().st_size) for file in files]
+
+
+def test_nothing_is_read_ahead_unless_it_is_wanted(index: Path, hints: list[Hint]) -> None:
     with Searcher(index) as searcher:
         add_tokens(index, "e", seed=1)
         assert searcher.refresh()
-    assert read == []
+    assert hints == []
 
 
-def test_every_byte_is_read_once_and_in_order(index: Path, read: list[tuple[Path, int]]) -> None:
+def test_every_file_is_asked_for_before_the_first_search(index: Path, hints: list[Hint]) -> None:
     with Searcher(index, preload=True) as searcher:
-        assert read == whole(*segments(index))
+        assert hints == whole(*segments(index))
         assert {hit.id for hit in searcher.search_tokens(QUERY)} == set("abcd")
         searcher.preload()  # again, as the system may have dropped them since
-        assert read == 2 * whole(*segments(index))
+        assert hints == 2 * whole(*segments(index))
 
 
 def test_the_files_are_those_that_searches_map(index: Path) -> None:
@@ -87,139 +74,67 @@ def test_the_files_are_those_that_searches_map(index: Path) -> None:
         assert {str(path.resolve()) for path in mapped_files(view.reader.segments)} == mapped
 
 
-def test_of_a_new_commit_new_segments_are_read(index: Path, read: list[tuple[Path, int]]) -> None:
-    with Searcher(index, preload=True) as searcher:
-        (first,) = segments(index)
-        read.clear()
+@pytest.mark.parametrize("auto_refresh", [False, True])
+def test_new_commits_are_read_ahead_too(index: Path, hints: list[Hint], auto_refresh: bool) -> None:
+    with Searcher(index, preload=True, auto_refresh=auto_refresh) as searcher:
+        hints.clear()
         assert not searcher.refresh()
+        assert hints == []
         add_tokens(index, "ef", seed=1)
-        assert searcher.refresh()
-        (second,) = segments(index) - {first}
-        assert read == whole(second)
-        Indexer(index).remove(["a"])
-        assert searcher.refresh()
-        assert read == whole(second)
-        read.clear()
+        assert auto_refresh or searcher.refresh()
+        assert len(searcher.search_tokens(QUERY)) == 6
+        assert sorted(hints) == sorted(whole(*segments(index)))
+        hints.clear()
         Indexer(index).compact()
-        assert searcher.refresh()
-        (third,) = segments(index) - {first, second}
-        assert read == whole(third)
-        assert searcher._preloader is not None
-        assert searcher._preloader._read == {third / name for name in FILES}
-
-
-def test_searchers_that_refresh_themselves_read_before_they_search(
-    index: Path, read: list[tuple[Path, int]]
-) -> None:
-    with Searcher(index, auto_refresh=True) as searcher:
         before = segments(index)
-        searcher.preload()
-        add_tokens(index, "e", seed=1)
-        read.clear()
-        assert "e" in {hit.id for hit in searcher.search_tokens(QUERY)}
-        assert read == whole(*(segments(index) - before))
-
-
-def test_what_would_not_stay_in_memory_is_not_read(
-    index: Path, read: list[tuple[Path, int]], memory: list[int | None], caplog: pytest.LogCaptureFixture
-) -> None:
-    memory.append(bytes_of(index) - 1)
-    with Searcher(index, preload=True) as searcher:
-        assert read == []
-        (record,) = caplog.records
-        assert record.levelno == logging.WARNING
-        assert f"{index} is not read into memory: that would take 0.000 GB" in record.getMessage()
-        assert len(searcher.search_tokens(QUERY)) == 4
-        assert not searcher.refresh()
-        assert len(caplog.records) == 1
-        add_tokens(index, "e", seed=1)
-        memory.append(bytes_of(index))
         assert searcher.refresh()
-        assert {path.parent.parent for path, _ in read} == segments(index)
-        assert len(caplog.records) == 1
+        assert {file.parents[1] for file, _, _ in hints} <= before
+        assert len(hints) == len(FILES)
 
 
-def test_indexes_with_one_preloader_must_fit_together(
-    index: Path,
-    tmp_path: Path,
-    read: list[tuple[Path, int]],
-    memory: list[int | None],
-    caplog: pytest.LogCaptureFixture,
+def test_large_files_are_asked_for_piece_by_piece(
+    index: Path, hints: list[Hint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add_tokens(tmp_path / "j", "abcd", seed=1, add=False)
-    with closing(IndexReader.open(index)) as one, closing(IndexReader.open(tmp_path / "j")) as other:
-        memory.append(2 * bytes_of(index) - 1)
-        together = Preloader()
-        together.read(index, one.segments)
-        together.read(tmp_path / "j", other.segments)
-        assert read == whole(*segments(index))
-        assert [record.getMessage().split()[0] for record in caplog.records] == [str(tmp_path / "j")]
-        Preloader().read(tmp_path / "j", other.segments)
-        assert read[len(FILES) :] == whole(*segments(tmp_path / "j"))
+    monkeypatch.setattr(index_reader, "READ_AHEAD_BYTES", 512)
+    with closing(IndexReader.open(index)) as reader:
+        asked = reader.preload()
+    files = [file for file, _, _ in whole(*segments(index))]
+    assert asked == sum(file.stat().st_size for file in files)
+    for file in files:
+        own = [(start, count) for path, start, count in hints if path == file]
+        assert [start for start, _ in own] == list(range(0, file.stat().st_size, 512))
+        assert sum(count for _, count in own) == file.stat().st_size
 
 
-def test_where_the_system_says_nothing_all_is_read(
-    index: Path, read: list[tuple[Path, int]], memory: list[int | None]
-) -> None:
-    memory.append(None)
-    Searcher(index, preload=True).close()
-    assert read == whole(*segments(index))
+def test_a_closed_index_asks_for_nothing_more(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_reader, "READ_AHEAD_BYTES", 512)
+    reader = IndexReader.open(index)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *hint: reader.close(), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    assert reader.preload() == 512
 
 
-def test_a_file_that_is_gone_costs_a_warning(
-    index: Path, read: list[tuple[Path, int]], caplog: pytest.LogCaptureFixture
+def test_systems_without_hints_read_nothing_ahead(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    with closing(IndexReader.open(index)) as reader:
+        assert reader.preload() == 0
+    with Searcher(index, preload=True) as searcher:
+        assert len(searcher.search_tokens(QUERY)) == 4
+
+
+def test_a_missing_file_costs_a_warning(
+    index: Path, hints: list[Hint], caplog: pytest.LogCaptureFixture
 ) -> None:
     with Searcher(index) as searcher:
         (segment,) = segments(index)
-        gone = segment / "frame" / "0.residuals.pt"
-        gone.unlink()
+        missing = segment / "frame" / "0.residuals.pt"
+        wanted = [hint for hint in whole(segment) if hint[0] != missing]
+        missing.unlink()
         searcher.preload()
-        assert f"{gone} cannot be read into memory: [Errno 2]" in caplog.text
-        assert [path for path, _ in read] == [segment / name for name in FILES if segment / name != gone]
-
-
-def test_reading_goes_block_by_block_and_can_be_stopped(
-    index: Path, read: list[tuple[Path, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preload, "BLOCK", 512)
-    preloader = Preloader()
-    with closing(IndexReader.open(index)) as reader:
-        counted = preload.blocks
-
-        def interrupted(path: Path, buffer: bytearray) -> Iterator[int]:
-            for count in counted(path, buffer):
-                if len(read) == 2:
-                    preloader.stop()
-                yield count
-
-        monkeypatch.setattr(preload, "blocks", interrupted)
-        preloader.read(index, reader.segments)
-        preloader.read(index, reader.segments)
-    assert read == [(next(iter(segments(index))) / FILES[0], 512)] * 2
-
-
-def test_one_buffer_takes_every_block(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abcdefg")
-    buffer = bytearray(3)
-    seen = [(count, bytes(buffer)) for count in blocks(tmp_path / "file", buffer)]
-    assert seen == [(3, b"abc"), (3, b"def"), (1, b"gef")]
+        assert "frame/0.residuals.pt cannot be read ahead: [Errno 2]" in caplog.text
+        assert hints == wanted
 
 
 def test_what_a_gpu_keeps_needs_no_file(index: Path) -> None:
     with closing(IndexReader.open(index)) as reader:
-        assert mapped_files([segment.to("meta") for segment in reader.segments]) == {}
-
-
-def test_progress_and_log_say_what_is_read(
-    index: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="colbert_video")
-    show_progress()
-    try:
-        Searcher(index, preload=True).close()
-    finally:
-        show_progress(False)
-    shown = capsys.readouterr().err
-    assert "reading i (MiB)" in shown
-    assert " 1/1 " in shown
-    assert f"GB of {index} into memory in 0." in caplog.text
+        assert mapped_files([segment.to("meta") for segment in reader.segments]) == []
