@@ -1,4 +1,4 @@
-r"""File names that are not valid Unicode, written so that they can be printed and stored.
+r"""From the path of a video to its bytes: a file, or a member of a tar archive (ARCHIVE/MEMBER).
 
 Linux allows any bytes in a file name. Python reads bytes that are not UTF-8 as lone surrogates, which can be opened but
 neither printed nor put into JSON or SQLite. Here they are written as `\xNN`, and found again from that.
@@ -15,34 +15,20 @@ from pathlib import Path
 
 ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
 ARCHIVE = ".tar"
-"""How the name of an archive ends."""
-ARCHIVES = 1024
+"""Extension of an archive."""
+MAX_ARCHIVES = 1024
 """Archives whose members are remembered, so that training, which reads them in any order, lists each once."""
-BLOCK = 512
-"""Archives are made of blocks of so many bytes."""
+BLOCK_BYTES = 512
+"""Archives are made of blocks of this size."""
 
 
 def readable_name(path: str) -> str:
-    r"""Write each byte that is not UTF-8 as `\xNN`; all other names stay as they are.
-
-    Args:
-        path: As the operating system gives it.
-
-    Returns:
-        Valid Unicode.
-    """
+    r"""Return a path of the operating system as valid Unicode: each byte that is not UTF-8 becomes `\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def native_name(path: str) -> str:
-    r"""Find the file whose `readable_name` is given.
-
-    Args:
-        path: Valid Unicode, or a name as the operating system gives it.
-
-    Returns:
-        A name that can be opened: `path` itself, unless only the file with the escaped bytes exists.
-    """
+    """Return a name that can be opened: `path` itself, unless only the file with the escaped bytes exists."""
     if "\\x" not in path or os.path.lexists(path):
         return path
     escaped = os.fsdecode(ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(path)))
@@ -51,22 +37,22 @@ def native_name(path: str) -> str:
 
 @dataclass(frozen=True)
 class FileRange:
-    """A video as bytes of a file: all of it, or a member of an archive."""
+    """The bytes of a video: a whole file, or a member of an archive."""
 
     path: str
     """The file, as the operating system names it."""
     start: int
-    """Its first byte."""
+    """First byte of the video in the file."""
     size: int
-    """How many bytes."""
+    """Bytes of the video."""
     modified_ns: int
-    """When the file was last changed, nanoseconds since 1970."""
+    """Modification time of the file, nanoseconds since 1970."""
     archived: bool
-    """Whether it is a member of an archive."""
+    """True for a member of an archive."""
 
     @property
     def url(self) -> str:
-        """How FFmpeg opens it."""
+        """The address under which FFmpeg opens it."""
         # The prefix keeps a file named "10:30.mp4" from being read as a protocol named "10".
         whole = f"file:{self.path}"
         return (
@@ -75,32 +61,29 @@ class FileRange:
 
     @property
     def protocols(self) -> str:
-        """The protocols that FFmpeg needs for it, and no others."""
+        """The protocols that FFmpeg needs for `url`, and no others."""
         return "file,subfile" if self.archived else "file"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What a tar archive holds."""
+    """The members of a tar archive, and its damage."""
 
     members: dict[str, tuple[int, int]]
     """First byte and size of each regular file by its name; of files that share a name, the last one."""
     repeated: tuple[str, ...]
     """Names that several files have."""
     others: int
-    """Members that are no regular files: links, devices, sparse files. Folders are not counted."""
+    """Number of links, devices and sparse files; folders are not counted."""
     damage: str | None
-    """What is wrong; None for an archive that is whole."""
+    """The damage in words; None for an archive that is whole."""
 
 
 def locate(path: str | os.PathLike[str]) -> FileRange:
-    """Find a video's bytes.
-
-    Args:
-        path: A file, or a member of an archive.
+    """Find the bytes of a file or a member of an archive.
 
     Raises:
-        OSError: If there is none.
+        OSError: If there is no such file or member.
         ValueError: If the name holds a zero byte.
     """
     native = native_name(str(path))
@@ -114,7 +97,7 @@ def locate(path: str | os.PathLike[str]) -> FileRange:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to a file or a member of an archive."""
+    """Return True if a path leads to a file or a member of an archive."""
     try:
         locate(path)
     except (OSError, ValueError):
@@ -123,12 +106,12 @@ def exists(path: str | os.PathLike[str]) -> bool:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is called as an archive is."""
+    """Return True if a path has the extension of an archive."""
     return Path(path).suffix.lower() == ARCHIVE
 
 
 def read_archive(path: str | os.PathLike[str]) -> Archive:
-    """List the members of an archive; what was listed last is remembered until the file changes.
+    """List the members of an archive; the list is remembered until the file changes.
 
     Raises:
         OSError: If the file cannot be read.
@@ -153,49 +136,42 @@ class RangeReader(io.RawIOBase):
     """
 
     def __init__(self, file: io.RawIOBase | io.BufferedIOBase, start: int, size: int) -> None:
-        self._file, self._start, self.size, self._place = file, start, size, 0
+        self._file, self._start, self.size, self._offset = file, start, size, 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True, for `io.BufferedReader`."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True, for `io.BufferedReader`."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a byte of the part."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
+        """Go to a byte of the part, counted from its start, the current one or its end; return its number."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"there is no byte {base + offset}")
-        self._place = base + offset
-        return self._place
+        self._offset = base + offset
+        return self._offset
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read into a buffer, no further than to the part's end."""
-        wanted = max(min(len(buffer), self.size - self._place), 0)
-        self._file.seek(self._start + self._place)
+        """Read into a buffer, not past the end of the part; return the number of bytes."""
+        wanted = max(min(len(buffer), self.size - self._offset), 0)
+        self._file.seek(self._start + self._offset)
         data = self._file.read(wanted) or b""
         buffer[: len(data)] = data
-        self._place += len(data)
+        self._offset += len(data)
         return len(data)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the whole file."""
         if not self.closed:
             self._file.close()
         super().close()
 
 
 def split_member(path: str) -> tuple[str, str | None]:
-    """The archive and the name of a member, without looking into the archive.
-
-    Args:
-        path: Any path.
-
-    Returns:
-        The path itself and None, if it does not lead into a file that is called as an archive is.
-    """
+    """Split ARCHIVE/MEMBER without looking into the archive; any other path comes back with None."""
     if ARCHIVE not in path.lower():
         return path, None
     absolute = Path(path).absolute()
@@ -207,7 +183,7 @@ def split_member(path: str) -> tuple[str, str | None]:
 
 
 def input_of(path: str) -> tuple[str, str]:
-    """How FFmpeg opens a video, and the protocols that it needs for that; what is missing is FFmpeg's to say."""
+    """Return a video's `FileRange.url` and `protocols`; a missing file has them too, and FFmpeg then says what is wrong."""
     try:
         found = locate(path)
     except (OSError, ValueError):
@@ -219,17 +195,18 @@ def _locate_member(path: str, missing: OSError) -> FileRange:
     archive, name = split_member(path)
     if name is None:
         raise missing
-    status, place = Path(archive).stat(), read_archive(archive).members.get(name)
-    if place is None:
+    status, member = Path(archive).stat(), read_archive(archive).members.get(name)
+    if member is None:
         raise FileNotFoundError(0, f"the archive {Path(archive).name} has no such member", path)
-    if place[0] + place[1] > status.st_size:
+    start, size = member
+    if start + size > status.st_size:
         raise FileNotFoundError(0, f"the archive {Path(archive).name} ends before this member does", path)
-    return FileRange(archive, *place, status.st_mtime_ns, archived=True)
+    return FileRange(archive, start, size, status.st_mtime_ns, archived=True)
 
 
-@lru_cache(maxsize=ARCHIVES)
+@lru_cache(maxsize=MAX_ARCHIVES)
 def _listed(path: str, size: int, modified_ns: int) -> Archive:
-    """The archive of this name, size and modification time."""
+    """List an archive; size and modification time are the rest of the cache's key."""
     members: dict[str, tuple[int, int]] = {}
     repeated: list[str] = []
     others = 0
@@ -252,12 +229,12 @@ def _listed(path: str, size: int, modified_ns: int) -> Archive:
 
 
 def _damage_at(path: str, end: int, size: int) -> str | None:
-    """What is wrong if `tarfile` stopped at byte `end`, where an archive ends with a block of zeros, or with the file."""
+    """Return the damage if `tarfile` stopped at byte `end` before the block of zeros, or the end of file, of a whole one."""
     if end > size:
         return f"it ends {end - size} bytes before its last member does"
     with open(path, "rb") as file:  # noqa: PTH123 - the name may be no text
         file.seek(end)
-        block = file.read(BLOCK)
+        block = file.read(BLOCK_BYTES)
     if any(block):
         return f"damaged at byte {end}; what follows is lost"
     return None

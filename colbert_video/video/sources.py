@@ -3,16 +3,18 @@
 import itertools
 import json
 import logging
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from colbert_video.errors import SettingsError
 from colbert_video.video.files import (
     ARCHIVE,
+    Archive,
     is_archive,
     locate,
     native_name,
@@ -26,12 +28,11 @@ BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}")
 """A range {0000..0012} or a choice {train,test}."""
 MAX_NAMES = 100_000
 """Names that braces may stand for."""
-MAX_TEXT = 2**20
-"""Bytes of a member that is read as text."""
+MAX_TEXT_BYTES = 2**20
+"""Largest text beside a video in an archive that is read."""
 COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")
-LISTED = 5
+MAX_LISTED = 5
 """Unreadable texts that a warning lists."""
-logger = logging.getLogger(__name__)
 # fmt: off
 EXTENSIONS = frozenset((
     ".264", ".265", ".3g2", ".3gp", ".amv", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv",
@@ -41,158 +42,10 @@ EXTENSIONS = frozenset((
     ".wtv", ".y4m",
 ))
 # fmt: on
-"""What files in a folder are taken for videos; a file named by itself may have any extension."""
+"""Extensions of the files in a folder that are taken for videos; a file named by itself may have any extension."""
 Videos = str | os.PathLike[str] | Iterable[Any]
 """A folder, a file, a glob, a tar archive, or an iterable of these, (id, path), (id, path, metadata) and VideoRecord."""
-
-
-@dataclass(frozen=True)
-class ArchivedVideo:
-    """One video of an archive, with what lies beside it."""
-
-    name: str
-    """Its name in the archive, which is its id."""
-    path: str
-    """Where it is read from; see `colbert_video.video.files`."""
-    metadata: dict[str, Any] = field(default_factory=dict)
-    """The `.json` of its key, if that is an object, and the `.txt` as "caption" where the former has none."""
-
-
-@dataclass(frozen=True)
-class ArchivedVideos:
-    """The videos of one archive."""
-
-    videos: tuple[ArchivedVideo, ...]
-    """In the order of the archive."""
-    ignored: int
-    """Members that neither are videos nor lie beside one."""
-    damage: str | None
-    """What is wrong with the archive; None if it is whole."""
-    unread: dict[str, str]
-    """Texts beside videos that cannot be read, by name, with the reason."""
-
-
-def expand_braces(name: str) -> list[str]:
-    """All names that a name with braces stands for, in order, as WebDataset and shells do it.
-
-    Args:
-        name: Such as "shards/videos-{0000..0012}.tar".
-
-    Raises:
-        SettingsError: If there are too many, or a range runs backwards.
-    """
-    parts: list[list[str]] = []
-    end = 0
-    for match in BRACES.finditer(name):
-        parts += [[name[end : match.start()]], _choices(match)]
-        end = match.end()
-    count = 1
-    for part in parts:
-        count *= len(part)
-        if count > MAX_NAMES:
-            raise SettingsError(f"{name} stands for more than {MAX_NAMES} names; give them in several parts.")
-    return ["".join(chosen) for chosen in itertools.product(*parts, [name[end:]])]
-
-
-def _choices(match: re.Match[str]) -> list[str]:
-    first, last, choice = match.groups()
-    if choice is not None:
-        return choice.split(",")
-    if int(last) < int(first):
-        raise SettingsError(f"the range {match[0]} runs backwards; write the smaller number first.")
-    if int(last) - int(first) >= MAX_NAMES:
-        raise SettingsError(f"the range {match[0]} is longer than {MAX_NAMES}; give it in several parts.")
-    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-
-
-def check_compressed(path: Path) -> None:
-    """Refuse an archive of which no member can be read without reading all that comes before it.
-
-    Raises:
-        SettingsError: If it is called as a compressed archive is.
-    """
-    if path.name.lower().endswith(COMPRESSED):
-        raise SettingsError(
-            f"{path} is compressed, so its members cannot be read where they lie; uncompress it to a {ARCHIVE} first. "
-            "Videos do not get smaller by it."
-        )
-
-
-def videos_in(path: Path, extensions: frozenset[str]) -> ArchivedVideos:
-    """Find the videos of an archive.
-
-    Args:
-        path: The archive.
-        extensions: How the names of videos end.
-
-    Raises:
-        SettingsError: If two members have the same name.
-        OSError: If the file cannot be read.
-    """
-    archive = read_archive(path)
-    if archive.repeated:
-        raise SettingsError(
-            f"{path} holds several members named {archive.repeated[0]!r} ({len(archive.repeated)} names are repeated); "
-            "each video needs a key of its own, write the archive again."
-        )
-    videos: list[ArchivedVideo] = []
-    unread: dict[str, str] = {}
-    ignored = archive.others
-    absolute = readable_name(str(path.absolute()))
-    for files in _samples(archive.members):
-        shown = [name for name in files if PurePosixPath(name).suffix.lower() in extensions]
-        texts = [name for name in files if name not in shown]
-        if not shown or _is_hidden_member(shown[0]):
-            ignored += len(files)
-            continue
-        metadata, wrong = _metadata(absolute, texts)
-        videos += [ArchivedVideo(name, f"{absolute}/{name}", dict(metadata)) for name in shown]
-        unread.update(wrong)
-    if unread:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in itertools.islice(unread.items(), LISTED))
-        logger.warning("%s: %d texts cannot be read and are left out: %s", path, len(unread), listed)
-    return ArchivedVideos(tuple(videos), ignored, archive.damage, unread)
-
-
-def _samples(members: dict[str, tuple[int, int]]) -> list[list[str]]:
-    """Members by key."""
-    samples: dict[str, list[str]] = {}
-    for name in members:
-        folder, _, last = name.rpartition("/")
-        samples.setdefault(f"{folder}/{last.partition('.')[0]}", []).append(name)
-    return list(samples.values())
-
-
-def _is_hidden_member(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
-
-
-def _metadata(archive: str, names: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the `.json` and the `.txt` among some members say, and which of them cannot be read."""
-    metadata: dict[str, Any] = {}
-    wrong: dict[str, str] = {}
-    for name in sorted(names):  # .json before .txt
-        if not name.endswith((".json", ".txt")):
-            continue
-        try:
-            text = _read_text(f"{archive}/{name}")
-            found = json.loads(text) if name.endswith(".json") else {"caption": text.strip()}
-        except (OSError, ValueError) as error:
-            wrong[name] = str(error)
-            continue
-        if not isinstance(found, dict):
-            wrong[name] = "no JSON object"
-            continue
-        metadata = {**found, **metadata}
-    return metadata, wrong
-
-
-def _read_text(path: str) -> str:
-    found = locate(path)
-    if found.size > MAX_TEXT:
-        raise ValueError(f"{found.size} bytes, more than {MAX_TEXT}")
-    with open_range(found) as file:
-        return file.read().decode("utf-8-sig")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -200,18 +53,17 @@ class VideoRecord:
     """One video to index.
 
     Raises:
-        SettingsError: If the id is empty, the metadata is no JSON object, or the window holds no moment.
+        SettingsError: If the id is empty, the metadata cannot be stored as JSON, or the window is empty.
     """
 
     id: str
     """Its name in the index, unique there."""
     path: str
-    """The file, or a member of a tar archive (ARCHIVE/MEMBER); bytes of its name that are not UTF-8 are written as
-    \\\\xNN."""
+    r"""The file, or a member of a tar archive (ARCHIVE/MEMBER); bytes that are not UTF-8 are written as `\xNN`."""
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
-    """What to store and filter by; anything that JSON can hold."""
+    """Values to store and filter by; anything that JSON can hold."""
     window: tuple[float, float] | None = None
-    """The part to index, [start, end) in seconds; None for all of it."""
+    """The part to index, [start, end) in seconds; None for the whole video."""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -224,7 +76,7 @@ class VideoRecord:
             check_window(self.window)
 
     def stamp(self) -> tuple[int | None, int | None]:
-        """Size in bytes and modification time in nanoseconds, to notice changes; (None, None) if there is no file."""
+        """Return size in bytes and modification time in nanoseconds, to notice changes; (None, None) without a file."""
         try:
             found = locate(self.path)
         except (OSError, ValueError):
@@ -234,10 +86,9 @@ class VideoRecord:
 
 @dataclass(frozen=True)
 class Sources:
-    """Videos that were found."""
+    """The videos found, and how many other files there were."""
 
     records: tuple[VideoRecord, ...]
-    """One for each video."""
     ignored: int
     """Files in folders and archives that are no videos by their extension."""
 
@@ -245,10 +96,10 @@ class Sources:
 def find_videos(videos: Videos) -> Sources:
     """Find videos and give them ids.
 
-    A file below a folder is called by its path from there, with "/" between names; a file found by a glob by its path
-    from the glob's fixed part; a file named by itself by its file name; a member of an archive by its name there, with
-    the `.json` and `.txt` of its key as metadata. Hidden files and folders are passed over. A missing file that was named
-    is no error here: it fails when it is read, as other unreadable files do, and so does the rest of a damaged archive.
+    The id of a file below a folder is its path from there, with "/" between names; of a file found by a glob its path
+    from the glob's fixed part; of a file named by itself its file name; of a member of an archive its name there, with
+    the `.json` and `.txt` of its key as metadata. Hidden files and folders are skipped. A missing file that was named is
+    no error here: it fails when it is read, as other unreadable files do, and so does the rest of a damaged archive.
 
     Args:
         videos: A folder (searched recursively), a file, a glob (`**` for any depth), uncompressed tar archives of
@@ -259,51 +110,47 @@ def find_videos(videos: Videos) -> Sources:
         The records, those of a folder or glob sorted by id.
 
     Raises:
-        SettingsError: If a folder or archive is missing or holds no videos, a glob matches none, an item is none of
-            these, or two videos have the same id.
+        SettingsError: If a folder or archive is missing or holds no videos, a glob matches none, an item is of another
+            kind, or two videos have the same id.
     """
     if isinstance(videos, str | os.PathLike):
-        found = [_named(os.fspath(videos), alone=True)]
+        sources = _from_name(os.fspath(videos), alone=True)
     else:
-        found = [_item(item) for item in videos]
-    sources = _joined(found)
+        sources = _joined(_from_item(item) for item in videos)
     if not sources.records:
         raise SettingsError("no videos were given; name a folder, a file, a glob, or a list of these.")
     _check_ids(sources.records)
     return sources
 
 
-def _item(item: Any) -> Sources:
+def _from_item(item: Any) -> Sources:
     if isinstance(item, VideoRecord):
         return Sources((item,), 0)
     if isinstance(item, str | os.PathLike):
-        return _named(os.fspath(item), alone=False)
+        return _from_name(os.fspath(item), alone=False)
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
         raise SettingsError(
             f"{item!r} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord."
         )
-    name, path, *rest = item
-    metadata = rest[0] if rest else {}
-    if (
-        not isinstance(name, str)
-        or not isinstance(path, str | os.PathLike)
-        or not isinstance(metadata, Mapping)
-    ):
+    name, path, metadata = item if len(item) == 3 else (*item, {})
+    kinds = ((name, str), (path, str | os.PathLike), (metadata, Mapping))
+    if not all(isinstance(value, kind) for value, kind in kinds):
         raise SettingsError(
             f"{item!r} is no (id, path, metadata); these must be a string, a path and a dict."
         )
     return Sources((VideoRecord(name, _absolute(path), dict(metadata)),), 0)
 
 
-def _named(name: str, *, alone: bool) -> Sources:
+def _from_name(name: str, *, alone: bool) -> Sources:
+    """Find the videos of one path, glob or range; `alone` if it is all that was given, so that it must exist."""
     path = Path(native_name(name))
     if path.is_dir():
         return _in_folder(path)
     if not path.exists() and BRACES.search(name):
-        return _joined([_named(one, alone=False) for one in expand_braces(name)])
+        return _joined(_from_name(one, alone=False) for one in expand_braces(name))
     if not path.exists() and _has_wildcard(name):
         return _matching(name)
-    check_compressed(path)
+    _check_uncompressed(path)
     if is_archive(path) and path.is_file():
         return _in_archive(path)
     if alone and not path.exists() and not is_video(path):
@@ -331,10 +178,12 @@ def _matching(pattern: str) -> Sources:
     if rest[-1] == "**":
         rest.append("*")
     matches = [
-        file for file in folder.glob(str(Path(*rest))) if file.is_file() and not _is_hidden(file, folder)
+        file
+        for file in folder.glob(str(Path(*rest)))
+        if file.is_file() and not _is_hidden(file.relative_to(folder))
     ]
     if is_archive(pattern) and matches:
-        return _joined([_in_archive(path) for path in sorted(matches)])
+        return _joined(map(_in_archive, sorted(matches)))
     asked = Path(pattern).suffix  # "*.dat" asks for these files whatever they are, "*" does not.
     videos = matches if asked and not _has_wildcard(asked) else [file for file in matches if is_video(file)]
     if not videos:
@@ -345,30 +194,129 @@ def _matching(pattern: str) -> Sources:
 
 
 def _in_archive(path: Path) -> Sources:
-    """The videos of an archive; a damaged one comes after them as a record of its own, which fails and says why."""
+    """Find the videos of an archive; a damaged one follows as a record of its own, which fails and says why."""
     try:
-        found = videos_in(path, EXTENSIONS)
+        archive = read_archive(path)
     except OSError as error:
         raise SettingsError(f"the archive {path} cannot be read: {error.strerror}.") from error
-    records = [VideoRecord(video.name, video.path, video.metadata) for video in found.videos]
-    if found.damage is not None:
+    if archive.repeated:
+        raise SettingsError(
+            f"{path} holds several members named {archive.repeated[0]!r} ({len(archive.repeated)} names are repeated); "
+            "each video needs a key of its own, write the archive again."
+        )
+    records, ignored = _archived_videos(archive, _absolute(path))
+    if archive.damage is not None:
         records.append(VideoRecord(readable_name(path.name), _absolute(path)))
     if not records:
         raise SettingsError(
-            f"the archive {path} holds no videos ({found.ignored} other members); videos are known by extensions such as "
+            f"the archive {path} holds no videos ({ignored} other members); videos are known by extensions such as "
             ".mp4, .mkv or .webm."
         )
-    return Sources(tuple(records), found.ignored)
+    return Sources(tuple(records), ignored)
 
 
-def _joined(parts: Sequence[Sources]) -> Sources:
-    records = tuple(record for sources in parts for record in sources.records)
-    return Sources(records, sum(sources.ignored for sources in parts))
+def _archived_videos(archive: Archive, path: str) -> tuple[list[VideoRecord], int]:
+    """Return the videos in the archive's order, and how many members neither are videos nor lie beside one."""
+    records: list[VideoRecord] = []
+    ignored, unreadable = archive.others, []
+    for names in _by_key(archive.members):
+        videos = [name for name in names if is_video(PurePosixPath(name))]
+        if not videos or _is_hidden(PurePosixPath(videos[0])):
+            ignored += len(names)
+            continue
+        metadata, problems = _read_metadata(path, names)
+        unreadable += problems
+        records += [VideoRecord(name, f"{path}/{name}", dict(metadata)) for name in videos]
+    if unreadable:
+        listed = "; ".join(unreadable[:MAX_LISTED])
+        logger.warning("%s: %d texts cannot be read and are left out: %s", path, len(unreadable), listed)
+    return records, ignored
 
 
-def is_video(path: Path) -> bool:
-    """Whether a file counts as a video by its extension, in any case."""
+def _by_key(members: Iterable[str]) -> Iterable[list[str]]:
+    """Group members by key, as WebDataset does: folder and name up to its first dot."""
+    groups: dict[str, list[str]] = {}
+    for name in members:
+        folder, _, last = name.rpartition("/")
+        groups.setdefault(f"{folder}/{last.partition('.')[0]}", []).append(name)
+    return groups.values()
+
+
+def _read_metadata(archive: str, names: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the `.json` and, as its "caption" if it has none, the `.txt` of a key; and what cannot be read."""
+    metadata: dict[str, Any] = {}
+    problems: list[str] = []
+    for name in sorted(names):  # .json before .txt
+        if not name.endswith((".json", ".txt")):
+            continue
+        try:
+            text = _read_text(f"{archive}/{name}")
+            found = json.loads(text) if name.endswith(".json") else {"caption": text.strip()}
+            if not isinstance(found, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError) as error:
+            problems.append(f"{name}: {error}")
+            continue
+        metadata = {**found, **metadata}
+    return metadata, problems
+
+
+def _read_text(path: str) -> str:
+    found = locate(path)
+    if found.size > MAX_TEXT_BYTES:
+        raise ValueError(f"{found.size} bytes, more than {MAX_TEXT_BYTES}")
+    with open_range(found) as file:
+        return file.read().decode("utf-8-sig")
+
+
+def _check_uncompressed(path: Path) -> None:
+    """Refuse a compressed archive: no member can be read without all that comes before it."""
+    if path.name.lower().endswith(COMPRESSED):
+        raise SettingsError(
+            f"{path} is compressed, so its members cannot be read where they lie; uncompress it to a {ARCHIVE} first. "
+            "Videos do not get smaller by it."
+        )
+
+
+def expand_braces(name: str) -> list[str]:
+    """Return all names that a name with braces stands for, in order, as WebDataset and shells do it.
+
+    Args:
+        name: Such as "shards/videos-{0000..0012}.tar".
+
+    Raises:
+        SettingsError: If there are more than `MAX_NAMES`, or a range runs backwards.
+    """
+    parts: list[list[str]] = []
+    end = 0
+    for match in BRACES.finditer(name):
+        parts += [[name[end : match.start()]], _choices(match)]
+        end = match.end()
+    if math.prod(map(len, parts)) > MAX_NAMES:
+        raise SettingsError(f"{name} stands for more than {MAX_NAMES} names; give them in several parts.")
+    return ["".join(chosen) for chosen in itertools.product(*parts, [name[end:]])]
+
+
+def _choices(match: re.Match[str]) -> list[str]:
+    first, last, choice = match.groups()
+    if choice is not None:
+        return choice.split(",")
+    if int(last) < int(first):
+        raise SettingsError(f"the range {match[0]} runs backwards; write the smaller number first.")
+    if int(last) - int(first) >= MAX_NAMES:
+        raise SettingsError(f"the range {match[0]} is longer than {MAX_NAMES}; give it in several parts.")
+    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+
+
+def is_video(path: PurePath) -> bool:
+    """Return True if a file counts as a video by its extension, in any case."""
     return path.suffix.lower() in EXTENSIONS
+
+
+def _joined(parts: Iterable[Sources]) -> Sources:
+    sources = [*parts]
+    records = tuple(record for part in sources for record in part.records)
+    return Sources(records, sum(part.ignored for part in sources))
 
 
 def _records(files: Iterable[Path], folder: Path) -> tuple[VideoRecord, ...]:
@@ -409,8 +357,8 @@ def _has_wildcard(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _is_hidden(path: PurePath) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

@@ -26,37 +26,37 @@ DECIMALS = 3
 SHOTS = "shots"
 """Instead of a length: one window for each shot."""
 FRAMES_PER_SECOND = 4
-"""Frames that are compared."""
+"""Frames that are compared to find shots."""
 SIDE = 32
-"""Height and width of the compared pictures, in pixels."""
+"""Height and width of the compared pictures in pixels."""
 GRID = 4
 """Rows and columns of cells with a histogram each, so that where a colour is counts too."""
 LEVELS = 8
 """Levels of each of red, green and blue in a histogram."""
 MIN_JUMP = 0.1
 """Share of the pixels that must change their bin at a cut."""
-RATIO = 3.0
+MIN_RATIO = 3.0
 """How many times larger than the mean change around it a cut's must be."""
 NEIGHBOURS = 4
 """Changes before and after that are looked at: a second each."""
-SHORTEST = 2.0
-"""Least length of a shot in seconds; of cuts closer together the larger jump stays."""
-LONGEST = 30.0
-"""Greatest length of a window in seconds; longer shots are cut into equal parts."""
-SECONDS_AT_ONCE = 64
-"""How much of a video is looked through for cuts in one request, at most."""
+MIN_SHOT_SECONDS = 2.0
+"""Of cuts closer together the larger jump stays."""
+MAX_SHOT_SECONDS = 30.0
+"""Longer shots are cut into equal windows."""
+SECTION_SECONDS = 64
+"""Largest part of a video that is looked through for cuts in one request."""
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How long videos are cut into windows.
+    """Settings of how long videos are cut into windows.
 
     Raises:
         SettingsError: If a length is not positive and finite, windows would leave gaps, or shots are given a stride.
     """
 
     window: float | Literal["shots"]
-    """Length of a window in seconds, or "shots" for one window a shot."""
+    """Length of a window in seconds, or "shots" for one window per shot."""
     stride: float | None = None
     """Seconds from the start of one window to the next; None for half a window."""
 
@@ -79,10 +79,10 @@ class Cutting:
             )
 
     def even_spans(self, duration: float) -> list[Span]:
-        """Windows of equal length over a video.
+        """Return windows of equal length over a video.
 
         What is left over at the end makes a window of its own if it is longer than half a stride; otherwise the last window
-        reaches on to the end. So a video hardly longer than a window is one.
+        reaches on to the end. A video hardly longer than a window is one.
 
         Args:
             duration: Length of the video in seconds.
@@ -102,22 +102,204 @@ class Cutting:
         return list(zip(starts, [*ends, round(duration, DECIMALS)], strict=True))
 
 
+@dataclass(frozen=True)
+class CutVideo:
+    """A video and its windows, or why it cannot be read."""
+
+    record: VideoRecord
+    spans: tuple[Span, ...] = ()
+    """The windows in order; empty if the video stays whole."""
+    error: VideoError | None = None
+    """The reason for a refusal; None if the file was read."""
+
+
+def cut_videos(
+    records: Sequence[VideoRecord], cutting: Cutting, *, sampling: SamplingSettings, workers: int | None
+) -> Iterator[CutVideo]:
+    """Find the windows of videos.
+
+    Each file is opened for its length; with shots, a few small frames of each second are read besides. A record that
+    names a part of its file is left as it is.
+
+    Args:
+        records: The videos.
+        cutting: How they are cut.
+        sampling: Says by which decoder and within which time files are read.
+        workers: Decoding processes; None for one per core.
+
+    Yields:
+        One result for each record, in the order in which they get ready; a video that makes a single window stays whole.
+    """
+    yield from (CutVideo(record) for record in records if record.window is not None)
+    requests = [FrameRequest(record.path, tag=record) for record in records if record.window is None]
+    searches: list[_CutSearch] = []
+    with FramePool(_small(sampling, num_frames=1), workers=workers) as pool:
+        for result in pool.read_many(requests):
+            record: VideoRecord = result.request.tag
+            if result.frames is None:
+                yield CutVideo(record, error=result.error)
+            elif cutting.window != SHOTS:
+                yield CutVideo(record, _several(cutting.even_spans(result.frames.duration)))
+            elif result.frames.duration > 0:
+                searches.append(_CutSearch(record, result.frames.duration))
+            else:
+                yield CutVideo(record)  # a still picture
+    if searches:
+        yield from _cut_into_shots(searches, sampling, workers)
+
+
+def _cut_into_shots(
+    searches: Sequence["_CutSearch"], sampling: SamplingSettings, workers: int | None
+) -> Iterator[CutVideo]:
+    requests = (request for search in searches for request in search.requests())
+    dense = _small(sampling, num_frames=SECTION_SECONDS * FRAMES_PER_SECOND)
+    with FramePool(dense, workers=workers) as pool:
+        for result in pool.read_many(requests):
+            search, number = result.request.tag
+            if result.frames is not None:
+                search.seen[number] = _Section.from_frames(result.frames)
+            elif result.error is not None:
+                search.errors.append(result.error)
+            if len(search.seen) + len(search.errors) == search.sections:
+                yield search.result()
+                search.seen.clear()
+
+
+@dataclass
+class _CutSearch:
+    """What was seen so far of a video that is looked through for cuts, section by section."""
+
+    record: VideoRecord
+    duration: float
+    seen: dict[int, "_Section"] = field(default_factory=dict)
+    errors: list[VideoError] = field(default_factory=list)
+
+    @property
+    def sections(self) -> int:
+        return max(1, math.ceil(self.duration / SECTION_SECONDS))
+
+    def requests(self) -> Iterator[FrameRequest]:
+        borders = np.linspace(0.0, self.duration, self.sections + 1).tolist()
+        for number, window in enumerate(pairwise(borders)):
+            yield FrameRequest(self.record.path, window=window, tag=(self, number))
+
+    def result(self) -> CutVideo:
+        """Return the shots; sections that could not be read are left out, as long as one could."""
+        if not self.seen:
+            return CutVideo(self.record, error=self.errors[0])
+        sections = [self.seen[number] for number in sorted(self.seen)]
+        times = np.concatenate([section.times for section in sections])
+        changes = sections[0].changes
+        for before, section in pairwise(sections):
+            between = jumps(np.stack([before.last, section.first]))
+            changes = np.concatenate([changes, between, section.changes])
+        cuts = find_cuts(times, changes, self.duration)
+        return CutVideo(self.record, _several(shot_spans(cuts, self.duration)))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A part of a video as the search for cuts needs it."""
+
+    times: Float[np.ndarray, "frames"]
+    changes: Float[np.ndarray, "changes"]
+    first: Float[np.ndarray, "bins"]
+    """Histograms of its first picture."""
+    last: Float[np.ndarray, "bins"]
+    """Histograms of its last picture."""
+
+    @classmethod
+    def from_frames(cls, frames: SampledFrames) -> "_Section":
+        _, kept = np.unique(np.floor(frames.times * FRAMES_PER_SECOND), return_index=True)
+        histograms = cell_histograms(frames.pixels[kept])
+        return cls(frames.times[kept], jumps(histograms), histograms[0], histograms[-1])
+
+
+def _small(sampling: SamplingSettings, *, num_frames: int) -> SamplingSettings:
+    return replace(sampling, num_frames=num_frames, height=SIDE, width=SIDE)
+
+
+def _several(spans: list[Span]) -> tuple[Span, ...]:
+    return tuple(spans) if len(spans) > 1 else ()
+
+
+def cell_histograms(pixels: UInt8[np.ndarray, "frames height width 3"]) -> Float[np.ndarray, "frames bins"]:
+    """Return the colour histograms of the cells of each picture; all bins of a picture sum to 1."""
+    levels = pixels.astype(np.int64) * LEVELS // 256
+    colours = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]  # (frames, height, width)
+    frames, height, width = colours.shape
+    rows = np.arange(height) * GRID // height
+    columns = np.arange(width) * GRID // width
+    cells = rows[:, None] * GRID + columns  # (height, width)
+    bins = GRID**2 * LEVELS**3
+    bin_of_pixel = (np.arange(frames)[:, None, None] * GRID**2 + cells) * LEVELS**3 + colours
+    counts = np.bincount(bin_of_pixel.ravel(), minlength=frames * bins).reshape(frames, bins)
+    return counts / (height * width)
+
+
+def jumps(histograms: Float[np.ndarray, "frames bins"]) -> Float[np.ndarray, "changes"]:
+    """Return how much each picture differs from the one before: 0 for nothing, 1 for everything."""
+    return np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
+
+
+def find_cuts(
+    times: Float[np.ndarray, "frames"], changes: Float[np.ndarray, "changes"], duration: float
+) -> list[float]:
+    """Return where shots begin, without the first one.
+
+    Args:
+        times: Times of the pictures in seconds, ascending.
+        changes: How much each picture differs from the one before; one fewer than there are times.
+        duration: Length of the video in seconds.
+
+    Returns:
+        Seconds, ascending, at least `MIN_SHOT_SECONDS` apart and away from both ends.
+    """
+    cuts: list[float] = []
+    for row in np.argsort(-changes, kind="stable").tolist():  # the largest jump first
+        if changes[row] < MIN_JUMP:
+            break
+        time = float(times[row] + times[row + 1]) / 2
+        if _stands_out(changes, row) and all(
+            abs(time - other) >= MIN_SHOT_SECONDS for other in [0.0, duration, *cuts]
+        ):
+            cuts.append(time)
+    return sorted(cuts)
+
+
+def shot_spans(cuts: list[float], duration: float) -> list[Span]:
+    """Return the windows of a video cut into shots; those longer than `MAX_SHOT_SECONDS` become equal parts."""
+    borders = [0.0]
+    for end in [*cuts, duration]:
+        parts = max(1, int(np.ceil((end - borders[-1]) / MAX_SHOT_SECONDS - 1e-9)))
+        borders += np.linspace(borders[-1], end, parts + 1)[1:].tolist()
+    rounded = [round(border, DECIMALS) for border in borders]
+    return list(pairwise(rounded))
+
+
+def _stands_out(changes: Float[np.ndarray, "changes"], row: int) -> bool:
+    around = np.concatenate(
+        [changes[max(0, row - NEIGHBOURS) : row], changes[row + 1 : row + 1 + NEIGHBOURS]]
+    )
+    return len(around) == 0 or bool(changes[row] >= MIN_RATIO * around.mean())
+
+
 def window_id(video: str, span: Span) -> str:
-    """The id of a window of a video, such as "film.mp4#t=30,60"."""
+    """Return the id of a window of a video, such as "film.mp4#t=30,60"."""
     return f"{video}#t={_seconds(span[0])},{_seconds(span[1])}"
 
 
 def parse_window_id(name: str) -> tuple[str, Span] | None:
-    """The video and the span that `window_id` made an id of; None if it is no window's."""
+    """Return the video and the span of a window's id; None for any other id."""
     found = WINDOW_ID.search(name)
     return None if found is None else (name[: found.start()], (float(found[1]), float(found[2])))
 
 
 def check_window_ids(ids: Iterable[str]) -> None:
-    """Refuse ids that a window of another video could have.
+    """Check that no video has an id that a window of another video could have.
 
     Raises:
-        SettingsError: If there is one.
+        SettingsError: If an id looks like that of a window.
     """
     for name in ids:
         if WINDOW_ID.search(name):
@@ -129,188 +311,3 @@ def check_window_ids(ids: Iterable[str]) -> None:
 
 def _seconds(value: float) -> str:
     return f"{value:.{DECIMALS}f}".rstrip("0").rstrip(".")
-
-
-def cell_histograms(pixels: UInt8[np.ndarray, "frames height width 3"]) -> Float[np.ndarray, "frames bins"]:
-    """Colour histograms of the cells of each picture, together 1."""
-    levels = pixels.astype(np.int64) * LEVELS // 256
-    colours = (levels[..., 0] * LEVELS + levels[..., 1]) * LEVELS + levels[..., 2]  # (frames, height, width)
-    frames, height, width = colours.shape
-    rows = np.arange(height) * GRID // height
-    columns = np.arange(width) * GRID // width
-    cells = rows[:, None] * GRID + columns  # (height, width)
-    bins = GRID**2 * LEVELS**3
-    places = (np.arange(frames)[:, None, None] * GRID**2 + cells) * LEVELS**3 + colours
-    counts = np.bincount(places.ravel(), minlength=frames * bins).reshape(frames, bins)
-    return counts / (height * width)
-
-
-def jumps(histograms: Float[np.ndarray, "frames bins"]) -> Float[np.ndarray, "changes"]:
-    """How much each picture differs from the one before: 0 for nothing, 1 for everything."""
-    return np.abs(np.diff(histograms, axis=0)).sum(axis=1) / 2
-
-
-def find_cuts(
-    times: Float[np.ndarray, "frames"], changes: Float[np.ndarray, "changes"], duration: float
-) -> list[float]:
-    """Where shots begin, the first one left out.
-
-    Args:
-        times: When each picture is shown, in seconds, ascending.
-        changes: How much each picture differs from the one before; one fewer than there are times.
-        duration: Length of the video in seconds.
-
-    Returns:
-        Seconds, ascending, at least `SHORTEST` apart and away from both ends.
-    """
-    cuts: list[float] = []
-    for place in np.argsort(-changes, kind="stable").tolist():  # the largest jump first
-        if changes[place] < MIN_JUMP:
-            break
-        time = float(times[place] + times[place + 1]) / 2
-        if _stands_out(changes, place) and all(
-            abs(time - other) >= SHORTEST for other in [0.0, duration, *cuts]
-        ):
-            cuts.append(time)
-    return sorted(cuts)
-
-
-def shot_spans(cuts: list[float], duration: float) -> list[Span]:
-    """Windows of a video cut into shots; those longer than `LONGEST` become equal parts."""
-    borders = [0.0]
-    for end in [*cuts, duration]:
-        parts = max(1, int(np.ceil((end - borders[-1]) / LONGEST - 1e-9)))
-        borders += np.linspace(borders[-1], end, parts + 1)[1:].tolist()
-    rounded = [round(border, DECIMALS) for border in borders]
-    return list(pairwise(rounded))
-
-
-def _stands_out(changes: Float[np.ndarray, "changes"], place: int) -> bool:
-    around = np.concatenate(
-        [changes[max(0, place - NEIGHBOURS) : place], changes[place + 1 : place + 1 + NEIGHBOURS]]
-    )
-    return len(around) == 0 or bool(changes[place] >= RATIO * around.mean())
-
-
-@dataclass(frozen=True)
-class CutVideo:
-    """A video and its windows, or why it cannot be read."""
-
-    record: VideoRecord
-    """The video."""
-    spans: tuple[Span, ...] = ()
-    """Its windows in order; none if it stays whole."""
-    error: VideoError | None = None
-    """Why the file was refused; None if it was not."""
-
-
-def cut_videos(
-    records: Sequence[VideoRecord], cutting: Cutting, *, sampling: SamplingSettings, workers: int | None
-) -> Iterator[CutVideo]:
-    """Find out where the windows of videos lie.
-
-    Each file is opened for its length; with shots, a few small frames of each second are read besides. A record that
-    names a part of its file is left as it is.
-
-    Args:
-        records: The videos.
-        cutting: How they are cut.
-        sampling: By which decoder and within which time files are read.
-        workers: Decoding processes; None for one a core.
-
-    Yields:
-        One result for each record, in the order in which they get ready; a video that makes a single window stays whole.
-    """
-    yield from (CutVideo(record) for record in records if record.window is not None)
-    requests = [FrameRequest(record.path, tag=record) for record in records if record.window is None]
-    lengths: list[tuple[VideoRecord, float]] = []
-    with FramePool(_small(sampling, num_frames=1), workers=workers) as pool:
-        for result in pool.read_many(requests):
-            record: VideoRecord = result.request.tag
-            if result.frames is None:
-                yield CutVideo(record, error=result.error)
-            elif cutting.window == SHOTS:
-                lengths.append((record, result.frames.duration))
-            else:
-                yield CutVideo(record, _several(cutting.even_spans(result.frames.duration)))
-    if lengths:
-        yield from _cut_into_shots(lengths, sampling, workers)
-
-
-@dataclass
-class _Search:
-    """What was seen so far of a video that is looked through for cuts, part by part."""
-
-    record: VideoRecord
-    duration: float
-    seen: dict[int, "_Part"] = field(default_factory=dict)
-    errors: list[VideoError] = field(default_factory=list)
-
-    @property
-    def parts(self) -> int:
-        """How many parts the video is read in."""
-        return max(1, math.ceil(self.duration / SECONDS_AT_ONCE))
-
-    def requests(self) -> Iterator[FrameRequest]:
-        borders = np.linspace(0.0, self.duration, self.parts + 1).tolist()
-        for number, window in enumerate(pairwise(borders)):
-            yield FrameRequest(self.record.path, window=window, tag=(self, number))
-
-    def result(self) -> CutVideo:
-        """The shots; parts that could not be read are passed over, as long as one could."""
-        if not self.seen:
-            return CutVideo(self.record, error=self.errors[0])
-        parts = [self.seen[number] for number in sorted(self.seen)]
-        times = np.concatenate([part.times for part in parts])
-        changes = parts[0].changes
-        for before, part in pairwise(parts):
-            between = jumps(np.stack([before.last, part.first]))
-            changes = np.concatenate([changes, between, part.changes])
-        cuts = find_cuts(times, changes, self.duration)
-        return CutVideo(self.record, _several(shot_spans(cuts, self.duration)))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of a video as the search for cuts needs it."""
-
-    times: Float[np.ndarray, "frames"]
-    changes: Float[np.ndarray, "changes"]
-    first: Float[np.ndarray, "bins"]
-    """Histograms of its first picture."""
-    last: Float[np.ndarray, "bins"]
-    """Histograms of its last picture."""
-
-    @classmethod
-    def of(cls, frames: SampledFrames) -> "_Part":
-        """One frame of each quarter of a second."""
-        _, kept = np.unique(np.floor(frames.times * FRAMES_PER_SECOND), return_index=True)
-        histograms = cell_histograms(frames.pixels[kept])
-        return cls(frames.times[kept], jumps(histograms), histograms[0], histograms[-1])
-
-
-def _cut_into_shots(
-    lengths: Sequence[tuple[VideoRecord, float]], sampling: SamplingSettings, workers: int | None
-) -> Iterator[CutVideo]:
-    searches = [_Search(record, duration) for record, duration in lengths if duration > 0]
-    yield from (CutVideo(record) for record, duration in lengths if duration <= 0)  # a still picture
-    requests = (request for search in searches for request in search.requests())
-    dense = _small(sampling, num_frames=SECONDS_AT_ONCE * FRAMES_PER_SECOND)
-    with FramePool(dense, workers=workers) as pool:
-        for result in pool.read_many(requests):
-            search, number = result.request.tag
-            if result.frames is not None:
-                search.seen[number] = _Part.of(result.frames)
-            elif result.error is not None:
-                search.errors.append(result.error)
-            if len(search.seen) + len(search.errors) == search.parts:
-                yield search.result()
-                search.seen.clear()
-
-
-def _small(sampling: SamplingSettings, *, num_frames: int) -> SamplingSettings:
-    return replace(sampling, num_frames=num_frames, height=SIDE, width=SIDE)
-
-
-def _several(spans: list[Span]) -> tuple[Span, ...]:
-    return tuple(spans) if len(spans) > 1 else ()

@@ -57,7 +57,8 @@ def test_a_folder_becomes_an_index(
 def test_scores_are_the_models_reference_scores(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
 ) -> None:
-    from colbert_video.video.frames import SamplingSettings, read_frames
+    from colbert_video.video.decode.read import read_frames
+    from colbert_video.video.frames import SamplingSettings
 
     Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, nbits=8).index(
         clips_folder / "clip-0001.mp4"

@@ -19,7 +19,8 @@ from colbert_video.model.tokens import TokenBags
 from colbert_video.search.queries import image_query, read_picture
 from colbert_video.search.view import search_bagwise
 from colbert_video.training.world import WorldClip, write_world
-from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 CLIPS = thorough(12, 6)
 

@@ -11,7 +11,8 @@ from video_writer import write_clip
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media.copies import ffmpeg_arguments
 from colbert_video.serve.media.media_files import locate_media, open_media
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 
 
 @pytest.fixture(scope="module")

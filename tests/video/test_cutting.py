@@ -54,7 +54,7 @@ def test_shots_are_the_clips_of_a_film(
     film: VideoRecord, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a film is looked through in several parts, with cuts at their borders."""
-    monkeypatch.setattr(module, "SECONDS_AT_ONCE", seconds)
+    monkeypatch.setattr(module, "SECTION_SECONDS", seconds)
     spans = cut(film, window="shots")["film"].spans
     assert [start for start, _ in spans] == pytest.approx([0.0, 3.0, 6.0, 9.0, 12.0], abs=0.26)
     assert spans[-1][1] == 15.0

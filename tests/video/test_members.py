@@ -11,9 +11,10 @@ from tar_writer import write_tar
 from video_writer import read_numbers, write_clip
 
 from colbert_video.errors import FailureKind, SettingsError, VideoError
+from colbert_video.video.decode.read import read_frames
 from colbert_video.video.files import RangeReader, exists, input_of, locate, open_range, read_archive
-from colbert_video.video.frames import SamplingSettings, read_frames
-from colbert_video.video.sources import EXTENSIONS, VideoRecord, expand_braces, find_videos, videos_in
+from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.sources import VideoRecord, expand_braces, find_videos
 from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 FOUR = SamplingSettings(num_frames=4, height=64, width=64)
@@ -89,8 +90,8 @@ def test_the_records_of_an_archive(shard: Path) -> None:
     assert sources.records[1].path == f"{shard}/deep/0001.mkv"
 
 
-def test_unreadable_texts_are_told(shard: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert videos_in(shard, EXTENSIONS).unread == {"0002.json": "no JSON object"}
+def test_unreadable_texts_are_logged(shard: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert find_videos(shard).records[2].metadata == {}
     assert "1 texts cannot be read and are left out: 0002.json: no JSON object" in caplog.text
 
 
@@ -224,7 +225,7 @@ def test_a_range_reads_as_its_bytes_do(
     assert part.seek(0, io.SEEK_END) == len(whole.getvalue())
 
 
-def test_how_ffmpeg_is_told(shard: Path) -> None:
+def test_what_ffmpeg_opens(shard: Path) -> None:
     place, size = read_archive(shard).members["0000.mp4"]
     assert input_of(f"{shard}/0000.mp4") == (
         f"subfile,,start,{place},end,{place + size},,:file:{shard}",

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 
 from colbert_video.errors import SettingsError, VideoError
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 

@@ -1,4 +1,4 @@
-"""Opening video files safely: local files of known formats only, one thread, one time limit, every refusal named."""
+"""Open video files safely: local files of known formats only, one thread, one time limit, every refusal with a kind."""
 
 import os
 import time
@@ -38,20 +38,20 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def error(self) -> VideoError:
-        """The refusal of a file that took too long."""
+        """Return the error for a file that took too long."""
         return VideoError(
             self.path, FailureKind.TIMEOUT, f"decoding took longer than {self.seconds:g} seconds"
         )
 
     def left(self) -> float:
-        """Seconds left, at least a millisecond, because FFmpeg takes 0 for no limit."""
+        """Return the seconds left, at least a millisecond, because FFmpeg takes 0 for no limit."""
         return max(self._end - time.monotonic(), 1e-3)
 
     def check(self) -> None:
-        """Stop if the time is up.
+        """Check that there is time left.
 
         Raises:
-            VideoError: Of kind `TIMEOUT`.
+            VideoError: Of kind `TIMEOUT`, if the time is up.
         """
         if time.monotonic() > self._end:
             raise self.error()
@@ -68,11 +68,11 @@ class OpenVideo:
     """The chosen `av.video.stream.VideoStream`."""
     deadline: Deadline
     damage: str | None = None
-    """What the last reading of the file found wrong."""
+    """A problem that the last pass over the packets found, in words."""
 
     @property
     def context(self) -> Any:
-        """The decoder."""
+        """The decoder, an `av.CodecContext`."""
         return self.stream.codec_context
 
     @property
@@ -97,11 +97,11 @@ class OpenVideo:
 
     @property
     def rate(self) -> float:
-        """Frames a second as the header states them, for files without timestamps; 0 if it does not."""
+        """Frames per second as the header states them, for files without timestamps; 0 if it does not."""
         return float(self.stream.guessed_rate or self.stream.average_rate or 0)
 
     def seconds(self, stamp: int) -> float:
-        """Time of a timestamp of the stream as players count it."""
+        """Return the time of a timestamp of the stream in seconds, as players count it."""
         return round(stamp * float(self.time_base) - self.origin, 6)
 
     def packets(self) -> Iterator[Any]:
@@ -154,14 +154,14 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
         container = _open(path, deadline)
     with container:
         stream = choose_stream(path, container.streams.video)
-        _check_size(path, stream.codec_context, max_pixels)
+        check_pixels(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
         stream.codec_context.thread_count = 1
         with _named_errors(path, deadline, FailureKind.UNDECODABLE, "cannot be decoded"):
             yield OpenVideo(path, container, stream, deadline)
 
 
 def check_file(path: str) -> None:
-    """Refuse what is no readable file of at least one byte.
+    """Check that a path leads to a readable file of at least one byte that is no archive.
 
     Args:
         path: A local file, or a member of a tar archive.
@@ -183,7 +183,7 @@ def check_file(path: str) -> None:
 
 
 def choose_stream(path: str, streams: Any) -> Any:
-    """Choose what players choose: a stream marked as default, else the largest picture.
+    """Return the stream that players choose: one marked as default, else the largest picture.
 
     Args:
         path: The file, for the error.
@@ -220,21 +220,11 @@ def _tag(context: Any) -> str:
         return ""
 
 
-def _check_size(path: str, context: Any, max_pixels: int) -> None:
-    check_pixels(path, context.width, context.height, max_pixels)
-
-
 def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
-    """Refuse a picture that is too large.
-
-    Args:
-        path: The file, for the error.
-        width: Of the picture, in pixels.
-        height: Of the picture, in pixels.
-        max_pixels: The limit for width times height.
+    """Check that a picture of this size may be decoded.
 
     Raises:
-        VideoError: Of kind `TOO_LARGE`.
+        VideoError: Of kind `TOO_LARGE`, if width times height is more than `max_pixels`.
     """
     if width * height > max_pixels:
         raise VideoError(

@@ -1,4 +1,4 @@
-"""Decoding only what the wanted frames need: from the keyframe before them, without frames that nothing refers to."""
+"""Decode only what the wanted frames need: from the keyframe before them, without frames that nothing refers to."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,27 +16,26 @@ SKIPPING_CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
 
 
 @dataclass(frozen=True)
-class Run:
+class PacketRun:
     """Packets from a keyframe on, enough to decode some wanted frames."""
 
     packets: Callable[[], Iterable[Any]]
-    """Gives the `av.Packet`s in decoding order, again at each call."""
+    """Returns the `av.Packet`s in decoding order, again at each call."""
     wanted: Collection[int]
     """Timestamps of the wanted frames."""
 
 
-class Picture(NamedTuple):
-    """A decoded frame."""
+class DecodedFrame(NamedTuple):
+    """A decoded and resized frame with its timestamp."""
 
     stamp: int
-    """Its timestamp."""
     pixels: np.ndarray
     """UInt8 (height, width, 3)."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """The chosen frames of one file, and how long it is."""
+class ChosenFrames:
+    """The chosen frames of one file, and its length."""
 
     times: Sequence[float]
     """Seconds as players count them, ascending."""
@@ -45,9 +44,8 @@ class Reading:
     duration: float
     """End of the last frame, in seconds."""
     fps: float
-    """Mean number of frames shown a second."""
+    """Mean number of frames shown per second."""
     warnings: tuple[str, ...]
-    """What was wrong."""
 
 
 class FrameDecoder:
@@ -62,14 +60,14 @@ class FrameDecoder:
         self.video = video
         self.resizer = resizer
         self.damaged = 0
-        """How many packets or frames were damaged."""
+        """Number of damaged packets or frames."""
         self.replaced = 0
-        """How many wanted frames did not decode, so that others stand for them."""
+        """Number of wanted frames that did not decode, so that others stand for them."""
         self._may_skip = can_skip(video.context)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was wrong with the file so far."""
+        """Problems of the file found so far, in words."""
         found = []
         if self.damaged:
             found.append(f"{self.damaged} damaged packets or frames")
@@ -79,35 +77,40 @@ class FrameDecoder:
             found.append(self.video.damage)
         return tuple(found)
 
-    def wanted(self, runs: Sequence[Run], wider: Callable[[int], Run]) -> dict[int, Picture] | None:
-        """Decode all wanted frames, and for those that do not decode the nearest that do.
+    def read(
+        self, stamps: Collection[int], runs: Iterable[PacketRun], wider: Callable[[int], PacketRun]
+    ) -> list[DecodedFrame] | None:
+        """Decode the wanted frames, and for those that do not decode the nearest that do.
 
         Args:
-            runs: Packets with the timestamps wanted of them.
-            wider: Gives the packets around a wanted frame that does not decode.
+            stamps: Timestamps of the wanted frames; they may repeat.
+            runs: Packets that hold them.
+            wider: Returns the packets around a wanted frame that does not decode.
 
         Returns:
-            For each wanted timestamp, the frame that stands for it; None if fewer than half decode.
+            One frame for each timestamp, in order of showing; None if fewer than half decode.
         """
-        exact: dict[int, Picture] = {}
+        exact: dict[int, DecodedFrame] = {}
         for run in runs:
-            exact |= self.pictures(run)
-        stamps = {stamp for run in runs for stamp in run.wanted}
-        if not exact or 2 * len(exact) < len(stamps):
+            exact |= self.read_run(run)
+        wanted = set(stamps)
+        if not exact or 2 * len(exact) < len(wanted):
             return None
-        found = {stamp: exact.get(stamp) or self._substitute(wider(stamp), stamp, exact) for stamp in stamps}
-        self.replaced = sum(picture.stamp != stamp for stamp, picture in found.items())
-        return found
+        found = {stamp: exact.get(stamp) or self._substitute(wider(stamp), stamp, exact) for stamp in wanted}
+        self.replaced = sum(frame.stamp != stamp for stamp, frame in found.items())
+        return sorted((found[stamp] for stamp in stamps), key=lambda frame: frame.stamp)
 
-    def pictures(self, run: Run) -> dict[int, Picture]:
+    def read_run(self, run: PacketRun) -> dict[int, DecodedFrame]:
         """Decode the wanted frames of a run; those that do not decode are left out."""
         frames = self.frames(run.packets(), run.wanted)
         return {
-            frame.pts: Picture(frame.pts, self.resizer(frame)) for frame in frames if frame.pts in run.wanted
+            frame.pts: DecodedFrame(frame.pts, self.resizer(frame))
+            for frame in frames
+            if frame.pts in run.wanted
         }
 
     def frames(self, packets: Iterable[Any], wanted: Collection[int] | None = None) -> Iterator[Any]:
-        """Decode packets, passing over damaged ones.
+        """Decode packets and skip damaged ones.
 
         Args:
             packets: `av.Packet`s in decoding order, beginning with a keyframe.
@@ -125,14 +128,14 @@ class FrameDecoder:
             yield from self._decoded(packet)
         yield from self._decoded(None)
 
-    def _substitute(self, run: Run, stamp: int, exact: Mapping[int, Picture]) -> Picture:
+    def _substitute(self, run: PacketRun, stamp: int, exact: Mapping[int, DecodedFrame]) -> DecodedFrame:
         best = None
         for frame in self.frames(run.packets()):
             if best is None or abs(frame.pts - stamp) < abs(best.pts - stamp):
                 best = frame
         if best is not None:
-            return Picture(best.pts, self.resizer(best))
-        return min(exact.values(), key=lambda picture: abs(picture.stamp - stamp))
+            return DecodedFrame(best.pts, self.resizer(best))
+        return min(exact.values(), key=lambda frame: abs(frame.stamp - stamp))
 
     def _decoded(self, packet: Any) -> list[Any]:
         try:
@@ -147,21 +150,14 @@ class FrameDecoder:
 
 
 def can_skip(context: Any) -> bool:
-    """Whether unwanted frames that nothing refers to may be skipped without changing the others.
+    """Return True if a decoder may skip unwanted frames that nothing refers to without changing the others.
 
     HEVC marks frames to which none of the same temporal layer refers, so only streams of a single layer qualify.
-
-    Args:
-        context: The decoder.
-
-    Returns:
-        True if skipping is safe.
     """
     codec = context.codec.canonical_name
     if codec != "hevc":
         return codec in SKIPPING_CODECS
     header = context.extradata or b""
-    has_record = (
-        len(header) > 22 and header[0] == 1
-    )  # HEVCDecoderConfigurationRecord, ISO/IEC 14496-15, 8.3.2.1
+    # HEVCDecoderConfigurationRecord, ISO/IEC 14496-15, 8.3.2.1
+    has_record = len(header) > 22 and header[0] == 1
     return has_record and (header[21] >> 3) & 7 == 1

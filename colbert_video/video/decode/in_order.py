@@ -1,4 +1,4 @@
-"""Files without usable timestamps, or much damaged: decode from the start as a player would, and count frames."""
+"""Read files without usable timestamps or with much damage: decode all as a player would, and count frames."""
 
 from collections.abc import Collection, Sequence
 from fractions import Fraction
@@ -7,18 +7,18 @@ import numpy as np
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
-from colbert_video.video.decode.decoding import FrameDecoder, Reading
+from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.frames import SamplingSettings
 
 USUAL_RATE = 25.0
-"""Frames a second where a file gives neither timestamps nor a rate."""
+"""Frames per second where a file gives neither timestamps nor a rate."""
 
 
 def read_in_order(
     path: str, settings: SamplingSettings, deadline: Deadline, resizer: FrameResizer
-) -> Reading:
+) -> ChosenFrames:
     """Sample a file by decoding all of it, in bounded memory.
 
     The frames to keep are chosen as if every packet held one frame; where that proves wrong, the file is decoded again.
@@ -39,15 +39,15 @@ def read_in_order(
         listed = listed_timeline(video)
     timeline = listed
     for _ in range(2):
-        guess = {int(position) for position in timeline.choose(path, settings)}
+        guess = {int(row) for row in timeline.choose(path, settings)}
         timeline, pictures, warnings = _decoded(listed, path, settings, deadline, resizer, guess)
-        chosen = [int(position) for position in timeline.choose(path, settings)]
-        if all(position in pictures for position in chosen):
+        chosen = [int(row) for row in timeline.choose(path, settings)]
+        if all(row in pictures for row in chosen):
             break
-    pixels = [pictures[position] for position in chosen]
+    pixels = [pictures[row] for row in chosen]
     if len(timeline) < len(listed):
         warnings += (f"{len(listed)} packets gave {len(timeline)} frames",)
-    return Reading(timeline.times[chosen].tolist(), pixels, timeline.duration, timeline.fps, warnings)
+    return ChosenFrames(timeline.times[chosen].tolist(), pixels, timeline.duration, timeline.fps, warnings)
 
 
 def listed_timeline(video: OpenVideo) -> Timeline:
@@ -84,15 +84,15 @@ def _decoded(
     resizer: FrameResizer,
     wanted: Collection[int],
 ) -> tuple[Timeline, dict[int, np.ndarray], tuple[str, ...]]:
-    """The true timeline, the pixels of the frames at the wanted positions, and warnings."""
+    """Return the true timeline, the pixels of the frames at the wanted rows, and warnings."""
     stamps: list[int | None] = []
     pictures: dict[int, np.ndarray] = {}
     with open_video(path, deadline, settings.max_pixels) as video:
         decoder = FrameDecoder(video, resizer)
-        for position, frame in enumerate(decoder.frames(video.packets())):
+        for row, frame in enumerate(decoder.frames(video.packets())):
             stamps.append(frame.pts)
-            if position in wanted:
-                pictures[position] = resizer(frame)
+            if row in wanted:
+                pictures[row] = resizer(frame)
         if not stamps:
             raise VideoError(path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
         return _corrected(listed, stamps, video), pictures, decoder.warnings
@@ -111,13 +111,15 @@ def _usable(stamps: Sequence[int | None]) -> bool:
 
 
 def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
-    """Frames come in order of showing, so the n-th earliest timestamp belongs to the n-th frame."""
+    # Frames come in order of showing, so the n-th earliest timestamp belongs to the n-th frame.
     ordered = np.sort(np.asarray(stamps, dtype=np.int64))
     steps = np.arange(len(ordered))
     strictly = np.maximum.accumulate(ordered - steps) + steps  # Equal stamps move apart by one unit.
-    return Timeline.build(strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate)
+    return Timeline.from_stamps(
+        strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate
+    )
 
 
 def _counted(frames: int, video: OpenVideo) -> Timeline:
     rate = video.rate or USUAL_RATE
-    return Timeline.build(range(frames), 1 / Fraction(rate), 0.0, last_units=1, rate=rate)
+    return Timeline.from_stamps(range(frames), 1 / Fraction(rate), 0.0, last_units=1, rate=rate)

@@ -1,10 +1,10 @@
-"""Other decoders than PyAV: which frames to ask them for, and which files to keep from them.
+"""decord and torchcodec: which frames to ask them for, and which files to keep from them.
 
 They trust the container, and what they get wrong they get wrong silently. So the frames are first listed with PyAV, and
 what a decoder is known to misread is refused.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,44 +18,19 @@ from colbert_video.video.decode.in_order import listed_timeline
 from colbert_video.video.decode.resize import FrameResizer, SourcePicture, resized
 from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.files import locate, native_name
-from colbert_video.video.frames import SampledFrames, SamplingSettings, repeats
+from colbert_video.video.frames import SampledFrames, SamplingSettings, repeat_warning
 
 REMEDY = "use decoder='pyav'"
-TIME_ERROR = 2e-3
-"""Seconds by which times may differ: containers round to milliseconds."""
-
-
-@dataclass(frozen=True)
-class Weakness:
-    """What a decoder is known to misread."""
-
-    decoder: str
-    """Its name."""
-    formats: Collection[str]
-    """FFmpeg's names of container formats in which it returns other frames than asked for."""
-    codecs: Collection[str] = ()
-    """FFmpeg's names of codecs that it cannot decode."""
-
-    def check(self, video: OpenVideo) -> None:
-        """Refuse a file that would be misread.
-
-        Raises:
-            VideoError: Of kind `UNSUPPORTED`.
-        """
-        if locate(video.path).archived:
-            raise unsupported(video.path, f"{self.decoder} cannot read files inside archives")
-        if video.format in self.formats:
-            raise unsupported(video.path, f"{self.decoder} misreads {video.format} files")
-        if video.codec in self.codecs:
-            raise unsupported(video.path, f"{self.decoder} cannot decode {video.codec}")
+TIME_ERROR_SECONDS = 2e-3
+"""By how much times may differ: containers round to milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The frames of a file as its packets tell, and those that are wanted."""
+    """The frames of a file as PyAV lists them, and those that are wanted."""
 
+    path: str
     source: SourcePicture
-    """The picture."""
     codec: str
     """FFmpeg's name of the codec."""
     timeline: Timeline
@@ -63,199 +38,187 @@ class Listing:
     origin: float
     """Seconds that players subtract from every timestamp."""
     chosen: Int[np.ndarray, "wanted"]
-    """Positions of the wanted frames."""
+    """Rows of the wanted frames in the timeline; some repeat if there are fewer frames than wanted."""
 
-    def distinct(self) -> tuple[Int[np.ndarray, "distinct"], Int[np.ndarray, "wanted"]]:
-        """The wanted positions without repeats, and where each wanted frame is found among them."""
-        positions, places = np.unique(self.chosen, return_inverse=True)
-        return positions, places
+    @property
+    def rows(self) -> list[int]:
+        """Rows of the wanted frames without repeats."""
+        return np.unique(self.chosen).tolist()
 
-    def sampled(self, pixels: UInt8[np.ndarray, "wanted height width 3"], decoder: str) -> SampledFrames:
-        """The result, with pixels that another decoder made."""
-        return SampledFrames(
-            pixels=pixels,
-            times=self.timeline.times[self.chosen],
-            duration=self.timeline.duration,
-            fps=self.timeline.fps,
-            width=self.source.width,
-            height=self.source.height,
-            rotation=self.source.rotation,
-            codec=self.codec,
-            decoder=decoder,
-            warnings=repeats(self.chosen.tolist()),
-        )
+    def check_count(self, count: int, decoder: str) -> None:
+        """Check that a decoder sees as many frames as are shown.
+
+        Raises:
+            VideoError: Of kind `UNSUPPORTED`, if it counts more or fewer.
+        """
+        shown = len(self.timeline)
+        if count != shown:
+            raise unsupported(self.path, f"{decoder} counts {count} frames where {shown} are shown")
 
 
-def list_frames(path: str, settings: SamplingSettings, weakness: Weakness) -> Listing:
-    """List a file's frames with PyAV and choose those that the settings ask for.
+@dataclass(frozen=True)
+class OtherDecoder:
+    """A decoding library beside PyAV, and what it is known to misread."""
+
+    name: str
+    load: Callable[[], Any]
+    """Imports the library, or raises `DependencyError`."""
+    decode: Callable[[Any, SamplingSettings, Listing], UInt8[np.ndarray, "distinct height width 3"]]
+    """Returns the frames at the listing's `rows`, resized."""
+    errors: Callable[[Any], tuple[type[Exception], ...]]
+    """The library's exceptions for files that it cannot read."""
+    misread_formats: Collection[str]
+    """FFmpeg's names of container formats in which it returns other frames than asked for."""
+    missing_codecs: Collection[str] = ()
+    """FFmpeg's names of codecs that it cannot decode."""
+
+    def check(self, video: OpenVideo) -> None:
+        """Check that the decoder can be trusted with a file.
+
+        Raises:
+            VideoError: Of kind `UNSUPPORTED`, if it would misread the file.
+        """
+        if locate(video.path).archived:
+            raise unsupported(video.path, f"{self.name} cannot read files inside archives")
+        if video.format in self.misread_formats:
+            raise unsupported(video.path, f"{self.name} misreads {video.format} files")
+        if video.codec in self.missing_codecs:
+            raise unsupported(video.path, f"{self.name} cannot decode {video.codec}")
+
+
+def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
+    """Read sampled frames with the decoder that the settings name.
 
     Args:
         path: A local file.
-        settings: What to read.
-        weakness: What not to pass on.
+        settings: What to read; `decoder` is "decord" or "torchcodec".
 
     Returns:
-        The listing.
+        The frames.
 
     Raises:
-        VideoError: If the file cannot be used; of kind `UNSUPPORTED` if only PyAV can be trusted with it.
+        VideoError: If the file cannot be used; of kind `UNSUPPORTED` where PyAV might read it.
+        DependencyError: If the decoder is not installed.
     """
+    decoder = OTHER_DECODERS[settings.decoder]
+    library = decoder.load()
+    listing = _list_frames(path, settings, decoder)
+    try:
+        pixels = decoder.decode(library, settings, listing)
+    except decoder.errors(library) as error:
+        raise unsupported(path, f"{decoder.name} fails: {_first_line(error)}") from error
+    return SampledFrames(
+        pixels=pixels[np.searchsorted(listing.rows, listing.chosen)],
+        times=listing.timeline.times[listing.chosen],
+        duration=listing.timeline.duration,
+        fps=listing.timeline.fps,
+        width=listing.source.width,
+        height=listing.source.height,
+        rotation=listing.source.rotation,
+        codec=listing.codec,
+        decoder=decoder.name,
+        warnings=repeat_warning(listing.chosen.tolist()),
+    )
+
+
+def unsupported(path: str, what: str) -> VideoError:
+    """Return the error for a file that this decoder cannot be trusted with."""
+    return VideoError(path, FailureKind.UNSUPPORTED, f"{what}; {REMEDY}")
+
+
+def _list_frames(path: str, settings: SamplingSettings, decoder: OtherDecoder) -> Listing:
     deadline = Deadline(settings.timeout, path)
     with open_video(path, deadline, settings.max_pixels) as video:
         source = _first_picture(video, FrameResizer(path, settings))
     with open_video(path, deadline, settings.max_pixels) as video:
-        weakness.check(video)
+        decoder.check(video)
         timeline = listed_timeline(video)
-        return Listing(source, video.codec, timeline, video.origin, timeline.choose(path, settings))
-
-
-def check_count(path: str, decoder: str, counted: int, listing: Listing) -> None:
-    """Refuse a file of which the decoder sees other frames than are shown.
-
-    Args:
-        path: The file, for the error.
-        decoder: Its name.
-        counted: How many frames it sees.
-        listing: The frames.
-
-    Raises:
-        VideoError: Of kind `UNSUPPORTED`.
-    """
-    shown = len(listing.timeline)
-    if counted != shown:
-        raise unsupported(path, f"{decoder} counts {counted} frames where {shown} are shown")
-
-
-def unsupported(path: str, what: str) -> VideoError:
-    """The refusal of a file that this decoder cannot be trusted with."""
-    return VideoError(path, FailureKind.UNSUPPORTED, f"{what}; {REMEDY}")
+        chosen = timeline.choose(path, settings)
+        return Listing(path, source, video.codec, timeline, video.origin, chosen)
 
 
 def _first_picture(video: OpenVideo, resizer: FrameResizer) -> SourcePicture:
     frame = next(FrameDecoder(video, resizer).frames(video.packets()), None)
     if frame is None:
         raise VideoError(video.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
-    return SourcePicture.of(frame)
+    return SourcePicture.from_frame(frame)
 
 
-TORCHCODEC_WEAKNESS = Weakness("torchcodec", formats=("mpegts", "mpeg", "avi", "h264", "hevc", "gif"))
-TORCHCODEC_WEAKNESS = Weakness("decord", formats=("mpegts", "mpeg"), codecs=("av1",))
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
-def read_with_decord(path: str, settings: SamplingSettings) -> SampledFrames:
-    """Read sampled frames with decord.
-
-    Args:
-        path: A local file.
-        settings: What to read.
-
-    Returns:
-        The frames.
-
-    Raises:
-        VideoError: If the file cannot be used; of kind `UNSUPPORTED` where PyAV might read it.
-        DependencyError: If decord is not installed.
-    """
-    decord = import_decord()
-    listing = list_frames(path, settings, TORCHCODEC_WEAKNESS)
-    try:
-        pixels = _decoded(decord, path, settings, listing)
-    except (decord.DECORDError, RuntimeError) as error:
-        raise unsupported(path, f"decord fails: {str(error).strip().splitlines()[0]}") from error
-    return listing.sampled(pixels, "decord")
-
-
-def import_decord() -> Any:
-    """Import decord.
-
-    Raises:
-        DependencyError: If it is not installed.
-    """
+def _load_decord() -> Any:
     try:
         import decord
     except ImportError as error:
         raise DependencyError(
             "decoder='decord' needs the package decord, which is not installed; `pip install decord` (there are wheels "
-            "for Linux x86_64 and Windows only), or use decoder='pyav'."
+            f"for Linux x86_64 and Windows only), or {REMEDY}."
         ) from error
     return decord
 
 
-def _decoded(
-    decord: Any, path: str, settings: SamplingSettings, listing: Listing
-) -> UInt8[np.ndarray, "wanted height width 3"]:
-    """Let decord resize where bilinear is asked, which is all it knows; else pass whole frames through Pillow."""
+def _decode_with_decord(
+    decord: Any, settings: SamplingSettings, listing: Listing
+) -> UInt8[np.ndarray, "distinct height width 3"]:
+    """Let decord resize where bilinear is asked, which is all it knows; else resize whole frames with Pillow."""
     native = settings.interpolation == "bilinear"
     size = {"width": settings.width, "height": settings.height} if native else {}
-    reader = decord.VideoReader(native_name(path), ctx=decord.cpu(0), num_threads=1, **size)
-    check_count(path, "decord", len(reader), listing)
-    positions, places = listing.distinct()
+    reader = decord.VideoReader(native_name(listing.path), ctx=decord.cpu(0), num_threads=1, **size)
+    listing.check_count(len(reader), "decord")
     if native:
-        return reader.get_batch(positions).asnumpy()[places]
-    frames = [
-        resized(reader[int(i)].asnumpy(), settings.width, settings.height, "bicubic") for i in positions
-    ]
-    return np.stack(frames)[places]
+        return reader.get_batch(listing.rows).asnumpy()
+    return np.stack(
+        [resized(reader[row].asnumpy(), settings.width, settings.height, "bicubic") for row in listing.rows]
+    )
 
 
-def read_with_torchcodec(path: str, settings: SamplingSettings) -> SampledFrames:
-    """Read sampled frames with torchcodec.
-
-    Args:
-        path: A local file.
-        settings: What to read.
-
-    Returns:
-        The frames.
-
-    Raises:
-        VideoError: If the file cannot be used; of kind `UNSUPPORTED` where PyAV might read it.
-        DependencyError: If torchcodec is not installed, or finds no FFmpeg libraries.
-    """
-    decoders = import_torchcodec()
-    listing = list_frames(path, settings, TORCHCODEC_WEAKNESS)
-    try:
-        pixels = _decoded_by_torchcodec(decoders, path, settings, listing)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise unsupported(path, f"torchcodec fails: {str(error).strip().splitlines()[0]}") from error
-    return listing.sampled(pixels, "torchcodec")
-
-
-def import_torchcodec() -> Any:
-    """Import torchcodec's decoders.
-
-    Raises:
-        DependencyError: If it is not installed, or its libraries do not load.
-    """
+def _load_torchcodec() -> Any:
     try:
         from torchcodec import decoders
     except (ImportError, OSError, RuntimeError) as error:
         raise DependencyError(
             "decoder='torchcodec' needs the package torchcodec and the FFmpeg libraries, and they do not load: "
-            f"{str(error).strip().splitlines()[0]} Install a torchcodec that fits your torch and an FFmpeg with shared "
-            "libraries, or use decoder='pyav'."
+            f"{_first_line(error)} Install a torchcodec that fits your torch and an FFmpeg with shared libraries, or "
+            f"{REMEDY}."
         ) from error
     return decoders
 
 
-def _decoded_by_torchcodec(
-    decoders: Any, path: str, settings: SamplingSettings, listing: Listing
-) -> UInt8[np.ndarray, "wanted height width 3"]:
-    """Whole frames, resized with Pillow."""
-    decoder = decoders.VideoDecoder(native_name(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-    check_count(path, "torchcodec", len(decoder), listing)
-    positions, places = listing.distinct()
+def _decode_with_torchcodec(
+    decoders: Any, settings: SamplingSettings, listing: Listing
+) -> UInt8[np.ndarray, "distinct height width 3"]:
+    """Resize whole frames with Pillow, once their times are those that were asked for."""
+    decoder = decoders.VideoDecoder(native_name(listing.path), dimension_order="NHWC", num_ffmpeg_threads=1)
+    listing.check_count(len(decoder), "torchcodec")
     frames = []
-    for position in positions.tolist():
-        frame = decoder.get_frame_at(position)
-        _check_time(path, frame.pts_seconds - listing.origin, float(listing.timeline.times[position]))
-        pixels = frame.data.numpy()
-        frames.append(resized(pixels, settings.width, settings.height, settings.interpolation))
-    return np.stack(frames)[places]
+    for row in listing.rows:
+        frame = decoder.get_frame_at(row)
+        shown, wanted = frame.pts_seconds - listing.origin, float(listing.timeline.times[row])
+        if abs(shown - wanted) > TIME_ERROR_SECONDS:
+            raise unsupported(
+                listing.path,
+                f"torchcodec gives the frame at {shown:.3f} seconds where {wanted:.3f} was asked",
+            )
+        frames.append(resized(frame.data.numpy(), settings.width, settings.height, settings.interpolation))
+    return np.stack(frames)
 
 
-def _check_time(path: str, shown: float, wanted: float) -> None:
-    if abs(shown - wanted) > TIME_ERROR:
-        raise unsupported(
-            path, f"torchcodec gives the frame at {shown:.3f} seconds where {wanted:.3f} was asked"
-        )
+OTHER_DECODERS = {
+    "decord": OtherDecoder(
+        "decord",
+        _load_decord,
+        _decode_with_decord,
+        errors=lambda decord: (decord.DECORDError, RuntimeError),
+        misread_formats=("mpegts", "mpeg"),
+        missing_codecs=("av1",),
+    ),
+    "torchcodec": OtherDecoder(
+        "torchcodec",
+        _load_torchcodec,
+        _decode_with_torchcodec,
+        errors=lambda decoders: (RuntimeError, ValueError, IndexError),
+        misread_formats=("mpegts", "mpeg", "avi", "h264", "hevc", "gif"),
+    ),
+}

@@ -1,4 +1,4 @@
-"""Small files: keep all packets, list the frames by their timestamps, decode the runs that hold the chosen ones."""
+"""Read small files: keep all packets, list frames by their timestamps, decode the runs that hold the chosen ones."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,14 +8,16 @@ import numpy as np
 from jaxtyping import Int
 
 from colbert_video.video.decode.container import OpenVideo
-from colbert_video.video.decode.decoding import FrameDecoder, Reading, Run
+from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder, PacketRun
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.sampling import snap_to
 from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.frames import SamplingSettings
 
 
-def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> Reading | None:
+def read_from_packets(
+    video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer
+) -> ChosenFrames | None:
     """Sample a file whose packets fit into memory.
 
     Args:
@@ -32,19 +34,18 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     timeline = packets.timeline(video)
     stamps = timeline.stamps[_chosen(packets, timeline, video.path, settings)].tolist()
     decoder = FrameDecoder(video, resizer)
-    found = decoder.wanted(packets.runs(sorted(set(stamps))), packets.wider_run)
-    if found is None:
+    frames = decoder.read(stamps, packets.runs(sorted(set(stamps))), packets.wider_run)
+    if frames is None:
         return None
-    pictures = sorted((found[stamp] for stamp in stamps), key=lambda picture: picture.stamp)
-    times = timeline.seconds(np.array([picture.stamp for picture in pictures])).tolist()
-    pixels = [picture.pixels for picture in pictures]
-    return Reading(times, pixels, timeline.duration, timeline.fps, packets.warnings + decoder.warnings)
+    times = timeline.seconds(np.array([frame.stamp for frame in frames])).tolist()
+    pixels = [frame.pixels for frame in frames]
+    return ChosenFrames(times, pixels, timeline.duration, timeline.fps, packets.warnings + decoder.warnings)
 
 
 def _chosen(
     packets: "PacketList", timeline: Timeline, path: str, settings: SamplingSettings
 ) -> Int[np.ndarray, "wanted"]:
-    """Positions in the timeline: of exact frames, or where the settings allow it of keyframes near them."""
+    """Return rows of the timeline: exact frames, or keyframes near them where the settings allow it."""
     chosen = timeline.choose(path, settings)
     if not settings.snap:
         return chosen
@@ -60,7 +61,7 @@ class PacketList:
 
     Args:
         packets: `av.Packet`s in decoding order.
-        hides_frames: Whether to look into packets for frames that are not to be shown.
+        hides_frames: True to look into packets for frames that are not to be shown.
     """
 
     def __init__(self, packets: Sequence[Any], *, hides_frames: bool) -> None:
@@ -73,7 +74,7 @@ class PacketList:
         shown = [i for i, packet in enumerate(self.packets) if is_shown(packet, hides_frames)]
         self.position = {self.packets[i].pts: i for i in shown}
         self.ordered = bool(shown) and None not in self.position and len(self.position) == len(shown)
-        """Whether every shown frame has a timestamp of its own."""
+        """True if every shown frame has a timestamp of its own."""
 
     @property
     def shown_keys(self) -> list[int]:
@@ -81,18 +82,14 @@ class PacketList:
         return [stamp for stamp, position in self.position.items() if self.packets[position].is_keyframe]
 
     def timeline(self, video: OpenVideo) -> Timeline:
-        """The frames that the packets hold."""
+        """Return the frames that the packets hold."""
         last = self.packets[self.position[max(self.position)]]
-        return Timeline.build(
-            list(self.position),
-            video.time_base,
-            video.origin,
-            last_units=last.duration,
-            rate=video.rate,
+        return Timeline.from_stamps(
+            list(self.position), video.time_base, video.origin, last_units=last.duration, rate=video.rate
         )
 
-    def runs(self, wanted: Sequence[int]) -> list[Run]:
-        """The fewest packets that hold wanted frames and all they refer to.
+    def runs(self, wanted: Sequence[int]) -> list[PacketRun]:
+        """Return the fewest packets that hold the wanted frames and all they refer to.
 
         Args:
             wanted: Distinct timestamps of shown frames.
@@ -110,15 +107,15 @@ class PacketList:
                 merged.append((start, end, [stamp]))
         return [self._run(start, end, stamps) for start, end, stamps in merged]
 
-    def wider_run(self, stamp: int) -> Run:
-        """The packets around a frame that does not decode: from two keyframes earlier to the next keyframe."""
+    def wider_run(self, stamp: int) -> PacketRun:
+        """Return the packets around a frame that does not decode, from two keyframes earlier to the next keyframe."""
         key = bisect_right(self.keys, self._start(stamp)) - 1
         after = bisect_right(self.keys, self.position[stamp])
         end = self.keys[after] if after < len(self.keys) else len(self.packets) - 1
         return self._run(self.keys[max(key - 2, 0)], end, [stamp])
 
     def _start(self, stamp: int) -> int:
-        """Index of the keyframe to start from.
+        """Return the index of the keyframe to start from.
 
         Frames shown before a keyframe but decoded after it (leading pictures of an open GOP) also refer to frames
         before the keyframe, so these need the keyframe before that.
@@ -129,21 +126,18 @@ class PacketList:
                 return self.keys[i]
         return 0
 
-    def _run(self, start: int, end: int, stamps: Sequence[int]) -> Run:
+    def _run(self, start: int, end: int, stamps: Sequence[int]) -> PacketRun:
         packets = self.packets[start : end + 1]
-        return Run(lambda: packets, frozenset(stamps))
+        return PacketRun(lambda: packets, frozenset(stamps))
 
 
 def is_shown(packet: Any, hides_frames: bool) -> bool:
-    """Whether a player shows the frame of a packet.
+    """Return True if a player shows the frame of a packet.
 
     Not shown are parts that an edit list cuts away, and VP8's alternate reference frames.
 
     Args:
         packet: An `av.Packet`.
-        hides_frames: Whether the codec is VP8: bit 4 of its frame tag says whether to show it (RFC 6386, section 9.1).
-
-    Returns:
-        True if it is shown.
+        hides_frames: True for VP8: bit 4 of its frame tag says if it is shown (RFC 6386, section 9.1).
     """
     return not packet.is_discard and (not hides_frames or bool(memoryview(packet)[0] >> 4 & 1))

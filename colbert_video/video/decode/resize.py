@@ -1,4 +1,4 @@
-"""From a decoded frame to upright RGB pixels of the asked size."""
+"""Turn a decoded frame into upright RGB pixels of the size in the settings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,21 +19,21 @@ class SourcePicture:
     """The picture as the file holds it."""
 
     width: int
-    """In pixels, after rotation."""
+    """Pixels, after rotation."""
     height: int
-    """In pixels, after rotation."""
+    """Pixels, after rotation."""
     rotation: int
     """Degrees counterclockwise by which it has to be turned: 0, 90, 180 or 270."""
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> "SourcePicture":
-        """The picture that a decoded frame shows."""
+    def from_frame(cls, frame: av.VideoFrame) -> "SourcePicture":
+        """Build from a decoded frame."""
         turns = quarter_turns(frame)
         return cls(*_turned(frame.width, frame.height, turns), 90 * turns)
 
 
 class FrameResizer:
-    """Resizes the frames of one file, straight to the asked size without cropping.
+    """Resizes the frames of one file, straight to the size in the settings without cropping.
 
     PyAV 18 and newer let swscale round accurately and filter chroma at full resolution, which comes within 0.7 grey
     levels of converting at full size and resizing with Pillow. Older ones do not offer that, so there Pillow resizes.
@@ -47,7 +47,7 @@ class FrameResizer:
         self.path = path
         self.settings = settings
         self.source: SourcePicture | None = None
-        # One reformatter for all frames: each owns a scaling context, costly to make.
+        # One reformatter for all frames: each owns a scaling context, expensive to make.
         self._reformatter = VideoReformatter()
         self._accurate = all(hasattr(Interpolation, name) for name in ACCURATE)
 
@@ -66,7 +66,7 @@ class FrameResizer:
         check_pixels(self.path, frame.width, frame.height, self.settings.max_pixels)
         turns = quarter_turns(frame)
         width, height = _turned(self.settings.width, self.settings.height, turns)
-        self.source = self.source or SourcePicture.of(frame)
+        self.source = self.source or SourcePicture.from_frame(frame)
         pixels = (
             self._scaled(frame, width, height) if self._accurate else self._with_pillow(frame, width, height)
         )
@@ -107,7 +107,7 @@ def resized(
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:
-    """Counterclockwise quarter turns (0 to 3) that bring a frame upright; other angles are rounded to the nearest."""
+    """Return the counterclockwise quarter turns (0 to 3) that bring a frame upright; other angles are rounded to the nearest."""
     return round(frame.rotation / 90) % 4
 
 

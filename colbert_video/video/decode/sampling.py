@@ -12,7 +12,7 @@ from colbert_video.errors import SettingsError
 
 
 def segment_centres(available: int, wanted: int) -> Int[np.ndarray, "wanted"]:
-    """Index of the middle frame of each segment.
+    """Return the row of the middle frame of each segment.
 
     Args:
         available: Number of frames of the video.
@@ -30,14 +30,14 @@ def segment_centres(available: int, wanted: int) -> Int[np.ndarray, "wanted"]:
 
 
 def random_in_segments(available: int, wanted: int, rng: np.random.Generator) -> Int[np.ndarray, "wanted"]:
-    """Index of a frame drawn uniformly from each segment.
+    """Return the row of a frame drawn uniformly from each segment.
 
     Segments have fractional borders, so that the last frames are drawn as often as all others.
 
     Args:
         available: Number of frames of the video.
         wanted: Number of segments.
-        rng: Source of randomness.
+        rng: Draws the frames.
 
     Returns:
         `int(i*n/T + U(0, n/T))` for segment i; ascending.
@@ -53,10 +53,10 @@ def random_in_segments(available: int, wanted: int, rng: np.random.Generator) ->
 def moments_in_segments(
     start: float, end: float, wanted: int, rng: np.random.Generator | None = None
 ) -> Float[np.ndarray, "wanted"]:
-    """The same choice in time instead of frames, for files too large to list their frames.
+    """Choose moments instead of frames, for files too large to list their frames.
 
     Args:
-        start: Begin of the sampled span, in seconds.
+        start: Start of the sampled span, in seconds.
         end: End of the sampled span, in seconds.
         wanted: Number of segments.
         rng: Draws a moment of each segment; None takes the middles.

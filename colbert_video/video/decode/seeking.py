@@ -1,9 +1,9 @@
-"""Large and long files: seek to each wanted moment instead of reading everything, in bounded memory.
+"""Read large and long files: seek to each wanted moment instead of reading everything, in bounded memory.
 
 The true start and end come from the packets there. For each moment, the keyframe before it is taken if it lies within a
 quarter of the spacing between moments (or what the settings allow); that costs one decoded frame, and the frame stays
-in its segment. Otherwise all wanted frames that depend on one keyframe are decoded together. Segments are equal in time here, not in number of
-frames; the two agree at constant frame rate.
+in its segment. Otherwise all wanted frames that depend on one keyframe are decoded together. Segments are equal in time
+here, not in number of frames; the two agree at constant frame rate.
 """
 
 from collections import deque
@@ -17,15 +17,13 @@ import av
 import numpy as np
 
 from colbert_video.video.decode.container import OpenVideo
-from colbert_video.video.decode.decoding import FrameDecoder, Reading, Run
+from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder, PacketRun
 from colbert_video.video.decode.packets import is_shown
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.sampling import moments_in_segments
 from colbert_video.video.decode.timeline import empty_window
-from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.frames import MAX_SNAP, SamplingSettings
 
-SNAP = 0.25
-"""Largest move to a keyframe unless the settings say otherwise, as a share of the spacing between wanted moments."""
 REORDERED = 32
 """Frames looked at to find the first one shown; codecs reorder 16 at most."""
 FIRST_STEP = 2.0
@@ -35,44 +33,44 @@ USUAL_STEP = 12.0
 
 
 @dataclass(frozen=True)
-class Span:
-    """Where frames begin and end, in units of the stream's time base."""
+class StampSpan:
+    """A range of timestamps in units of the stream's time base."""
 
     first: int
     """Timestamp of the first frame."""
     end: int
     """End of the last frame."""
     spacing: float
-    """Median distance of the frames looked at."""
+    """Median distance between the frames looked at."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a wanted frame is found, in timestamps."""
+class FoundFrame:
+    """A wanted frame and how to reach it, in timestamps."""
 
     seek: int
     """What to seek to."""
     key: int
-    """Keyframe to start decoding from."""
+    """The keyframe to start decoding from."""
     stamp: int
-    """The frame."""
+    """The frame itself."""
     packet: Any = None
-    """The frame's packet, where it is a keyframe; None elsewhere."""
+    """The frame's packet if it is a keyframe, else None."""
 
 
 def read_by_seeking(
     video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer, *, shortest: float = 0.0
-) -> Reading | None:
+) -> ChosenFrames | None:
     """Sample a large or long file.
 
     Args:
         video: The open file.
         settings: What to read.
         resizer: Makes pixels of frames.
-        shortest: Seconds that the video must really last.
+        shortest: Seconds that the video must last at least.
 
     Returns:
-        The chosen frames; None if the file cannot be sought through or is shorter, or half of the frames do not decode.
+        The chosen frames; None if the file cannot be sought through or is shorter, or fewer than half of the frames decode.
 
     Raises:
         VideoError: If no frame lies in the window.
@@ -83,33 +81,31 @@ def read_by_seeking(
         return None
     part = _within_window(video, whole, settings.window)
     moments = moments_in_segments(part.first, part.end, settings.num_frames, settings.rng)
-    snap = SNAP if settings.snap is None else settings.snap
+    snap = MAX_SNAP if settings.snap is None else settings.snap
     tolerance = snap * (part.end - part.first) / settings.num_frames
-    places = [
-        place for moment in moments if (place := seeker.locate(int(moment), tolerance, part)) is not None
-    ]
-    if len(places) < len(moments):
+    found = (seeker.find_frame(int(moment), tolerance, part) for moment in moments)
+    wanted = [frame for frame in found if frame is not None]
+    if len(wanted) < len(moments):
         return None
-    if settings.window and places[0].stamp >= part.end:
+    if settings.window and wanted[0].stamp >= part.end:
         raise empty_window(video.path, settings.window, video.seconds(whole.end))
     decoder = FrameDecoder(video, resizer)
-    found = decoder.wanted(list(seeker.runs(places)), seeker.wider_run)
-    if found is None:
+    frames = decoder.read([frame.stamp for frame in wanted], seeker.runs(wanted), seeker.wider_run)
+    if frames is None:
         return None
-    pictures = sorted((found[place.stamp] for place in places), key=lambda picture: picture.stamp)
-    times = [video.seconds(picture.stamp) for picture in pictures]
+    times = [video.seconds(frame.stamp) for frame in frames]
     fps = 1 / (whole.spacing * float(video.time_base))
-    return Reading(
-        times, [picture.pixels for picture in pictures], video.seconds(whole.end), fps, decoder.warnings
+    return ChosenFrames(
+        times, [frame.pixels for frame in frames], video.seconds(whole.end), fps, decoder.warnings
     )
 
 
-def _within_window(video: OpenVideo, whole: Span, window: tuple[float, float] | None) -> Span:
+def _within_window(video: OpenVideo, whole: StampSpan, window: tuple[float, float] | None) -> StampSpan:
     if window is None:
         return whole
     base = float(video.time_base)
     first, end = (int(np.ceil((second + video.origin) / base)) for second in window)
-    part = Span(max(first, whole.first), min(end, whole.end), whole.spacing)
+    part = StampSpan(max(first, whole.first), min(end, whole.end), whole.spacing)
     if part.first >= part.end:
         raise empty_window(video.path, window, video.seconds(whole.end))
     return part
@@ -128,10 +124,10 @@ class Seeker:
     def __init__(self, video: OpenVideo) -> None:
         self.video = video
         self.first = 0
-        self.places: dict[int, Place] = {}
+        self.found: dict[int, FoundFrame] = {}
         self._hides_frames = video.codec == "vp8"
 
-    def find_span(self) -> Span | None:
+    def find_span(self) -> StampSpan | None:
         """Find where frames begin and end; None if the file has no timestamps or refuses to seek."""
         head = self._head()
         if not head:
@@ -143,9 +139,9 @@ class Seeker:
         last = max(tail, key=lambda packet: packet.pts)
         stamps = np.unique([*head, *(packet.pts for packet in tail)])
         spacing = float(np.median(np.diff(stamps))) if len(stamps) > 1 else float(last.duration or 1)
-        return Span(self.first, int(last.pts + (last.duration or spacing)), spacing)
+        return StampSpan(self.first, int(last.pts + (last.duration or spacing)), spacing)
 
-    def locate(self, moment: int, tolerance: float, part: Span) -> Place | None:
+    def find_frame(self, moment: int, tolerance: float, part: StampSpan) -> FoundFrame | None:
         """Find the frame shown at a moment, or a keyframe shortly before it.
 
         Args:
@@ -154,32 +150,32 @@ class Seeker:
             part: Frames outside are not taken.
 
         Returns:
-            The place; its frame comes after the moment only where `part` has none before. None if no seek lands on a
-            keyframe before the moment.
+            The frame; it comes after the moment only where `part` has none before. None if no seek lands on a keyframe
+            before the moment.
         """
         step = min(max(tolerance * float(self.video.time_base), FIRST_STEP), USUAL_STEP)
-        for target, packets in self._landings(moment, step):
-            place = self._place(target, packets, moment, tolerance, part)
-            if place is not None:
-                self.places[place.stamp] = place
-                return place
+        for target, packets in self._seeks(moment, step):
+            frame = self._find_at(target, packets, moment, tolerance, part)
+            if frame is not None:
+                self.found[frame.stamp] = frame
+                return frame
         return None
 
-    def runs(self, places: Iterable[Place]) -> Iterator[Run]:
-        """Group places that depend on one keyframe; a run that needs more than that seeks again and decodes as it reads."""
-        for _, group in groupby(places, key=lambda place: place.key):
+    def runs(self, frames: Iterable[FoundFrame]) -> Iterator[PacketRun]:
+        """Group frames that depend on one keyframe; a run that needs more than that seeks again and decodes as it reads."""
+        for _, group in groupby(frames, key=lambda frame: frame.key):
             same = list(group)
-            wanted = frozenset(place.stamp for place in same)
+            wanted = frozenset(frame.stamp for frame in same)
             packet = same[0].packet if len(wanted) == 1 else None
             packets = partial(self._through, same[0], wanted) if packet is None else partial(iter, [packet])
-            yield Run(packets, wanted)
+            yield PacketRun(packets, wanted)
 
-    def wider_run(self, stamp: int) -> Run:
-        """The packets around a frame that does not decode, from an earlier keyframe to some frames after it."""
-        return Run(partial(self._around, self.places[stamp]), frozenset([stamp]))
+    def wider_run(self, stamp: int) -> PacketRun:
+        """Return the packets around a frame that does not decode, from an earlier keyframe to some frames after it."""
+        return PacketRun(partial(self._around, self.found[stamp]), frozenset([stamp]))
 
     def _head(self) -> list[int]:
-        """Timestamps of the first frames that can be decoded."""
+        """Return the timestamps of the first frames that can be decoded."""
         packets = self._from_keyframe()
         key = next(packets, None)
         if key is None or key.pts is None:
@@ -189,17 +185,17 @@ class Seeker:
         return [] if None in stamps else [stamp for stamp in stamps if stamp >= key.pts]
 
     def _tail(self) -> list[Any]:
-        """The last packets shown, whatever the header claims about the duration."""
+        """Return the last packets shown, whatever duration the header claims."""
         claimed = (self.video.container.duration or 0) / av.time_base
-        for _, packets in self._landings(self.first + self._units(claimed)):
+        for _, packets in self._seeks(self.first + self._units(claimed)):
             shown = (packet for packet in packets if self._is_shown(packet) and packet.pts is not None)
             tail = deque(shown, maxlen=REORDERED)
             if tail:
                 return list(tail)
         return []
 
-    def _landings(self, stamp: int, step: float = FIRST_STEP) -> Iterator[tuple[int, Iterator[Any]]]:
-        """Seek to a timestamp, then ever further back; yields each target with the packets there."""
+    def _seeks(self, stamp: int, step: float = FIRST_STEP) -> Iterator[tuple[int, Iterator[Any]]]:
+        """Seek to a timestamp, then further and further back; yield each target with the packets there."""
         back = 0.0
         target = stamp
         while self._seek(target):
@@ -209,9 +205,9 @@ class Seeker:
             back = max(2 * back, step)
             target = max(stamp - self._units(back), self.first)
 
-    def _place(
-        self, target: int, packets: Iterator[Any], moment: int, tolerance: float, part: Span
-    ) -> Place | None:
+    def _find_at(
+        self, target: int, packets: Iterator[Any], moment: int, tolerance: float, part: StampSpan
+    ) -> FoundFrame | None:
         key = None
         reach = Reach(moment, part.first)
         for packet in packets:
@@ -220,25 +216,25 @@ class Seeker:
                 if key > moment:
                     return None
                 if self._is_shown(packet) and key >= max(moment - tolerance, part.first):
-                    return Place(target, key, key, packet)
+                    return FoundFrame(target, key, key, packet)
             if key is not None and self._is_shown(packet) and reach.passed(packet):
                 break
         stamp = reach.before if reach.before is not None else reach.after
-        return None if key is None or stamp is None else Place(target, key, stamp)
+        return None if key is None or stamp is None else FoundFrame(target, key, stamp)
 
-    def _through(self, place: Place, wanted: frozenset[int]) -> Iterator[Any]:
-        """Packets from a place's keyframe to the last wanted frame."""
-        self._seek(place.seek)
+    def _through(self, frame: FoundFrame, wanted: frozenset[int]) -> Iterator[Any]:
+        """Yield packets from a frame's keyframe to the last wanted frame."""
+        self._seek(frame.seek)
         missing = set(wanted)
-        for packet in dropwhile(lambda packet: packet.pts != place.key, self.video.packets()):
+        for packet in dropwhile(lambda packet: packet.pts != frame.key, self.video.packets()):
             yield packet
             missing.discard(packet.pts)
             if not missing:
                 return
 
-    def _around(self, place: Place) -> Iterator[Any]:
-        self._seek(max(place.key - self._units(FIRST_STEP), self.first))
-        reach = Reach(place.stamp, self.first)
+    def _around(self, frame: FoundFrame) -> Iterator[Any]:
+        self._seek(max(frame.key - self._units(FIRST_STEP), self.first))
+        reach = Reach(frame.stamp, self.first)
         for packet in self._from_keyframe():
             yield packet
             if reach.passed(packet):
@@ -281,7 +277,7 @@ class Reach:
         self._later = 0
 
     def passed(self, packet: Any) -> bool:
-        """Note a packet; True once the frame shown at the moment is known."""
+        """Note a packet; return True once the frame shown at the moment is known."""
         if packet.pts is None or packet.pts < self.first:
             return False
         if packet.pts <= self.moment:

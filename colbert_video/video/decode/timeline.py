@@ -1,4 +1,4 @@
-"""The frames that a file really shows and when, from its packets or frames and never from its header's counts."""
+"""The frames that a file shows and when, from its packets or frames and never from its header's counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,24 +27,24 @@ class Timeline:
     origin: float
     """Seconds that players subtract from every timestamp."""
     last_duration: float
-    """How long the last frame is shown, in seconds."""
+    """Seconds that the last frame is shown."""
 
     def __post_init__(self) -> None:
         if len(self.stamps) == 0 or (np.diff(self.stamps) <= 0).any():
             raise SettingsError("a timeline needs at least one frame and strictly ascending stamps.")
 
     @classmethod
-    def build(
+    def from_stamps(
         cls, stamps: Sequence[int], time_base: Fraction, origin: float, *, last_units: int | None, rate: float
     ) -> "Timeline":
-        """Sort stamps and work out how long the last frame is shown.
+        """Build a timeline: sort the stamps and work out how long the last frame is shown.
 
         Args:
             stamps: Timestamps in any order, without repeats.
             time_base: Seconds per unit.
             origin: Seconds that players subtract.
             last_units: Duration of the last frame as its packet states it; None or 0 if it does not.
-            rate: Frames a second, used for a single frame of unstated duration; 0 if unknown.
+            rate: Frames per second, used for a single frame of unstated duration; 0 if unknown.
 
         Returns:
             The timeline; a last duration that is unstated, or less than half the median spacing, becomes the median
@@ -73,23 +73,23 @@ class Timeline:
 
     @property
     def fps(self) -> float:
-        """Mean number of frames shown a second; 0 if a single frame has no duration."""
+        """Mean number of frames shown per second; 0 if a single frame has no duration."""
         shown = self.duration - float(self.times[0])
         return len(self) / shown if shown > 0 else 0.0
 
     def seconds(self, stamps: Int[np.ndarray, "some"]) -> Float[np.ndarray, "some"]:
-        """Times of given stamps as players count them."""
+        """Return the times of timestamps in seconds, as players count them."""
         return round_seconds(stamps * float(self.time_base) - self.origin)
 
     def choose(self, path: str, settings: SamplingSettings) -> Int[np.ndarray, "wanted"]:
-        """Positions in the timeline of the frames that the settings ask for.
+        """Choose the frames that the settings ask for.
 
         Args:
             path: The file, for the error.
             settings: Number, placement and window.
 
         Returns:
-            Ascending positions; some repeat if there are fewer frames than wanted.
+            Ascending rows of the timeline; some repeat if there are fewer frames than wanted.
 
         Raises:
             VideoError: If no frame lies in the window.
@@ -101,7 +101,7 @@ class Timeline:
         return first + random_in_segments(available, settings.num_frames, rng)
 
     def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
-        """Position of the first frame within a window, and their number.
+        """Return the row of the first frame within a window, and the number of frames in it.
 
         Args:
             path: The file, for the error.
@@ -124,7 +124,7 @@ def round_seconds(times: Float[np.ndarray, "times"]) -> Float[np.ndarray, "times
 
 
 def empty_window(path: str, window: tuple[float, float], duration: float) -> VideoError:
-    """The refusal of a window without frames."""
+    """Return the error for a window without frames."""
     return VideoError(
         path,
         FailureKind.UNDECODABLE,

@@ -16,23 +16,23 @@ QUALITY = 80
 
 
 def picture_settings(side: int, *, seconds: float) -> SamplingSettings:
-    """How a pool reads the one frame of a picture.
+    """Return settings for a pool that reads one frame per picture.
 
     Args:
-        side: Of the largest picture, in pixels.
+        side: Height and width to decode at, in pixels; no picture is larger.
         seconds: Time limit for one file.
     """
     return SamplingSettings(num_frames=1, height=side, width=side, timeout=seconds)
 
 
 def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
-    """A JPEG of the frame at a moment.
+    """Return a JPEG of the frame shown nearest to a moment.
 
     Args:
         pool: Decodes it, with `picture_settings`.
         path: The video file.
         time: The moment in seconds.
-        side: Of the square that the picture fits in, in pixels.
+        side: Side in pixels of the square that the picture must fit in.
 
     Raises:
         VideoError: If the file cannot be decoded.
@@ -41,7 +41,7 @@ def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
     for window in _windows(time):
         result = next(iter(pool.read_many([FrameRequest(path, window=window)])))
         if result.frames is not None:
-            return to_jpeg(result.frames.pixels[0], *_fitted(result.frames, side))
+            return _to_jpeg(result.frames.pixels[0], *_fitted(result.frames, side))
         error = result.error
         if error is not None and "no frame is shown" not in error.detail:
             break
@@ -49,20 +49,20 @@ def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
 
 
 def _windows(time: float) -> Iterator[tuple[float, float] | None]:
-    """Spans around a moment, ever wider; at last the whole video."""
+    """Yield wider and wider spans around a moment, and last the whole video."""
     for half in NEARBY:
         yield max(time - half, 0.0), time + half
     yield None
 
 
 def _fitted(frames: SampledFrames, side: int) -> tuple[int, int]:
-    """Width and height of the picture in its true shape, in a square."""
+    """Return the width and height of the picture in its true shape, fitted into a square."""
     longest = max(frames.width, frames.height)
     return max(round(side * frames.width / longest), 1), max(round(side * frames.height / longest), 1)
 
 
-def to_jpeg(pixels: UInt8[np.ndarray, "height width 3"], width: int, height: int) -> bytes:
-    """A JPEG of the given size."""
+def _to_jpeg(pixels: UInt8[np.ndarray, "height width 3"], width: int, height: int) -> bytes:
+    """Resize a picture to the given size in pixels and return it as JPEG."""
     from PIL import Image
 
     data = io.BytesIO()

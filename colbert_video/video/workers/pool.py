@@ -1,4 +1,4 @@
-"""Many video files at once: decoding in processes with a time limit, so that no file can stop or kill a run."""
+"""Read many video files at once, in processes with a time limit, so that no file can stop or kill a run."""
 
 import os
 import queue
@@ -27,9 +27,9 @@ class FrameRequest:
     window: tuple[float, float] | None = None
     """Only frames with start <= time < end, in seconds; None takes the pool's window."""
     seed: int | None = None
-    """Randomness of random placement; None takes the pool's seed."""
+    """Seed of random placement; None takes the pool's seed."""
     tag: Any = field(default=None, compare=False)
-    """Anything of the caller's; comes back with the result and is sent nowhere."""
+    """Anything the caller wants back with the result; it is sent nowhere."""
 
     def __post_init__(self) -> None:
         if self.window is not None:
@@ -38,28 +38,27 @@ class FrameRequest:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What became of one request: either frames or an error."""
+    """Result of one request: either frames or an error."""
 
     request: FrameRequest
-    """The request as it was given."""
     frames: SampledFrames | None
-    """The frames; None if the file was refused."""
+    """None if the file was refused."""
     error: VideoError | None
-    """Why the file was refused; None if it was not."""
+    """The reason for the refusal; None if there are frames."""
 
 
 class FramePool:
     """Reads frames in several processes at once.
 
-    A decoder that hangs is killed after its time limit and one that crashes is replaced; either costs one file. Use it
-    as a context manager: leaving the block ends all processes at once.
+    A decoder that hangs is killed after its time limit and one that crashes is replaced; either costs one file. Use the
+    pool as a context manager: leaving the block ends all processes at once.
 
     Args:
         settings: What to read of each file; None for the defaults.
-        workers: Number of processes; None for one a core.
+        workers: Number of processes; None for one per core.
         grace: Seconds beyond a file's time limit until its process is killed, should the decoder not stop by itself.
-        command: Another program to start as worker; None for this library's own. Where the system has memory to
-            share, its descriptor is the last argument.
+        command: Another program to start as worker; None for this library's own. Where the system has shared memory,
+            its descriptor is the last argument.
 
     Raises:
         SettingsError: If `workers` is below 1.
@@ -74,17 +73,16 @@ class FramePool:
         grace: float = 10.0,
         command: Sequence[str] | None = None,
     ) -> None:
-        count = available_cores() if workers is None else workers
-        if count < 1:
-            raise SettingsError(f"workers is {workers}; it must be at least 1, or None for one a core.")
+        self.workers = available_cores() if workers is None else workers
+        if self.workers < 1:
+            raise SettingsError(f"workers is {workers}; it must be at least 1, or None for one per core.")
         self.settings = settings or SamplingSettings()
         _check_decoder(self.settings.decoder)
-        self.workers = count
-        self._processes = [WorkerProcess(command or COMMAND, grace) for _ in range(count)]
+        self._processes = [WorkerProcess(command or COMMAND, grace) for _ in range(self.workers)]
         self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for process in self._processes:
             self._idle.put(process)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="frame-pool")
+        self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="frame-pool")
         self._closed = False
 
     def __enter__(self) -> "FramePool":
@@ -101,12 +99,12 @@ class FramePool:
         """Read files, each in the next idle process.
 
         Requests are taken as results are handed out, so neither an endless iterable nor a slow consumer fills the
-        memory: at most `ahead` results wait in it, and one a process.
+        memory: at most `ahead` results wait in it, and one per process.
 
         Args:
             requests: The files.
-            ahead: Results that may be ready before they are asked for. Whoever takes several at once, and is then
-                busy with them, finds the next several ready if so many are allowed. None for one a process.
+            ahead: Results that may be ready before they are asked for. A caller that takes several at once, and is then
+                busy with them, finds the next several ready if so many are allowed. None for one per process.
 
         Yields:
             Exactly one result for each request, in the order in which they get ready.
@@ -119,7 +117,7 @@ class FramePool:
             raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
         ahead = self.workers if ahead is None else ahead
         if ahead < 1:
-            raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one a process.")
+            raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one per process.")
         pending: set[Future[FrameResult]] = set()
         ready: queue.SimpleQueue[Future[FrameResult]] = queue.SimpleQueue()
         try:
@@ -136,7 +134,7 @@ class FramePool:
                 future.cancel()
 
     def close(self) -> None:
-        """End all processes at once; files being read are given up."""
+        """End all processes at once, also those that are reading a file."""
         self._closed = True
         for process in self._processes:
             process.kill()
@@ -167,18 +165,15 @@ def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[F
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _check_decoder(decoder: str) -> None:
-    if decoder == "decord" and find_spec("decord") is None:
-        from colbert_video.video.decode.other_decoders import import_decord
+    if decoder != "pyav" and find_spec(decoder) is None:
+        # Imported here, because a process that only starts workers needs no PyAV.
+        from colbert_video.video.decode.other_decoders import OTHER_DECODERS
 
-        import_decord()
-    if decoder == "torchcodec" and find_spec("torchcodec") is None:
-        from colbert_video.video.decode.other_decoders import import_torchcodec
-
-        import_torchcodec()
+        OTHER_DECODERS[decoder].load()

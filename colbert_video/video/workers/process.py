@@ -17,7 +17,7 @@ from colbert_video.video.workers.wire import create_shared_memory, read_answer, 
 
 MODULE = "colbert_video.video.workers.worker"
 WITHOUT_WORKING_FOLDER = "import sys; sys.path.remove(''); from runpy import run_module; run_module(sys.argv.pop(1), run_name='__main__')"
-"""Nothing is imported from the folder that a user happens to be in; PYTHONSAFEPATH says so only from Python 3.11 on."""
+"""Before Python 3.11, which knows PYTHONSAFEPATH, this keeps the worker from importing modules of the working folder."""
 COMMAND = (
     (sys.executable, "-m", MODULE)
     if sys.version_info >= (3, 11)
@@ -32,10 +32,10 @@ LAST_WORDS = 2000
 
 
 class WorkerProcess:
-    """Decodes one file at a time in a process of its own, and outlives its crashes.
+    """Decodes one file at a time in a process of its own, which is started again after a crash.
 
     Args:
-        command: What to start; the descriptor of the memory to share is added to its arguments, if there is any.
+        command: What to start; the descriptor of the shared memory is added to its arguments, if there is any.
         grace: Seconds beyond a file's own time limit after which the process is killed.
     """
 
@@ -54,10 +54,10 @@ class WorkerProcess:
             settings: What to read.
 
         Returns:
-            The frames, or why there are none.
+            The frames, or the reason for the refusal.
 
         Raises:
-            ColBERTVideoError: If no process can be started, which is no fault of the file.
+            ColBERTVideoError: If no process can be started; the file is not to blame for that.
         """
         running = self._ready()
         alarm = Alarm(running.process, settings.timeout + self.grace)
@@ -77,14 +77,14 @@ class WorkerProcess:
         return VideoError(path, FailureKind.CRASHED, f"the decoder {died}")
 
     def kill(self) -> None:
-        """End the process, from any thread, and start none any more; `close` must follow."""
+        """End the process, from any thread, and start no other; `close` must follow."""
         with self._lock:
             self._closed = True
             if self._running is not None:
                 self._running.process.kill()
 
     def close(self) -> None:
-        """End the process and release all it held; only once no thread is reading."""
+        """End the process and release its resources; only once no thread is reading."""
         self.kill()
         self._stop()
 
@@ -118,14 +118,14 @@ class WorkerProcess:
             alarm.cancelled()
 
     def _stop(self) -> str:
-        """Make sure that the process is dead, release its pipes, and say how it died."""
+        """End the process if it still runs, release its pipes, and return how it ended, in words."""
         with self._lock:
             running, self._running = self._running, None
         return "" if running is None else running.stop()
 
 
 class _Running:
-    """A started process with its pipes and the memory that it shares; the next process gets memory of its own."""
+    """A started process with its pipes and its shared memory; the next process gets memory of its own."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by `stop`
@@ -151,16 +151,14 @@ class _Running:
         self.errors.truncate()
 
     def last_words(self) -> str:
-        """End of what the process wrote to standard error."""
+        """Return the end of what the process wrote to standard error."""
         self.errors.seek(0)
         return self.errors.read()[-LAST_WORDS:].decode("utf-8", "replace").strip()
 
     def stop(self) -> str:
-        """Release everything, wait for the end, and say how the process died and what it said last."""
+        """Release everything, wait for the end, and return how the process died and what it said last."""
         for pipe in (self.requests, self.replies):
-            with suppress(
-                OSError
-            ):  # Flushing an unsent request to a dead process fails; there is nothing to save.
+            with suppress(OSError):  # Flushing an unsent request to a dead process fails.
                 pipe.close()
         died = death(self._exit_code())
         if self.memory is not None:
@@ -178,12 +176,7 @@ class _Running:
 
 
 class Alarm:
-    """Kills a process when its time is up.
-
-    Args:
-        process: The process.
-        seconds: Its time.
-    """
+    """Kills a process after the given seconds, unless it is cancelled before."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", seconds: float) -> None:
         self.rang = False
@@ -193,7 +186,7 @@ class Alarm:
         self._timer.start()
 
     def cancelled(self) -> bool:
-        """Stop the clock; False if the process has been killed already."""
+        """Stop the clock; return False if the process has been killed already."""
         self._timer.cancel()
         self._timer.join()
         return not self.rang
@@ -204,26 +197,17 @@ class Alarm:
 
 
 def worker_environment() -> dict[str, str]:
-    """The parent's environment, such that a worker finds this very package and no module of the working folder."""
+    """Return the parent's environment, changed so that a worker finds this package and no module of the working folder."""
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     home = Path(__file__).resolve().parents[3]
-    if home.name not in (
-        "site-packages",
-        "dist-packages",
-    ):  # There, other packages would hide the standard library's.
+    # The folders of installed packages are left out: modules there would hide those of the standard library.
+    if home.name not in ("site-packages", "dist-packages"):
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home), os.environ.get("PYTHONPATH"))))
     return environment
 
 
 def death(code: int) -> str:
-    """Say how a process ended.
-
-    Args:
-        code: As `subprocess` reports it: negative for a signal.
-
-    Returns:
-        For instance "was killed by SIGSEGV".
-    """
+    """Return how a process ended, such as "was killed by SIGSEGV"; a negative exit code is a signal."""
     if code >= 0:
         return f"ended with exit code {code}"
     try:

@@ -1,6 +1,6 @@
 """Messages between a pool and its workers: two lengths, a JSON header, raw bytes. Nothing is pickled.
 
-Pixels are such raw bytes, or lie in memory that both processes share, and then the header says how many there are.
+Pixels are such raw bytes, or lie in shared memory, and then the header says how many bytes there are.
 """
 
 import json
@@ -15,21 +15,20 @@ from jaxtyping import UInt8
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames
 
-AVAILABLE = hasattr(os, "memfd_create")
+HAS_SHARED_MEMORY = hasattr(os, "memfd_create")
 LENGTHS = struct.Struct("<QQ")
-Payload = bytes | bytearray | memoryview
 NOTHING = memoryview(b"")
 SHARED = "shared"
-"""Entry of a header that tells how many bytes of payload lie in shared memory."""
+"""Entry of a header that holds the number of payload bytes in shared memory."""
 
 
 class SharedMemory:
     """One end of the shared memory, which grows to the largest answer so far.
 
-    Who reads must have been told by the writer, through another channel, that all is written.
+    A reader must know through another channel that all is written.
 
     Args:
-        file: The nameless file, open for reading and writing; it is closed with this.
+        file: The nameless file, open for reading and writing; `close` closes it.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -38,11 +37,11 @@ class SharedMemory:
 
     @property
     def descriptor(self) -> int:
-        """What the other process must inherit."""
+        """The file descriptor that the other process must inherit."""
         return self._file.fileno()
 
     def write(self, data: memoryview) -> bool:
-        """Put bytes at the start of the memory; False if the system gives no memory for so many."""
+        """Put bytes at the start of the memory; return False if the system gives no memory for so many."""
         try:
             if self._size() < len(data):
                 os.ftruncate(self.descriptor, len(data))
@@ -55,7 +54,7 @@ class SharedMemory:
         """Copy the first bytes out.
 
         Raises:
-            EOFError: If the memory does not hold so many.
+            EOFError: If the memory holds fewer.
         """
         if not 0 < length <= self._size():
             raise EOFError(f"{length} bytes were said to be in shared memory of {self._size()} bytes")
@@ -77,8 +76,8 @@ class SharedMemory:
 
 
 def create_shared_memory() -> SharedMemory | None:
-    """New shared memory, or None where the system has no such thing."""
-    if not AVAILABLE:
+    """Create shared memory; return None where the system has no such thing."""
+    if not HAS_SHARED_MEMORY:
         return None
     import fcntl  # Windows has none.
 
@@ -88,27 +87,12 @@ def create_shared_memory() -> SharedMemory | None:
         return None
     # A mapping of a file that shrinks would kill its reader; this one cannot, whatever the other process does.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    return SharedMemory(os.fdopen(descriptor, "r+b", buffering=0))
+    return open_shared_memory(descriptor)
 
 
 def open_shared_memory(descriptor: int) -> SharedMemory:
-    """The other end, in the process that inherited it.
-
-    Args:
-        descriptor: As the pool's end has it.
-    """
+    """Open shared memory by its descriptor, such as the one that a worker inherited."""
     return SharedMemory(os.fdopen(descriptor, "r+b", buffering=0))
-
-
-def write_message(stream: IO[bytes], header: dict[str, Any], payload: Payload = NOTHING) -> None:
-    """Write one message and flush it."""
-    text = json.dumps(header).encode(
-        "ascii"
-    )  # JSON escapes all else, lone surrogates of odd file names included.
-    stream.write(LENGTHS.pack(len(text), len(payload)))
-    stream.write(text)
-    stream.write(payload)
-    stream.flush()
 
 
 def write_answer(
@@ -121,10 +105,10 @@ def write_answer(
 
 
 def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames | VideoError:
-    """Read what `write_answer` wrote.
+    """Read a message of `write_answer`.
 
     Raises:
-        EOFError: If the stream ends before the message does, or shared memory does not hold what the message says.
+        EOFError: If the stream ends before the message does, or shared memory holds fewer bytes than the message says.
     """
     header, payload = read_message(stream)
     if SHARED not in header:
@@ -134,11 +118,20 @@ def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames
     return unpack(header, memory.read(header[SHARED]))
 
 
-def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
-    """Read one message.
+def write_message(
+    stream: IO[bytes], header: dict[str, Any], payload: bytes | bytearray | memoryview = NOTHING
+) -> None:
+    """Write one message and flush it."""
+    # JSON escapes everything outside ASCII, also the lone surrogates in file names that are not UTF-8.
+    text = json.dumps(header).encode("ascii")
+    stream.write(LENGTHS.pack(len(text), len(payload)))
+    stream.write(text)
+    stream.write(payload)
+    stream.flush()
 
-    Returns:
-        The header and the raw bytes after it.
+
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
+    """Read the header and the payload of one message.
 
     Raises:
         EOFError: If the stream ends before the message does.
@@ -148,19 +141,19 @@ def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
 
 
 def pack_frames(frames: SampledFrames) -> tuple[dict[str, Any], memoryview]:
-    """Turn frames into a message, whose payload is the pixels themselves where they are contiguous."""
+    """Return header and payload of frames; the payload is the pixels themselves where they are contiguous."""
     facts = {name: value for name, value in vars(frames).items() if name not in ("pixels", "times")}
     header = {"facts": facts, "times": frames.times.tolist(), "shape": frames.pixels.shape}
     return header, np.ascontiguousarray(frames.pixels).reshape(-1).data
 
 
 def pack_error(error: VideoError) -> dict[str, Any]:
-    """Turn a refusal into a message."""
+    """Return the header of a refusal, which has no payload."""
     return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
 
 
 def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> SampledFrames | VideoError:
-    """Undo `pack_frames` or `pack_error`; the frames' pixels are the payload itself."""
+    """Build what `pack_frames` or `pack_error` packed; the frames' pixels are the payload itself, not a copy."""
     if "refused" in header:
         refused = header["refused"]
         return VideoError(refused["path"], FailureKind(refused["kind"]), refused["detail"])

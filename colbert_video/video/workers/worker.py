@@ -1,8 +1,8 @@
 """A decoding process: reads requests from its standard input, writes frames to what was its standard output.
 
-Started by `FramePool` as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory that has
-this descriptor, if one is given. It ends when its input ends, even in the middle of a file, so that it never outlives
-its parent.
+`FramePool` starts it as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of
+this descriptor, if one is given. The process ends when its input ends, even in the middle of a file, so that it never
+outlives its parent.
 """
 
 import os
@@ -12,7 +12,8 @@ import threading
 from typing import IO, Any
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.wire import (
     NOTHING,
     open_shared_memory,
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def _private_output() -> IO[bytes]:
-    """Keep standard output for replies; what native code prints there goes to standard error instead."""
+    """Reserve standard output for replies; what native code prints there goes to standard error instead."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return replies
@@ -57,9 +58,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         return pack_frames(read_frames(path, SamplingSettings.from_dict(request["settings"])))
     except VideoError as error:
         return pack_error(error), NOTHING
-    except (
-        Exception
-    ) as error:  # Whatever goes wrong with one file is that file's failure, and must be reported.
+    except Exception as error:  # Any other error is this file's failure too, and must be reported.
         detail = f"{type(error).__name__} while decoding: {error}"
         return pack_error(VideoError(path, FailureKind.CRASHED, detail)), NOTHING
 

@@ -11,7 +11,8 @@ from counting_clips import SAMPLING, SIZE, frame_numbers, write_counting_clip
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 
 LARGE = 2**30
 FRAME_BYTES = SIZE * SIZE * 3 + 4

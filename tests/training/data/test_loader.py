@@ -12,7 +12,8 @@ from colbert_video.errors import FailureKind, SettingsError
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.loader import CaptionLoader, TrainingBatch, shift_frames
 from colbert_video.training.data.manifest import ManifestRow
-from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 VIDEOS = 10
 

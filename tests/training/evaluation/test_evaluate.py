@@ -29,7 +29,8 @@ from colbert_video.training.evaluation.evaluate import (
 from colbert_video.training.evaluation.evaluation import Evaluation
 from colbert_video.training.evaluation.metrics import retrieval_metrics
 from colbert_video.training.world import write_world
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 
 CLIPS = 10
 

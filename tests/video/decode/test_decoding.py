@@ -9,9 +9,10 @@ from video_writer import write_clip
 
 from colbert_video.video.decode import decoding
 from colbert_video.video.decode.container import Deadline, open_video
-from colbert_video.video.decode.decoding import FrameDecoder, Run, can_skip
+from colbert_video.video.decode.decoding import FrameDecoder, PacketRun, can_skip
+from colbert_video.video.decode.read import read_frames
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.frames import SamplingSettings
 
 
 def context(codec: str, extradata: bytes | None = None) -> Any:
@@ -65,12 +66,12 @@ def test_skipping_changes_no_wanted_frame(tmp_path: Path, name: str) -> None:
         decoder = FrameDecoder(video, FrameResizer(path, SamplingSettings(height=64, width=64)))
         for first in range(5):
             wanted = frozenset(sorted(packet.pts for packet in packets)[first::5])
-            run = Run(lambda: packets, wanted)
+            run = PacketRun(lambda: packets, wanted)
             decoder._may_skip = can_skip(video.context)
-            skipping = decoder.pictures(run)
+            skipping = decoder.read_run(run)
             decoder._may_skip = False
             video.context.skip_frame = "DEFAULT"
-            every = decoder.pictures(run)
+            every = decoder.read_run(run)
             assert skipping.keys() == every.keys()
             assert all((skipping[stamp].pixels == every[stamp].pixels).all() for stamp in every)
 

@@ -45,7 +45,7 @@ def test_packets_without_frames_need_a_second_pass(tmp_path: Path, monkeypatch: 
     path = write_clip(tmp_path / "a.mp4", 60, options={"g": "12"})
     with open_video(str(path), Deadline(60.0, str(path)), 2**26) as video:
         real = listed_timeline(video)
-    claimed = type(real).build(
+    claimed = type(real).from_stamps(
         range(0, 512 * 90, 512), real.time_base, real.origin, last_units=None, rate=0.0
     )  # ninety packets where sixty frames are
     passes = []

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from video_writer import read_numbers, trim_without_decoding, write_clip
 
-import colbert_video.video.decode.pyav as pyav
 import colbert_video.video.decode.seeking as seeking
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
+from colbert_video.video.decode import read as reading
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 FORMATS: dict[str, dict[str, Any]] = {
     "a.mp4": {"options": {"bf": "3", "g": "20"}},
@@ -29,7 +30,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def _every_file_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pyav, "KEPT_BYTES", 0)
+    monkeypatch.setattr(reading, "KEPT_BYTES", 0)
 
 
 def check_truth(frames: SampledFrames, first: int = 0) -> list[int]:
@@ -66,8 +67,10 @@ def test_keyframes_are_taken_where_near(tmp_path: Path) -> None:
 def test_one_seek_serves_all_frames_of_a_keyframe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "0", "g": "100", "sc_threshold": "0"})
     runs = []
-    build = seeking.Run
-    monkeypatch.setattr(seeking, "Run", lambda packets, wanted: runs.append(wanted) or build(packets, wanted))
+    build = seeking.PacketRun
+    monkeypatch.setattr(
+        seeking, "PacketRun", lambda packets, wanted: runs.append(wanted) or build(packets, wanted)
+    )
     numbers = check_truth(read_frames(path, SamplingSettings(num_frames=20)))
     assert len(set(numbers)) == 20
     assert len(runs) == 2
@@ -135,11 +138,11 @@ def test_a_seek_that_lands_too_late_is_repeated(tmp_path: Path, monkeypatch: pyt
 def test_a_small_file_that_lasts_long_is_sought_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyav, "KEPT_BYTES", 64 * 2**20)
+    monkeypatch.setattr(reading, "KEPT_BYTES", 64 * 2**20)
     path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
     exact = read_frames(path, SamplingSettings(num_frames=2))
     assert check_truth(exact) == [50, 150]
-    monkeypatch.setattr(pyav, "LONG_SECONDS", 7.9)
+    monkeypatch.setattr(reading, "LONG_SECONDS", 7.9)
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [40, 140]
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2, snap=0))) == [50, 150]
     monkeypatch.setattr(seeking.Seeker, "_seek", lambda self, stamp: False)
@@ -149,7 +152,7 @@ def test_a_small_file_that_lasts_long_is_sought_through(
 def test_a_header_that_claims_too_long_a_video_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pyav, "KEPT_BYTES", 64 * 2**20)
+    monkeypatch.setattr(reading, "KEPT_BYTES", 64 * 2**20)
     path = write_clip(tmp_path / "a.mkv", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
     data = path.read_bytes()
     place = data.index(b"\x44\x89\x88") + 3  # Duration: eight bytes, in milliseconds.

@@ -12,7 +12,7 @@ from colbert_video.video.frames import SamplingSettings
 def timeline(
     stamps: list[int], *, origin: float = 0.0, last: int | None = None, rate: float = 25.0
 ) -> Timeline:
-    return Timeline.build(stamps, Fraction(1, 100), origin, last_units=last, rate=rate)
+    return Timeline.from_stamps(stamps, Fraction(1, 100), origin, last_units=last, rate=rate)
 
 
 def test_frames_are_sorted_and_timed() -> None:
@@ -34,7 +34,7 @@ def test_a_single_frame(rate: float, last: int | None, end: float) -> None:
 
 
 def test_a_first_frame_is_never_before_zero() -> None:
-    line = Timeline.build([127995, 128507], Fraction(1, 15360), 8.333008, last_units=None, rate=0.0)
+    line = Timeline.from_stamps([127995, 128507], Fraction(1, 15360), 8.333008, last_units=None, rate=0.0)
     assert line.times[0] == 0.0
     assert str(line.times[0]) == "0.0"
 

@@ -15,7 +15,8 @@ from paths import SUPPORT
 from video_writer import write_clip
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, SettingsError
-from colbert_video.video.frames import SamplingSettings, read_frames
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, available_cores
 from colbert_video.video.workers.process import death, worker_environment
 

@@ -17,7 +17,7 @@ from colbert_video.video.workers.wire import read_message, unpack, write_message
 
 def test_the_worker_imports_nothing_heavy() -> None:
     program = (
-        "import sys, colbert_video.video.workers.worker, colbert_video.video.decode.pyav\n"
+        "import sys, colbert_video.video.workers.worker, colbert_video.video.decode.read\n"
         "heavy = {'torch', 'open_clip', 'transformers', 'faiss', 'decord', 'PIL', 'scipy', 'pandas', 'rich'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
     )
@@ -28,7 +28,7 @@ def test_what_native_code_prints_does_not_reach_the_replies(tmp_path: Path) -> N
     clip = write_clip(tmp_path / "a.mp4", 20)
     program = (
         "import os\n"
-        "from colbert_video.video import worker\n"
+        "from colbert_video.video.workers import worker\n"
         "read = worker.read_frames\n"
         "worker.read_frames = lambda *given: (os.write(1, b'noise'), print('more'), read(*given))[2]\n"
         "worker.main()\n"

@@ -12,8 +12,9 @@ import pytest
 from video_writer import read_number, read_numbers, trim_without_decoding, write_clip, write_sound
 
 from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.decode.read import read_frames
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
-from colbert_video.video.frames import SampledFrames, SamplingSettings, read_frames
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 B_FRAMES = {"bf": "3", "g": "12"}
 CENTRES = [2, 7, 12, 17, 22, 27, 32, 37, 42, 47, 52, 57]
