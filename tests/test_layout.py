@@ -1,11 +1,12 @@
-"""The checkout, the mapping in setup.py and the links must tell one story."""
+"""The checkout, the mapping in setup.py and the links must fit together, and the source must follow the plan of its rooms."""
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
+import house
 import pytest
+from house import Tree
 from paths import ROOT
 
 
@@ -32,18 +33,8 @@ def _mapped_packages() -> set[str]:
 
 def test_every_source_folder_is_installed() -> None:
     pytest.importorskip("setuptools")
-    wanted = {"colbert_video"}
-    for room, prefix in (
-        ("colbert_video", ""),
-        ("indexing", "colbert_video."),
-        ("training", "colbert_video."),
-    ):
-        for init in (ROOT / room).rglob("__init__.py"):
-            relative = init.parent.relative_to(ROOT)
-            linked = relative.parts[:2] in (("colbert_video", "indexing"), ("colbert_video", "training"))
-            if not linked:
-                wanted.add(prefix + ".".join(relative.parts))
-    assert _mapped_packages() == wanted
+    rooms = {path.rpartition("/")[0] for path in house.source_tree() if path.endswith("__init__.py")}
+    assert _mapped_packages() == {f"colbert_video.{room}".replace("/", ".").rstrip(".") for room in rooms}
 
 
 def test_nothing_is_imported_under_a_top_level_name() -> None:
@@ -58,24 +49,103 @@ def test_nothing_is_imported_under_a_top_level_name() -> None:
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
 
 
-def _imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+@pytest.mark.parametrize("check", house.CHECKS, ids=lambda check: check.__name__)
+def test_the_source_follows_the_plan(check: Callable[[Tree], list[str]]) -> None:
+    assert check(house.source_tree()) == []
 
 
-def test_the_video_room_knows_only_itself_and_the_errors() -> None:
-    for path in (ROOT / "colbert_video" / "video").glob("*.py"):
-        for module in _imports(path):
-            if module.startswith("colbert_video"):
-                assert module.startswith(("colbert_video.errors", "colbert_video.video")), (path.name, module)
+def test_the_packages_lie_on_few_levels() -> None:
+    assert house.package_levels() <= house.MAX_PACKAGE_LEVELS
 
 
-def test_indexing_never_reaches_up_to_search_or_training() -> None:
-    above = {"search", "explain", "moments", "ranking", "cli", "output", "demo", "serve", "training"}
-    for path in (ROOT / "indexing").rglob("*.py"):
-        for module in _imports(path):
-            parts = module.split(".")
-            assert not (parts[0] == "colbert_video" and len(parts) > 1 and parts[1] in above), (
-                path.name,
-                module,
-            )
+DESCRIBED = '"""Does a thing. Says so."""\n'
+GOOD: dict[str, str] = {
+    "__init__.py": "from colbert_video.cli.app import app\n",
+    "__main__.py": "from colbert_video.cli.app import app\n",
+    "errors.py": "class ColBERTVideoError(Exception): ...\n",
+    "cli/__init__.py": DESCRIBED,
+    "cli/app.py": "def app():\n    from colbert_video.search.searcher import Searcher\n",
+    "search/__init__.py": DESCRIBED,
+    "search/searcher.py": "import colbert_video.errors\nclass Searcher:\n    def search(self): ...\n",
+    "search/ranking.py": (
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from colbert_video.cli.app import app\n"
+        "else:\n    from colbert_video.search import searcher\n"
+    ),
+    "indexing/__init__.py": DESCRIBED,
+    "indexing/indexer.py": "from colbert_video.indexing.upkeep.compact import compact\n",
+    "indexing/upkeep/__init__.py": DESCRIBED,
+    "indexing/upkeep/compact.py": "from colbert_video.indexing.scan.reader import read\n",
+    "indexing/scan/__init__.py": DESCRIBED,
+    "indexing/scan/reader.py": "from colbert_video import errors\n",
+}
+BAD: list[tuple[Callable[[Tree], list[str]], dict[str, str], str]] = [
+    (
+        house.upward_imports,
+        {"search/hit.py": "def show():\n    from colbert_video.cli.app import app\n"},
+        "search/hit.py imports cli/app.py",
+    ),
+    (
+        house.upward_imports,
+        {"search/hit.py": "import importlib\nimportlib.import_module('colbert_video.cli.app')\n"},
+        "search/hit.py imports cli/app.py",
+    ),
+    (
+        house.upward_imports,
+        {"indexing/scan/kernels.py": "import colbert_video.indexing.upkeep.compact\n"},
+        "indexing/scan/kernels.py imports indexing/upkeep/compact.py",
+    ),
+    (
+        house.upward_imports,
+        {"errors.py": "from colbert_video.indexing import indexer\n"},
+        "errors.py imports indexing/indexer.py",
+    ),
+    (
+        house.file_circles,
+        {
+            "search/hit.py": "from colbert_video.search import hits\n",
+            "search/hits.py": "def row():\n    from colbert_video.search.hit import Hit\n",
+        },
+        "search/hit.py, search/hits.py",
+    ),
+    (
+        house.room_circles,
+        {
+            "training/__init__.py": DESCRIBED,
+            "training/data/__init__.py": DESCRIBED,
+            "training/data/loader.py": "from colbert_video.training.run.trainer import Trainer\n",
+            "training/data/manifest.py": "",
+            "training/run/__init__.py": DESCRIBED,
+            "training/run/trainer.py": "from colbert_video.training.data.manifest import read\n",
+        },
+        "training/data, training/run",
+    ),
+    (house.repeated_names, {"cli/reader.py": ""}, "2 modules are named reader"),
+    (house.repeated_names, {"cli/json.py": ""}, "cli/json.py has the name"),
+    (house.loose_modules, {"helpers.py": ""}, "helpers.py is in no room"),
+    (house.crowded_rooms, {f"cli/verb_{number}.py": "" for number in range(16)}, "cli holds 17 modules"),
+    (house.undescribed_rooms, {"cli/__init__.py": '"""The command line."""\n'}, "cli/__init__.py has"),
+    (house.undescribed_rooms, {"serve/app.py": ""}, "serve/__init__.py has a docstring of 0 sentences"),
+    (
+        house.cut_classes,
+        {
+            "search/base.py": "class Base:\n    def refresh(self): ...\n    def search(self): ...\n",
+            "search/searcher.py": (
+                "from colbert_video.search.base import Base\nclass Searcher(Base):\n    def search(self): ...\n"
+            ),
+        },
+        "Searcher.refresh is in search/base.py, not in search/searcher.py",
+    ),
+]  # fmt: skip
+
+
+def test_a_made_up_tree_follows_the_plan() -> None:
+    assert [complaint for check in house.CHECKS for complaint in check(GOOD)] == []
+
+
+@pytest.mark.parametrize(("check", "changes", "complaint"), BAD)
+def test_each_check_finds_what_it_is_for(
+    check: Callable[[Tree], list[str]], changes: dict[str, str], complaint: str
+) -> None:
+    (found,) = check(GOOD | changes)
+    assert complaint in found
