@@ -29,7 +29,9 @@ from decode import machine, save
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
+from paths import CORPORA, PROGRAMS, python_path  # noqa: E402
 
+sys.path[:0] = [str(CORPORA), str(PROGRAMS)]
 from cluster_fixture import kill_machine, start_cluster  # noqa: E402
 from counting_clips import write_counting_clip  # noqa: E402
 from poison_encoder import COMMAND, PoisonEncoder  # noqa: E402
@@ -184,9 +186,7 @@ def contents(path: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
 def locally(work: Path, records: list[VideoRecord]) -> dict[str, Any]:
     """The same videos in one process; the one that kills workers is left out."""
     pool.COMMAND = COMMAND
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
-    )
+    os.environ["PYTHONPATH"] = python_path(os.environ.get("PYTHONPATH", ""))
     here = [record for record in records if record.id != "fatal"]
     with processor_seconds() as spent:
         report = Indexer(work / "local", model="toy", device="cpu", timeout=TIMEOUT, workers=1).index(here)

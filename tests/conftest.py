@@ -1,4 +1,7 @@
-"""Shared fixtures: where real clips are, and guards that keep random state and switches from leaking between tests."""
+"""Shared fixtures: where real clips are, and guards that keep random state and switches from leaking between tests.
+
+Nothing here imports torch before a test needs it, so that `pytest tests/video` runs without it.
+"""
 
 import importlib.util
 import json
@@ -7,22 +10,24 @@ import os
 import random
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
-import stock_colbert_scores
-import torch
-from paths import ROOT
-from stock_colbert_scores import compiler_found
+from paths import PROGRAMS, ROOT
 
 from colbert_video import progress
 from colbert_video.progress import show_progress
+
+COMPILATION = pytest.StashKey["subprocess.Popen[bytes]"]()
+STOCK_PROGRAM = PROGRAMS / "stock_colbert_scores.py"
+
+hypothesis.settings.register_profile("colbert_video", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("colbert_video")
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +49,6 @@ def rendered_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-COMPILATION = pytest.StashKey["subprocess.Popen[bytes]"]()
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests with the stock colbert-ai package come last: its C++ is compiled meanwhile."""
     items.sort(key=lambda item: item.get_closest_marker("stock") is not None)
@@ -58,9 +60,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     others = [item for item in items if item.get_closest_marker("stock") is None]
     if session.config.option.collectonly or not 0 < len(others) < len(items):
         return
-    if importlib.util.find_spec("colbert") and compiler_found():
+    if importlib.util.find_spec("colbert"):
         session.config.stash[COMPILATION] = subprocess.Popen(
-            [sys.executable, stock_colbert_scores.__file__],
+            [sys.executable, STOCK_PROGRAM],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -68,26 +70,29 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Never kill the compilation: torch would wait for its lock for ever."""
+    """Never kill the compilation: torch would wait for its lock without end."""
     if COMPILATION in session.config.stash:
         session.config.stash[COMPILATION].wait()
-
-
-torch.set_num_threads(1)  # on tensors this small, threads cost more than they bring
 
 
 class TorchRandom:
     """Lets hypothesis replay examples that draw tensors."""
 
-    seed = staticmethod(torch.manual_seed)
-    getstate = staticmethod(torch.get_rng_state)
-    setstate = staticmethod(torch.set_rng_state)
+    def __init__(self, torch: ModuleType) -> None:
+        self.seed = torch.manual_seed
+        self.getstate = torch.get_rng_state
+        self.setstate = torch.set_rng_state
 
 
-TORCH_RANDOM = TorchRandom()
-hypothesis.register_random(TORCH_RANDOM)
-hypothesis.settings.register_profile("colbert_video", deadline=None)  # a busy machine is no failure
-hypothesis.settings.load_profile("colbert_video")
+TORCH_RANDOM: list[TorchRandom] = []
+"""The one that hypothesis knows, which holds it by a weak reference; empty until torch is imported."""
+
+
+def set_up_torch(torch: ModuleType) -> None:
+    """Give torch one thread, since on tensors this small threads cost more than they bring, and its draws to hypothesis."""
+    torch.set_num_threads(1)
+    TORCH_RANDOM.append(TorchRandom(torch))
+    hypothesis.register_random(TORCH_RANDOM[0])
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +100,11 @@ def seeded() -> None:
     """Every test starts from the same random state."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - libraries under test draw from the global state
-    torch.manual_seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        if not TORCH_RANDOM:
+            set_up_torch(torch)
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -107,99 +116,41 @@ def switches_stay_as_they_are() -> Iterator[None]:
     assert (logging.root.level, logging.root.manager.disable) == before
 
 
-TINY_CLIP = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
-}
-"""CLIP's shape (causal text, pooled at the end of text), with its whole vocabulary."""
-TINY_SIGLIP = {
-    "embed_dim": 64,
-    "init_logit_bias": -10,
-    "custom_text": True,
-    "vision_cfg": {
-        "image_size": 32,
-        "layers": 2,
-        "width": 64,
-        "head_width": 32,
-        "patch_size": 8,
-        "pool_type": "avg",
-    },
-    "text_cfg": {
-        "context_length": 16,
-        "vocab_size": 1000,
-        "width": 64,
-        "heads": 2,
-        "layers": 4,
-        "no_causal_mask": True,
-        "proj_bias": True,
-        "pool_type": "last",
-    },
-}
-"""SigLIP's shape: bidirectional text, pooled at the last token; frames pooled without a class token."""
-
-
-class WordTokenizer:
-    """Stands in for open_clip's HFTokenizer: one id a word, end of text 1, padded with end of text as SigLIP is."""
-
-    tokenizer = SimpleNamespace(eos_token_id=1, pad_token_id=1, bos_token_id=None)
-
-    def __init__(self, vocabulary_size: int) -> None:
-        self.vocabulary_size = vocabulary_size
-
-    def __call__(self, texts: list[str], context_length: int) -> Any:
-        ids = torch.full((len(texts), context_length), self.tokenizer.pad_token_id)
-        for row, text in enumerate(texts):
-            words = text.lower().split()[: context_length - 1]
-            ids[row, : len(words)] = torch.tensor(
-                [2 + zlib.crc32(word.encode()) % (self.vocabulary_size - 2) for word in words]
-            )
-        return ids
-
-
 @pytest.fixture(scope="session")
 def tiny_names(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Names under which open_clip builds the tiny models: `.clip` and `.siglip`."""
     import open_clip
+    from tiny_models import TINY_NAMES
 
     folder = tmp_path_factory.mktemp("model_configs")
-    for name, model_cfg in (("tiny-clip", TINY_CLIP), ("tiny-sigmoid", TINY_SIGLIP)):
+    for name, model_cfg in TINY_NAMES.items():
         (folder / f"{name}.json").write_text(json.dumps(model_cfg))
         open_clip.add_model_config(folder / f"{name}.json")
-    return SimpleNamespace(clip="tiny-clip", siglip="tiny-sigmoid")
-
-
-def unchanged(model: Any) -> Iterator[Any]:
-    """Lend a model to the session; tests that change one, or save it, which names it, must copy it first."""
-    before = model.name, model.fingerprint()
-    yield model
-    assert (model.name, model.fingerprint()) == before, "a test changed a shared model"
-
-
-def build_tiny(name: str, **settings: Any) -> Any:
-    """A tiny model with weights that are the same in every run."""
-    from colbert_video.model.video_colbert import VideoColBERT
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return VideoColBERT.from_backbone(name, device="cpu", **settings)
+    clip, siglip = TINY_NAMES
+    return SimpleNamespace(clip=clip, siglip=siglip)
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_names: SimpleNamespace) -> Iterator[Any]:
     """An untrained VideoColBERT of 64 dimensions over a tiny CLIP; 32×32 pixels, 32 query tokens."""
+    from tiny_models import build_tiny, unchanged
+
     yield from unchanged(build_tiny(tiny_names.clip))
 
 
 @pytest.fixture(scope="session")
 def tiny_trained_model(tiny_names: SimpleNamespace) -> Iterator[Any]:
     """The tiny model with the same random weights, marked as trained: all tokens, both bags."""
+    from tiny_models import build_tiny, unchanged
+
     yield from unchanged(build_tiny(tiny_names.clip, trained=True))
 
 
 @pytest.fixture(scope="session")
 def tiny_siglip_model(tiny_names: SimpleNamespace) -> Iterator[Any]:
     """A trained VideoColBERT over a tiny SigLIP: 16 query tokens, the words' ids from `WordTokenizer`."""
+    from tiny_models import TINY_SIGLIP, WordTokenizer, build_tiny, unchanged
+
     model = build_tiny(tiny_names.siglip, trained=True)
     model.backbone.tokenizer = WordTokenizer(TINY_SIGLIP["text_cfg"]["vocab_size"])
     yield from unchanged(model)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from paths import BENCHMARKS
-from thorough import thorough
+from thorough import amount
 from video_writer import write_clip, write_sound
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video import FramePool, FrameRequest, SamplingSettings, read_frames
 
-OPENS = thorough(500, 250)
+OPENS = amount(250, thorough=500)
 REFUSALS = {
     "lost.mp4": FailureKind.UNREADABLE,
     "sound.mp4": FailureKind.NO_VIDEO,

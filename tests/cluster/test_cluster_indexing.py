@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from counting_clips import write_counting_clip
-from thorough import EXPENSIVE, THOROUGH
+from thorough import thorough_only
 
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.cluster.indexing.cluster_worker import Receipt
@@ -120,7 +120,7 @@ def test_the_index_is_that_of_one_machine_and_poison_costs_itself_alone(
     assert max(tries.values()) <= 3
 
 
-@pytest.mark.skipif(not THOROUGH, reason=EXPENSIVE)
+@thorough_only
 def test_an_interrupted_run_goes_on_where_it_was_and_add_adds(
     tmp_path: Path,
     videos: list[VideoRecord],

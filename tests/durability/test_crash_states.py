@@ -28,7 +28,7 @@ from crash_model import (
     without,
 )
 from operations import add_tokens, everything
-from thorough import thorough
+from thorough import amount
 from token_corpus import DIM, unit_tokens
 
 from colbert_video import Indexer
@@ -54,9 +54,9 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell what is synced"
 )
 
-SAMPLES = thorough(6, 3)
+SAMPLES = amount(3, thorough=6)
 """Random mixtures of pending changes at each moment."""
-WRITERS = thorough(8, 4)
+WRITERS = amount(4, thorough=8)
 """States of each operation in which a writer goes on."""
 MIN_STATES = 15
 """Each operation has more states than this; a recorder that misses what happens has fewer."""

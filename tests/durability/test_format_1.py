@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from paths import TESTS
+from paths import DATA
 
 from colbert_video import Indexer, Searcher
 from colbert_video.indexing.scan.kernels import kernel_name
 
-EXPECTED: dict[str, Any] = json.loads((TESTS / "data" / "format-1.json").read_text(encoding="utf-8"))
+EXPECTED: dict[str, Any] = json.loads((DATA / "format-1.json").read_text(encoding="utf-8"))
 QUERIES = torch.tensor(EXPECTED["queries"])  # (queries, query_tokens, dim)
 FILTER = {"channel": "sport", "length": {">": 10}}
 KINDS: dict[str, dict[str, Any]] = {
@@ -47,7 +47,7 @@ def as_many_threads() -> Iterator[None]:
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of both indexes as they were written; to be read only."""
     folder = tmp_path_factory.mktemp("format-1")
-    with tarfile.open(TESTS / "data" / "format-1.tar.gz") as archive:
+    with tarfile.open(DATA / "format-1.tar.gz") as archive:
         archive.extractall(folder)
     return folder
 

@@ -21,7 +21,7 @@ import torch
 from crash_model import fresh_folder
 from kill_worker import preloaded
 from operations import QUERY, add_tokens
-from thorough import thorough
+from thorough import amount
 
 from colbert_video import Indexer, Searcher
 from colbert_video.durable import checksum
@@ -29,7 +29,7 @@ from colbert_video.errors import ColBERTVideoError, IndexFolderError
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.upkeep.verify import verify_index
 
-EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", thorough(300, 100)))
+EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(100, thorough=300)))
 """Mutated index folders that are opened: by default each file a little more than once."""
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from kill_worker import State, Step, after, change_without_end, live, preloaded
 from operations import add_tokens, everything
-from thorough import thorough
+from thorough import amount
 
 from colbert_video.indexing.index.folder import is_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
-KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", thorough(20, 8)))
+KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", amount(8, thorough=20)))
 LIVES = 4
 """Kills that one index survives before a new one is begun."""
 SECONDS = 0.4

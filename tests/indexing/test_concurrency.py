@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from kill_worker import live, preloaded, read_without_end, try_to_write
 from operations import add_tokens
-from thorough import thorough
+from thorough import amount
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 
-COMMITS = thorough(200, 80)
+COMMITS = amount(80, thorough=200)
 REFUSED = "another process is writing to .*; wait for it to end, or end it, and try again"
 
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from operations import QUERY, add_tokens, everything
-from thorough import thorough
+from thorough import amount
 from token_corpus import random_bags
 
 from colbert_video import Indexer, Searcher
@@ -121,5 +121,6 @@ class IndexHistory(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_history_is_the_index_of_what_is_live(one_codec: None) -> None:
     run_state_machine_as_test(
-        IndexHistory, settings=settings(max_examples=thorough(6, 3), stateful_step_count=8, deadline=None)
+        IndexHistory,
+        settings=settings(max_examples=amount(3, thorough=6), stateful_step_count=8, deadline=None),
     )

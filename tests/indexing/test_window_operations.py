@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from thorough import thorough
+from thorough import amount
 from token_corpus import DIM, unit_tokens
 from window_corpus import commit_windows, window_entries
 
@@ -99,5 +99,6 @@ class WindowHistory(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_history_of_windows() -> None:
     run_state_machine_as_test(
-        WindowHistory, settings=settings(max_examples=thorough(8, 4), stateful_step_count=8, deadline=None)
+        WindowHistory,
+        settings=settings(max_examples=amount(4, thorough=8), stateful_step_count=8, deadline=None),
     )

@@ -11,7 +11,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CLIP, TINY_SIGLIP, WordTokenizer
+from tiny_models import TINY_CLIP, TINY_SIGLIP, WordTokenizer
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone, Preprocess

@@ -11,8 +11,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY_SIGLIP
 from safetensors.torch import load_file, save_file
+from tiny_models import TINY_SIGLIP
 
 from colbert_video.errors import ModelError
 from colbert_video.model import checkpoint

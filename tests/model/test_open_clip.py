@@ -11,8 +11,8 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CLIP
 from open_clip.pretrained import list_pretrained
+from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError
 from colbert_video.model import open_clip as open_clip_models

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import build_tiny
+from tiny_models import build_tiny
 from torch import Tensor
 
 from colbert_video.errors import ModelError, SettingsError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from thorough import thorough
+from thorough import amount
 from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher, VideoColBERT
@@ -22,7 +22,7 @@ from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
-CLIPS = thorough(12, 6)
+CLIPS = amount(6, thorough=12)
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,23 @@
-"""How much the expensive sweeps cover: a fixed sample by default, all of it with COLBERT_VIDEO_THOROUGH=1."""
+"""How much the long sweeps cover: a fixed sample in the default run, everything with COLBERT_VIDEO_THOROUGH=1."""
 
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pytest
 
 Amount = TypeVar("Amount")
 
 THOROUGH = os.environ.get("COLBERT_VIDEO_THOROUGH") == "1"
-EXPENSIVE = "takes long; set COLBERT_VIDEO_THOROUGH=1"
-"""Why a test is left out of the sample."""
+"""True in the thorough run."""
+thorough_only = pytest.mark.skipif(not THOROUGH, reason="takes long; set COLBERT_VIDEO_THOROUGH=1")
+"""Leaves a test, or a case of one, to the thorough run."""
 
 
-def thorough(whole: Amount, sample: Amount) -> Amount:
-    """The whole sweep where it is asked for, else the sample."""
-    return whole if THOROUGH else sample
+def amount(default: Amount, *, thorough: Amount) -> Amount:
+    """How much of a sweep this run covers."""
+    return thorough if THOROUGH else default
+
+
+def cases(default: list[Amount], *, thorough: list[Amount]) -> list[Any]:
+    """Cases of a parametrized test: those of the default run, and further ones that only the thorough run has."""
+    return [*default, *(pytest.param(case, marks=thorough_only) for case in thorough)]

@@ -100,7 +100,7 @@ class FakeData:
 
 def tiny_model() -> Any:
     """A fresh tiny model, the same in every process."""
-    from conftest import TINY_CLIP, build_tiny
+    from tiny_models import TINY_CLIP, build_tiny
 
     from colbert_video.training.run.recipe import register_backbone
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from paths import SUPPORT
+from paths import PROGRAMS
 from video_writer import write_clip
 
 from colbert_video import Indexer, VideoColBERT
@@ -34,7 +34,7 @@ from colbert_video.video.windows import CutVideo
 from colbert_video.video.workers import process
 from colbert_video.video.workers.pool import FramePool
 
-FAKE = (sys.executable, str(SUPPORT / "fake_worker.py"))
+FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
-from thorough import thorough
+from thorough import amount
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -143,7 +143,7 @@ def test_two_levels_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @given(st.integers(10, 80), st.integers(6, 80), st.integers(1, 80), st.integers(1, 8), st.integers(0, 1000))
-@settings(max_examples=thorough(40, 12), deadline=None)
+@settings(max_examples=amount(12, thorough=40), deadline=None)
 def test_two_levels_take_any_number_and_repeated_tokens(
     tokens: int, wanted: int, distinct: int, iterations: int, seed: int
 ) -> None:

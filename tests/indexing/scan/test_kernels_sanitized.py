@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from paths import ROOT, SUPPORT
+from paths import PROGRAMS, ROOT
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
@@ -19,7 +19,7 @@ def test_the_kernels_stay_within_their_memory(tmp_path: Path) -> None:
     program = tmp_path / "driver"
     command = [
         str(COMPILER), "-std=c++17", "-O1", "-g", "-w", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-        str(SUPPORT / "kernel_driver.cpp"), "-o", str(program),
+        str(PROGRAMS / "kernel_driver.cpp"), "-o", str(program),
     ]  # fmt: skip
     compiled = subprocess.run(command, capture_output=True, text=True)
     if compiled.returncode and "sanitize" in compiled.stderr:

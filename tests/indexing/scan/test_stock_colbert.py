@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from jaxtyping import Float
-from paths import SUPPORT
+from paths import PROGRAMS
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("colbert") is None, reason="colbert-ai is not installed"),
 ]
 
-SCRIPT = SUPPORT / "stock_colbert_scores.py"
+SCRIPT = PROGRAMS / "stock_colbert_scores.py"
 CASES = [(64, 1), (64, 2), (64, 4), (64, 8), (512, 1), (512, 2), (512, 4), (512, 8)]
 DOCLENS = torch.tensor([12, 1, 7, 14, 2, 12, 12, 5] * 5)
 NCELLS = 2

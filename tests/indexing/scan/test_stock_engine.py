@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from paths import ROOT, SUPPORT
+from paths import python_path
 from stock_colbert_scores import compiler_found
 from test_stock_colbert import video_like
 from torch import Tensor
@@ -232,8 +232,7 @@ def probed_videos(path: Path, query: Tensor) -> set[int]:
 
 def python(program: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run a program in a process of its own, where colbert is not imported yet."""
-    paths = os.pathsep.join([str(ROOT), str(SUPPORT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, **environment}
+    environment = {**os.environ, "PYTHONPATH": python_path(os.environ.get("PYTHONPATH", "")), **environment}
     environment.pop("TOKENIZERS_PARALLELISM", None)
     command = [sys.executable, "-c", program]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)

@@ -54,7 +54,7 @@ def msrvtt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory, tiny_names: Any) -> Path:
     """A backbone brought along as a folder, as one does without a network."""
-    from conftest import build_tiny
+    from tiny_models import build_tiny
 
     folder = tmp_path_factory.mktemp("weights") / "backbone"
     build_tiny(tiny_names.clip).save_pretrained(folder)
@@ -231,7 +231,7 @@ class TestWeights:
     def test_a_trained_model_is_no_backbone(
         self, plan: ReproducePlan, tmp_path: Path, tiny_names: Any
     ) -> None:
-        from conftest import build_tiny
+        from tiny_models import build_tiny
 
         build_tiny(tiny_names.clip, trained=True).save_pretrained(tmp_path / "trained")
         with pytest.raises(

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from paths import ROOT, SUPPORT
+from paths import PROGRAMS, python_path
 from safetensors.torch import load_file
 from test_train_command import RECIPE
-from thorough import EXPENSIVE, THOROUGH
+from thorough import thorough_only
 from training_fakes import FakeData, tiny_model
 
 from colbert_video.cli.train import train_command
@@ -29,7 +29,7 @@ from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 
-LAUNCHED = str(SUPPORT / "launched_training.py")
+LAUNCHED = str(PROGRAMS / "launched_training.py")
 ONE_STAGE = RECIPE.partition("stages:")[0].replace("epochs: 1", "epochs: 2")
 """Four steps of six pairs, in two epochs."""
 TORCHRUN = ("-m", "torch.distributed.run")
@@ -56,7 +56,7 @@ def alone(recipe: Path) -> Path:
 
 def started(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
     """A launcher at work; its processes see the checkout, and one thread each."""
-    paths = {"PYTHONPATH": f"{ROOT}:{SUPPORT}", "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **paths, **variables}
     command = [sys.executable, *arguments]
     return subprocess.Popen(
@@ -103,7 +103,7 @@ def assert_same_run(found: Path, right: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not THOROUGH, reason=EXPENSIVE)
+@thorough_only
 def test_a_killed_process_is_started_again_and_the_run_equals_that_of_one_process(
     tmp_path: Path, recipe: Path, alone: Path
 ) -> None:

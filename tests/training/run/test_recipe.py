@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_CLIP
+from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.training.run.recipe import (

@@ -14,8 +14,9 @@ import distributed_checks
 import pytest
 import torch
 import training_fakes
-from conftest import build_tiny
-from thorough import EXPENSIVE, THOROUGH
+from paths import python_path
+from thorough import thorough_only
+from tiny_models import build_tiny
 from training_fakes import FakeData, tiny_model, training_batch
 
 from colbert_video.errors import SettingsError, TrainingError
@@ -127,7 +128,7 @@ def test_training_learns(tmp_path: Path) -> None:
             3,
             [1, 2, 3, 3],
             ["step-00000002-epoch-0000", "step-00000003-epoch-0000"],
-            marks=pytest.mark.skipif(not THOROUGH, reason=EXPENSIVE),
+            marks=thorough_only,
         ),
         (5, [1, 2, 3, 3, 4, 5], ["step-00000003-epoch-0000", "step-00000004-epoch-0001"]),
     ],
@@ -139,7 +140,7 @@ def test_killed_and_resumed_to_the_last_digit(
     died = subprocess.run(
         [sys.executable, training_fakes.__file__, str(output), str(kill_at)],
         env={
-            "PYTHONPATH": f"{Path(training_fakes.__file__).parent}:{Path(__file__).resolve().parents[3]}",
+            "PYTHONPATH": python_path(Path(__file__).parent),
             "PATH": "",
         },
         capture_output=True,

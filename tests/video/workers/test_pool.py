@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paths import SUPPORT
+from paths import PROGRAMS
 from video_writer import write_clip
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, SettingsError
@@ -20,7 +20,7 @@ from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, available_cores
 from colbert_video.video.workers.process import death, worker_environment
 
-FAKE = (sys.executable, str(SUPPORT / "fake_worker.py"))
+FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
 QUICK = SamplingSettings(timeout=1.0)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and file descriptors of POSIX systems")
 

@@ -1,7 +1,7 @@
 // Runs every kernel on random shapes, in buffers without a byte to spare; compiled with sanitizers by
 // test_kernels_sanitized.py.
 
-#include "../../indexing/scan/_kernels.cpp"
+#include "../../../indexing/scan/_kernels.cpp"
 
 #include <cstdio>
 #include <random>

@@ -1,6 +1,7 @@
 """Scores bags with the stock colbert-ai package: `python stock_colbert_scores.py REQUEST ANSWER`.
 
-Without arguments it only compiles stock's C++ into torch's folder of extensions, where whoever comes next finds it.
+Without arguments it only compiles stock's C++ into torch's folder of extensions, where whoever comes next finds it;
+where no compiler is found, it does nothing.
 
 A program of its own, so that stock runs as it is, side effects and all. Where no compiler is found, three of its C++
 functions are preset with plain torch ones over the same arguments, and the bytes on disk are checked all the same.
@@ -105,5 +106,5 @@ def main(request: str, answer: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:]:
         main(*sys.argv[1:])
-    else:
+    elif compiler_found():
         compile_everything()
