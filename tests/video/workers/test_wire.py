@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import SUPPORT
+from paths import PROGRAMS
 from video_writer import write_clip
 
 from colbert_video.errors import FailureKind, VideoError
@@ -36,7 +36,7 @@ from colbert_video.video.workers.wire import (
     write_message,
 )
 
-FAKE = (sys.executable, str(SUPPORT / "fake_worker.py"))
+FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
 needs_memory = pytest.mark.skipif(
     not wire.HAS_SHARED_MEMORY, reason="this system has no nameless files in memory"
 )
