@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from colbert_video.indexing.indexer import Indexer as Indexer
     from colbert_video.model.config import ModelConfig as ModelConfig
     from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
-    from colbert_video.search.hits import Hit as Hit
+    from colbert_video.search.hit import Hit as Hit
     from colbert_video.search.searcher import Searcher as Searcher
 
 __version__ = "0.1.0"
 _HOMES = {
-    "Hit": "colbert_video.search.hits",
+    "Hit": "colbert_video.search.hit",
     "Indexer": "colbert_video.indexing.indexer",
     "ModelConfig": "colbert_video.model.config",
     "Searcher": "colbert_video.search.searcher",

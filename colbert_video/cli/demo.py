@@ -10,7 +10,7 @@ from typing import Any
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.indexer import Indexer
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit
 from colbert_video.search.searcher import Searcher
 from colbert_video.training.world import WorldClip, write_world
 

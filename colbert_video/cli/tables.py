@@ -11,30 +11,13 @@ from colbert_video.cli.demo import DemoResult
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.upkeep.compact import CompactReport
 from colbert_video.indexing.upkeep.verify import VerifyReport
-from colbert_video.search.explain import Explanation, TokenMatch
-from colbert_video.search.hits import Hit
+from colbert_video.search.explain import PADDING, Explanation, TokenMatch
+from colbert_video.search.hit import Hit, format_moment, format_time
 
 MAX_FAILURES = 50
 """Refused files that are listed; `info` and --json have them all."""
 MAX_MOMENTS = 3
 """Further moments of a hit that are shown; --json has them all."""
-
-
-PADDING = "<pad>"
-"""Padding tokens are scored too (query augmentation); their rows are summed up in one."""
-
-
-def clock(seconds: float | None) -> str:
-    """Minutes and seconds, such as "1:02.5"; a dash for no time."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(seconds, 60)
-    return f"{int(minutes)}:{rest:04.1f}"
-
-
-def moment(start: float | None, end: float | None) -> str:
-    """A moment [start, end) as a player shows it."""
-    return "-" if start is None or end is None else f"{clock(start)}–{clock(end)}"
 
 
 def hit_table(hits: Sequence[Hit]) -> RenderableType:
@@ -54,7 +37,7 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
         table.add_row(
             str(hit.rank),
             Text(hit.id),
-            moment(hit.start, hit.end),
+            format_moment(hit.start, hit.end),
             _score(hit.score),
             _score(hit.frame_score),
             _score(hit.video_score),
@@ -92,7 +75,7 @@ def explanation_table(explanation: Explanation) -> RenderableType:
 
 
 def _match_cells(match: TokenMatch) -> tuple[str, str]:
-    return ("expansion" if match.time is None else clock(match.time)), _score(match.score)
+    return ("expansion" if match.time is None else format_time(match.time)), _score(match.score)
 
 
 def report_text(report: IndexReport) -> str:
@@ -196,7 +179,12 @@ def demo_parts(result: DemoResult) -> list[RenderableType]:
             right = "✓" if hit.id == row.expected else ""
             query = Text(row.query) if hit.rank == 1 else ""
             table.add_row(
-                query, str(hit.rank), Text(hit.id), moment(hit.start, hit.end), _score(hit.score), right
+                query,
+                str(hit.rank),
+                Text(hit.id),
+                format_moment(hit.start, hit.end),
+                _score(hit.score),
+                right,
             )
         table.add_section()
     return [table, result.summary()]

@@ -11,6 +11,9 @@ from torch import Tensor
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
 
+PADDING = "<pad>"
+"""Text of padding tokens, which are scored too (soft query augmentation, section 4.2)."""
+
 
 @dataclass(frozen=True)
 class TokenMatch:

@@ -1,7 +1,12 @@
-"""From the frames that a query chose to the moment it describes."""
+"""The moment that a query describes: the frames of a video that answer it best."""
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float
+
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.search.hit import Moment
 
 SMOOTHING = (0.25, 0.5, 0.25)
 """Weights over neighbouring frames, so that one lucky frame does not decide alone."""
@@ -9,15 +14,49 @@ HEIGHT = 0.7
 """A moment extends while relevance stays above this share of the way from the video's least to its greatest. From the
 least, not the median: a window may be all one moment, and its median is then no background. Chosen on joined clips of the
 synthetic world, whole and cut into windows; `benchmarks/moments.py` measures it on others."""
-
 MIN_DIFFERENCE = 0.005
 """Where relevance differs by less over the whole video, the difference is noise and the video is the moment."""
+MAX_FURTHER_MOMENTS = 20
+"""Where few videos have many windows, all of these are fetched, and each moment must be found in decoded tokens."""
+
+Span = tuple[float | None, float | None]
+"""[start, end) in seconds; None where the index knows no times."""
+
+
+def frame_relevance(
+    similarities: Iterable[Float[np.ndarray, "query_tokens tokens"]], frames: int
+) -> Float[np.ndarray, "frames"]:
+    """Return how well each sampled frame answers a query: the mean over its tokens, summed over bags.
+
+    Args:
+        similarities: Cosines of each bag; its first tokens are the frames, expansion tokens follow.
+        frames: Sampled frames.
+    """
+    relevance = np.zeros(frames)
+    for similarity in similarities:
+        relevance += similarity[:, :frames].mean(axis=0)  # (frames,)
+    return relevance
+
+
+def item_moment(
+    item: VideoEntry, relevance: Callable[[], Float[np.ndarray, "frames"]], *, shots: bool
+) -> Span:
+    """Return the best moment of a video or window; a shot, and an item without times, is one moment as it is.
+
+    Args:
+        item: Its row of the catalog.
+        relevance: Computes how well each frame answers the query, if that is wanted: it decodes the item's tokens.
+        shots: True if the windows of the index are shots.
+    """
+    if (shots and item.parent is not None) or not item.frame_times or item.end is None:
+        return item.start, item.end
+    return best_moment(relevance(), np.asarray(item.frame_times), item.start or 0.0, item.end)
 
 
 def frame_spans(
     times: Float[np.ndarray, "frames"], start: float, end: float
 ) -> tuple[Float[np.ndarray, "frames"], Float[np.ndarray, "frames"]]:
-    """The stretch of video that each sampled frame stands for: halfway to its neighbours.
+    """Return the part of the video that each sampled frame stands for: halfway to its neighbours.
 
     Args:
         times: Time of each sampled frame, in seconds, ascending.
@@ -25,7 +64,7 @@ def frame_spans(
         end: Where it ends, in seconds.
 
     Returns:
-        Begin and end of each frame's stretch [begin, end), in seconds.
+        Begin and end of each frame's part [begin, end), in seconds.
     """
     middles = (times[1:] + times[:-1]) / 2
     begins = np.concatenate([[min(start, times[0])], middles])
@@ -35,7 +74,7 @@ def frame_spans(
 def best_moment(
     relevance: Float[np.ndarray, "frames"], times: Float[np.ndarray, "frames"], start: float, end: float
 ) -> tuple[float, float]:
-    """The run of frames around the most relevant one, smoothed over its neighbours.
+    """Return the run of frames around the most relevant one, smoothed over its neighbours.
 
     Args:
         relevance: How well each frame answers the query, higher is better.
@@ -57,3 +96,23 @@ def best_moment(
         last += 1
     begins, ends = frame_spans(times, start, end)
     return float(begins[first]), float(ends[last])
+
+
+def further_moments(best: Span, others: Iterable[tuple[Span, float]]) -> tuple[Moment, ...]:
+    """Return the first moments that overlap no better one, at most `MAX_FURTHER_MOMENTS`.
+
+    Args:
+        best: The video's best moment.
+        others: Moments of its other windows with their scores, best first; found one by one while more are wanted.
+    """
+    kept: list[Moment] = []
+    taken = [best]
+    for (start, end), score in others:
+        if start is None or end is None:
+            continue
+        if all(a is None or b is None or end <= a or start >= b for a, b in taken):
+            kept.append(Moment(start, end, score))
+            taken.append((start, end))
+            if len(kept) == MAX_FURTHER_MOMENTS:
+                break
+    return tuple(kept)

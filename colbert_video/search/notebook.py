@@ -1,4 +1,4 @@
-"""Hits as a notebook shows them: one card a hit, with a picture of its moment inside the page itself.
+"""Hits as a notebook shows them: a card per hit, with a picture of its moment inside the page itself.
 
 Everything that comes out of an index is escaped, and the page refers to nothing outside of it.
 """
@@ -8,25 +8,23 @@ import time
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from colbert_video.cli.tables import moment
 from colbert_video.errors import VideoError
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit, format_moment
 from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
 MAX_PICTURES = 12
-"""Hits whose pictures are decoded; the others are listed without."""
-SIDE = 192
-"""Of the square that a picture fits in, in pixels."""
-SECONDS = 10.0
-"""Time limit for one picture, and how long pictures are begun at all."""
-MAX_METADATA = 200
-"""Characters of a hit's metadata that are shown."""
+"""Hits shown with a picture; the others are listed without."""
+SIDE_PIXELS = 192
+"""Side of the square that a picture fits in."""
+TIMEOUT_SECONDS = 10.0
+"""Time limit for one picture, after which no other is started either."""
+MAX_METADATA_CHARACTERS = 200
 
 STYLE = {
     "all": "display:flex;flex-wrap:wrap;gap:12px;font-family:sans-serif;font-size:13px;line-height:1.4",
-    "card": f"width:{SIDE}px;margin:0;overflow-wrap:anywhere",
-    "frame": f"width:{SIDE}px;height:{SIDE * 3 // 4}px;display:flex;align-items:center;justify-content:center;"
+    "card": f"width:{SIDE_PIXELS}px;margin:0;overflow-wrap:anywhere",
+    "frame": f"width:{SIDE_PIXELS}px;height:{SIDE_PIXELS * 3 // 4}px;display:flex;align-items:center;justify-content:center;"
     "background:#8882;border-radius:6px;overflow:hidden;text-align:center",
     "picture": "max-width:100%;max-height:100%",
     "dim": "opacity:.7",
@@ -34,10 +32,7 @@ STYLE = {
 
 
 def hits_html(hits: Sequence[Hit]) -> str:
-    """Hits as HTML.
-
-    Args:
-        hits: Best first.
+    """Return hits, best first, as HTML.
 
     Returns:
         Cards with rank, id, moment, score and metadata; the first ones with a picture (a data: URI) of the middle of
@@ -51,28 +46,27 @@ def hits_html(hits: Sequence[Hit]) -> str:
 
 
 def _pictures(hits: Sequence[Hit]) -> Iterator[str]:
-    """The picture of each hit, or why there is none, as HTML."""
-    end = time.monotonic() + SECONDS
-    with FramePool(picture_settings(SIDE, seconds=SECONDS), workers=1, grace=2.0) as pool:
+    end = time.monotonic() + TIMEOUT_SECONDS
+    with FramePool(picture_settings(SIDE_PIXELS, seconds=TIMEOUT_SECONDS), workers=1, grace=2.0) as pool:
         for hit in hits:
-            yield _picture(pool, hit) if time.monotonic() < end else _words("no picture: out of time")
+            yield _picture(pool, hit) if time.monotonic() < end else _note("no picture: out of time")
 
 
 def _picture(pool: FramePool, hit: Hit) -> str:
     if hit.path is None:
-        return _words("no file")
-    if hit.start is None or hit.end is None:
-        return _words("no moment known")
+        return _note("no file")
+    if hit.middle is None:
+        return _note("no moment known")
     try:
-        jpeg = picture_of(pool, hit.path, (hit.start + hit.end) / 2, SIDE)
+        jpeg = picture_of(pool, hit.path, hit.middle, SIDE_PIXELS)
     except VideoError as error:
-        return _words(f"no picture: {error.kind.value}")
+        return _note(f"no picture: {error.kind.value}")
     data = base64.b64encode(jpeg).decode("ascii")
-    words = f"{hit.id} at {moment(hit.start, hit.end)}"
-    return f'<img style="{STYLE["picture"]}" alt="{escape(words)}" src="data:image/jpeg;base64,{data}">'
+    caption = f"{hit.id} at {format_moment(hit.start, hit.end)}"
+    return f'<img style="{STYLE["picture"]}" alt="{escape(caption)}" src="data:image/jpeg;base64,{data}">'
 
 
-def _words(text: str) -> str:
+def _note(text: str) -> str:
     return f'<span style="{STYLE["dim"]}">{escape(text)}</span>'
 
 
@@ -81,12 +75,12 @@ def _card(hit: Hit, picture: str | None) -> str:
     also = ", ".join(moment(other.start, other.end) for other in hit.moments[:3])
     lines = [
         f"<b>{hit.rank}. {escape(hit.id)}</b>",
-        f"{moment(hit.start, hit.end)} · {hit.score:.3f}",
-        _words(f"also at {also}") if also else "",
-        _words(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
+        f"{format_moment(hit.start, hit.end)} · {hit.score:.3f}",
+        _note(f"also at {also}") if also else "",
+        _note(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
     ]
     return f'<figure style="{STYLE["card"]}">{shown}<figcaption>{"<br>".join(filter(None, lines))}</figcaption></figure>'
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_METADATA else text[:MAX_METADATA] + "…"
+    return text if len(text) <= MAX_METADATA_CHARACTERS else text[:MAX_METADATA_CHARACTERS] + "…"

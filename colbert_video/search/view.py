@@ -16,17 +16,15 @@ from colbert_video.indexing.scan.index_reader import IndexReader, Masks
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import score_videos, video_similarities
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
-from colbert_video.search.hits import Hit, Hits, Moment
-from colbert_video.search.moments import best_moment
+from colbert_video.search.hit import Hit
+from colbert_video.search.hits import Hits
+from colbert_video.search.moments import Span, frame_relevance, further_moments, item_moment
 from colbert_video.search.ranking import Ranking
 from colbert_video.search.searchable import Query, Searchable, SearchSettings
 from colbert_video.video.windows import SHOTS
 
 ROWS_PER_VIDEO = 4
 """Windows fetched for each wanted video; more if they belong to fewer videos."""
-FURTHER_MOMENTS = 20
-"""Further moments of a hit at most. Where few videos have many windows, all of these are fetched, and each moment must be
-found in decoded tokens."""
 MIN_CANDIDATES = 100
 """Videos that each bag proposes at least, if there are as many."""
 CANDIDATES_PER_RESULT = 10
@@ -167,39 +165,19 @@ class SearchView(Searchable[Hits, Ranking]):
             path=entry.path,
             metadata=entry.metadata,
             parent=entry.parent,
-            moments=self._further(rows[1:], query, start, end),
+            moments=further_moments(
+                (start, end), ((self._moment(*row, query), row[0].score) for row in rows[1:])
+            ),
         )
 
-    def _further(
-        self, rows: Sequence[Row], query: Query, start: float | None, end: float | None
-    ) -> tuple[Moment, ...]:
-        """The first moments of other windows that overlap no better one."""
-        kept: list[Moment] = []
-        taken = [(start, end)]
-        for video, entry in rows:
-            if len(kept) == FURTHER_MOMENTS:
-                break
-            begin, stop = self._moment(video, entry, query)
-            if begin is None or stop is None:
-                continue
-            if all(a is None or b is None or stop <= a or begin >= b for a, b in taken):
-                kept.append(Moment(begin, stop, video.score))
-                taken.append((begin, stop))
-        return tuple(kept)
+    def _moment(self, video: Found, entry: VideoEntry, query: Query) -> Span:
+        """The frames that the query's tokens agree on, over its bags, as [start, end) in seconds."""
 
-    def _moment(self, video: Found, entry: VideoEntry, query: Query) -> tuple[float | None, float | None]:
-        """The frames that the query's tokens agree on, over its bags, as [start, end) in seconds.
+        def relevance() -> Float[np.ndarray, "frames"]:
+            similarities = self._similarities(video.segment, video.ordinal, entry, query).values()
+            return frame_relevance((bag.numpy() for bag in similarities), len(entry.frame_times))
 
-        A shot is one moment as it is.
-        """
-        frames = len(entry.frame_times)
-        shot = self.reader.settings.window == SHOTS and entry.parent is not None
-        if shot or not frames or entry.end is None:
-            return entry.start, entry.end
-        relevance = np.zeros(frames)
-        for similarity in self._similarities(video.segment, video.ordinal, entry, query).values():
-            relevance += similarity[:, :frames].mean(dim=0).numpy()  # expansion tokens come after the frames
-        return best_moment(relevance, np.asarray(entry.frame_times), entry.start or 0.0, entry.end)
+        return item_moment(entry, relevance, shots=self.settings.window == SHOTS)
 
     def _similarities(
         self, segment: Segment, ordinal: int, entry: VideoEntry, query: Query

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-import numpy as np
-
-from colbert_video.cli.tables import PADDING
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.search.explain import Explanation
-from colbert_video.search.hits import Hit
-from colbert_video.search.moments import best_moment
+from colbert_video.search.explain import PADDING, Explanation
+from colbert_video.search.hit import Hit
+from colbert_video.search.moments import frame_relevance, item_moment
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media.media_files import MediaFile, locate_media
 from colbert_video.serve.service import Service
@@ -59,13 +56,8 @@ def _result(service: Service, index: str, hit: Hit, prob: float) -> dict[str, An
         "playable": media is not None and media.kind.playable,
         "reason": reason,
         "media": None if media is None else media_url(index, hit.id),
-        "thumbnail": None if media is None else thumbnail_url(index, hit.id, middle(hit)),
+        "thumbnail": None if media is None else thumbnail_url(index, hit.id, hit.middle),
     }
-
-
-def middle(hit: Hit) -> float | None:
-    """The middle of the best moment, where its picture is most telling."""
-    return None if hit.start is None or hit.end is None else (hit.start + hit.end) / 2
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
@@ -102,7 +94,7 @@ def video(service: Service, index: str, video_id: str, rows: Sequence[VideoEntry
 
 
 def explanation(query: str, found: Explanation, entry: VideoEntry, *, shots: bool) -> dict[str, Any]:
-    """An explanation with the relevance of each frame and the moment that is read off it.
+    """An explanation with the relevance of each frame and the best moment.
 
     Args:
         query: The text.
@@ -110,13 +102,8 @@ def explanation(query: str, found: Explanation, entry: VideoEntry, *, shots: boo
         entry: The explained video or window.
         shots: Whether windows are shots, each of which is one moment as it is.
     """
-    times = np.asarray(found.times)
-    relevance = np.zeros(len(times))
-    for matrix in found.similarities.values():
-        relevance += matrix[:, : len(times)].mean(axis=0)  # expansion tokens come after the frames
-    start, end = entry.start, entry.end
-    if len(times) and end is not None and not (shots and entry.parent is not None):
-        start, end = best_moment(relevance, times, start or 0.0, end)
+    relevance = frame_relevance(found.similarities.values(), len(found.times))
+    start, end = item_moment(entry, lambda: relevance, shots=shots)
     plain = found.to_dict()
     return {
         **plain,

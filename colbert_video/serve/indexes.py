@@ -16,7 +16,8 @@ from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.explain import Explanation
-from colbert_video.search.hits import Hit, Hits
+from colbert_video.search.hit import Hit
+from colbert_video.search.hits import Hits
 from colbert_video.search.searcher import Searcher
 from colbert_video.serve.http_errors import ServiceError
 

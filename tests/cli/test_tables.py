@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from colbert_video.cli.tables import MAX_FAILURES, clock, description_table, hit_table, moment, report_text
+from colbert_video.cli.tables import MAX_FAILURES, description_table, hit_table, report_text
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit, format_moment, format_time
 
 
 def _rendered(value: object) -> str:
@@ -20,13 +20,13 @@ def _rendered(value: object) -> str:
     ("seconds", "text"),
     [(0.0, "0:00.0"), (5.25, "0:05.2"), (65.5, "1:05.5"), (3600.0, "60:00.0"), (None, "-")],
 )
-def test_clock(seconds: float | None, text: str) -> None:
-    assert clock(seconds) == text
+def test_times_as_a_player_shows_them(seconds: float | None, text: str) -> None:
+    assert format_time(seconds) == text
 
 
 def test_a_moment_needs_both_ends() -> None:
-    assert moment(1.0, 2.5) == "0:01.0–0:02.5"
-    assert moment(None, 2.5) == "-"
+    assert format_moment(1.0, 2.5) == "0:01.0–0:02.5"
+    assert format_moment(None, 2.5) == "-"
 
 
 def test_hits_are_listed_with_markup_left_as_text() -> None:

@@ -21,7 +21,7 @@ from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.errors import IndexFolderError, SettingsError, ShardsUnavailableError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.upkeep.sharding import shard_index
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit
 
 pytest_plugins = ("cluster_fixture",)
 

@@ -12,8 +12,8 @@ from window_corpus import SECONDS, commit_windows
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import SettingsError
-from colbert_video.search.hits import Hit
-from colbert_video.search.view import FURTHER_MOMENTS
+from colbert_video.search.hit import Hit
+from colbert_video.search.moments import MAX_FURTHER_MOMENTS
 
 FIRST = {"film": 60, "short": 0, "talk": 7, "one": 1}
 SECOND = {"series": 40, "clip": 0, "walk": 2}
@@ -108,9 +108,9 @@ def test_further_moments_are_other_windows_best_first(searcher: Searcher) -> Non
         assert not overlapping(hit)
         assert len(hit.moments) <= max(0, len(spans) - 1)
     film = next(hit for hit in searcher.search_tokens(query, k=7) if hit.id == "film")
-    assert 5 < len(film.moments) <= FURTHER_MOMENTS
+    assert 5 < len(film.moments) <= MAX_FURTHER_MOMENTS
     (alone,) = searcher.search_tokens(query, k=7, ids=["film"])
-    assert len(alone.moments) == FURTHER_MOMENTS  # of 59 other windows
+    assert len(alone.moments) == MAX_FURTHER_MOMENTS  # of 59 other windows
 
 
 def test_hits_of_windows_name_their_video(searcher: Searcher) -> None:

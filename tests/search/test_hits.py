@@ -14,7 +14,8 @@ from video_writer import read_number, write_clip
 
 from colbert_video.errors import DependencyError
 from colbert_video.search import notebook
-from colbert_video.search.hits import Hit, Hits, Moment
+from colbert_video.search.hit import Hit, Moment
+from colbert_video.search.hits import Hits
 
 
 def hit(rank: int = 1, **changes: object) -> Hit:
@@ -94,7 +95,7 @@ def test_pictures_are_bounded_in_number_and_time(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(notebook, "MAX_PICTURES", 1)
     html = hits._repr_html_()
     assert (len(pictures(html)), html.count("<figure")) == (1, 3)
-    monkeypatch.setattr(notebook, "SECONDS", 1e-9)
+    monkeypatch.setattr(notebook, "TIMEOUT_SECONDS", 1e-9)
     assert "no picture: " in hits._repr_html_()
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit
 from colbert_video.search.opened import OpenedIndex, open_view
 from colbert_video.search.searchable import Query, SearchSettings
 from colbert_video.search.view import SearchView

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import SupportsIndex, overload
 
-from colbert_video.search.hits import Hit, Hits
+from colbert_video.search.hit import Hit
+from colbert_video.search.hits import Hits
 from colbert_video.search.ranking import Ranking, Row
 
 

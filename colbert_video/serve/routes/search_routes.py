@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from colbert_video.indexing.catalog.filters import parse_filter
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit
 from colbert_video.search.sharded.sharded_hits import ClusterHits
 from colbert_video.serve import answers
 from colbert_video.serve.http_errors import JSON, ServiceError

@@ -23,7 +23,7 @@ from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.upkeep import sharding
 from colbert_video.indexing.upkeep.sharding import CORPUS_NAME, ShardedCorpus, cut, shard_index, write_corpus
 from colbert_video.indexing.upkeep.verify import verify_index
-from colbert_video.search.hits import Hit
+from colbert_video.search.hit import Hit
 from colbert_video.search.sharded.sharded_hits import ClusterHits, merge_hits
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 

@@ -1,0 +1,65 @@
+"""One result of a search, and how its times are written."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A part [start, end) of a found video, in seconds."""
+
+    start: float
+    end: float
+    score: float
+    """Score of the window in which it was found."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One found video and its best moment."""
+
+    rank: int
+    """1 for the best."""
+    id: str
+    """The video's id; that of the window where hits are not grouped by video."""
+    score: float
+    """MMS_F + MMS_V, the sum of the two below; of a video that was cut into windows, that of the best one."""
+    frame_score: float | None
+    """MeanMaxSim over frame tokens; None if the index stores none, or the query has none for them."""
+    video_score: float | None
+    """MeanMaxSim over video tokens; None if the index stores none, or the query has none for them."""
+    start: float | None
+    """Begin of the best moment [start, end), in seconds; None if the index knows no times."""
+    end: float | None
+    path: str | None
+    """The video file; None for precomputed tokens."""
+    metadata: Mapping[str, Any]
+    """What was stored with the video."""
+    parent: str | None = None
+    """Id of the video whose window was found; None for a video that was indexed whole."""
+    moments: tuple[Moment, ...] = ()
+    """Further moments of the same video, best first, none overlapping a better one: those of other windows that were
+    among the best of the search."""
+
+    @property
+    def middle(self) -> float | None:
+        """Middle of the best moment in seconds, whose picture shows most of it."""
+        return None if self.start is None or self.end is None else (self.start + self.end) / 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def format_time(seconds: float | None) -> str:
+    """Return minutes and seconds, such as "1:02.5"; a dash for no time."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def format_moment(start: float | None, end: float | None) -> str:
+    """Return a moment [start, end) as a player shows it, such as "0:01.0–0:03.0"; a dash for no moment."""
+    return "-" if start is None or end is None else f"{format_time(start)}–{format_time(end)}"
