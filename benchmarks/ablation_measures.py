@@ -21,7 +21,6 @@ from colbert_video.training.evaluation.metrics import retrieval_metrics
 METRICS = ("R@1", "R@5", "nDCG@10")
 LENGTHS = {"short": (0, 14), "medium": (15, 16), "long": (17, 99)}
 """Least and most tokens of a caption, start and end of text included."""
-CACHE_BYTES = 50 * 2**30
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def measure(shop: Workshop, settings: Settings, seed: int) -> Measurement:
     model = tuned_model(shop, settings, seed)
     names = interactions_of(settings)
     rows = read_manifest(shop.test_manifest)
-    cache = FrameCache(shop.frames, CACHE_BYTES)
+    cache = FrameCache(shop.frames)
     evaluation = evaluate_model(model, rows, interactions=names, cache=cache, workers=0)
     metrics = {
         name: {metric: values[metric] for metric in METRICS}

@@ -1,7 +1,10 @@
 """The verb that turns a dataset's download into a manifest: prepare."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,6 +13,8 @@ from colbert_video.errors import SettingsError
 
 INCOMPLETE = 1
 """Exit code of a check that finds something missing."""
+Prepared = tuple[Any, bool, Callable[..., int]]
+"""What was found, True where something is missing, and the function that writes the manifest."""
 
 
 @click.command()
@@ -58,61 +63,49 @@ def prepare(
     where they lie.
     """
     if dataset == "webdataset":
-        if videos is not None:
-            raise click.UsageError("the videos of a webdataset are in its archives; leave --videos out.")
-        _prepare_webdataset(
-            folder, output, split_name or "train", caption or "caption", hold_out, allow_missing, as_json
-        )
-        return
-    if caption is not None:
-        raise click.UsageError(f"--caption is for webdataset; {dataset} has captions of its own.")
-    from colbert_video.training.datasets.prepare import check_dataset, write_manifest
-
-    preparation = check_dataset(dataset, folder, videos=videos, split_name=split_name, hold_out=hold_out)
-    refused = bool(preparation.problems) and not allow_missing
+        prepared, incomplete, write = _webdataset(folder, videos, split_name, caption, hold_out)
+        missing = "videos without captions; write the others"
+    else:
+        prepared, incomplete, write = _dataset(dataset, folder, videos, split_name, caption, hold_out)
+        missing = "what is missing; get it, or write what is there"
+    refused = incomplete and not allow_missing
     if not as_json:
-        print_result(preparation.report())
-    rows = (
-        write_manifest(preparation, output, allow_missing=allow_missing) if output and not refused else None
-    )
+        print_result(prepared.report())
+    rows = write(output, allow_missing=allow_missing) if output and not refused else None
     if as_json:
-        print_result({**preparation.to_dict(), "manifest": output if rows else None, "rows": rows})
+        print_result({**prepared.to_dict(), "manifest": output if rows else None, "rows": rows})
     elif rows:
         print_result(f"{rows:,} rows are in {output}")
     if refused and output:
-        raise SettingsError(
-            f"{output} is not written, for what is missing; get it, or write what is there with --allow-missing."
-        )
+        raise SettingsError(f"{output} is not written, for {missing} with --allow-missing.")
     if refused:
         sys.exit(INCOMPLETE)
 
 
-def _prepare_webdataset(
-    archives: Path,
-    output: Path | None,
-    split: str,
-    caption: str,
+def _dataset(
+    name: str,
+    folder: Path,
+    videos: Path | None,
+    split_name: str | None,
+    caption: str | None,
     hold_out: int,
-    allow_missing: bool,
-    as_json: bool,
-) -> None:
+) -> Prepared:
+    if caption is not None:
+        raise click.UsageError(f"--caption is for webdataset; {name} has captions of its own.")
+    from colbert_video.training.datasets.prepare import check_dataset, write_manifest
+
+    preparation = check_dataset(name, folder, videos=videos, split_name=split_name, hold_out=hold_out)
+    return preparation, bool(preparation.problems), partial(write_manifest, preparation)
+
+
+def _webdataset(
+    archives: Path, videos: Path | None, split_name: str | None, caption: str | None, hold_out: int
+) -> Prepared:
+    if videos is not None:
+        raise click.UsageError("the videos of a webdataset are in its archives; leave --videos out.")
     from colbert_video.ecosystem.captions import captioned_videos, write_captions
     from colbert_video.video.sources import find_videos
 
-    videos = captioned_videos(find_videos(str(archives)).records, caption=caption)
-    if not as_json:
-        print_result(videos.report())
-    write = output is not None and (allow_missing or not videos.without)
-    rows = None
-    if output is not None and write:
-        rows = write_captions(videos, output, split=split, hold_out=hold_out, allow_missing=allow_missing)
-    if as_json:
-        print_result({**videos.to_dict(), "manifest": str(output) if rows else None, "rows": rows})
-    elif rows:
-        print_result(f"{rows:,} rows are in {output}")
-    if output is not None and not write:
-        raise SettingsError(
-            f"{output} is not written, for videos without captions; write the others with --allow-missing."
-        )
-    if videos.without and not allow_missing:
-        sys.exit(INCOMPLETE)
+    captioned = captioned_videos(find_videos(str(archives)).records, caption=caption or "caption")
+    write = partial(write_captions, captioned, split=split_name or "train", hold_out=hold_out)
+    return captioned, bool(captioned.without), write

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -63,18 +64,13 @@ def reproduce(
     annotations: Path | None,
     videos: Path | None,
     output: Path | None,
-    weights: str | None,
-    zero_shot: bool,
-    smoke: bool,
-    seed: int,
-    split_name: str | None,
-    hold_out: int,
+    settings: tuple[str, ...],
+    as_json: bool,
     allow_missing: bool,
     cache: Path | None,
-    settings: tuple[str, ...],
     workers: int | None,
     device: str | None,
-    as_json: bool,
+    **planned: Any,
 ) -> None:
     """Reproduce a row of the paper: prepare DATASET, train, evaluate, and compare.
 
@@ -99,13 +95,8 @@ def reproduce(
         row=find_row(dataset, backbone, variant),
         annotations=annotations,
         videos=videos or annotations,
-        split_name=split_name,
-        hold_out=hold_out,
-        weights=weights,
-        zero_shot=zero_shot,
-        smoke=smoke,
-        seed=seed,
         settings=dict(parse_override(setting) for setting in settings),
+        **planned,
     )
     result = run(
         plan,
@@ -118,5 +109,5 @@ def reproduce(
     if result is None:  # one of several training processes; the first one reports
         return
     print_result(result.to_dict() if as_json else result.report())
-    if not result.complete and not smoke:
+    if not result.complete and not plan.smoke:
         sys.exit(INCOMPLETE)

@@ -1,7 +1,7 @@
 """The verbs of researchers: train and evaluate."""
 
 import os
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,40 +31,21 @@ from colbert_video.cli.options import (
 @workers_option
 @device_option
 @json_option
-def train(
-    recipe: str,
-    output: Path,
-    resume: bool,
-    manifest: Path | None,
-    cache: Path | None,
-    settings: tuple[str, ...],
-    workers: int | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
+def train(as_json: bool, **options: Any) -> None:
     """Train a model as RECIPE says: a YAML file, or the name of a shipped recipe.
 
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
-    from colbert_video.cli.train import train_command
+    from colbert_video.training.run.recipe_run import train_recipe
 
-    result = train_command(
-        recipe,
-        output=output,
-        resume=resume,
-        manifest=manifest,
-        cache=cache,
-        workers=workers,
-        settings=settings,
-        device=device,
-    )
+    result = train_recipe(**options)
     if os.environ.get("RANK", "0") == "0":  # set by torchrun and accelerate launch; the group is gone by now
         print_result(result if as_json else f"the trained model is {result['model']}")
 
 
 @click.command()
 @click.option("--model", help="The model to evaluate, by any of its names.")
-@click.option("--index", "index_path", type=FOLDER, help="Evaluate an index folder instead.")
+@click.option("--index", type=FOLDER, help="Evaluate an index folder instead.")
 @click.option("--run", type=FOLDER, help="Evaluate a TREC run instead; needs --qrels.")
 @click.option("--qrels", type=FOLDER, help="TREC qrels of the run.")
 @click.option("--data", help="A manifest of videos and captions, or toy for freshly rendered clips.")
@@ -100,7 +81,10 @@ def train(
     help="About videos that cannot be read.",
 )
 @click.option(
-    "--frames", type=click.IntRange(min=1), help="Frames of each video. Default: the model's own number."
+    "--frames",
+    "num_frames",
+    type=click.IntRange(min=1),
+    help="Frames of each video. Default: the model's own number.",
 )
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
 @click.option(
@@ -110,53 +94,12 @@ def train(
 @workers_option
 @device_option
 @json_option
-def evaluate(
-    model: str | None,
-    index_path: Path | None,
-    run: Path | None,
-    qrels: Path | None,
-    data: str | None,
-    split: str,
-    clips: int,
-    seed: int,
-    interactions: tuple[str, ...],
-    captions: str,
-    k: int,
-    exact: bool,
-    missing: str,
-    frames: int | None,
-    cache: Path | None,
-    trec: Path | None,
-    escape: bool,
-    workers: int | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
+def evaluate(as_json: bool, **options: Any) -> None:
     """Measure caption-to-video retrieval: R@1/5/10, median and mean rank, nDCG@10.
 
     From a model and data, from an index and a manifest, or from a TREC run and qrels.
     """
-    from colbert_video.cli.evaluate import evaluate_command
+    from colbert_video.cli.evaluate_command import evaluate_command
 
-    result = evaluate_command(
-        model=model,
-        index=index_path,
-        run=run,
-        qrels=qrels,
-        data=data,
-        split=split,
-        seed=seed,
-        clips=clips,
-        interactions=interactions or None,
-        captions=captions,  # type: ignore[arg-type]
-        k=k,
-        exact=exact,
-        missing=missing,  # type: ignore[arg-type]
-        num_frames=frames,
-        cache=cache,
-        workers=workers,
-        device=device,
-        trec=trec,
-        escape=escape,
-    )
+    result = evaluate_command(**options)
     print_result(result.to_dict() if as_json else result.table())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import exit_code, run
 
-from colbert_video.cli import evaluate as evaluate_commands
+from colbert_video.cli import evaluate_command
 from colbert_video.errors import SettingsError
 from colbert_video.training.world import write_world
 
@@ -196,7 +196,7 @@ def test_evaluate_passes_its_options_on(
         given.update(options)
         raise SettingsError("enough")
 
-    monkeypatch.setattr(evaluate_commands, "evaluate_command", recorded)
+    monkeypatch.setattr(evaluate_command, "evaluate_command", recorded)
     options = ["--captions", "first", "-k", "7", "--exact", "--missing", "report", "--cache", str(tmp_path)]
     options += ["--frames", "3"]
     code, _, err = run(["evaluate", "--index", "i", "--data", "d", *options], capsys)

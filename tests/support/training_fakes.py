@@ -5,14 +5,20 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from colbert_video.training.data.loader import TrainingBatch
+from colbert_video.training.run.training_config import TrainingConfig
 
+PLAIN = TrainingConfig(
+    batch_size=4, epochs=2, precision="fp32", learning_rate=1e-3, pretrained_learning_rate=1e-4
+)
+RESUMED = replace(PLAIN, checkpoint_every=2, chunk_size=3, learnable_loss=True, keep_checkpoints=2)
+"""Six steps in two epochs; checkpoints after steps 2, 3, 4 and 6."""
 FRAMES, SIZE = 4, 32
 """Frames a video, and their height and width; what the tiny models want."""
 WORDS = ("red", "blue", "circle", "square", "left", "right", "grows", "turns")
@@ -110,8 +116,6 @@ def tiny_model() -> Any:
 
 def train_until_killed(output: Path, kill_at: int) -> None:
     """Train the tiny model and die without warning."""
-    from test_trainer import RESUMED
-
     from colbert_video.training.run.trainer import Trainer
 
     torch.set_num_threads(1)

@@ -27,6 +27,7 @@ from colbert_video.video.frames import SamplingSettings
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_MAX_BYTES = 50 * 2**30
 SUFFIX = ".frames"
 UNFINISHED = ".unfinished"
 ABANDONED = 3600.0
@@ -58,7 +59,9 @@ class FrameCache:
         SettingsError: If a number is out of range, or the folder cannot be made.
     """
 
-    def __init__(self, folder: str | Path, max_bytes: int, *, frames_per_segment: int = 3) -> None:
+    def __init__(
+        self, folder: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, *, frames_per_segment: int = 3
+    ) -> None:
         if max_bytes < 1:
             raise SettingsError(f"max_bytes is {max_bytes}; the frame cache needs room, give at least 1.")
         if frames_per_segment < 1 or frames_per_segment % 2 == 0:

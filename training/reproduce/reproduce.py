@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.cli.evaluate import CACHE_BYTES
-from colbert_video.cli.train import run_recipe
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
@@ -30,6 +28,7 @@ from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
 from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.recipe import build_model
+from colbert_video.training.run.recipe_run import run_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def reproduce(
         if os.environ.get("RANK", "0") != "0":  # set by torchrun and accelerate launch
             return None
     if not folder.evaluation.is_file():
-        frames = None if cache is None else FrameCache(cache, CACHE_BYTES)
+        frames = None if cache is None else FrameCache(cache)
         evaluation = _evaluate(plan, folder, reading, frames, device)
         _check_incomplete(evaluation, allow_missing or plan.smoke)
         folder.write(folder.evaluation, evaluation.to_dict())

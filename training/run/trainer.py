@@ -69,7 +69,10 @@ class TrainingResult:
 
 
 class Trainer:
-    """Trains a model and keeps a folder from which the run can be resumed to the last digit.
+    """Trains a model and keeps a folder from which the run can be resumed.
+
+    On the CPU, a resumed run gives the digits of an uninterrupted one where processor, library versions, threads and
+    variables that choose kernels (such as ATEN_CPU_CAPABILITY) are the same; elsewhere sums are rounded in another order.
 
     Args:
         model: Trained in place, and moved to the device of the run.

@@ -13,7 +13,7 @@ from counting_clips import write_manifest
 from rich.console import Console
 
 from colbert_video import Indexer, Searcher
-from colbert_video.cli.evaluate import evaluate_command
+from colbert_video.cli.evaluate_command import evaluate_command
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import INTERACTIONS, fuse
 from colbert_video.training.data.frame_cache import FrameCache

@@ -15,14 +15,14 @@ import pytest
 import torch
 from paths import PROGRAMS, python_path
 from safetensors.torch import load_file
-from test_train_command import RECIPE
+from test_recipe_run import RECIPE
 from thorough import thorough_only
 from training_fakes import FakeData, tiny_model
 
-from colbert_video.cli.train import train_command
 from colbert_video.errors import SettingsError
 from colbert_video.training.run import trainer as trainer_module
 from colbert_video.training.run.distributed import build_accelerator
+from colbert_video.training.run.recipe_run import train_recipe
 from colbert_video.training.run.run_folder import RunFolder
 from colbert_video.training.run.run_log import read_log
 from colbert_video.training.run.source import ManifestData
@@ -50,7 +50,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(recipe: Path) -> Path:
     """The run of one process."""
     torch.set_num_threads(1)
-    train_command(recipe, output=recipe.parent / "alone", device="cpu")
+    train_recipe(recipe, output=recipe.parent / "alone", device="cpu")
     return recipe.parent / "alone"
 
 

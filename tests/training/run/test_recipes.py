@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from colbert_video import VideoColBERT
-from colbert_video.cli.train import run_recipe
 from colbert_video.training.run.recipe import load_recipe, recipe_names
+from colbert_video.training.run.recipe_run import run_recipe
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.world import write_world

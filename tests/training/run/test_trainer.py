@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import training_fakes
 from paths import python_path
 from thorough import thorough_only
 from tiny_models import build_tiny
-from training_fakes import FakeData, tiny_model, training_batch
+from training_fakes import PLAIN, RESUMED, FakeData, tiny_model, training_batch
 
 from colbert_video.errors import SettingsError, TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
@@ -25,11 +26,6 @@ from colbert_video.training.run.run_log import read_log
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.run.training_config import TrainingConfig
 
-PLAIN = TrainingConfig(
-    batch_size=4, epochs=2, precision="fp32", learning_rate=1e-3, pretrained_learning_rate=1e-4
-)
-RESUMED = replace(PLAIN, checkpoint_every=2, chunk_size=3, learnable_loss=True, keep_checkpoints=2)
-"""Six steps in two epochs; checkpoints after steps 2, 3, 4 and 6."""
 EXACT = ("loss", "gradient_norm", "learning_rate", "metrics")
 
 
@@ -136,13 +132,11 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_killed_and_resumed_to_the_last_digit(
     tmp_path: Path, whole_run: Path, kill_at: int, logged: list[int], kept: list[str]
 ) -> None:
+    """The whole environment goes along: variables such as ATEN_CPU_CAPABILITY choose kernels, which round differently."""
     output = tmp_path / "run"
     died = subprocess.run(
         [sys.executable, training_fakes.__file__, str(output), str(kill_at)],
-        env={
-            "PYTHONPATH": python_path(Path(__file__).parent),
-            "PATH": "",
-        },
+        env={**os.environ, "PYTHONPATH": python_path()},
         capture_output=True,
         text=True,
     )

@@ -1,4 +1,4 @@
-"""`colbert-video evaluate`: which of the evaluations its options ask for."""
+"""`colbert-video evaluate`: choose the evaluation that its options ask for."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +22,6 @@ from colbert_video.training.evaluation.trec_folder import TrecFolder
 
 TOY = "toy"
 """The name of the synthetic world as data."""
-CACHE_BYTES = 50 * 2**30
-"""Most space that decoded frames may take."""
 
 
 def evaluate_command(
@@ -50,29 +48,10 @@ def evaluate_command(
 ) -> Evaluation:
     """Evaluate a run against qrels, an index on a manifest, or a model on a manifest or the synthetic world.
 
-    Args:
-        model: Name of the model; with an index, the model that encodes the queries if it moved.
-        index: An index folder whose ids are the manifest's videos.
-        run: A TREC run; needs `qrels` and nothing else.
-        qrels: TREC qrels.
-        data: A manifest, or "toy" for freshly rendered clips.
-        split: Which rows of the data.
-        seed: Which clips are rendered.
-        clips: How many clips are rendered.
-        interactions: How a model scores; None for every way that it has.
-        captions: Which captions are queries.
-        missing: What to do about videos that cannot be read or are not in the index.
-        num_frames: Frames of a manifest's videos; None for the model's own number.
-        k: Length of an index's rankings, and of the runs in `trec`.
-        exact: Have the index score every video on its decoded tokens.
-        cache: Folder that keeps the decoded frames of a manifest's videos.
-        workers: Decoding processes; None for one a core.
-        device: Where the model runs; None for the first GPU, else the CPU.
-        trec: Folder to leave queries, qrels and runs in.
-        escape: Whether white space in the ids of TREC files, those of `run` and `qrels` too, is written as in URLs.
+    The arguments are the options of `colbert-video evaluate`, whose help describes them.
 
     Raises:
-        SettingsError: If options are missing or contradict each other, or an evaluation refuses its input.
+        SettingsError: If options are missing or contradict each other, or an evaluation rejects its input.
     """
     if run is not None or qrels is not None:
         others = {"--model": model, "--index": index, "--data": data, "--trec": trec}
@@ -93,13 +72,12 @@ def evaluate_command(
     if model is None:
         raise SettingsError("nothing to evaluate: give --model NAME, --index FOLDER, or --run with --qrels.")
     if data == TOY:
-        loaded = VideoColBERT.from_pretrained(model, device=device)
         return evaluate_toy(
-            loaded,
+            VideoColBERT.from_pretrained(model, device=device),
             split=split,
             seed=seed,
             clips=clips,
-            interactions=interactions,
+            interactions=interactions or None,
             workers=workers,
             trec=files,
         )
@@ -107,29 +85,25 @@ def evaluate_command(
     return evaluate_model(
         VideoColBERT.from_pretrained(model, device=device),
         rows,
-        interactions=interactions,
+        interactions=interactions or None,
         captions=captions,
         missing=missing,
         num_frames=num_frames,
-        cache=None if cache is None else FrameCache(cache, CACHE_BYTES),
+        cache=None if cache is None else FrameCache(cache),
         workers=workers,
         trec=files,
     )
 
 
 def _evaluate_files(
-    run: str | Path | None,
-    qrels: str | Path | None,
-    others: dict[str, str | Path | None],
-    *,
-    escaped: bool,
+    run: str | Path | None, qrels: str | Path | None, others: dict[str, str | Path | None], *, escaped: bool
 ) -> Evaluation:
     if run is None or qrels is None:
         raise SettingsError("--run and --qrels belong together; give both.")
     unused = [name for name, value in others.items() if value is not None]
     if unused:
         raise SettingsError(
-            f"{unused[0]} has no meaning beside --run and --qrels, which say all; leave it out."
+            f"{unused[0]} has no meaning beside --run and --qrels, which hold everything; leave it out."
         )
     return evaluate_run(run, qrels, escaped=escaped)
 

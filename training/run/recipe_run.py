@@ -1,4 +1,4 @@
-"""`colbert-video train`: a recipe, stage by stage."""
+"""Training as a recipe says, stage by stage: what `colbert-video train` does, for Python."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from colbert_video.training.run.trainer import Trainer, TrainingResult
 from colbert_video.training.world.rendered import render_world
 
 
-def train_command(
+def train_recipe(
     recipe: str | Path,
     *,
     output: str | Path,
@@ -25,7 +25,7 @@ def train_command(
     settings: Sequence[str] = (),
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Train as a recipe says.
+    """Load a recipe, train its stages, and leave the other processes.
 
     Args:
         recipe: A YAML file or the name of a shipped recipe.
@@ -72,7 +72,7 @@ def run_recipe(
         recipe: What to do.
         output: Folder of the run; with several stages, each has a folder in it.
         resume: Whether to go on where a run in `output` stopped; finished stages are not repeated.
-        device: As in `train_command`.
+        device: As for `train_recipe`.
 
     Returns:
         The result of each stage, by its name.

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from colbert_video.cli.train import train_command
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.run.recipe_run import train_recipe
 from colbert_video.training.world.rendered import WorldRecipe, render_world
 
 RECIPE = """
@@ -41,7 +41,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_recipe_from_end_to_end(tmp_path: Path, recipe: Path) -> None:
-    report = train_command(recipe, output=tmp_path / "run", cache=tmp_path / "cache", device="cpu")
+    report = train_recipe(recipe, output=tmp_path / "run", cache=tmp_path / "cache", device="cpu")
     assert json.loads(json.dumps(report)) == report
     assert list(report["stages"]) == ["Static warm-up", "whole videos"]
     assert [stage["steps"] for stage in report["stages"].values()] == [2, 4]
@@ -57,10 +57,8 @@ def test_a_recipe_from_end_to_end(tmp_path: Path, recipe: Path) -> None:
     assert final.score(queries, videos).shape == (1, 1)
 
     with pytest.raises(SettingsError, match="is not empty; resume the run in it"):
-        train_command(recipe, output=tmp_path / "run", device="cpu")
-    again = train_command(
-        recipe, output=tmp_path / "run", cache=tmp_path / "cache", resume=True, device="cpu"
-    )
+        train_recipe(recipe, output=tmp_path / "run", device="cpu")
+    again = train_recipe(recipe, output=tmp_path / "run", cache=tmp_path / "cache", resume=True, device="cpu")
     assert again["model"] == report["model"]
     assert again["stages"]["whole videos"]["loss"] == report["stages"]["whole videos"]["loss"]
 
@@ -69,12 +67,12 @@ def test_everything_is_checked_before_training(tmp_path: Path, recipe: Path) -> 
     manifest = tmp_path / "captions.jsonl"
     manifest.write_text(json.dumps({"video": "a.mp4", "caption": "a", "split": "train"}) + "\n")
     with pytest.raises(SettingsError, match="split 'validation' has no rows"):
-        train_command(recipe, output=tmp_path / "run", manifest=manifest, device="cpu")
+        train_recipe(recipe, output=tmp_path / "run", manifest=manifest, device="cpu")
     unvalidated = ["data.validation_split=null"]
     with pytest.raises(SettingsError, match="batch_size is 6 and there are 1 rows"):
-        train_command(recipe, output=tmp_path / "run", manifest=manifest, settings=unvalidated, device="cpu")
+        train_recipe(recipe, output=tmp_path / "run", manifest=manifest, settings=unvalidated, device="cpu")
     with pytest.raises(SettingsError, match=r"split 'test' is for the final figures alone"):
-        train_command(recipe, output=tmp_path / "run", settings=["data.validation_split=test"], device="cpu")
+        train_recipe(recipe, output=tmp_path / "run", settings=["data.validation_split=test"], device="cpu")
     assert not (tmp_path / "run").exists()
 
 
