@@ -15,8 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 
 from colbert_video.errors import SettingsError
+from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.search.ranking import Ranking
 
 Method = Literal["rrf", "min_max", "z_score"]
@@ -41,7 +43,8 @@ def fuse(
 
     Args:
         rankings: At least one; ids of queries and videos mean the same in all.
-        method: "rrf" reads ranks alone, and equal scores share the best of their ranks; "min_max" and "z_score" read
+        method: "rrf" reads ranks alone, and tied scores share the best of their ranks (a tie is
+            as close as a millionth of the query's largest score); "min_max" and "z_score" read
             scores. Where all scores of a query are equal, each is 1 by min_max and 0 by z_score.
         weights: What each ranking counts, not negative; None for 1 each.
         k: Most videos for each query; None for all that any ranking holds.
@@ -78,16 +81,21 @@ def _sum_votes(scored: Sequence[tuple[float, Scored]], votes: Votes) -> dict[str
     given = [(weight, *votes(scores)) for weight, scores in scored]
     videos = dict.fromkeys(video for _, found, _ in given for video in found)
     return {
-        video: sum(weight * found.get(video, unfound) for weight, found, unfound in given) for video in videos
+        video: math.fsum(weight * found.get(video, unfound) for weight, found, unfound in given)
+        for video in videos
     }
 
 
 def _reciprocal_ranks(scored: Scored, constant: float) -> dict[str, float]:
-    ordered = sorted(scored.values(), reverse=True)
-    ranks = {
-        score: rank for rank, score in reversed([*enumerate(ordered, start=1)])
-    }  # the best rank of a tie
-    return {video: 1 / (constant + ranks[score]) for video, score in scored.items()}
+    scores = torch.tensor([*scored.values()], dtype=torch.float64)
+    largest = float(scores[scores.isfinite()].abs().max()) if bool(scores.isfinite().any()) else 0.0
+    settled = settle_ties(scores, SCORE_RESOLUTION * largest)
+    ascending = settled.sort().values
+    at_most = torch.searchsorted(
+        ascending, settled, right=True
+    )  # videos that score no higher, itself included
+    ranks = (len(settled) - at_most + 1).double()  # (videos,), of a tie the best
+    return dict(zip(scored, (1 / (constant + ranks)).tolist(), strict=True))
 
 
 def _min_max(scored: Scored) -> tuple[dict[str, float], float]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.model.interaction import best_first
 from colbert_video.model.tokens import VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.evaluation.gallery import (
@@ -150,9 +151,8 @@ class VideoColBERTEncoder:
         for query, row in zip(queries, scores, strict=True):
             allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in places]
             own = row[torch.tensor([places[video] for video in allowed], dtype=torch.int64)]  # (allowed,)
-            best = own.topk(min(top_k, len(allowed)))
-            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            found[query] = {allowed[place]: score for place, score in pairs}
+            best = best_first(own, top_k).tolist()
+            found[query] = {allowed[column]: float(own[column]) for column in best}
         return found
 
 

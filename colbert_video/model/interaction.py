@@ -6,7 +6,7 @@ Everything that scores faster (compressed, pruned, in C++) must agree with these
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from colbert_video.device import full_precision
@@ -19,6 +19,9 @@ Interaction = Literal["mms_fv", "mms_f", "mms_v", "mp_f", "mp_v", "rrf"]
 INTERACTIONS: tuple[str, ...] = get_args(Interaction)
 RRF_CONSTANT = 60
 """The k of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
+SCORE_RESOLUTION = 1e-6
+"""Scores closer than this count as equal. The last bits of a float32 MeanMaxSim depend on how a batch was cut, on the number of
+threads and on the processor, so an order within this distance says nothing about the videos."""
 SIMILARITY_BUDGET = 2**26
 """Similarities held at once; more videos are scored in chunks."""
 
@@ -68,9 +71,55 @@ def mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queri
         return queries.pooled_tokens() @ torch.nn.functional.normalize(sums, dim=-1).T
 
 
+def settle_ties(
+    scores: Float[Tensor, "*queries videos"], resolution: float = SCORE_RESOLUTION
+) -> Float[Tensor, "*queries videos"]:
+    """Give videos whose scores cannot be told apart one score: that of the best among them.
+
+    Neighbours in the order of scores are tied if they are at most `resolution` apart. A chain of such neighbours that is
+    wider than `resolution` is cut into ties of that width, counted from its best score, so that no score changes by more.
+
+    Args:
+        scores: Each row is settled on its own; not NaN.
+        resolution: Distance in units of the scores; 0 leaves them as they are.
+
+    Returns:
+        Scores whose ties are exact: whatever compares them next needs no tolerance.
+    """
+    if resolution == 0 or scores.shape[-1] < 2:
+        return scores
+    ordered, order = scores.sort(dim=-1, descending=True)  # (*queries, videos)
+    first = torch.ones_like(
+        ordered, dtype=torch.bool
+    )  # True for the best of a chain, then for the best of a tie
+    first[..., 1:] = ordered[..., :-1] - ordered[..., 1:] > resolution
+    steps = (
+        (ordered.gather(-1, _last_true(first)) - ordered) / resolution
+    ).floor()  # (*queries, videos), from the best
+    first[..., 1:] |= steps[..., 1:] != steps[..., :-1]
+    return torch.empty_like(scores).scatter(-1, order, ordered.gather(-1, _last_true(first)))
+
+
+def _last_true(marks: Bool[Tensor, "*queries videos"]) -> Int[Tensor, "*queries videos"]:
+    """For each column the nearest marked column at or before it; the first column is marked."""
+    columns = torch.arange(marks.shape[-1], device=marks.device)
+    return torch.where(marks, columns, 0).cummax(dim=-1).values
+
+
+def best_first(scores: Float[Tensor, "videos"], k: int | None = None) -> Int[Tensor, "best"]:
+    """Return the positions of the k largest scores, best first; tied scores (`settle_ties`) stay in order."""
+    ordered, order = scores.sort(descending=True, stable=True)
+    k = len(scores) if k is None else k
+    gaps = ordered[:-1] - ordered[1:]
+    within, across = gaps[: k - 1], gaps[k - 1 : k]  # 0 within needs no settling: the sort is stable
+    if bool(((within > 0) & (within <= SCORE_RESOLUTION)).any()) or bool((across <= SCORE_RESOLUTION).any()):
+        order = settle_ties(scores).sort(descending=True, stable=True).indices
+    return order[:k]
+
+
 def reciprocal_rank_fusion(*scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
-    """Sum of 1 / (60 + rank) over several score matrices; equal scores share the best of their ranks."""
-    return torch.stack([1.0 / (RRF_CONSTANT + _ranks(matrix)) for matrix in scores]).sum(dim=0)
+    """Sum of 1 / (60 + rank) over several score matrices; tied scores (`settle_ties`) share the best of their ranks."""
+    return torch.stack([1.0 / (RRF_CONSTANT + _ranks(settle_ties(matrix))) for matrix in scores]).sum(dim=0)
 
 
 def _ranks(scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.model.interaction import SCORE_RESOLUTION
 
 PADDING = "<pad>"
 """Text of padding tokens, which are scored too (soft query augmentation, section 4.2)."""
@@ -95,7 +96,7 @@ def explain_similarities(
 
 
 def _best(row: Float[np.ndarray, "tokens"], times: Sequence[float]) -> TokenMatch:
-    best = int(row.argmax())
+    best = int((row >= row.max() - SCORE_RESOLUTION).argmax())  # the first of those that are tied
     if best < len(times):
         return TokenMatch(best, float(times[best]), float(row[best]))
     return TokenMatch(None, None, float(row[best]))

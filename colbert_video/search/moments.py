@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.model.interaction import SCORE_RESOLUTION
 from colbert_video.search.hit import Moment
 
 SMOOTHING = (0.25, 0.5, 0.25)
@@ -86,9 +87,11 @@ def best_moment(
         The moment [start, end) in seconds.
     """
     smooth = np.convolve(np.pad(relevance, 1, mode="edge"), SMOOTHING, mode="valid")  # (frames,)
-    peak = int(smooth.argmax())
+    peak = int((smooth >= smooth.max() - SCORE_RESOLUTION).argmax())  # the first of those that are tied
     difference = smooth[peak] - smooth.min()
-    threshold = smooth.min() + (HEIGHT * difference if difference >= MIN_DIFFERENCE else 0.0)
+    threshold = (
+        smooth.min() + (HEIGHT * difference if difference >= MIN_DIFFERENCE else 0.0) - SCORE_RESOLUTION
+    )
     first = last = peak
     while first > 0 and smooth[first - 1] >= threshold:
         first -= 1

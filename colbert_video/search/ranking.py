@@ -1,9 +1,12 @@
 """Rankings of many queries, and the files that evaluation tools read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from colbert_video.errors import SettingsError
+from colbert_video.model.interaction import settle_ties
 from colbert_video.search.trec import Run, read_run, write_lines, write_run
 
 Row = tuple[str, int, float]
@@ -38,6 +41,30 @@ class Ranking:
                 for query, scored in run.items()
             }
         )
+
+    @classmethod
+    def from_scored(cls, scored: Mapping[str, Sequence[tuple[str, float]]]) -> "Ranking":
+        """Number videos that are in order already: (video id, score) by query id, best first."""
+        return cls(
+            {
+                query: [(video, rank, score) for rank, (video, score) in enumerate(pairs, start=1)]
+                for query, pairs in scored.items()
+            }
+        )
+
+    def settled(self) -> "Ranking":
+        """Return the same order with one score for videos that are tied.
+
+        Scores closer than `SCORE_RESOLUTION` count as equal; evaluation tools that compare the scores of a file exactly
+        then see these ties too.
+        """
+        settled = {}
+        for query, rows in self._rows.items():
+            scores = settle_ties(torch.tensor([score for _, _, score in rows], dtype=torch.float64)).tolist()
+            settled[query] = [
+                (video, rank, score) for (video, rank, _), score in zip(rows, scores, strict=True)
+            ]
+        return Ranking(settled)
 
     @classmethod
     def load_trec(cls, path: str | Path, *, escaped: bool = False) -> "Ranking":

@@ -16,6 +16,7 @@ from colbert_video.indexing.scan.index_reader import IndexReader, Masks
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import score_videos, video_similarities
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
+from colbert_video.model.interaction import best_first
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.moments import Span, frame_relevance, further_moments, item_moment
@@ -82,11 +83,8 @@ class SearchView(Searchable[Hits, Ranking]):
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Search for query tokens by query id, without looking for moments."""
         allowed = self.allowed(wanted)
-        return Ranking.from_run(
-            {
-                name: dict(self.scores(PreparedQuery(tokens), wanted, allowed))
-                for name, tokens in queries.items()
-            }
+        return Ranking.from_scored(
+            {name: self.scores(PreparedQuery(tokens), wanted, allowed) for name, tokens in queries.items()}
         )
 
     def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
@@ -145,7 +143,8 @@ class SearchView(Searchable[Hits, Ranking]):
             totals, ordinals = scored.total.tolist(), scored.ordinals.tolist()
             for total, ordinal, scores in zip(totals, ordinals, by_bag, strict=True):
                 found.append(Found(total, dict(zip(scored.bags, scores, strict=True)), segment, ordinal))
-        best = sorted(found, key=lambda video: -video.score)[:k]
+        ranked = best_first(torch.tensor([video.score for video in found], dtype=torch.float64), k)
+        best = [found[row] for row in ranked.tolist()]
         places = [(video.segment.name, video.ordinal) for video in best]
         entries = self.reader.entries_of(places)
         return [(video, entries[place]) for video, place in zip(best, places, strict=True)]
@@ -198,7 +197,8 @@ class SearchView(Searchable[Hits, Ranking]):
             SettingsError: If it is not in the index.
         """
         places = self.reader.locate(video_id)
-        segment, ordinal, entry = max(places, key=lambda place: self._score(place[0], place[1], query))
+        scores = torch.tensor([self._score(segment, ordinal, query) for segment, ordinal, _ in places])
+        segment, ordinal, entry = places[int(best_first(scores, 1))]
         return entry, self._similarities(segment, ordinal, entry, query)
 
     def _score(self, segment: Segment, ordinal: int, query: PreparedQuery) -> float:

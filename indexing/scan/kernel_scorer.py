@@ -10,6 +10,7 @@ from torch import Tensor
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.kernels import Kernels, rounded_codec
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.scan.torch_scorer import largest
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 
 DEVIATIONS = 4
@@ -67,7 +68,7 @@ class KernelScorer:
             del remaining[bag]
             if remaining and len(ordinals) > in_every_bag:
                 sums, score_of_one = self._centroid_interaction(remaining, ordinals)
-                best = _best(scores + score_of_one * sums, in_every_bag)
+                best = largest(scores + score_of_one * sums, in_every_bag)
                 ordinals, scores = ordinals[best], scores[best]
         return ordinals[_best_within(scores, wanted, self._rounding_error())]
 
@@ -129,11 +130,6 @@ class KernelScorer:
             for bag, codec in self._codecs.items()
         }
         return Scored(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
-
-
-def _best(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
-    """Positions of the largest scores, ascending."""
-    return scores.topk(min(wanted, len(scores))).indices.sort().values
 
 
 def _best_within(scores: Float[Tensor, "videos"], wanted: int, margin: float) -> Int64[Tensor, "best"]:

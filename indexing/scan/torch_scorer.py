@@ -36,7 +36,7 @@ class TorchScorer:
         """The videos of the largest fused centroid interaction, ascending."""
         if len(ordinals) <= wanted:
             return ordinals
-        return ordinals[self.centroid_scores(ordinals).topk(wanted).indices.sort().values]
+        return ordinals[largest(self.centroid_scores(ordinals), wanted)]
 
     def best_by_rounded_scores(
         self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
@@ -64,6 +64,15 @@ class TorchScorer:
             similarities = partial(decoded_similarities, stored, codec, self._query.rotated(codec))
             bags[bag] = _mean_max(stored, ordinals, similarities, width=codec.dim).cpu()
         return Scored(ordinals.cpu(), bags, torch.stack(list(bags.values())).sum(dim=0))
+
+
+def largest(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
+    """Return the positions of the largest scores, ascending; of equal scores, the first."""
+    if len(scores) <= wanted:
+        return torch.arange(len(scores), device=scores.device)
+    least = scores.topk(wanted).values[-1]
+    better, level = (scores > least).nonzero().flatten(), (scores == least).nonzero().flatten()
+    return torch.cat([better, level[: wanted - len(better)]]).sort().values
 
 
 def decoded_similarities(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from colbert_video.indexing.segments.segment import StoredBag
+from colbert_video.model.interaction import best_first
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Scored:
     """Their sum, by which videos are ranked."""
 
     def best(self, k: int) -> "Scored":
-        """The k best, best first; equal scores stay in order."""
-        order = self.total.sort(descending=True, stable=True).indices[:k]
+        """Return the k best, best first; tied scores stay in order."""
+        order = best_first(self.total, k)
         bags = {bag: scores[order] for bag, scores in self.bags.items()}
         return Scored(self.ordinals[order], bags, self.total[order])

@@ -120,7 +120,7 @@ def evaluate_index(
         raise SettingsError(
             "no query has a relevant video in the index; do the ids of the qrels and the index agree?"
         )
-    ranking = searcher.search_all(asked, k, exact=exact)
+    ranking = searcher.search_all(asked, k, exact=exact).settled()
     if trec is not None:
         trec.write(asked, {query: kept[query] for query in asked}, {"index": ranking})
     return replace(_measure_run(ranking.torun(), kept, len(searcher), "index"), missing=absent)
@@ -228,7 +228,9 @@ def _measure(
     relevant = torch.tensor([positions[row.video] for row in rows])  # (queries,)
     several = len(rows) > len(videos)
     return Evaluation(
-        interactions={name: retrieval_metrics(matrix, relevant) for name, matrix in scores.items()},
+        interactions={
+            name: retrieval_metrics(matrix, relevant, resolution=0.0) for name, matrix in scores.items()
+        },
         protocol="multi-caption, averaged over captions" if several else "single-caption",
         queries=len(rows),
         videos=len(videos),
@@ -252,7 +254,7 @@ def _measure_groups(
     metrics = {}
     for name, matrix in scores.items():
         within = matrix[told].masked_fill(~same[told], float("-inf"))
-        metrics[name] = {"R@1": retrieval_metrics(within, relevant[told])["R@1"]}
+        metrics[name] = {"R@1": retrieval_metrics(within, relevant[told], resolution=0.0)["R@1"]}
     return GroupEvaluation(queries=int(told.sum()), interactions=metrics)
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from colbert_video.errors import SettingsError, VideoError
 from colbert_video.model.interaction import (
     INTERACTIONS,
+    SCORE_RESOLUTION,
     Interaction,
     fuse,
     mean_max_sim,
     reciprocal_rank_fusion,
+    settle_ties,
 )
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
@@ -122,7 +124,8 @@ def score_gallery(
         interactions: How to score.
 
     Returns:
-        float32 scores by interaction, on the CPU.
+        float32 scores by interaction, on the CPU, with ties settled (`settle_ties`): what is measured, written and read
+        again agrees in every tie.
     """
     videos = _stack(gallery, model.device)
     parts: dict[str, list[Tensor]] = {name: [] for name in interactions}
@@ -131,7 +134,12 @@ def score_gallery(
             queries = model.encode_queries(list(captions[start : start + QUERIES_AT_ONCE]))
             for name, scores in _score(queries, videos, interactions).items():
                 parts[name].append(scores.float().cpu())
-    return {name: torch.cat(scores) for name, scores in parts.items()}
+    return {
+        name: settle_ties(
+            torch.cat(scores), 0.0 if name == "rrf" else SCORE_RESOLUTION
+        )  # rrf is made of ranks
+        for name, scores in parts.items()
+    }
 
 
 def _score(

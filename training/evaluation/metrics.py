@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from colbert_video.errors import SettingsError
+from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 
 CUTOFFS = (1, 5, 10)
 """The k of R@k."""
@@ -43,6 +44,8 @@ class TiedRanks:
 def retrieval_metrics(
     scores: Float[Tensor, "queries videos"],
     relevant: Int[Tensor, "queries"] | Bool[Tensor, "queries videos"],
+    *,
+    resolution: float = SCORE_RESOLUTION,
 ) -> dict[str, float]:
     """R@1, R@5, R@10, MdR, MnR and nDCG@10 of a score matrix, averaged over its queries.
 
@@ -54,6 +57,8 @@ def retrieval_metrics(
         scores: In float32 or float64; higher is better.
         relevant: The one relevant video of each query, or True for every relevant one. Several queries may share a
             video (the multi-caption protocol).
+        resolution: Scores closer than this are tied, so that the last bits of a score, which depend on batches, threads
+            and the processor, decide nothing; 0 for ties of equal scores alone, such as scores made of ranks.
 
     Returns:
         Metrics by name; R@k and nDCG@10 in [0, 1], ranks from 1.
@@ -61,12 +66,14 @@ def retrieval_metrics(
     Raises:
         SettingsError: If a score is NaN or in half precision, there is no query, or one has no relevant video.
     """
-    return average_metrics(rank_relevant(scores, relevant), scores.shape[1])
+    return average_metrics(rank_relevant(scores, relevant, resolution=resolution), scores.shape[1])
 
 
 def rank_relevant(
     scores: Float[Tensor, "queries videos"],
     relevant: Int[Tensor, "queries"] | Bool[Tensor, "queries videos"],
+    *,
+    resolution: float = SCORE_RESOLUTION,
 ) -> TiedRanks:
     """Where the relevant videos stand in every row of a score matrix; see `retrieval_metrics`."""
     scores, relevant = scores.detach(), relevant.to(scores.device)
@@ -74,6 +81,7 @@ def rank_relevant(
     if relevant.dtype != torch.bool:
         relevant = _one_relevant(relevant, scores.shape)
     _check_relevant(relevant, scores.shape)
+    scores = settle_ties(scores, resolution)
     query, video = relevant.nonzero(as_tuple=True)  # (ranked,) each
     better, tied = torch.empty_like(query), torch.empty_like(query)
     for part in torch.arange(len(query), device=scores.device).split(QUERIES_AT_ONCE):

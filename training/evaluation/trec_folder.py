@@ -64,15 +64,16 @@ def rank_scores(
     """The k best videos of each row of a score matrix.
 
     Args:
-        scores: Higher is better.
+        scores: Higher is better; equal scores stay in the order of the columns.
         queries: Id of each row.
         videos: Id of each column.
         k: Most videos for each query.
     """
-    best = scores.topk(min(k, scores.shape[1]), dim=1)  # (queries, k)
-    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    run = {
-        query: {videos[place]: score for score, place in zip(*pair, strict=True)}
-        for query, pair in zip(queries, pairs, strict=True)
-    }
-    return Ranking.from_run(run)
+    ordered, order = scores.sort(dim=1, descending=True, stable=True)
+    best = zip(order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)  # (queries, k) each
+    return Ranking.from_scored(
+        {
+            query: [(videos[column], score) for column, score in zip(*row, strict=True)]
+            for query, row in zip(queries, best, strict=True)
+        }
+    )

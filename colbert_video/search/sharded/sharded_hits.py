@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import SupportsIndex, overload
 
+import torch
+
+from colbert_video.model.interaction import best_first
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.ranking import Ranking, Row
@@ -52,7 +55,7 @@ class ClusterRanking(Ranking):
 def merge_hits(answers: Iterable[Sequence[Hit]], k: int) -> list[Hit]:
     """The k best hits of all shards, ranked again.
 
-    Equal scores stay in the order of the shards, and within one in its own: for shards that were split from one index,
+    Tied scores stay in the order of the shards, and within one in its own: for shards that were split from one index,
     that is the order in which the index ranks them.
 
     Args:
@@ -60,12 +63,12 @@ def merge_hits(answers: Iterable[Sequence[Hit]], k: int) -> list[Hit]:
         k: Hits wanted.
     """
     every = [hit for answer in answers for hit in answer]
-    best = sorted(every, key=lambda hit: -hit.score)[:k]  # stable
-    return [replace(hit, rank=rank) for rank, hit in enumerate(best, start=1)]
+    best = best_first(torch.tensor([hit.score for hit in every], dtype=torch.float64), k)
+    return [replace(every[row], rank=rank) for rank, row in enumerate(best.tolist(), start=1)]
 
 
 def merge_scores(answers: Iterable[Sequence[tuple[str, float]]], k: int) -> list[Row]:
     """As `merge_hits`, for ids with their scores."""
     every = [row for answer in answers for row in answer]
-    best = sorted(every, key=lambda row: -row[1])[:k]
-    return [(video, rank, score) for rank, (video, score) in enumerate(best, start=1)]
+    best = best_first(torch.tensor([score for _, score in every], dtype=torch.float64), k)
+    return [(every[row][0], rank, every[row][1]) for rank, row in enumerate(best.tolist(), start=1)]
