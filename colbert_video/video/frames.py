@@ -73,6 +73,20 @@ class SampledFrames:
 
 
 @dataclass(frozen=True)
+class VideoHeader:
+    """Container and codec of a file, by FFmpeg's names."""
+
+    container: str
+    """Names of the format, joined by commas, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+    codec: str | None = None
+    """Such as "h264"; None if there is no video to decode."""
+    profile: str | None = None
+    """The codec's profile, such as "High 10"; None if it has none."""
+    refused: str | None = None
+    """Why there is no video to decode, in words."""
+
+
+@dataclass(frozen=True)
 class SamplingSettings:
     """Settings of how frames are sampled, decoded and resized.
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +13,7 @@ from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.files import is_archive, locate, read_archive
+from colbert_video.video.frames import VideoHeader
 
 # Playlists (HLS, DASH, concat), image sequences, capture devices and network formats are left out on purpose: they make
 # FFmpeg open other things than the file it was given.
@@ -22,6 +23,8 @@ FORMATS = (
     "yuv4mpegpipe"
 )
 ENCRYPTED_TAGS = ("encv", "drmi")
+HEADER_ONLY = {"analyzeduration": "1", "fpsprobesize": "0"}
+"""Options with which FFmpeg reads no more packets than it needs to name a file's streams."""
 
 
 class Deadline:
@@ -160,6 +163,26 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
             yield OpenVideo(path, container, stream, deadline)
 
 
+def read_header(path: str, deadline: Deadline) -> VideoHeader:
+    """Return what a file says of its container and of the video stream that players choose.
+
+    Args:
+        path: A local file, or a member of a tar archive.
+        deadline: Time limit for the file.
+
+    Raises:
+        VideoError: If it is missing or empty, or no readable container.
+    """
+    check_file(path)
+    named = _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container")
+    with named, _open(path, deadline, HEADER_ONLY) as container:
+        try:
+            context = choose_stream(path, container.streams.video).codec_context
+        except VideoError as error:
+            return VideoHeader(container.format.name, refused=error.detail)
+        return VideoHeader(container.format.name, context.codec.canonical_name, context.profile)
+
+
 def check_file(path: str) -> None:
     """Check that a path leads to a readable file of at least one byte that is no archive.
 
@@ -232,9 +255,9 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _open(path: str, deadline: Deadline) -> Any:
+def _open(path: str, deadline: Deadline, further: Mapping[str, str] | None = None) -> Any:
     found = locate(path)
-    allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS}
+    allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS, **(further or {})}
     options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left()}
     if int(av.__version__.split(".")[0]) < 19:  # From 19 on, undecodable metadata is always replaced.
         options["metadata_errors"] = "replace"

@@ -2,16 +2,18 @@
 
 import os
 import queue
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from colbert_video.errors import ColBERTVideoError, SettingsError, VideoError
-from colbert_video.video.frames import SampledFrames, SamplingSettings, check_window
+from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,20 @@ class FramePool:
             for future in pending:
                 future.cancel()
 
+    def read_header(self, path: str) -> VideoHeader:
+        """Return what a file says of its container and codec, read in the next idle process.
+
+        Raises:
+            VideoError: If it is missing or empty, no readable container, or not read within the pool's time limit.
+            ColBERTVideoError: If the pool is closed, or processes cannot be started.
+        """
+        answer = self._threads.submit(
+            self._with_process, lambda process: process.read_header(path, self.settings.timeout)
+        ).result()
+        if isinstance(answer, VideoError):
+            raise answer
+        return answer
+
     def close(self) -> None:
         """End all processes at once, also those that are reading a file."""
         self._closed = True
@@ -148,14 +164,17 @@ class FramePool:
         return self._threads.submit(self._read, request, settings)
 
     def _read(self, request: FrameRequest, settings: SamplingSettings) -> FrameResult:
-        process = self._idle.get()
-        try:
-            answer = process.read(request.path, settings)
-        finally:
-            self._idle.put(process)
+        answer = self._with_process(lambda process: process.read(request.path, settings))
         if isinstance(answer, VideoError):
             return FrameResult(request, None, answer)
         return FrameResult(request, answer, None)
+
+    def _with_process(self, call: Callable[[WorkerProcess], Answer]) -> Answer:
+        process = self._idle.get()
+        try:
+            return call(process)
+        finally:
+            self._idle.put(process)
 
 
 def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[FrameResult]]) -> FrameResult:

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
-from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader
 from colbert_video.video.workers.wire import create_shared_memory, read_answer, read_message, write_message
 
 MODULE = "colbert_video.video.workers.worker"
@@ -59,10 +59,17 @@ class WorkerProcess:
         Raises:
             ColBERTVideoError: If no process can be started; the file is not to blame for that.
         """
+        return self._ask(path, {"settings": settings.to_dict()}, settings.timeout)
+
+    def read_header(self, path: str, seconds: float) -> VideoHeader | VideoError:
+        """Read what a file says of its container and codec, within so many seconds; raises as `read`."""
+        return self._ask(path, {"seconds": seconds}, seconds)
+
+    def _ask(self, path: str, request: dict[str, Any], seconds: float) -> Any:
         running = self._ready()
-        alarm = Alarm(running.process, settings.timeout + self.grace)
+        alarm = Alarm(running.process, seconds + self.grace)
         try:
-            write_message(running.requests, {"path": path, "settings": settings.to_dict()})
+            write_message(running.requests, {"path": path, **request})
             answer = read_answer(running.replies, running.memory)
         except (EOFError, OSError):
             answer = None
@@ -72,7 +79,7 @@ class WorkerProcess:
         if answer is not None:
             return answer
         if alarm.rang:
-            limit = f"{settings.timeout:g} + {self.grace:g} seconds"
+            limit = f"{seconds:g} + {self.grace:g} seconds"
             return VideoError(path, FailureKind.TIMEOUT, f"the decoder hung and was killed after {limit}")
         return VideoError(path, FailureKind.CRASHED, f"the decoder {died}")
 

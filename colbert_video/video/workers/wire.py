@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.frames import SampledFrames
+from colbert_video.video.frames import SampledFrames, VideoHeader
 
 HAS_SHARED_MEMORY = hasattr(os, "memfd_create")
 LENGTHS = struct.Struct("<QQ")
@@ -104,7 +104,7 @@ def write_answer(
     write_message(stream, header, payload)
 
 
-def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames | VideoError:
+def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames | VideoHeader | VideoError:
     """Read a message of `write_answer`.
 
     Raises:
@@ -147,13 +147,22 @@ def pack_frames(frames: SampledFrames) -> tuple[dict[str, Any], memoryview]:
     return header, np.ascontiguousarray(frames.pixels).reshape(-1).data
 
 
+def pack_header(header: VideoHeader) -> dict[str, Any]:
+    """Turn what a file's header says into a message."""
+    return {"header": vars(header)}
+
+
 def pack_error(error: VideoError) -> dict[str, Any]:
     """Return the header of a refusal, which has no payload."""
     return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
 
 
-def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> SampledFrames | VideoError:
-    """Build what `pack_frames` or `pack_error` packed; the frames' pixels are the payload itself, not a copy."""
+def unpack(
+    header: dict[str, Any], payload: bytearray | np.ndarray
+) -> SampledFrames | VideoHeader | VideoError:
+    """Build what was packed above; the frames' pixels are the payload itself, not a copy."""
+    if "header" in header:
+        return VideoHeader(**header["header"])
     if "refused" in header:
         refused = header["refused"]
         return VideoError(refused["path"], FailureKind(refused["kind"]), refused["detail"])

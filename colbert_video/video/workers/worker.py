@@ -1,8 +1,8 @@
-"""A decoding process: reads requests from its standard input, writes frames to what was its standard output.
+"""A decoding process: reads requests from its standard input, writes answers to what was its standard output.
 
-`FramePool` starts it as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of
-this descriptor, if one is given. The process ends when its input ends, even in the middle of a file, so that it never
-outlives its parent.
+A request asks for frames, or for what a file's header says. `FramePool` starts the process as
+`python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of this descriptor, if one
+is given. It ends when its input ends, even in the middle of a file, so that it never outlives its parent.
 """
 
 import os
@@ -12,6 +12,7 @@ import threading
 from typing import IO, Any
 
 from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.decode.container import Deadline, read_header
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.wire import (
@@ -19,6 +20,7 @@ from colbert_video.video.workers.wire import (
     open_shared_memory,
     pack_error,
     pack_frames,
+    pack_header,
     read_message,
     write_answer,
     write_message,
@@ -55,6 +57,8 @@ def _receive(stream: IO[bytes], requests: "queue.SimpleQueue[dict[str, Any]]") -
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     path = request["path"]
     try:
+        if "seconds" in request:
+            return pack_header(read_header(path, Deadline(request["seconds"], path))), NOTHING
         return pack_frames(read_frames(path, SamplingSettings.from_dict(request["settings"])))
     except VideoError as error:
         return pack_error(error), NOTHING

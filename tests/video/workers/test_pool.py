@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from paths import PROGRAMS
 from video_writer import write_clip
 
-from colbert_video.errors import ColBERTVideoError, FailureKind, SettingsError
+from colbert_video.errors import ColBERTVideoError, FailureKind, SettingsError, VideoError
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, available_cores
@@ -69,6 +69,28 @@ def test_requests_bring_windows_and_seeds(tmp_path: Path) -> None:
         times = [result.frames.times.tolist() for result in pool.read_many(requests) if result.frames]
     expected = [settings, settings.with_request((1.0, 2.0), None), settings.with_request(None, 2)]
     assert sorted(times) == sorted(read_frames(path, one).times.tolist() for one in expected)
+
+
+def test_headers_are_read_in_workers_too(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 20)
+    (tmp_path / "text.mp4").write_text("no video")
+    with FramePool(workers=1) as pool:
+        header = pool.read_header(str(path))
+        assert (header.container, header.codec, header.refused) == ("mov,mp4,m4a,3gp,3g2,mj2", "h264", None)
+        with pytest.raises(VideoError) as refused:
+            pool.read_header(str(tmp_path / "text.mp4"))
+        assert refused.value.kind is FailureKind.UNREADABLE
+        assert outcomes(list(pool.read_many([FrameRequest(str(path))]))) == {str(path): "frames"}
+
+
+@posix
+def test_a_header_that_hangs_or_crashes_its_worker_costs_one_file() -> None:
+    with fake_pool(1) as pool:
+        for name, kind in (("sleep-60", FailureKind.TIMEOUT), ("signal-SIGSEGV", FailureKind.CRASHED)):
+            with pytest.raises(VideoError) as refused:
+                pool.read_header(name)
+            assert refused.value.kind is kind
+        assert outcomes(list(pool.read_many([FrameRequest("a")]))) == {"a": "frames"}
 
 
 @posix
