@@ -1,6 +1,5 @@
 """A service that has its indexes read ahead: each of them, new commits too, and on a cluster by the actors."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are read ahead."""
     asked: list[Path] = []
     monkeypatch.setattr(IndexReader, "preload", lambda self: asked.extend(mapped_files(self.segments)))
-    yield asked
+    return asked
 
 
 def files(*indexes: Path) -> set[Path]:

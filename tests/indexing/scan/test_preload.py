@@ -31,7 +31,7 @@ def hints(monkeypatch: pytest.MonkeyPatch) -> list[Hint]:
 
     def noted(file: int, start: int, count: int, advice: int) -> None:
         assert advice == os.POSIX_FADV_WILLNEED
-        given.append((Path(os.readlink(f"/proc/self/fd/{file}")), start, count))
+        given.append((Path(f"/proc/self/fd/{file}").readlink(), start, count))
 
     monkeypatch.setattr(os, "posix_fadvise", noted)
     return given
