@@ -23,7 +23,6 @@ from typing import Any
 import torch
 
 from colbert_video.device import resolve_device
-from colbert_video.model.pixels import to_pixels
 from colbert_video.model.tokens import QueryTokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
@@ -86,7 +85,7 @@ def straightforward_step(
         ids = model.tokenize(batch.captions)
         tokens = model.embed_queries(ids.ids.to(model.device))
         videos = [
-            model.embed_videos(to_pixels(frames, model.config.preprocess, model.device)[None])
+            model.embed_videos(model.config.preprocess.to_pixels(frames, device=model.device)[None])
             for frames in batch.pixels
         ]
     queries = QueryTokens(tokens, ids.scored.to(model.device), ids.pooled.to(model.device))

@@ -13,13 +13,13 @@ ColBERTVideoError
 └── ShardsUnavailableError
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any
 
 
 class ColBERTVideoError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error that this library raises on purpose."""
 
 
 class SettingsError(ColBERTVideoError, ValueError):
@@ -133,3 +133,17 @@ class ShardsUnavailableError(ClusterError):
     def __reduce__(self) -> "tuple[type[ShardsUnavailableError], tuple[tuple[str, ...], float | None]]":
         """Rebuild from the parts: exceptions otherwise unpickle from the message alone."""
         return ShardsUnavailableError, (self.shards_failed, self.deadline)
+
+
+def in_one_line(error: Exception, *, secrets: Iterable[str | None] = (), limit: int = 300) -> str:
+    """Return an error's text without line breaks, its class where it has no text.
+
+    Args:
+        error: Any error.
+        secrets: Strings that must not be shown, such as tokens; None is skipped.
+        limit: Characters after which the text is cut.
+    """
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    for secret in secrets:
+        text = text.replace(secret, "***") if secret else text
+    return text if len(text) <= limit else text[:limit] + " ..."

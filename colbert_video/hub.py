@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.errors import HubError, SettingsError
+from colbert_video.errors import HubError, SettingsError, in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -188,10 +188,6 @@ class HubRepository:
             return None
 
     def _text(self, error: Exception) -> str:
-        """An error's text in one line, without the token, should anyone have put it there."""
         from huggingface_hub import get_token
 
-        text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        for secret in (self.token, get_token()):
-            text = text.replace(secret, "***") if secret else text
-        return text[:300]
+        return in_one_line(error, secrets=(self.token, get_token()))

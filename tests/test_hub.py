@@ -1,6 +1,5 @@
 """Models and indexes travel through a Hub unchanged; a stranger's files are checked, and a token is never shown."""
 
-import copy
 import json
 import logging
 import socket
@@ -24,7 +23,6 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index, pull_index
 from colbert_video.indexing.upkeep.verify import verify_index
-from colbert_video.model.checkpoint import load_model
 
 CPU = torch.device("cpu")
 
@@ -77,10 +75,9 @@ def put(hub: HubStandIn, path: str, content: bytes | None) -> None:
 
 
 def test_a_pushed_model_makes_the_same_tokens(hub: HubStandIn, tiny_trained_model: VideoColBERT) -> None:
-    model = copy.copy(tiny_trained_model)
-    commit = model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url, message="first")
+    commit = tiny_trained_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url, message="first")
     assert commit.startswith(f"{hub.url}/me/model/commit/")
-    assert model.name == "me/model"
+    assert tiny_trained_model.name is None  # only what is loaded from there has its name
     repository = hub.repositories["model", "me/model"]
     assert repository.private
     assert repository.messages == ["begin", "first"]
@@ -101,21 +98,19 @@ def test_a_pushed_model_makes_the_same_tokens(hub: HubStandIn, tiny_trained_mode
 
 def test_branches_and_an_owners_card_are_kept(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
     repository = hub.add("model", "me/model", {"README.md": b"mine", "notes.txt": b"keep"})
-    model = copy.copy(tiny_model)
-    model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url, revision="v/1")
-    assert model.name == "me/model@v/1"
+    tiny_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url, revision="v/1")
     assert set(repository.branches) == {"main", "v/1"}
     assert repository.files() == {"README.md": b"mine", "notes.txt": b"keep"}
     assert repository.files("v/1")["README.md"] == b"mine"
     assert repository.files("v/1")["notes.txt"] == b"keep"
-    named = load_model("me/model@v/1", device=CPU)
+    named = VideoColBERT.from_pretrained("me/model@v/1", device=CPU)
     assert (named.name, named.fingerprint()) == ("me/model@v/1", tiny_model.fingerprint())
     with pytest.raises(ModelError, match="is not a checkpoint"):
-        load_model("me/model", device=CPU)
+        VideoColBERT.from_pretrained("me/model", device=CPU)
 
 
 def test_nothing_but_a_checkpoints_files_is_downloaded(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
-    copy.copy(tiny_model).push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
+    tiny_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
     repository = hub.repositories["model", "me/model"]
     tricks = {
         "model.bin": b"x",
@@ -129,7 +124,7 @@ def test_nothing_but_a_checkpoints_files_is_downloaded(hub: HubStandIn, tiny_mod
 
 
 def test_a_damaged_model_is_refused(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
-    copy.copy(tiny_model).push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
+    tiny_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
     repository = hub.repositories["model", "me/model"]
     pickled = b"\x80\x04\x95cos\nsystem\n"
     repository.commit("main", {**repository.files(), "model.safetensors": pickled}, "evil")
@@ -140,7 +135,7 @@ def test_a_damaged_model_is_refused(hub: HubStandIn, tiny_model: VideoColBERT) -
 
 
 def test_a_fetched_model_is_found_without_the_hub(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
-    copy.copy(tiny_model).push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
+    tiny_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
     VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
     nowhere = f"http://127.0.0.1:{free_port()}"
     loaded = VideoColBERT.from_hub("me/model", endpoint=nowhere, device="cpu")
@@ -380,7 +375,7 @@ def test_push_and_pull(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    copy.copy(tiny_model).save_pretrained(tmp_path / "model")
+    tiny_model.save_pretrained(tmp_path / "model")
     model, other = str(tmp_path / "model"), str(tmp_path / "other")
     code, out, _ = run(["push", "me/videos", "--index", str(index), "--public"], capsys)
     assert (code, out.startswith("pushed: http://")) == (0, True)
@@ -391,7 +386,7 @@ def test_push_and_pull(
     code, out, _ = run(["pull", "me/videos", "--index", str(tmp_path / "copy"), "--json"], capsys)
     assert (code, json.loads(out)["videos"]) == (0, 5)
     assert run(["pull", "me/model", "--model", other], capsys)[0] == 0
-    assert load_model(other, device=CPU).fingerprint() == tiny_model.fingerprint()
+    assert VideoColBERT.from_pretrained(other, device=CPU).fingerprint() == tiny_model.fingerprint()
     code, _, err = run(["pull", "me/nothing", "--index", other], capsys)
     assert (code, "there is no dataset repository" in err, err.count("\n")) == (2, True, 1)
     code, _, err = run(["push", "me/videos"], capsys)

@@ -1,6 +1,12 @@
-"""Building open_clip models by name, with every trap of that road turned into an error that says what to do."""
+"""CLIP and SigLIP backbones from open_clip, opened up so that every text token comes out, not only the pooled one.
+
+open_clip pools inside `encode_text`; late interaction needs the tokens before that (Reddy et al., CVPR 2025,
+section 3.1). `text_tokens` repeats open_clip's own steps on sliced positions and mask, and a parity test holds its
+pooled row equal to `encode_text`. Models are built by name, and every trap on that way is an error with a remedy.
+"""
 
 import difflib
+import json
 import logging
 import threading
 import warnings
@@ -9,62 +15,259 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import ModelError
-from colbert_video.model.backbone import SUPPORTED_FAMILIES, Backbone, Preprocess
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from colbert_video.errors import ModelError, in_one_line
+from colbert_video.model.backbone import Preprocess, TokenizedQueries
+
+CONFIG_FILE = "open_clip_config.json"
+"""The architecture in a checkpoint's folder, in open_clip's own form."""
+SUPPORTED_FAMILIES = (
+    "CLIP (ViT, ConvNeXt, ResNet), SigLIP, SigLIP 2, PE-Core, MobileCLIP, EVA02-CLIP, CLIPA, MetaCLIP, DFN"
+)
+_BUILDING = threading.Lock()
 
 
-def build_backbone(
-    name: str, pretrained: str | None = None, *, preprocess: Preprocess | None = None
-) -> Backbone:
-    """Build an open_clip model and its tokenizer.
+class OpenClipBackbone(nn.Module):
+    """An open_clip dual encoder whose text tower gives all its tokens.
 
     Args:
-        name: An open_clip model name, such as "ViT-B-32-quickgelu" or "PE-Core-B-16".
-        pretrained: A tag of that model ("openai", "webli", "meta"), the path of a weight file, or None for random
-            weights.
-        preprocess: Overrides what the weights' tag prescribes; needed for a weight file of unknown preprocessing.
+        clip: A model built by open_clip.
+        tokenizer: The open_clip tokenizer that belongs to it.
+        architecture: open_clip's configuration of the model (its `model_cfg`), from which it can be built again.
+        preprocess: How its weights expect frames.
 
     Raises:
-        ModelError: If the model is unknown or unsupported, the tag does not fit, or a download fails.
+        ModelError: If the text tower has no plain token outputs.
     """
-    import open_clip
 
-    model_cfg = _model_cfg(name)
-    _check_unsupported(name, model_cfg)
-    if pretrained is not None:
-        _check_tag(name, pretrained, model_cfg)
-    preprocess = preprocess or _preprocess(name, pretrained, model_cfg)
-    tokenizer = _tokenizer(name)
-    try:
-        with _quiet_open_clip():
-            clip = open_clip.create_model(name, pretrained=pretrained, load_weights=pretrained is not None)
-    except Exception as error:
-        raise ModelError(_failed_build(name, pretrained, error)) from error
-    return Backbone(clip, tokenizer=tokenizer, model_cfg=model_cfg, preprocess=preprocess)
+    def __init__(
+        self, clip: nn.Module, *, tokenizer: Any, architecture: dict[str, Any], preprocess: Preprocess
+    ) -> None:
+        super().__init__()
+        self.clip: Any = clip
+        self.tokenizer = tokenizer
+        self.architecture = architecture
+        self.preprocess = preprocess
+        self._check_text_tower()
+        self._freeze_unused()
 
+    @classmethod
+    def from_name(
+        cls, name: str, pretrained: str | None = None, *, preprocess: Preprocess | None = None
+    ) -> "OpenClipBackbone":
+        """Build an open_clip model and its tokenizer.
 
-def rebuild_backbone(folder: Path, preprocess: Preprocess) -> Backbone:
-    """Build the model described by `open_clip_config.json` in a checkpoint folder, with random weights.
+        Args:
+            name: An open_clip model name, such as "ViT-B-32-quickgelu" or "PE-Core-B-16".
+            pretrained: A tag of that model ("openai", "webli", "meta"), the path of a weight file, or None for random
+                weights.
+            preprocess: Overrides what the weights' tag prescribes; needed for a weight file of unknown preprocessing.
 
-    Raises:
-        ModelError: If the description is unusable.
-    """
-    import open_clip
+        Raises:
+            ModelError: If the model is unknown or unsupported, the tag does not fit, or a download fails.
+        """
+        import open_clip
 
-    name = f"local-dir:{folder}"
-    try:
-        model_cfg = open_clip.get_model_config(name)
-        _check_unsupported(str(folder), model_cfg)
-        with _quiet_open_clip():
-            clip = open_clip.create_model(name, load_weights=False)
-    except ModelError:
-        raise
-    except Exception as error:
-        description = folder / "open_clip_config.json"
-        raise ModelError(
-            f"{description} describes no model that open_clip can build: {in_one_line(error)}."
-        ) from error
-    return Backbone(clip, tokenizer=_tokenizer(name), model_cfg=model_cfg, preprocess=preprocess)
+        model_cfg = _model_cfg(name)
+        _check_unsupported(name, model_cfg)
+        if pretrained is not None:
+            _check_tag(name, pretrained, model_cfg)
+        preprocess = preprocess or _preprocess(name, pretrained, model_cfg)
+        tokenizer = _tokenizer(name)
+        try:
+            with _quiet_open_clip():
+                clip = open_clip.create_model(
+                    name, pretrained=pretrained, load_weights=pretrained is not None
+                )
+        except Exception as error:
+            raise ModelError(_failed_build(name, pretrained, error)) from error
+        return cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
+
+    @classmethod
+    def from_folder(cls, folder: Path, preprocess: Preprocess) -> "OpenClipBackbone":
+        """Build the model described by a checkpoint's folder, with random weights.
+
+        Raises:
+            ModelError: If the description is unusable.
+        """
+        import open_clip
+
+        name = f"local-dir:{folder}"
+        try:
+            model_cfg = open_clip.get_model_config(name)
+            _check_unsupported(str(folder), model_cfg)
+            with _quiet_open_clip():
+                clip = open_clip.create_model(name, load_weights=False)
+        except ModelError:
+            raise
+        except Exception as error:
+            description = folder / CONFIG_FILE
+            raise ModelError(
+                f"{description} describes no model that open_clip can build: {in_one_line(error)}."
+            ) from error
+        return cls(clip, tokenizer=_tokenizer(name), architecture=model_cfg, preprocess=preprocess)
+
+    def save(self, folder: Path) -> None:
+        """Write `open_clip_config.json` and, if it is from Hugging Face, the tokenizer into a checkpoint's folder."""
+        text = json.dumps({"model_cfg": self.architecture}, indent=2) + "\n"
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        if hasattr(self.tokenizer, "save_pretrained"):
+            self.tokenizer.save_pretrained(str(folder))
+
+    def _check_text_tower(self) -> None:
+        text = self.text
+        if not hasattr(text, "token_embedding") or getattr(text, "cls_emb", None) is not None:
+            raise ModelError(
+                f"the text tower {type(text).__name__} gives no token features. Supported families: {SUPPORTED_FAMILIES}."
+            )
+
+    def _freeze_unused(self) -> None:
+        # The backbone's own logit scale and bias play no part in MeanMaxSim.
+        for name in ("logit_scale", "logit_bias"):
+            parameter = getattr(self.clip, name, None)
+            if parameter is not None:
+                parameter.requires_grad_(False)
+
+    @property
+    def text(self) -> Any:
+        """The module that owns the text tower: the model itself for CLIP, its `.text` for the others."""
+        return getattr(self.clip, "text", self.clip)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the space that text and frames share."""
+        return int(self.architecture["embed_dim"])
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens a query can have."""
+        return len(self.text.positional_embedding)
+
+    @property
+    def bidirectional(self) -> bool:
+        """True if text tokens see later ones, so that the length of the padding changes every token (SigLIP)."""
+        return self.text.attn_mask is None
+
+    @property
+    def pool_type(self) -> str:
+        """Which text token open_clip pools: argmax (end of text), last, first or eos."""
+        return self.clip.text_pool_type if self.text is self.clip else self.text.pool_type
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.text.positional_embedding.device
+
+    def tokenize(self, texts: list[str], *, length: int, pad_id: int | None = None) -> TokenizedQueries:
+        """Turn texts into ids of one length; longer texts are cut, the end-of-text token kept."""
+        ids = self.tokenizer(texts, context_length=length)  # (queries, query_tokens)
+        content = self._content_mask(ids)
+        if pad_id is not None:
+            ids = ids.masked_fill(~content, pad_id)
+        return TokenizedQueries(ids, content, content, self._pooled_positions(ids))
+
+    def too_long(self, texts: list[str], *, length: int) -> list[bool]:
+        """Return True for each text that loses words when it is cut to `length` tokens."""
+        one_more = self.tokenizer(texts, context_length=length + 1)  # (queries, length + 1)
+        return self._content_mask(one_more)[:, length].tolist()
+
+    def _content_mask(self, ids: Int[Tensor, "queries query_tokens"]) -> Bool[Tensor, "queries query_tokens"]:
+        """True up to the first end-of-text token. `ids != 0` would not do: id 0 is also a real word piece.
+
+        BERT's vocabulary (CLIPA) has no end-of-text token, but there the padding id stands for nothing else.
+        """
+        if self.end_id is None:
+            return ids != self.tokenizer.tokenizer.pad_token_id
+        is_end = ids == self.end_id
+        last = ids.shape[1] - 1
+        end = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1), last)  # (queries,)
+        return torch.arange(ids.shape[1]) <= end[:, None]
+
+    @property
+    def start_id(self) -> int | None:
+        """Token id that opens every query, if the tokenizer has one."""
+        return self._special_id("bos_token_id", "sot_token_id")
+
+    @property
+    def end_id(self) -> int | None:
+        """Token id that ends every query, if the tokenizer has one."""
+        return self._special_id("eos_token_id", "eot_token_id")
+
+    def _special_id(self, hugging_face: str, own: str) -> int | None:
+        inner = getattr(self.tokenizer, "tokenizer", None)  # a Hugging Face tokenizer that open_clip wraps
+        special: int | None = getattr(self.tokenizer, own) if inner is None else getattr(inner, hugging_face)
+        return special
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids."""
+        return int(self.text.token_embedding.num_embeddings)
+
+    def _pooled_positions(self, ids: Int[Tensor, "queries query_tokens"]) -> Int[Tensor, "queries"]:
+        """Positions that open_clip's `text_global_pool` reads."""
+        if self.pool_type == "argmax":
+            return ids.argmax(dim=1)
+        if self.pool_type == "eos":
+            eos_id = self.clip.text_eos_id if self.text is self.clip else self.text.eos_id
+            return (ids == eos_id).int().argmax(dim=1)
+        position = 0 if self.pool_type == "first" else ids.shape[1] - 1
+        return torch.full((len(ids),), position)
+
+    def token_texts(
+        self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]
+    ) -> list[str]:
+        """Return each token for people to read: words as they are, padding and control tokens in angle brackets."""
+        tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)
+        words = [str(tokenizer.decode([token])).strip() for token in ids.tolist()]
+        return [word if real else "<pad>" for word, real in zip(words, content.tolist(), strict=True)]
+
+    def text_tokens(
+        self, ids: Int[Tensor, "queries query_tokens"]
+    ) -> Float[Tensor, "queries query_tokens dim"]:
+        """Return every text token in the shared space, before normalisation.
+
+        The steps are those of open_clip's `encode_text`, with positions and causal mask sliced to the length at hand
+        (`encode_text` itself accepts the full context only), and the projection applied to all tokens.
+        """
+        text, length = self.text, ids.shape[1]
+        dtype = text.transformer.get_cast_dtype()
+        positions = text.positional_embedding[:length].to(dtype)  # (tokens, width)
+        x = text.token_embedding(ids).to(dtype) + positions  # (queries, tokens, width)
+        mask = None if text.attn_mask is None else text.attn_mask[:length, :length]
+        x = text.ln_final(text.transformer(x, attn_mask=mask))  # (queries, tokens, width)
+        projection = text.text_projection
+        if projection is None:
+            return x
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+    def frame_tokens(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
+        """Return what `encode_image` gives for each frame (CLS for CLIP, attention-pooled for SigLIP), not normalised."""
+        return self.clip.encode_image(pixels)
+
+    def text_blocks(self, count: int) -> list[nn.Module]:
+        """Return the text tower's first `count` transformer blocks.
+
+        Raises:
+            ModelError: If there are fewer.
+        """
+        blocks = list(self.text.transformer.resblocks)
+        if count > len(blocks):
+            raise ModelError(
+                f"temporal_layers={count}, but the text tower has {len(blocks)} layers to copy from; use that many at most, or temporal_init='random'."
+            )
+        return blocks[:count]
+
+    @property
+    def text_positions(self) -> Float[Tensor, "context width"]:
+        """Position embeddings of the text tower."""
+        return self.text.positional_embedding.detach()
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trade compute for memory in both towers."""
+        self.clip.set_grad_checkpointing(enable)
 
 
 def _model_cfg(name: str) -> dict[str, Any]:
@@ -84,7 +287,6 @@ def _model_cfg(name: str) -> dict[str, Any]:
 
 
 def _check_unsupported(name: str, model_cfg: dict[str, Any]) -> None:
-    """Text towers without plain token outputs cannot take part in late interaction."""
     text_cfg = model_cfg.get("text_cfg", {})
     reason = None
     if "multimodal_cfg" in model_cfg or text_cfg.get("embed_cls"):
@@ -125,11 +327,7 @@ def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:
 
 
 def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) -> Preprocess:
-    """Constants belong to the pretrained tag, not to the architecture; a weight file inherits those of the known tags.
-
-    Raises:
-        ModelError: If there are no known tags or they disagree, so that a weight file's constants cannot be told.
-    """
+    # Constants belong to the pretrained tag, not to the architecture; a weight file inherits those of the known tags.
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     tag_cfg = get_pretrained_cfg(name, pretrained) if pretrained else {}
@@ -142,7 +340,7 @@ def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) ->
     if len(candidates) != 1 and pretrained is not None:
         raise ModelError(
             f"weight file {pretrained!r}: the published weights of {name} use {len(candidates)} kinds of preprocessing, "
-            "so the right one cannot be told. Pass preprocess=Preprocess(...)."
+            "so the right one is not known. Pass preprocess=Preprocess(...)."
         )
     return min(candidates, key=repr) if candidates else _preprocess_from({}, model_cfg)
 
@@ -194,14 +392,8 @@ def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:
     )
 
 
-def in_one_line(error: Exception, *, limit: int = 300) -> str:
-    """An error's text without line breaks, cut to `limit` characters; its kind where it has no text."""
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return text if len(text) <= limit else text[:limit] + " ..."
-
-
 class _OtherThreads(logging.Filter):
-    """Lets a logger's records through but those of the thread that made this filter."""
+    """Filter that drops the records of the thread that made it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -211,17 +403,14 @@ class _OtherThreads(logging.Filter):
         return record.thread != self._muted
 
 
-_BUILDING = threading.Lock()
-
-
 @contextmanager
 def _quiet_open_clip() -> Iterator[None]:
-    """Mute open_clip's chatter in this thread while a model is built; our own errors say what matters.
+    """Mute open_clip in this thread while a model is built; our own errors say what matters.
 
-    A filter of the root logger sees what is logged by the root logger itself, as open_clip does: all other loggers are
-    heard as before, here and in other threads. Where the root logger has no handler, `logging.info` would configure it and
-    undo the program's own set-up; the handler that logging falls back on keeps it from that. One thread at a time: of
-    two overlapping `catch_warnings` the later one would restore the filters of the earlier, and warnings would stay muted.
+    open_clip logs through the root logger itself, and a filter of the root logger sees only such records: all other
+    loggers stay as they are. Where the root logger has no handler, `logging.info` would configure it; the handler that
+    logging falls back on prevents that. One thread at a time: of two overlapping `catch_warnings` the later one would
+    restore the filters of the earlier, and warnings would stay muted.
     """
     with _BUILDING, warnings.catch_warnings():
         warnings.simplefilter("ignore")

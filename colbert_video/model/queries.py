@@ -1,15 +1,13 @@
-"""Tokenised queries: which of their tokens are scored, and which query lengths suit a backbone."""
+"""Query settings on a backbone: which tokens of a query are scored, and which query lengths a backbone takes."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
 from colbert_video.errors import ModelError, SettingsError
-from colbert_video.model.backbone import Backbone
+from colbert_video.model.backbone import Backbone, TokenizedQueries
 from colbert_video.model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -18,27 +16,15 @@ CAUSAL_QUERY_LENGTH = 32
 """Query length of the paper for CLIP; bidirectional towers always run at their full context."""
 
 
-@dataclass(frozen=True, eq=False)
-class QueryIds:
-    """A tokenised batch of queries, ready for `VideoColBERT.embed_queries`."""
-
-    ids: Int[Tensor, "queries query_tokens"]
-    """Vocabulary ids."""
-    scored: Bool[Tensor, "queries query_tokens"]
-    """True where a token takes part in MeanMaxSim."""
-    pooled: Int[Tensor, "queries"]
-    """Position of the token that the backbone pools."""
-
-
 def default_query_length(backbone: Backbone) -> int:
-    """32 tokens for causal towers (or their context, if shorter); the full context for bidirectional ones."""
+    """Return 32 for causal towers (or their context, if shorter), the full context for bidirectional ones."""
     if backbone.bidirectional:
         return backbone.context_length
     return min(CAUSAL_QUERY_LENGTH, backbone.context_length)
 
 
 def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
-    """Refuse settings for queries that the backbone's text tower cannot take.
+    """Check that the backbone's text tower takes queries of these settings.
 
     Raises:
         ModelError: If the query length or the padding id does not fit the backbone.
@@ -59,27 +45,27 @@ def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
         )
 
 
-def tokenize_queries(texts: Sequence[str], config: ModelConfig, backbone: Backbone) -> QueryIds:
-    """Turn queries into ids, the mask of the tokens that are scored, and the position of the pooled one.
+def tokenize_queries(texts: Sequence[str], config: ModelConfig, backbone: Backbone) -> TokenizedQueries:
+    """Turn queries into ids, and choose by the settings which tokens are scored.
 
     Raises:
         SettingsError: If a query is empty.
     """
-    for position, text in enumerate(texts):
+    for number, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            raise SettingsError(f"query {position} is {text!r}; a query needs at least one word.")
-    # Without training, nothing is padded for its own sake, so nothing need be cut.
+            raise SettingsError(f"query {number} is {text!r}; a query needs at least one word.")
+    # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
     length = config.query_length if config.trained else backbone.context_length
     batch = backbone.tokenize(list(texts), length=length, pad_id=config.pad_id)
     scored = torch.ones_like(batch.content) if config.query_augmentation else batch.content.clone()
     starts = backbone.start_id is not None and not backbone.bidirectional
     if starts and not config.score_start_token:
         scored[:, 0] = False
-    return QueryIds(batch.ids, scored, batch.pooled)
+    return replace(batch, scored=scored)
 
 
 def scored_token_texts(text: str, config: ModelConfig, backbone: Backbone) -> list[str]:
-    """What each scored token of a query stands for, in order; of an untrained model, the text as a whole.
+    """Return what each scored token of a query stands for, in order; of an untrained model, the text as a whole.
 
     Raises:
         SettingsError: If the query is empty.
@@ -87,13 +73,12 @@ def scored_token_texts(text: str, config: ModelConfig, backbone: Backbone) -> li
     batch = tokenize_queries([text], config, backbone)
     if not config.trained:
         return [text.strip()]
-    content = backbone.tokenize([text], length=batch.ids.shape[1], pad_id=config.pad_id).content
-    texts = backbone.token_texts(batch.ids[0], content[0])
-    return [word for word, scored in zip(texts, batch.scored[0].tolist(), strict=True) if scored]
+    words = backbone.token_texts(batch.ids[0], batch.content[0])
+    return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
 
 
 def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:
-    """Say which queries have more than `length` tokens, of which the last are not read."""
+    """Log a warning for queries of more than `length` tokens, of which the last are not read."""
     long = backbone.too_long(list(texts), length=length)
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:

@@ -1,8 +1,10 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,19 @@ from torch import Tensor, nn
 
 from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
-from colbert_video.model.backbone import Backbone, Preprocess
+from colbert_video.hub import HubRepository
+from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
+from colbert_video.model.checkpoint import (
+    Checkpoint,
+    fetch_checkpoint,
+    find_checkpoint,
+    model_card,
+    save_checkpoint,
+)
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
-from colbert_video.model.open_clip import build_backbone
-from colbert_video.model.pixels import to_pixels
-from colbert_video.model.pretrained import Pretrained
+from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.queries import (
-    QueryIds,
     check_queries_fit,
     default_query_length,
     scored_token_texts,
@@ -36,12 +43,16 @@ FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
 """RGB frames of one video (frames, height, width, 3), values 0 to 255."""
 
 
-class VideoColBERT(Pretrained, nn.Module):
-    """Encodes queries and videos into bags of tokens that MeanMaxSim compares.
+class VideoColBERT(nn.Module):
+    """A model that encodes queries and videos into bags of tokens, which MeanMaxSim compares.
 
     Args:
         config: The model's switches.
-        backbone: The dual encoder.
+        backbone: The dual encoder, an `nn.Module`.
+
+    Attributes:
+        name: What `from_pretrained` loads this model by; None if it is in memory alone. An index stores the name, so that
+            it can be searched without passing the model. Saving a model does not name it: load it from where it was saved.
 
     Raises:
         ModelError: If the query length or the padding id does not fit the backbone.
@@ -52,7 +63,7 @@ class VideoColBERT(Pretrained, nn.Module):
         check_queries_fit(config, backbone)
         self.config = config
         self.backbone = backbone
-        self.name: str | None = None  # what `from_pretrained` would load it by; an index remembers this
+        self.name: str | None = None
         self.temporal = build_temporal_encoder(
             backbone,
             layers=config.temporal_layers,
@@ -92,12 +103,112 @@ class VideoColBERT(Pretrained, nn.Module):
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
-        backbone = build_backbone(name, pretrained, preprocess=preprocess)
+        backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
         settings.setdefault("query_length", default_query_length(backbone))
         config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
         model = cls(config, backbone).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str | torch.device | None = None) -> "VideoColBERT":
+        """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model[@revision]".
+
+        Raises:
+            ModelError: If there is no such model or it cannot be used.
+        """
+        target = resolve_device(device)
+        checkpoint = find_checkpoint(name)
+        if checkpoint is not None:
+            return cls._from_checkpoint(checkpoint, target)
+        backbone, _, tag = str(name).partition(":")
+        return cls.from_backbone(backbone, pretrained=tag, device=target)
+
+    @classmethod
+    def from_hub(
+        cls,
+        repository: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | Path | None = None,
+        endpoint: str | None = None,
+        device: str | torch.device | None = None,
+    ) -> "VideoColBERT":
+        """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
+
+        Args:
+            repository: "user/name".
+            revision: Branch, tag or commit; None for the main branch.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            cache_dir: Where downloads are kept; None for huggingface_hub's cache.
+            endpoint: Address of another Hub than huggingface.co.
+            device: Where to put the model; None for the first GPU, else the CPU.
+
+        Raises:
+            HubError: If there is no such repository, it may not be read, or the Hub cannot be reached.
+            ModelError: If it holds no usable model.
+        """
+        target = resolve_device(device)
+        where = HubRepository(repository, "model", revision, token, endpoint)
+        folder = None if cache_dir is None else Path(cache_dir)
+        return cls._from_checkpoint(fetch_checkpoint(where, cache_dir=folder), target)
+
+    @classmethod
+    def _from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device) -> "VideoColBERT":
+        model = cls(checkpoint.config, checkpoint.backbone)
+        checkpoint.load_weights(model)
+        model.name = checkpoint.name
+        return model.to(device).eval()
+
+    def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write weights, configuration and tokenizer to a folder that `from_pretrained` reads.
+
+        The model in memory keeps its name. To index with the saved model, pass the folder: `Indexer(path, model=folder)`.
+
+        Args:
+            folder: Target; an existing checkpoint there is replaced.
+            half: True to store weights in half precision, at half the size; what is loaded back makes slightly other
+                tokens.
+
+        Raises:
+            ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
+        """
+        save_checkpoint(Path(folder), self.config, self.backbone, self.state_dict(), half=half)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = True,
+        revision: str | None = None,
+        message: str | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Push the model to the Hugging Face Hub in one commit, with a model card where there is none.
+
+        Args:
+            repository: "user/name"; made if it is missing.
+            private: True to make a new repository private; one that exists stays as it is.
+            revision: Branch, made if it is missing; None for the main branch.
+            message: The commit's message.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            endpoint: Address of another Hub than huggingface.co.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: If the Hub cannot be reached or refuses.
+            ModelError: If the disk for temporary files is full.
+        """
+        where = HubRepository(repository, "model", revision, token, endpoint)
+        card = model_card(self.config, self.dim, repository)
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work) / "model"
+            self.save_pretrained(folder)
+            return where.push(folder, card=card, private=private, message=message or "Push a model")
 
     @property
     def dim(self) -> int:
@@ -106,7 +217,7 @@ class VideoColBERT(Pretrained, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.backbone.device
 
     def mark_trained(self, trained: bool = True) -> None:
@@ -116,7 +227,7 @@ class VideoColBERT(Pretrained, nn.Module):
             self.name = None  # by its name, the model as it was would be loaded
 
     def fingerprint(self) -> str:
-        """Hex digest of configuration and weights: two models with one fingerprint make the same tokens.
+        """Return a hex digest of configuration and weights: models with equal fingerprints make equal tokens.
 
         The temporal transformer of an untrained model is left out: it makes no tokens, and its random start would
         give one backbone a new fingerprint at every load.
@@ -145,7 +256,7 @@ class VideoColBERT(Pretrained, nn.Module):
     def embed_queries(
         self, ids: Int[Tensor, "queries query_tokens"]
     ) -> Float[Tensor, "queries query_tokens dim"]:
-        """Every query token, normalised: padding included, whatever the mask will say."""
+        """Return every query token, normalised; padding too, whether or not it is scored."""
         return nn.functional.normalize(self.backbone.text_tokens(ids).float(), dim=-1)
 
     def embed_videos(
@@ -153,7 +264,7 @@ class VideoColBERT(Pretrained, nn.Module):
         pixels: Float[Tensor, "videos frames 3 height width"],
         frame_mask: Bool[Tensor, "videos frames"] | None = None,
     ) -> VideoTokens:
-        """Frame tokens and video tokens, both normalised.
+        """Return frame tokens and video tokens, both normalised.
 
         Args:
             pixels: Preprocessed frames, padded to the longest video.
@@ -169,8 +280,8 @@ class VideoColBERT(Pretrained, nn.Module):
         encoded = self.backbone.frame_tokens(pixels[mask]).float()  # (real frames, dim)
         return encoded.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], encoded)
 
-    def tokenize(self, texts: Sequence[str]) -> QueryIds:
-        """Turn queries into ids, the mask of the tokens that are scored, and the position of the pooled one.
+    def tokenize(self, texts: Sequence[str]) -> TokenizedQueries:
+        """Turn queries into ids, masks of the words and of the scored tokens, and the position of the pooled token.
 
         Raises:
             SettingsError: If a query is empty.
@@ -178,7 +289,7 @@ class VideoColBERT(Pretrained, nn.Module):
         return tokenize_queries(texts, self.config, self.backbone)
 
     def query_token_texts(self, text: str) -> list[str]:
-        """What each token of `encode_queries(text)` stands for, in the same order."""
+        """Return what each token of `encode_queries(text)` stands for, in the same order."""
         return scored_token_texts(text, self.config, self.backbone)
 
     @torch.inference_mode()
@@ -198,10 +309,10 @@ class VideoColBERT(Pretrained, nn.Module):
         texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
-        ids = self.tokenize(texts)
-        warn_of_cuts(texts, self.backbone, length=ids.ids.shape[1])
-        parts = [self.embed_queries(part.to(self.device)) for part in ids.ids.split(batch_size)]
-        queries = QueryTokens(torch.cat(parts), ids.scored.to(self.device), ids.pooled.to(self.device))
+        batch = self.tokenize(texts).to(self.device)
+        warn_of_cuts(texts, self.backbone, length=batch.ids.shape[1])
+        parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
+        queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
         return queries if self.config.trained else _pooled_only(queries)
 
     @torch.inference_mode()
@@ -223,10 +334,10 @@ class VideoColBERT(Pretrained, nn.Module):
         """
         if len(videos) == 0:
             raise SettingsError("no video was given; at least one is needed.")
-        for position, frames in enumerate(videos):
+        for row, frames in enumerate(videos):
             if not 1 <= len(frames) <= self.config.max_frames:
                 raise SettingsError(
-                    f"video {position} has {len(frames)} frames; between 1 and max_frames={self.config.max_frames} "
+                    f"video {row} has {len(frames)} frames; between 1 and max_frames={self.config.max_frames} "
                     "are needed."
                 )
         frame_bags: list[Tensor] = []
@@ -239,9 +350,8 @@ class VideoColBERT(Pretrained, nn.Module):
         return VideoTokens(TokenBags.from_list(frame_bags), video_tokens)
 
     def _encode_batch(self, videos: Sequence[FrameStack]) -> VideoTokens:
-        pixels = [
-            to_pixels(frames, self.config.preprocess, self.device) for frames in videos
-        ]  # (frames, 3, h, w) each
+        prepare = self.config.preprocess.to_pixels
+        pixels = [prepare(frames, device=self.device) for frames in videos]  # (frames, 3, height, width) each
         lengths = torch.tensor([len(stack) for stack in pixels], device=self.device)
         padded = nn.utils.rnn.pad_sequence(pixels, batch_first=True)  # (videos, frames, 3, height, width)
         mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]  # (videos, frames)
@@ -252,7 +362,7 @@ class VideoColBERT(Pretrained, nn.Module):
     def score(
         self, queries: QueryTokens, videos: VideoTokens, *, interaction: Interaction | None = None
     ) -> Float[Tensor, "queries videos"]:
-        """The reference score of every query against every video.
+        """Return the reference score of every query against every video.
 
         Args:
             queries: From `encode_queries`.
@@ -281,7 +391,7 @@ def _pooled_only(queries: QueryTokens) -> QueryTokens:
 
 
 def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[list[FrameStack]]:
-    """Consecutive videos whose padded size stays within the budget; at least one video each."""
+    """Yield consecutive videos whose padded size stays within the budget; at least one video each."""
     batch: list[FrameStack] = []
     longest = 0
     for frames in videos:

@@ -1,6 +1,5 @@
 """The command line as people meet it: exit codes, one-line errors, JSON."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def clips_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: object) -> Path:
     path = tmp_path_factory.mktemp("cli-model") / "model"
-    copy.copy(tiny_trained_model).save_pretrained(path)  # type: ignore[attr-defined]
+    tiny_trained_model.save_pretrained(path)  # type: ignore[attr-defined]
     return path
 
 

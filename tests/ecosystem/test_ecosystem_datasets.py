@@ -1,6 +1,5 @@
 """Videos out of Hugging Face datasets and WebDataset archives: what is listed, indexed, trained on, and told."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def test_archives_are_indexed_and_shown_where_they_lie(
     shards: str, tmp_path: Path, tiny_model: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index, model = tmp_path / "my.index", tmp_path / "model"
-    copy.copy(tiny_model).save_pretrained(model)
+    tiny_model.save_pretrained(model)
     code, out, _ = run(
         ["index", shards, "--index", str(index), "--model", str(model), "--workers", "1", "--json"], capsys
     )

@@ -1,6 +1,5 @@
 """Indexing real files: what is decoded and encoded, what is refused, and what an interruption leaves."""
 
-import copy
 import os
 import shutil
 import signal
@@ -86,7 +85,7 @@ def test_an_untrained_model_stores_frame_tokens_alone(
 def test_the_index_finds_its_model_by_name(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
 ) -> None:
-    copy.copy(tiny_trained_model).save_pretrained(tmp_path / "model")
+    tiny_trained_model.save_pretrained(tmp_path / "model")
     Indexer(tmp_path / "i", model=tmp_path / "model", workers=1).index(clips_folder)
     assert len(Searcher(tmp_path / "i").search("a red circle", k=3)) == 3
 
@@ -94,7 +93,7 @@ def test_the_index_finds_its_model_by_name(
 def test_a_model_that_moved_is_asked_for(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
 ) -> None:
-    copy.deepcopy(tiny_trained_model).save_pretrained(tmp_path / "model")
+    tiny_trained_model.save_pretrained(tmp_path / "model")
     Indexer(tmp_path / "i", model=tmp_path / "model", workers=1).index(clips_folder / "clip-0001.mp4")
     (tmp_path / "model").rename(tmp_path / "moved")
     with pytest.raises(ModelError, match=r"cannot be loaded: .*model= \(--model\)"):
@@ -222,7 +221,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT, encoded: list[int]
 ) -> None:
     index, model = tmp_path / "i", tmp_path / "model"
-    copy.copy(tiny_trained_model).save_pretrained(model)
+    tiny_trained_model.save_pretrained(model)
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(index), str(model), str(clips_folder)])
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list((index / "staging").glob("*.safetensors"))) < 3:

@@ -13,16 +13,18 @@ import pytest
 import torch
 from tiny_models import TINY_CLIP, TINY_SIGLIP, WordTokenizer
 
-from colbert_video.errors import ModelError, SettingsError
-from colbert_video.model.backbone import Backbone, Preprocess
+from colbert_video.errors import ModelError
+from colbert_video.model import checkpoint
+from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.config import ModelConfig
+from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.queries import default_query_length
 from colbert_video.model.video_colbert import VideoColBERT
 
 TEXTS = ["a dog catches a frisbee on the beach", "two people", "a " * 90]
 HALF = Preprocess(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")
 
-Build = Callable[..., Backbone]
+Build = Callable[..., OpenClipBackbone]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("shallow")
 
     @functools.lru_cache(maxsize=1)
-    def shallow(name: str, *, tiny_vision: bool = False) -> Backbone:
+    def shallow(name: str, *, tiny_vision: bool = False) -> OpenClipBackbone:
         model_cfg = open_clip.get_model_config(name)
         model_cfg["text_cfg"]["layers"] = 3
         if tiny_vision:
@@ -43,7 +45,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         plain = "hf_tokenizer_name" not in model_cfg["text_cfg"]
         vocabulary_size = model_cfg["text_cfg"]["vocab_size"]
         tokenizer = open_clip.get_tokenizer(f"{name}-shallow") if plain else WordTokenizer(vocabulary_size)
-        return Backbone(clip, tokenizer=tokenizer, model_cfg=model_cfg, preprocess=HALF)
+        return OpenClipBackbone(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=HALF)
 
     return shallow
 
@@ -53,7 +55,7 @@ def config(backbone: Backbone, **settings: Any) -> ModelConfig:
     return ModelConfig(backbone="it", pretrained=None, preprocess=HALF, **settings)
 
 
-def pooled_rows(backbone: Backbone, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+def pooled_rows(backbone: OpenClipBackbone, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Our token at the pooled position, and open_clip's `encode_text` of the same ids."""
     batch = backbone.tokenize(texts, length=backbone.context_length)
     with torch.inference_mode():
@@ -233,33 +235,76 @@ def test_a_text_tower_without_plain_tokens_is_refused(change: dict[str, bool] | 
         clip = open_clip.create_model("tiny-cls", load_weights=False)
         match = "the text tower TextTransformer gives no token features"
     with pytest.raises(ModelError, match=match):
-        Backbone(clip, tokenizer=None, model_cfg=TINY_SIGLIP, preprocess=HALF)
+        OpenClipBackbone(clip, tokenizer=None, architecture=TINY_SIGLIP, preprocess=HALF)
 
 
-# Preprocess
+# The protocol
 
 
-def test_preprocess_survives_json() -> None:
-    assert Preprocess.from_dict(json.loads(json.dumps(HALF.to_dict()))) == HALF
+class LetterBackbone(torch.nn.Module):
+    """A dual encoder without open_clip: a letter is a token, a frame is its mean colour."""
+
+    dim = 8
+    context_length, vocabulary_size = 12, 128
+    bidirectional, start_id = False, None
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocess, self.architecture = HALF, {"dim": 8}
+        self.letters = torch.nn.Embedding(128, 8)
+        self.colours = torch.nn.Linear(3, 8)
+
+    @property
+    def text_positions(self) -> torch.Tensor:
+        return torch.zeros(12, 8)
+
+    def text_blocks(self, count: int) -> list[torch.nn.Module]:
+        raise ModelError("it has none")
+
+    def tokenize(self, texts: list[str], *, length: int, pad_id: int | None = None) -> TokenizedQueries:
+        codes = [[*text.encode("ascii")][:length] for text in texts]
+        ids = torch.tensor([code + [pad_id or 0] * (length - len(code)) for code in codes])
+        content = torch.arange(length) < torch.tensor([len(code) for code in codes])[:, None]
+        return TokenizedQueries(ids, content, content, content.sum(dim=1) - 1)
+
+    def too_long(self, texts: list[str], *, length: int) -> list[bool]:
+        return [len(text) > length for text in texts]
+
+    def token_texts(self, ids: torch.Tensor, content: torch.Tensor) -> list[str]:
+        return [chr(code) for code in ids.tolist()]
+
+    def text_tokens(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.letters(ids)
+
+    def frame_tokens(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.colours(pixels.mean(dim=(2, 3)))
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None: ...
+
+    def save(self, folder: Path) -> None:
+        (folder / "letters.json").write_text("{}")
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"height": 0}, "frame size 0×224 must be at least 1×1"),
-        ({"interpolation": "nearest"}, "interpolation 'nearest' must be 'bicubic' or 'bilinear'"),
-        ({"std": (0.5, 0.0, 0.5)}, "std above 0"),
-        ({"mean": (0.5,)}, "need three values each"),
-    ],
-)
-def test_impossible_preprocessing_is_refused(change: dict[str, Any], match: str) -> None:
-    class Unchecked(Preprocess):
-        """Reaches the library's own checks past the test suite's type checks."""
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_model_needs_no_more_of_a_backbone_than_the_protocol(
+    trained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = LetterBackbone()
+    model = VideoColBERT(config(backbone, trained=trained, temporal_init="random"), backbone).eval()
+    queries = model.encode_queries(["a cat", "dogs"])
+    videos = model.encode_videos([torch.zeros(3, 4, 4, 3, dtype=torch.uint8)])
+    assert queries.shape == (2, 12 if trained else 1, 8)
+    assert videos.frame.shape == (1, 3, 8)
+    assert model.query_token_texts("hi")[:2] == (["h", "i"] if trained else ["hi"])
 
-        def __init__(self, **values: Any) -> None:
-            for name, value in values.items():
-                object.__setattr__(self, name, value)
-            Preprocess.__post_init__(self)
+    monkeypatch.setitem(checkpoint.BACKBONES, "letters.json", lambda *_: LetterBackbone())
+    model.save_pretrained(tmp_path / "model")
+    loaded = VideoColBERT.from_pretrained(tmp_path / "model", device="cpu")
+    assert torch.equal(loaded.score(queries, videos), model.score(queries, videos))
+    assert loaded.fingerprint() == model.fingerprint()
 
-    with pytest.raises(SettingsError, match=match):
-        Unchecked(**{**HALF.to_dict(), **change})
+
+def test_open_clips_backbone_has_all_of_the_protocol(tiny_model: VideoColBERT) -> None:
+    assert isinstance(tiny_model.backbone, Backbone)
+    assert not isinstance(torch.nn.Linear(1, 1), Backbone)

@@ -16,8 +16,8 @@ from tiny_models import TINY_SIGLIP
 
 from colbert_video.errors import ModelError
 from colbert_video.model import checkpoint
-from colbert_video.model.backbone import Backbone, Preprocess
-from colbert_video.model.checkpoint import load_model, save_model
+from colbert_video.model.backbone import Preprocess
+from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 
 CPU = torch.device("cpu")
@@ -32,15 +32,8 @@ def frames() -> np.ndarray:
 
 @pytest.fixture
 def saved(tiny_trained_model: VideoColBERT, tmp_path: Path) -> Path:
-    save(tiny_trained_model, tmp_path / "model")
+    tiny_trained_model.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
-
-
-def save(model: VideoColBERT, folder: Path, *, half: bool = False) -> VideoColBERT:
-    """Save a shallow copy, because saving names the model."""
-    model = copy.copy(model)
-    model.save_pretrained(folder, half=half)
-    return model
 
 
 def tokens_of(model: VideoColBERT, frames: np.ndarray) -> list[torch.Tensor]:
@@ -88,7 +81,7 @@ def test_every_switch_survives(tiny_names: SimpleNamespace, tmp_path: Path, fram
 
 def test_saving_twice_writes_the_same_bytes(tiny_trained_model: VideoColBERT, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        save(tiny_trained_model, tmp_path / name)
+        tiny_trained_model.save_pretrained(tmp_path / name)
     for name in FILES:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -96,8 +89,7 @@ def test_saving_twice_writes_the_same_bytes(tiny_trained_model: VideoColBERT, tm
 def test_half_precision_halves_the_file_and_hardly_moves_tokens(
     tiny_trained_model: VideoColBERT, saved: Path, tmp_path: Path, frames: np.ndarray
 ) -> None:
-    named = save(tiny_trained_model, tmp_path / "half", half=True)
-    assert named.name is None  # what is loaded from there differs from what is in memory
+    tiny_trained_model.save_pretrained(tmp_path / "half", half=True)
     size, half_size = ((path / "model.safetensors").stat().st_size for path in (saved, tmp_path / "half"))
     assert half_size == pytest.approx(size / 2, rel=0.01)
     loaded = VideoColBERT.from_pretrained(tmp_path / "half", device="cpu")
@@ -106,11 +98,14 @@ def test_half_precision_halves_the_file_and_hardly_moves_tokens(
         torch.testing.assert_close(one, other, atol=5e-3, rtol=0)
 
 
-def test_models_are_known_by_their_folder(
+def test_loaded_models_are_known_by_their_folder(
     saved: Path, tiny_trained_model: VideoColBERT, tmp_path: Path
 ) -> None:
-    assert VideoColBERT.from_pretrained(saved, device="cpu").name == str(saved.resolve())
-    assert save(tiny_trained_model, tmp_path / "other").name == str((tmp_path / "other").resolve())
+    loaded = VideoColBERT.from_pretrained(saved, device="cpu")
+    assert loaded.name == str(saved.resolve())
+    loaded.save_pretrained(tmp_path / "other")
+    assert loaded.name == str(saved.resolve())
+    assert tiny_trained_model.name is None  # saving does not name what is in memory
 
 
 # Names
@@ -118,11 +113,11 @@ def test_models_are_known_by_their_folder(
 
 def test_shipped_models_have_short_names(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SHIPPED", saved.parent)
-    assert load_model("model", device=CPU).name == "model"
+    assert VideoColBERT.from_pretrained("model", device=CPU).name == "model"
     with pytest.raises(
         ModelError, match=r"no model 'modl': it is neither a shipped one \(.*model.*\), nor a folder"
     ):
-        load_model("modl", device=CPU)
+        VideoColBERT.from_pretrained("modl", device=CPU)
 
 
 def test_a_backbone_and_its_weights_are_a_name(
@@ -135,8 +130,8 @@ def test_a_backbone_and_its_weights_are_a_name(
         return tiny_model
 
     monkeypatch.setattr(VideoColBERT, "from_backbone", from_backbone)
-    load_model("PE-Core-B-16:meta", device=CPU)
-    load_model("ViT-B-32:/some/weights.pt", device=CPU)
+    VideoColBERT.from_pretrained("PE-Core-B-16:meta", device=CPU)
+    VideoColBERT.from_pretrained("ViT-B-32:/some/weights.pt", device=CPU)
     assert calls == [
         (("PE-Core-B-16",), {"pretrained": "meta", "device": CPU}),
         (("ViT-B-32",), {"pretrained": "/some/weights.pt", "device": CPU}),
@@ -147,7 +142,7 @@ def test_hub_names_are_fetched(saved: Path, monkeypatch: pytest.MonkeyPatch) -> 
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(saved))
-    assert load_model("user/model", device=CPU).name == "user/model"
+    assert VideoColBERT.from_pretrained("user/model", device=CPU).name == "user/model"
 
 
 def test_without_network_hub_names_have_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +155,7 @@ def test_without_network_hub_names_have_a_remedy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the network"
     ):
-        load_model("user/model", device=CPU)
+        VideoColBERT.from_pretrained("user/model", device=CPU)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere/at all", "/no/where/at/all", "a/b/c"])
@@ -168,12 +163,12 @@ def test_names_that_lead_nowhere_are_refused(name: str) -> None:
     with pytest.raises(
         ModelError, match=f"there is no model '{name}': .*nor BACKBONE:TAG such as 'PE-Core-B-16:meta'"
     ):
-        load_model(name, device=CPU)
+        VideoColBERT.from_pretrained(name, device=CPU)
 
 
 def test_a_path_is_never_looked_up_on_the_hub() -> None:
     with pytest.raises(ModelError, match="there is no folder runs/best"):
-        load_model(Path("runs/best"), device=CPU)
+        VideoColBERT.from_pretrained(Path("runs/best"), device=CPU)
 
 
 # Damage
@@ -181,7 +176,7 @@ def test_a_path_is_never_looked_up_on_the_hub() -> None:
 
 def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"{tmp_path} is not a checkpoint: config.json is missing"):
-        load_model(tmp_path, device=CPU)
+        VideoColBERT.from_pretrained(tmp_path, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +185,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 def test_a_foreign_or_newer_description_is_refused(content: str, saved: Path) -> None:
     (saved / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json (is missing or no JSON|has no format 1)"):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 @pytest.mark.parametrize(
@@ -203,14 +198,14 @@ def test_impossible_settings_are_refused(change: dict[str, Any], saved: Path) ->
     with pytest.raises(
         ModelError, match=r"config\.json: |query_length=99, but tiny-clip reads at most 32 tokens"
     ):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 @pytest.mark.parametrize("name", ["open_clip_config.json", "model.safetensors"])
 def test_a_missing_file_is_named(name: str, saved: Path) -> None:
     (saved / name).unlink()
     with pytest.raises(ModelError, match=f"{name}.* is missing"):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 @pytest.mark.parametrize("size", [0, 5, 1000, -100])
@@ -218,7 +213,7 @@ def test_cut_weights_are_refused(size: int, saved: Path) -> None:
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ModelError, match=r"model\.safetensors is missing, damaged, or does not fit"):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 @pytest.mark.parametrize(("change", "match"), [(None, "Missing key"), ("extra", "Unexpected key")])
@@ -227,7 +222,7 @@ def test_too_few_or_too_many_weights_are_refused(change: str | None, match: str,
     tensor = weights.pop("temporal.expansion") if change is None else weights["temporal.expansion"].clone()
     save_file({**weights, change: tensor} if change else weights, saved / "model.safetensors")
     with pytest.raises(ModelError, match=rf"model\.safetensors .*does not fit.*{match}"):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 def test_weights_of_another_model_are_refused(saved: Path) -> None:
@@ -237,7 +232,7 @@ def test_weights_of_another_model_are_refused(saved: Path) -> None:
     with pytest.raises(
         ModelError, match=r"model\.safetensors .*does not fit.*size mismatch for temporal.expansion"
     ):
-        load_model(saved, device=CPU)
+        VideoColBERT.from_pretrained(saved, device=CPU)
 
 
 # What saving replaces, and what it keeps
@@ -257,7 +252,7 @@ def test_missing_parents_are_made_and_an_empty_folder_filled(
 ) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "a" / "b"):
-        save(tiny_trained_model, folder)
+        tiny_trained_model.save_pretrained(folder)
         assert {path.name for path in folder.iterdir()} == FILES
 
 
@@ -269,20 +264,20 @@ def test_a_folder_of_something_else_is_not_replaced(
     with pytest.raises(
         ModelError, match="exists and is not a checkpoint; choose another folder or remove it"
     ):
-        save(tiny_trained_model, tmp_path)
+        tiny_trained_model.save_pretrained(tmp_path)
     assert (tmp_path / name).is_file()
 
 
 def test_a_file_is_not_replaced(tiny_trained_model: VideoColBERT, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelError, match="exists and is not a checkpoint"):
-        save(tiny_trained_model, tmp_path / "file")
+        tiny_trained_model.save_pretrained(tmp_path / "file")
 
 
 def test_files_beside_the_checkpoint_are_not_deleted(saved: Path, tiny_trained_model: VideoColBERT) -> None:
     (saved / "log.txt").write_text("valuable")
     with pytest.raises(ModelError, match=r"would delete log\.txt; choose another folder or move them away"):
-        save(tiny_trained_model, saved)
+        tiny_trained_model.save_pretrained(saved)
     assert (saved / "log.txt").read_text() == "valuable"
 
 
@@ -313,7 +308,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
         )
     expected = ModelError if kind is OSError else KeyboardInterrupt
     with pytest.raises(expected, match="no space left"):
-        save(tiny_trained_model, saved)
+        tiny_trained_model.save_pretrained(saved)
     assert contents(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
@@ -323,7 +318,7 @@ def test_an_unwritable_folder_is_an_error_that_names_it(
 ) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelError, match=r"the checkpoint .*file/model cannot be written: "):
-        save_model(copy.copy(tiny_trained_model), tmp_path / "file" / "model")
+        tiny_trained_model.save_pretrained(tmp_path / "file" / "model")
 
 
 # Hugging Face tokenizers travel in the folder
@@ -352,10 +347,10 @@ def test_a_hugging_face_tokenizer_travels_in_the_folder(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "tokenizer").mkdir()
     text_cfg = {**TINY_SIGLIP["text_cfg"], "hf_tokenizer_name": "nobody/has-this-tokenizer"}
-    backbone = Backbone(
+    backbone = OpenClipBackbone(
         tiny_siglip_model.backbone.clip,
         tokenizer=word_level_tokenizer(tmp_path / "tokenizer"),
-        model_cfg={**TINY_SIGLIP, "text_cfg": text_cfg},
+        architecture={**TINY_SIGLIP, "text_cfg": text_cfg},
         preprocess=tiny_siglip_model.config.preprocess,
     )
     model = VideoColBERT(tiny_siglip_model.config, backbone).eval()
@@ -374,10 +369,10 @@ def test_a_hugging_face_tokenizer_travels_in_the_folder(
     with pytest.raises(
         ModelError, match="lacks its tokenizer files, or they are damaged: save or download it again"
     ):
-        load_model(tmp_path / "model", device=CPU)
+        VideoColBERT.from_pretrained(tmp_path / "model", device=CPU)
 
 
 def test_weights_are_as_readable_as_the_other_files(tmp_path: Path, tiny_model: VideoColBERT) -> None:
-    copy.deepcopy(tiny_model).save_pretrained(tmp_path / "model")
+    tiny_model.save_pretrained(tmp_path / "model")
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
     assert modes["model.safetensors"] == modes["config.json"]

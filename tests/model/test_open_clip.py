@@ -14,10 +14,10 @@ import torch
 from open_clip.pretrained import list_pretrained
 from tiny_models import TINY_CLIP
 
-from colbert_video.errors import ModelError
+from colbert_video.errors import ModelError, in_one_line
 from colbert_video.model import open_clip as open_clip_models
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.open_clip import build_backbone, in_one_line, rebuild_backbone
+from colbert_video.model.open_clip import OpenClipBackbone
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 HALF = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")
@@ -31,16 +31,16 @@ def weight_file(tiny_names: SimpleNamespace, tmp_path: Path) -> Path:
 
 
 def test_a_model_without_weights_is_random(tiny_names: SimpleNamespace) -> None:
-    backbone = build_backbone(tiny_names.clip)
+    backbone = OpenClipBackbone.from_name(tiny_names.clip)
     assert (backbone.dim, backbone.context_length) == (64, 32)
     assert backbone.preprocess == Preprocess(
         32, 32, OPENAI_MEAN, (0.26862954, 0.26130258, 0.27577711), "bicubic"
     )
-    assert backbone.model_cfg == TINY_CLIP
+    assert backbone.architecture == TINY_CLIP
 
 
 def test_weights_come_from_a_file(tiny_names: SimpleNamespace, weight_file: Path) -> None:
-    backbone = build_backbone(tiny_names.clip, str(weight_file), preprocess=HALF)
+    backbone = OpenClipBackbone.from_name(tiny_names.clip, str(weight_file), preprocess=HALF)
     assert backbone.preprocess == HALF
     stored = torch.load(weight_file, weights_only=True)
     assert torch.equal(backbone.clip.state_dict()["text_projection"], stored["text_projection"])
@@ -53,14 +53,14 @@ def test_a_weight_file_of_unknown_preprocessing_is_refused(
     with pytest.raises(
         ModelError, match=r"use 0 kinds of preprocessing.*Pass preprocess=Preprocess\(\.\.\.\)"
     ):
-        build_backbone(tiny_names.clip, str(weight_file))
+        OpenClipBackbone.from_name(tiny_names.clip, str(weight_file))
 
 
 def test_a_weight_file_of_ambiguous_preprocessing_is_refused(tmp_path: Path) -> None:
     """ViT-L-14 was published with OpenAI's constants and with 0.5."""
     (tmp_path / "weights.pt").write_bytes(b"")
     with pytest.raises(ModelError, match="the published weights of ViT-L-14 use 2 kinds of preprocessing"):
-        build_backbone("ViT-L-14", str(tmp_path / "weights.pt"))
+        OpenClipBackbone.from_name("ViT-L-14", str(tmp_path / "weights.pt"))
 
 
 def test_a_foreign_weight_file_is_refused(tiny_names: SimpleNamespace, tmp_path: Path) -> None:
@@ -68,20 +68,20 @@ def test_a_foreign_weight_file_is_refused(tiny_names: SimpleNamespace, tmp_path:
     with pytest.raises(
         ModelError, match=r"the weight file '.*foreign.pt' does not load into tiny-clip: .*Missing key"
     ):
-        build_backbone(tiny_names.clip, str(tmp_path / "foreign.pt"), preprocess=HALF)
+        OpenClipBackbone.from_name(tiny_names.clip, str(tmp_path / "foreign.pt"), preprocess=HALF)
 
 
 def test_an_unknown_name_suggests_near_ones() -> None:
     with pytest.raises(ModelError, match="open_clip has no model 'ViT-B-33'; did you mean ViT-B-32"):
-        build_backbone("ViT-B-33")
+        OpenClipBackbone.from_name("ViT-B-33")
     with pytest.raises(ModelError, match=r"no model 'zzz'; see open_clip.list_models\(\)"):
-        build_backbone("zzz")
+        OpenClipBackbone.from_name("zzz")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:timm/ViT-B-16-SigLIP", "local-dir:/somewhere"])
 def test_names_that_point_elsewhere_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match="must be one of open_clip's own model names"):
-        build_backbone(name)
+        OpenClipBackbone.from_name(name)
 
 
 @pytest.mark.parametrize(
@@ -94,18 +94,18 @@ def test_names_that_point_elsewhere_are_refused(name: str) -> None:
 )
 def test_text_towers_without_tokens_are_refused_before_any_download(name: str, reason: str) -> None:
     with pytest.raises(ModelError, match=f"{name}: {reason}.*Supported families: CLIP"):
-        build_backbone(name)
+        OpenClipBackbone.from_name(name)
 
 
 def test_an_unknown_tag_lists_the_known_ones(tiny_names: SimpleNamespace) -> None:
     with pytest.raises(
         ModelError, match=r"PE-Core-B-16 has no pretrained weights 'openai'; its tags are meta\."
     ):
-        build_backbone("PE-Core-B-16", "openai")
+        OpenClipBackbone.from_name("PE-Core-B-16", "openai")
     with pytest.raises(
         ModelError, match=r"tiny-clip has no .* 'openai'; it has no tags: give the path of a weight file"
     ):
-        build_backbone(tiny_names.clip, "openai")
+        OpenClipBackbone.from_name(tiny_names.clip, "openai")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_unknown_tag_lists_the_known_ones(tiny_names: SimpleNamespace) -> Non
 )
 def test_weights_trained_with_quickgelu_need_it(name: str, tag: str, other: str) -> None:
     with pytest.raises(ModelError, match=f"were trained with QuickGELU, but {name} computes GELU.*'{other}'"):
-        build_backbone(name, tag)
+        OpenClipBackbone.from_name(name, tag)
 
 
 def test_every_published_tag_passes_or_names_a_model_that_fits() -> None:
@@ -157,7 +157,7 @@ def test_a_failed_download_says_how_to_fetch_the_weights(monkeypatch: pytest.Mon
     with pytest.raises(
         ModelError, match=f"could not be loaded: cannot reach the hub\\. To fetch .*{command}.* or pass"
     ):
-        build_backbone("ViT-B-32-quickgelu", "openai")
+        OpenClipBackbone.from_name("ViT-B-32-quickgelu", "openai")
 
 
 def test_a_failed_tokenizer_says_how_to_fetch_it_before_any_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_failed_tokenizer_says_how_to_fetch_it_before_any_weights(monkeypatch:
     with pytest.raises(
         ModelError, match=r"tokenizer of ViT-B-16-SigLIP could not .*get_tokenizer\('ViT-B-16-SigLIP'\)"
     ):
-        build_backbone("ViT-B-16-SigLIP", "webli")
+        OpenClipBackbone.from_name("ViT-B-16-SigLIP", "webli")
 
 
 def test_building_leaves_logging_and_warnings_alone(
@@ -174,7 +174,7 @@ def test_building_leaves_logging_and_warnings_alone(
 ) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])  # a program that has not set up logging yet
     level, filters = logging.root.level, list(warnings.filters)
-    build_backbone(tiny_names.clip)
+    OpenClipBackbone.from_name(tiny_names.clip)
     assert (logging.root.handlers, logging.root.level, logging.root.filters) == ([], level, [])
     assert list(warnings.filters) == filters
 
@@ -196,7 +196,7 @@ def test_only_open_clip_is_muted_while_a_model_is_built(
 
     original = open_clip.create_model
     monkeypatch.setattr(open_clip, "create_model", create)
-    build_backbone(tiny_names.clip)
+    OpenClipBackbone.from_name(tiny_names.clip)
     assert caplog.messages == ["heard from this thread", "heard from another thread", "the program's own"]
 
 
@@ -213,7 +213,7 @@ def test_a_program_without_logging_hears_others_too(
     original = open_clip.create_model
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(open_clip, "create_model", create)
-    build_backbone(tiny_names.clip)
+    OpenClipBackbone.from_name(tiny_names.clip)
     assert capsys.readouterr().err == "heard\n"
 
 
@@ -236,7 +236,7 @@ def test_models_built_at_once_leave_logging_and_warnings_alone(
         return original(*names, **options)
 
     def first() -> None:
-        build_backbone(tiny_names.clip)
+        OpenClipBackbone.from_name(tiny_names.clip)
         first_is_out.set()
 
     original = open_clip.create_model
@@ -244,7 +244,7 @@ def test_models_built_at_once_leave_logging_and_warnings_alone(
     thread = threading.Thread(target=first)
     thread.start()
     assert first_is_in.wait(60)
-    build_backbone(tiny_names.clip)
+    OpenClipBackbone.from_name(tiny_names.clip)
     thread.join()
     assert (logging.root.level, logging.root.handlers, logging.root.filters) == (level, handlers, [])
     assert list(warnings.filters) == filters
@@ -256,7 +256,7 @@ def folder_with(tmp_path: Path, content: str) -> Path:
 
 
 def test_a_description_rebuilds_the_architecture(tmp_path: Path) -> None:
-    backbone = rebuild_backbone(folder_with(tmp_path, json.dumps({"model_cfg": TINY_CLIP})), HALF)
+    backbone = OpenClipBackbone.from_folder(folder_with(tmp_path, json.dumps({"model_cfg": TINY_CLIP})), HALF)
     assert (backbone.dim, backbone.context_length, backbone.preprocess) == (64, 32, HALF)
 
 
@@ -274,7 +274,7 @@ def test_a_useless_description_is_refused(content: str, tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"open_clip_config.json describes no model that open_clip can build: "
     ):
-        rebuild_backbone(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
 
 
 def test_a_description_cannot_run_code(tmp_path: Path) -> None:
@@ -285,14 +285,14 @@ def test_a_description_cannot_run_code(tmp_path: Path) -> None:
     }
     content = json.dumps({"model_cfg": {**TINY_CLIP, "text_cfg": text_cfg}})
     with pytest.raises(ModelError, match="wants to run code of its own"):
-        rebuild_backbone(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
 
 
 def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     text_cfg = {**TINY_CLIP["text_cfg"], "hf_tokenizer_name": "some/tokenizer"}
     content = json.dumps({"model_cfg": {**TINY_CLIP, "text_cfg": text_cfg}})
     with pytest.raises(ModelError, match="lacks its tokenizer files, or they are damaged"):
-        rebuild_backbone(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
 
 
 def test_an_error_in_one_line() -> None:

@@ -265,7 +265,7 @@ def models(tmp_path: Path, tiny_trained_model: Any) -> list[Path]:
         next(other.parameters()).add_(0.1)
     folders = [tmp_path / "one", tmp_path / "other"]
     for model, folder in zip((tiny_trained_model, other), folders, strict=True):
-        copy.copy(model).save_pretrained(folder)
+        model.save_pretrained(folder)
     return folders
 
 
@@ -351,7 +351,7 @@ def test_several_indexes_share_a_model_and_need_not_have_one(
     index: Path, tiny_trained_model: Any, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "model"
-    copy.copy(tiny_trained_model).save_pretrained(checkpoint)
+    tiny_trained_model.save_pretrained(checkpoint)
     for name in ("a", "b"):
         Indexer(tmp_path / name, model=checkpoint, workers=1).index(
             [("red", write_colour(tmp_path / "r.mp4", (9, 0, 0)))]

@@ -68,7 +68,7 @@ def build_tiny(name: str, **settings: Any) -> Any:
 
 
 def unchanged(model: Any) -> Iterator[Any]:
-    """Lend a model to the session; tests that change one, or save it, which names it, must copy it first."""
+    """Lend a model to the session; tests that change one must copy it first."""
     before = model.name, model.fingerprint()
     yield model
     assert (model.name, model.fingerprint()) == before, "a test changed a shared model"

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import SettingsError
+from colbert_video.model.backbone import TokenizedQueries
 from colbert_video.model.interaction import SIMILARITY_BUDGET, Interaction, mean_max_sim, mean_pool_sim
-from colbert_video.model.pixels import to_pixels
-from colbert_video.model.queries import QueryIds
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
@@ -28,7 +27,7 @@ class EncodableBatch:
     """Says how pixels are prepared."""
     wrapped: nn.Module
     """The same model, in the wrapper that exchanges gradients between processes, if there is one."""
-    queries: QueryIds
+    queries: TokenizedQueries
     """Tokenised captions."""
     frames: UInt8[Tensor, "videos frames height width 3"]
     """Frames, as bytes until they are encoded."""
@@ -42,8 +41,7 @@ class EncodableBatch:
         cls, batch: TrainingBatch, model: VideoColBERT, wrapped: nn.Module, *, bfloat16: bool
     ) -> "EncodableBatch":
         """Bring a `TrainingBatch` to the model's device."""
-        ids = model.tokenize(batch.captions)
-        queries = QueryIds(*(tensor.to(model.device) for tensor in (ids.ids, ids.scored, ids.pooled)))
+        queries = model.tokenize(batch.captions).to(model.device)
         frames, mask = batch.pixels.to(model.device), batch.frame_mask.to(model.device)
         return cls(model, wrapped, queries, frames, mask, bfloat16)
 
@@ -54,7 +52,7 @@ class EncodableBatch:
         """Encode some rows: query tokens, their mask and pooled positions, then tokens and mask of both bags."""
         device = self.model.device
         frames = self.frames[rows]  # (videos, frames, height, width, 3)
-        pixels = to_pixels(frames.flatten(0, 1), self.model.config.preprocess, device)
+        pixels = self.model.config.preprocess.to_pixels(frames.flatten(0, 1), device=device)
         pixels = pixels.unflatten(0, frames.shape[:2])  # (videos, frames, 3, height, width)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             tokens, videos = self.wrapped(self.queries.ids[rows], pixels, self.frame_mask[rows])

@@ -239,12 +239,12 @@ class Trainer:
         if self.state.best is None or value > self.state.best:
             self.state.best = value
             self.model.save_pretrained(self.folder.best)
-            self.model.name = None  # the weights move on from what the folder holds
 
     def _finish(self) -> None:
         if self.accelerator.is_main_process:
             plot_run(read_log(self.folder.log), self.folder.curves, metric=self.config.metric)
             self.model.save_pretrained(self.folder.final)
+            self.model.name = str(self.folder.final.resolve())  # an index of this model finds it there
             self.folder.clear_checkpoints()
         self.accelerator.wait_for_everyone()
 
@@ -298,5 +298,5 @@ class Trainer:
             "training": self.config.to_dict(),
             "data": self.data.description,
             "model": {name: settings[name] for name in settings if name not in ("trained", "interaction")},
-            "architecture": self.model.backbone.model_cfg,
+            "architecture": self.model.backbone.architecture,
         }

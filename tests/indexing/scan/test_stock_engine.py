@@ -1,6 +1,5 @@
 """The bridge to stock colbert-ai: its scores are ours, its retrieval is PLAID's, and the process stays as it was."""
 
-import copy
 import importlib.util
 import json
 import multiprocessing
@@ -203,7 +202,7 @@ class TestWithStock:
     def test_the_command_line_offers_it(
         self, tmp_path: Path, tiny_trained_model: object, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        copy.copy(tiny_trained_model).save_pretrained(tmp_path / "m")  # type: ignore[attr-defined]
+        tiny_trained_model.save_pretrained(tmp_path / "m")  # type: ignore[attr-defined]
         Indexer(tmp_path / "i", dim=64).index_tokens(list("abc"), bags(3, 64, 1), bags(3, 64, 2))
         command = ["-q", "search", "a dog", "--index", str(tmp_path / "i"), "--model", str(tmp_path / "m")]
         with pytest.raises(SystemExit) as found:

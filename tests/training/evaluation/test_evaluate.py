@@ -341,8 +341,7 @@ class TestCommand:
     def test_a_model_on_a_manifest_and_on_an_index(
         self, world: Path, index: Path, rows: list[ManifestRow], tiny_trained_model: Any, tmp_path: Path
     ) -> None:
-        model = copy.deepcopy(tiny_trained_model)
-        model.save_pretrained(tmp_path / "model")
+        tiny_trained_model.save_pretrained(tmp_path / "model")
         data = world / "captions.jsonl"
         on_data = evaluate_command(
             model=str(tmp_path / "model"), data=data, interactions=["mms_f"], workers=1, device="cpu"

@@ -1,6 +1,5 @@
 """What evaluations leave for other tools, which must come to the same figures; and runs of many queries."""
 
-import copy
 import json
 from itertools import permutations
 from pathlib import Path
@@ -94,7 +93,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) -> Path:
     path = tmp_path_factory.mktemp("trec-model") / "model"
-    copy.copy(tiny_trained_model).save_pretrained(path)
+    tiny_trained_model.save_pretrained(path)
     return path
 
 
