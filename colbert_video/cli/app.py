@@ -1,4 +1,4 @@
-"""The program: its verbs, and how errors leave it."""
+"""The program: its verbs, and the exit code and message of each kind of error."""
 
 import logging
 import sys
@@ -9,6 +9,7 @@ from colbert_video.cli.dataset_verbs import prepare
 from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, remove
+from colbert_video.cli.options import BAD_USAGE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, search
 from colbert_video.cli.serve_verbs import serve
@@ -17,28 +18,7 @@ from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, veri
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.progress import show_progress
 
-BAD_USAGE = 2
-INTERRUPTED = 130
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="colbert_video")
-@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
-def app(verbose: bool, quiet: bool) -> None:
-    """Late-interaction video search: words in, moments of video out.
-
-    Start with `colbert-video demo`. To search your own videos:
-
-    \b
-      colbert-video index FOLDER --index my.index --model PE-Core-B-16:meta
-      colbert-video search "a dog catches a frisbee" --index my.index
-    """  # noqa: D301 - click wants the backspace character itself
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
-    show_progress(not quiet)
-
-
-for verb in (
+VERBS = (
     demo,
     index,
     search,
@@ -58,7 +38,27 @@ for verb in (
     evaluate,
     reproduce,
     fuse,
-):
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="colbert_video")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+def app(verbose: bool, quiet: bool) -> None:
+    """Late-interaction video search: words in, moments of video out.
+
+    Start with `colbert-video demo`. To search your own videos:
+
+    \b
+      colbert-video index FOLDER --index my.index --model PE-Core-B-16:meta
+      colbert-video search "a dog catches a frisbee" --index my.index
+    """  # noqa: D301 - click wants the backspace character itself
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    show_progress(not quiet)
+
+
+for verb in VERBS:
     app.add_command(verb)
 
 

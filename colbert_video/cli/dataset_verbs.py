@@ -8,11 +8,9 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import FOLDER, json_option, print_result
+from colbert_video.cli.options import FOLDER, SOME_FAILED, json_option, print_result
 from colbert_video.errors import SettingsError
 
-INCOMPLETE = 1
-"""Exit code of a check that finds something missing."""
 Prepared = tuple[Any, bool, Callable[..., int]]
 """What was found, True where something is missing, and the function that writes the manifest."""
 
@@ -79,7 +77,7 @@ def prepare(
     if refused and output:
         raise SettingsError(f"{output} is not written, for {missing} with --allow-missing.")
     if refused:
-        sys.exit(INCOMPLETE)
+        sys.exit(SOME_FAILED)
 
 
 def _dataset(

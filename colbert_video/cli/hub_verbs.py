@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from colbert_video.cli.options import FOLDER, json_option, print_result
+from colbert_video.cli.options import FOLDER, json_option, print_report, print_result
 
 revision_option = click.option("--revision", help="Branch of the repository. Default: its main branch.")
 
@@ -32,7 +32,7 @@ def push(
 
     Log in first with `hf auth login`, or set HF_TOKEN. The repository is made if it is missing.
     """
-    _one_of(index_path, model)
+    _check_one(index_path, model)
     if index_path is not None:
         from colbert_video.indexing.indexer import Indexer
 
@@ -61,13 +61,13 @@ def pull(
     as_json: bool,
 ) -> None:
     """Fetch an index or a model from REPOSITORY (user/name) on the Hugging Face Hub, and check every file of it."""
-    _one_of(index_path, model_path)
+    _check_one(index_path, model_path)
     if index_path is not None:
         from colbert_video.hub import HubRepository
         from colbert_video.indexing.upkeep.index_hub import pull_index
 
         report = pull_index(HubRepository(repository, "dataset", revision), index_path)
-        print_result(report.to_dict() if as_json else f"{report.path}: {report.videos} videos")
+        print_report(report, f"{report.path}: {report.videos} videos", as_json=as_json)
         return
     from colbert_video.model.video_colbert import VideoColBERT
 
@@ -75,6 +75,6 @@ def pull(
     print_result({"path": str(model_path)} if as_json else f"{model_path}: the model of {repository}")
 
 
-def _one_of(index: object, model: object) -> None:
+def _check_one(index: object, model: object) -> None:
     if (index is None) == (model is None):
         raise click.UsageError("give either --index or --model.")

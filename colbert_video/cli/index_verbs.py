@@ -7,42 +7,32 @@ from typing import Any, Literal
 import click
 
 from colbert_video.cli.options import (
+    SOME_FAILED,
+    cluster_option,
     decoding_options,
-    device_option,
     index_option,
     json_option,
+    print_report,
     print_result,
     sources_argument,
 )
 
-SOME_FAILED = 1
-"""Exit code when the work was done but some inputs failed."""
-
 
 class WindowLength(click.ParamType):
-    """A number of seconds, or "shots"."""
+    """Option type of a number of seconds, or "shots"."""
 
     name = "SECONDS|shots"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | Literal["shots"]:
-        """Read the option's text."""
+        """Return the number of seconds, or "shots"; fail on any other text."""
         if value == "shots":
             return "shots"
         try:
             return float(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number of seconds nor shots", param, ctx)
-
-
-cluster_option = click.option(
-    "--cluster",
-    metavar="[HOST:PORT]",
-    is_flag=False,
-    flag_value="auto",
-    help="Let a Ray cluster do the work: its head's address; without one, the cluster that runs here, or a new one.",
-)
 
 
 @click.command()
@@ -59,13 +49,14 @@ cluster_option = click.option(
 )
 @click.option(
     "--frames",
+    "num_frames",
     type=click.IntRange(min=1),
     help="Frames sampled from each video or window. Default: the model's number.",
 )
 @click.option(
     "--window",
     type=WindowLength(),
-    help="Cut long videos into windows of so many seconds, or shots for one a shot. Default: keep them whole.",
+    help="Cut long videos into windows of this many seconds, or with shots into one window per shot. Default: keep them whole.",
 )
 @click.option(
     "--stride",
@@ -75,7 +66,7 @@ cluster_option = click.option(
 @click.option(
     "--pool-factor",
     type=float,
-    help="Let so many frames of a video share a token, those most alike. Default: none do.",
+    help="Let this many frames of a video share a token, the most similar ones. Default: none do.",
 )
 @click.option(
     "--pool-similarity",
@@ -89,27 +80,15 @@ cluster_option = click.option(
     "0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
 )
 @decoding_options
-@device_option
 @cluster_option
 @json_option
 def index(
     videos: tuple[str, ...],
     index_path: Path,
-    model: str,
     overwrite: bool,
-    nbits: int,
-    frames: int | None,
-    window: float | Literal["shots"] | None,
-    stride: float | None,
-    pool_factor: float | None,
-    pool_similarity: float | None,
-    snap: float | None,
-    decoder: Any,
-    timeout: float,
-    workers: int | None,
-    device: str | None,
     cluster: str | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Index VIDEOS: a folder (searched recursively), files, a quoted glob, or tar archives of WebDataset.
 
@@ -117,26 +96,12 @@ def index(
     be read are listed with the reason and never stop the run. After an interruption, run the same command again: finished
     videos are not decoded twice.
 
-    With --window a long video is searched by its parts: a hit is still one video, at its best moment. `add` cuts, and
-    takes frames, as `index` did.
+    With --window a long video is searched by its parts; a hit is still one video, at its best moment. `add` cuts videos
+    and samples frames as `index` did.
     """
     from colbert_video.indexing.indexer import Indexer
 
-    indexer = Indexer(
-        index_path,
-        model=model,
-        nbits=nbits,
-        num_frames=frames,
-        window=window,
-        stride=stride,
-        pool_factor=pool_factor,
-        pool_similarity=pool_similarity,
-        snap=snap,
-        decoder=decoder,
-        timeout=timeout,
-        workers=workers,
-        device=device,
-    )
+    indexer = Indexer(index_path, **settings)
     _finish(indexer.index(_one_or_many(videos), overwrite=overwrite, cluster=cluster), as_json)
 
 
@@ -146,9 +111,8 @@ def index(
 @click.option(
     "--checksum", is_flag=True, help="Let the content of files decide whether they changed; reads all."
 )
-@click.option("--sync", is_flag=True, help="Remove videos whose files are gone from the given folders.")
+@click.option("--sync", is_flag=True, help="Remove videos whose files are missing from the given folders.")
 @decoding_options
-@device_option
 @cluster_option
 @json_option
 def add(
@@ -156,21 +120,18 @@ def add(
     index_path: Path,
     checksum: bool,
     sync: bool,
-    decoder: Any,
-    timeout: float,
-    workers: int | None,
-    device: str | None,
     cluster: str | None,
     as_json: bool,
+    **decoding: Any,
 ) -> None:
     """Add VIDEOS to an index, with the model that made it.
 
     Unchanged files are skipped (same path, size and modification time); a changed file takes the place of its older
-    version. What failed before is tried again, videos and windows. Files that are gone from the given folders are listed.
+    version. Videos and windows that failed before are tried again. Files missing from the given folders are listed.
     """
     from colbert_video.indexing.indexer import Indexer
 
-    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
+    indexer = Indexer(index_path, **decoding)
     _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync, cluster=cluster), as_json)
 
 
@@ -199,13 +160,13 @@ def info(index_path: Path, as_json: bool) -> None:
 
 
 def _one_or_many(videos: tuple[str, ...]) -> Any:
-    """A lone argument may be a folder or a glob; several are files."""
+    """Return a single argument as it is, because it must exist, and several as a list."""
     return videos[0] if len(videos) == 1 else list(videos)
 
 
 def _finish(report: Any, as_json: bool) -> None:
     from colbert_video.cli.tables import report_text
 
-    print_result(report.to_dict() if as_json else report_text(report))
+    print_report(report, report_text(report), as_json=as_json)
     if not report.complete:
         sys.exit(SOME_FAILED)

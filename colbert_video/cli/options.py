@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how results are printed."""
+"""Options that several verbs share, exit codes, and how results are printed."""
 
 import json
 import sys
@@ -8,6 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+SOME_FAILED = 1
+"""Exit code when the work was done, but some inputs failed or something is damaged or missing."""
+BAD_USAGE = 2
+INTERRUPTED = 130
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
@@ -16,7 +21,7 @@ index_option = click.option("--index", "index_path", type=FOLDER, required=True,
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")
 device_option = click.option("--device", help="cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one a core."
+    "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )
 escape_option = click.option(
     "--escape",
@@ -24,29 +29,42 @@ escape_option = click.option(
     help="White space in the ids of TREC files is written as in URLs, %20 for a space.",
 )
 sources_argument = click.argument("videos", nargs=-1, required=True)
+cluster_option = click.option(
+    "--cluster",
+    metavar="[HOST:PORT]",
+    is_flag=False,
+    flag_value="auto",
+    help="Let a Ray cluster do the work: its head's address; without one, the cluster that runs here, or a new one.",
+)
 
 
 def decoding_options(command: Command) -> Command:
-    """Add the options of every verb that reads video files."""
+    """Add the options of every verb that reads video files, named as the parameters of `Indexer`."""
     for option in (
+        device_option,
         workers_option,
         click.option(
             "--timeout",
             type=float,
             default=60.0,
             show_default=True,
-            help="Seconds a file may take to decode.",
+            help="Seconds that decoding one file may take.",
         ),
         click.option(
             "--decoder",
             type=click.Choice(["pyav", "decord", "torchcodec"]),
             default="pyav",
             show_default=True,
-            help="Reads the files.",
+            help="The library that reads video files.",
         ),
     ):
         command = option(command)
     return command
+
+
+def print_report(report: Any, text: Any, *, as_json: bool) -> None:
+    """Print a report with `to_dict`: as JSON, or what `print_result` makes of its text."""
+    print_result(report.to_dict() if as_json else text)
 
 
 def print_result(value: Any) -> None:

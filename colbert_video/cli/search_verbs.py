@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -12,13 +12,13 @@ from colbert_video.cli.options import (
     escape_option,
     index_option,
     json_option,
+    print_report,
     print_result,
 )
 
-HITS = 10
-"""Hits that are printed by default."""
-ROWS = 100
-"""Videos that a run holds for each query by default."""
+DEFAULT_HITS = 10
+DEFAULT_RUN_ROWS = 100
+"""Videos that a run holds for each query."""
 
 
 @click.command()
@@ -37,7 +37,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     from colbert_video.cli.tables import demo_parts
 
     result = run_demo(keep=keep, clips=clips, seed=seed)
-    print_result(result.to_dict() if as_json else demo_parts(result))
+    print_report(result, demo_parts(result), as_json=as_json)
 
 
 @click.command()
@@ -46,23 +46,27 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words.")
 @click.option("--video", type=FOLDER, help="Look for what this clip shows, instead of words.")
 @click.option(
-    "--queries", type=FOLDER, help="Look for many: a file with a line ID, tab, words for each query."
+    "--queries",
+    type=FOLDER,
+    help="Search for many queries: a file with a line for each, its id, a tab and its words.",
 )
-@click.option("--trec", type=FOLDER, help="The TREC run to write of --queries.")
+@click.option("--trec", type=FOLDER, help="The TREC run to write for --queries.")
 @escape_option
-@click.option("-k", type=int, help=f"Most hits of a query. Default: {HITS}, of a run {ROWS}.")
+@click.option(
+    "-k", type=int, help=f"Hits per query at most. Default: {DEFAULT_HITS}; in a run {DEFAULT_RUN_ROWS}."
+)
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
-@click.option("--windows", is_flag=True, help="One hit a window of a long video, not one a video.")
+@click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
 @click.option(
     "--engine",
     type=click.Choice(["native", "colbert"]),
     default="native",
     show_default=True,
-    help="Scores by itself, or by stock colbert-ai (PLAID).",
+    help="Scoring by this library, or by stock colbert-ai (PLAID).",
 )
 @click.option("--explain", is_flag=True, help="Show which frame of the best hit answers each word.")
-@click.option("--model", help="Where the index's model is now, if it moved.")
+@click.option("--model", help="The model's new name or folder, if it moved since the index was made.")
 @device_option
 @json_option
 def search(
@@ -77,29 +81,26 @@ def search(
     where: str | None,
     windows: bool,
     exact: bool,
-    engine: Literal["native", "colbert"],
     explain: bool,
-    model: str | None,
-    device: str | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Search an index for QUERY, a picture or a clip: the best videos, each with its best moment.
 
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
+    _check_what(query, image, video, queries, explain)
+    _check_run(queries, trec, windows)
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.searcher import Searcher
 
-    _check_what(query, image, video, queries, explain)
-    _check_run(queries, trec, windows)
     options: dict[str, Any] = {"where": None if where is None else parse_filter(where), "exact": exact}
-    with Searcher(index_path, model=model, device=device, engine=engine) as searcher:
+    with Searcher(index_path, **settings) as searcher:
         if queries is not None and trec is not None:
-            _write_run(
-                searcher, queries, trec, ROWS if k is None else k, options, escape=escape, as_json=as_json
-            )
+            options["k"] = DEFAULT_RUN_ROWS if k is None else k
+            print_result(_write_run(searcher, queries, trec, options, escape=escape, as_json=as_json))
             return
-        options |= {"k": HITS if k is None else k, "group": not windows}
+        options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows}
         explanation = None
         if image is not None:
             hits = searcher.search_image(image, **options)
@@ -111,27 +112,25 @@ def search(
     _print_hits(query if query is not None else str(image or video), hits, explanation, as_json)
 
 
-def _print_hits(asked: str, hits: Sequence[Any], explanation: Any, as_json: bool) -> None:
+def _print_hits(query: str, hits: Sequence[Any], explanation: Any, as_json: bool) -> None:
     from colbert_video.cli.tables import explanation_table, hit_table
 
     if as_json:
         why = {} if explanation is None else {"explanation": explanation.to_dict()}
-        print_result({"query": asked, "hits": [hit.to_dict() for hit in hits], **why})
+        print_result({"query": query, "hits": [hit.to_dict() for hit in hits], **why})
         return
-    print_result(hit_table(hits))
-    if explanation is not None:
-        print_result(explanation_table(explanation))
+    print_result([hit_table(hits), *([] if explanation is None else [explanation_table(explanation)])])
 
 
 def _write_run(
-    searcher: Any, queries: Path, trec: Path, k: int, options: dict[str, Any], *, escape: bool, as_json: bool
-) -> None:
+    searcher: Any, queries: Path, trec: Path, options: dict[str, Any], *, escape: bool, as_json: bool
+) -> Any:
     from colbert_video.search.trec import read_queries
 
-    ranking = searcher.search_all(read_queries(queries), k, **options)
+    ranking = searcher.search_all(read_queries(queries), **options)
     ranking.save_trec(trec, escape=escape)
-    done = {"run": str(trec), "queries": len(ranking), "k": k}
-    print_result(done if as_json else f"{len(ranking)} queries are answered in {trec}")
+    done = {"run": str(trec), "queries": len(ranking), "k": options["k"]}
+    return done if as_json else f"{len(ranking)} queries are answered in {trec}"
 
 
 def _check_what(

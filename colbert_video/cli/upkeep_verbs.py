@@ -1,4 +1,4 @@
-"""The verbs that keep an index over years: compact, verify, export, import, shard."""
+"""The verbs that maintain an index: compact, verify, export, import, shard."""
 
 import sys
 from pathlib import Path
@@ -8,15 +8,12 @@ import click
 
 from colbert_video.cli.options import (
     FOLDER,
+    SOME_FAILED,
     decoding_options,
-    device_option,
     index_option,
     json_option,
-    print_result,
+    print_report,
 )
-
-DAMAGED = 1
-"""Exit code of verify when something is damaged."""
 
 
 @click.command()
@@ -29,28 +26,20 @@ DAMAGED = 1
     help="Also train a new codec: for the stored tokens (with some loss), or for videos encoded again from their files.",
 )
 @decoding_options
-@device_option
 @json_option
 def compact(
-    index_path: Path,
-    retrain: Literal["stored", "paths"] | None,
-    decoder: Any,
-    timeout: float,
-    workers: int | None,
-    device: str | None,
-    as_json: bool,
+    index_path: Path, retrain: Literal["stored", "paths"] | None, as_json: bool, **decoding: Any
 ) -> None:
     """Rewrite an index into one segment; frees the space of removed and replaced videos.
 
-    No video is decoded, except for --retrain paths. Searches go on meanwhile; both states need space on disk until the
-    new one is complete.
+    No video is decoded, except with --retrain paths. Searches go on meanwhile. The disk must hold the old and the new
+    segments until the new one is complete.
     """
     from colbert_video.cli.tables import compact_text
     from colbert_video.indexing.indexer import Indexer
 
-    indexer = Indexer(index_path, decoder=decoder, timeout=timeout, workers=workers, device=device)
-    report = indexer.compact(retrain=retrain)
-    print_result(report.to_dict() if as_json else compact_text(report))
+    report = Indexer(index_path, **decoding).compact(retrain=retrain)
+    print_report(report, compact_text(report), as_json=as_json)
 
 
 @click.command()
@@ -62,9 +51,9 @@ def verify(index_path: Path, as_json: bool) -> None:
     from colbert_video.indexing.upkeep.verify import verify_index
 
     report = verify_index(index_path)
-    print_result(report.to_dict() if as_json else verify_text(report))
+    print_report(report, verify_text(report), as_json=as_json)
     if not report.intact:
-        sys.exit(DAMAGED)
+        sys.exit(SOME_FAILED)
 
 
 @click.command()
@@ -79,11 +68,8 @@ def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> N
     from colbert_video.indexing.upkeep.export import export_index
 
     report = export_index(index_path, target, keep_paths=not drop_paths)
-    print_result(
-        report.to_dict()
-        if as_json
-        else f"{report.path}: {report.videos} videos, {report.files} files, {report.bytes} bytes"
-    )
+    text = f"{report.path}: {report.videos} videos, {report.files} files, {report.bytes} bytes"
+    print_report(report, text, as_json=as_json)
 
 
 @click.command()
@@ -101,13 +87,13 @@ def shard(
 
     INDEX stays as it is. The new folder appears when it is complete; after a kill, run the same command again.
     """
-    from colbert_video.indexing.upkeep.sharding import shard_index
-
     if (shards is None) == (videos_per_shard is None):
         raise click.UsageError("say how many shards: --shards N or --videos-per-shard N, one of them.")
+    from colbert_video.indexing.upkeep.sharding import shard_index
+
     report = shard_index(index_path, output, shards=shards, videos_per_shard=videos_per_shard)
-    videos = f"{min(report.videos)} to {max(report.videos)} videos each"
-    print_result(report.to_dict() if as_json else f"{report.path}: {len(report.videos)} shards, {videos}")
+    sizes = f"{min(report.videos)} to {max(report.videos)} videos each"
+    print_report(report, f"{report.path}: {len(report.videos)} shards, {sizes}", as_json=as_json)
 
 
 @click.command("import")
@@ -119,4 +105,4 @@ def import_(archive: Path, index_path: Path, as_json: bool) -> None:
     from colbert_video.indexing.upkeep.export import import_index
 
     report = import_index(archive, index_path)
-    print_result(report.to_dict() if as_json else f"{report.path}: {report.videos} videos")
+    print_report(report, f"{report.path}: {report.videos} videos", as_json=as_json)
