@@ -22,31 +22,30 @@ HITS_SHOWN = 3
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One query of the demo."""
+    """One query of the demo and its hits."""
 
     query: str
     """A clip's caption."""
     expected: str
     """The id of that clip."""
     hits: tuple[Hit, ...]
-    """What was found."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo did."""
+    """Counts of the demo, and the queries that it shows."""
 
     rows: tuple[DemoRow, ...]
     """The queries that are shown."""
     clips: int
-    """Clips rendered and indexed."""
+    """Number of clips rendered and indexed."""
     first: int
-    """Captions whose own clip came first, of all clips."""
+    """Number of captions whose own clip came first."""
     kept: Path | None
-    """Where clips and index are; None if they were temporary."""
+    """Folder of clips and index; None if they were temporary."""
 
     def summary(self) -> str:
-        """The result in sentences, with what to do next."""
+        """Return the result in sentences, with what to do next."""
         kept = ""
         if self.kept is not None:
             query = self.rows[0].query
@@ -58,7 +57,7 @@ class DemoResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"clips": self.clips, "first": self.first, "rows": [asdict(row) for row in self.rows]}
 
 
@@ -68,10 +67,10 @@ def run_demo(*, keep: Path | None = None, clips: int = 40, seed: int = 0) -> Dem
     Args:
         keep: Folder for clips and index, which must be new or empty; None for a temporary one.
         clips: How many clips to render.
-        seed: Which ones.
+        seed: Draws the clips.
 
     Raises:
-        SettingsError: If `keep` holds files already.
+        SettingsError: If `keep` is not an empty folder.
     """
     with ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="colbert-video-demo-")))
@@ -93,7 +92,7 @@ def _search(searcher: Searcher, clip: WorldClip) -> DemoRow:
 
 
 def _shown(rows: Sequence[DemoRow], world: Sequence[WorldClip]) -> tuple[DemoRow, ...]:
-    """A few queries, those of motion pairs first: only the order of frames tells their clips apart."""
+    """Return a few queries, those of motion pairs first: only the order of frames distinguishes their clips."""
     by_id = {row.expected: row for row in rows}
     shown: list[DemoRow] = []
     for clip in sorted(world, key=lambda clip: clip.pair is None):

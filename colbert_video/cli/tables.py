@@ -1,6 +1,6 @@
-"""What the command line shows people: tables and a few sentences."""
+"""Tables and sentences in which the command line shows results to people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -9,46 +9,39 @@ from rich.text import Text
 
 from colbert_video.cli.demo import DemoResult
 from colbert_video.indexing.build.report import IndexReport
+from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep.compact import CompactReport
 from colbert_video.indexing.upkeep.verify import VerifyReport
 from colbert_video.search.explain import PADDING, Explanation, TokenMatch
 from colbert_video.search.hit import Hit, format_moment, format_time
 
 MAX_FAILURES = 50
-"""Refused files that are listed; `info` and --json have them all."""
+"""Files that a list shows; `info` and --json have them all."""
 MAX_MOMENTS = 3
-"""Further moments of a hit that are shown; --json has them all."""
+"""Further moments of a hit in the table; --json has them all."""
 
 
 def hit_table(hits: Sequence[Hit]) -> RenderableType:
-    """Rank, id, moment and scores of each hit."""
+    """Return a table with rank, id, moment and scores of each hit."""
     if not hits:
         return "no video is eligible"
+    further = any(hit.moments for hit in hits)
     table = Table()
     table.add_column("", justify="right")
     table.add_column("video")
     table.add_column("moment")
     for column in ("score", "frame bag", "video bag"):
         table.add_column(column, justify="right")
-    further = any(hit.moments for hit in hits)
     if further:
         table.add_column("also at")
     for hit in hits:
+        scores = [_score(score) for score in (hit.score, hit.frame_score, hit.video_score)]
+        moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
+        moment = format_moment(hit.start, hit.end)
         table.add_row(
-            str(hit.rank),
-            Text(hit.id),
-            format_moment(hit.start, hit.end),
-            _score(hit.score),
-            _score(hit.frame_score),
-            _score(hit.video_score),
-            *([_also_at(hit)] if further else []),
+            str(hit.rank), Text(hit.id), moment, *scores, *([", ".join(moments)] if further else [])
         )
     return table
-
-
-def _also_at(hit: Hit) -> str:
-    """The best of a hit's further moments."""
-    return ", ".join(moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS])
 
 
 def _score(value: float | None) -> str:
@@ -56,7 +49,7 @@ def _score(value: float | None) -> str:
 
 
 def explanation_table(explanation: Explanation) -> RenderableType:
-    """For each query token, where it found its best match in each bag."""
+    """Return a table of the best match of each query token in each bag; padding tokens share one row of means."""
     bags = list(explanation.similarities)
     table = Table(title=Text(f"Why {explanation.id}"))
     table.add_column("token")
@@ -79,7 +72,7 @@ def _match_cells(match: TokenMatch) -> tuple[str, str]:
 
 
 def report_text(report: IndexReport) -> str:
-    """What an index run did, refused files included."""
+    """Return the result of an index run in sentences, with its refused files."""
     lines = [
         f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
         + (f" with {report.windows} windows" if report.windows else "")
@@ -91,10 +84,8 @@ def report_text(report: IndexReport) -> str:
     if report.ignored:
         lines.append(f"{report.ignored} other files were ignored")
     if report.vanished:
-        kept = (
-            "removed" if report.removed else "still in the index, remove them with `colbert-video add --sync`"
-        )
-        lines.append(f"the files of {len(report.vanished)} videos are gone ({kept}):")
+        kept = "removed" if report.removed else "still in the index; `colbert-video add --sync` removes them"
+        lines.append(f"the files of {len(report.vanished)} videos are missing ({kept}):")
         lines += _listed(report.vanished)
     if report.drift is not None and report.drift.drifted:
         lines.append(report.drift.advice())
@@ -102,42 +93,32 @@ def report_text(report: IndexReport) -> str:
         lines.append(f"{len(report.damaged)} videos are damaged and were indexed as far as they decode:")
         lines += _listed([f"{name}: {'; '.join(damage)}" for name, damage in report.damaged.items()])
     if report.failures:
-        lines += _refusals(report)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
+        lines.append(f"{len(report.failures)} videos were refused ({kinds}):")
+        lines += _listed(_failures(report.failures), "; `colbert-video info` lists them all")
     return "\n".join(lines)
 
 
-def _refusals(report: IndexReport) -> list[str]:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
-    lines = [f"{len(report.failures)} videos were refused ({kinds}):"]
-    lines += [
-        f"  {failure.id}: {failure.kind}: {failure.detail}" for failure in report.failures[:MAX_FAILURES]
-    ]
-    if len(report.failures) > MAX_FAILURES:
-        lines.append(f"  and {len(report.failures) - MAX_FAILURES} more; `colbert-video info` lists them all")
-    return lines
-
-
 def compact_text(report: CompactReport) -> str:
-    """What compacting did."""
+    """Return the result of compacting in sentences."""
     if not report.compacted:
         return f"{report.path}: nothing to do, {report.videos} videos in one segment and none removed"
     retrained = ", with a new codec" if report.retrained else ""
+    merged = f"{report.merged} segments became one of {report.videos} videos{retrained}"
+    sizes = f"{report.bytes_before} bytes before and {report.bytes_after} after"
     lines = [
-        (
-            f"{report.path}: {report.merged} segments became one of {report.videos} videos{retrained}, {report.dropped} removed "
-            f"ones dropped, {report.bytes_before} bytes before and {report.bytes_after} after, in {report.seconds:.1f} s"
-        )
+        f"{report.path}: {merged}, {report.dropped} removed ones dropped, {sizes}, in {report.seconds:.1f} s"
     ]
     if report.reencoded or report.kept:
         lines.append(
             f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:"
         )
-        lines += _listed([f"{failure.id}: {failure.kind}: {failure.detail}" for failure in report.kept])
+        lines += _listed(_failures(report.kept))
     return "\n".join(lines)
 
 
 def verify_text(report: VerifyReport) -> str:
-    """What is damaged, and what belongs to nothing."""
+    """Return the damage and the leftover files that `verify` found, in sentences."""
     state = "intact" if report.intact else "DAMAGED"
     lines = [
         f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"
@@ -149,13 +130,17 @@ def verify_text(report: VerifyReport) -> str:
     return "\n".join(lines)
 
 
-def _listed(names: Sequence[str]) -> list[str]:
-    more = [f"  and {len(names) - MAX_FAILURES} more"] if len(names) > MAX_FAILURES else []
+def _failures(failures: Iterable[Failure]) -> list[str]:
+    return [f"{failure.id}: {failure.kind}: {failure.detail}" for failure in failures]
+
+
+def _listed(names: Sequence[str], remedy: str = "") -> list[str]:
+    more = [f"  and {len(names) - MAX_FAILURES} more{remedy}"] if len(names) > MAX_FAILURES else []
     return [*(f"  {name}" for name in names[:MAX_FAILURES]), *more]
 
 
 def description_table(description: Mapping[str, Any]) -> RenderableType:
-    """The properties of an index, one a row."""
+    """Return a table of the properties of an index, one per row."""
     table = Table(show_header=False)
     table.add_column("property")
     table.add_column("value")
@@ -170,7 +155,7 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
 
 
 def demo_parts(result: DemoResult) -> list[RenderableType]:
-    """The demo's queries with what they found, and how well it did."""
+    """Return a table of the demo's queries with their hits, and a summary."""
     table = Table(title="Queries and the best three videos of each")
     for column in ("query", "", "video", "moment", "score", ""):
         table.add_column(column)

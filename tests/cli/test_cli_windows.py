@@ -82,13 +82,8 @@ def test_a_picture_is_a_query(index: str, tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["search"], "say what to look for: words, --image FILE, --video FILE or --queries FILE"),
-        (["search", "x", "--image", "a.png"], "one of them"),
-        (["search", "--image", "a.png", "--video", "a.mp4"], "one of them"),
-        (["search", "--image", "a.png", "--explain"], "give a QUERY instead"),
         (["search", "--image", "{tmp}/gone.png"], "there is no image file"),
         (["search", "--video", "{tmp}/gone.mp4"], "gone.mp4"),
-        (["index", "{tmp}", "--model", "toy", "--window", "long"], "neither a number of seconds nor shots"),
         (["index", "{films}", "--model", "toy", "--overwrite", "--window", "0"], "window=0.0"),
         (["index", "{films}", "--model", "toy", "--overwrite", "--stride", "3"], "needs window="),
         (

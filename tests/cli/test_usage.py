@@ -1,0 +1,78 @@
+"""What the command line does without a model: help and one-line errors, for which nothing heavy is imported."""
+
+import subprocess
+import sys
+
+import pytest
+from command_line import run
+
+from colbert_video.cli.app import VERBS
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run([verb, "--help"], capsys)
+    assert code == 0
+    assert f"Usage: colbert-video {verb}" in out
+    assert "--json" in out or verb == "serve"
+
+
+def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(["--help"], capsys)
+    assert code == 0
+    assert all(f"\n  {verb.name} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["index", "clips", "--index", "new"], "--model"),
+        (
+            ["index", "clips", "--index", "i", "--model", "toy", "--window", "long"],
+            "neither a number of seconds",
+        ),
+        (
+            ["index", "clips", "--index", "new", "--model", "toy", "--decoder", "vlc"],
+            "'pyav', 'decord', 'torchcodec'",
+        ),
+        (["add", "clips", "--index", "i", "--snap", "0"], "No such option"),  # the index knows
+        (["compact", "--index", "i", "--retrain", "files"], "'stored', 'paths'"),
+        (
+            ["search", "--index", "i"],
+            "say what to look for: words, --image FILE, --video FILE or --queries FILE",
+        ),
+        (["search", "x", "--index", "i", "--image", "a.png"], "one of them"),
+        (["search", "--index", "i", "--image", "a.png", "--video", "a.mp4"], "one of them"),
+        (["search", "--index", "i", "--image", "a.png", "--explain"], "give a QUERY instead"),
+        (["search", "--index", "i", "--queries", "q.tsv"], "--queries FILE and --trec RUN belong together"),
+        (["search", "--index", "i", "--queries", "q", "--trec", "r", "--windows"], "leave --windows out"),
+        (["shard", "i", "--output", "o"], "--shards N or --videos-per-shard N, one of them"),
+        (["push", "user/name"], "give either --index or --model"),
+        (["pull", "user/name", "--index", "i", "--model", "m"], "give either --index or --model"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(arguments, capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_help_and_errors_import_nothing_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from colbert_video.cli import main\n"
+        "for arguments in (['index', '--help'], ['search', '--index', 'i'], ['shard', 'i', '--output', 'o']):\n"
+        "    try:\n"
+        "        main(arguments)\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+        "sys.exit(', '.join({'torch', 'numpy', 'av', 'open_clip'} & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
