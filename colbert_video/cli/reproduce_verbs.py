@@ -6,11 +6,15 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import FOLDER, device_option, json_option, print_result, workers_option
+from colbert_video.cli.options import (
+    FOLDER,
+    SOME_FAILED,
+    device_option,
+    json_option,
+    print_result,
+    workers_option,
+)
 from colbert_video.errors import SettingsError
-
-INCOMPLETE = 1
-"""Exit code where videos were missing."""
 
 
 @click.command()
@@ -110,4 +114,4 @@ def reproduce(
         return
     print_result(result.to_dict() if as_json else result.report())
     if not result.complete and not plan.smoke:
-        sys.exit(INCOMPLETE)
+        sys.exit(SOME_FAILED)
