@@ -115,8 +115,7 @@ class FramePool:
             SettingsError: If random placement has no seed, or `ahead` is below 1.
             ColBERTVideoError: If the pool is closed, or processes cannot be started.
         """
-        if self._closed:
-            raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
+        self._check_open()
         ahead = self.workers if ahead is None else ahead
         if ahead < 1:
             raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one per process.")
@@ -142,6 +141,7 @@ class FramePool:
             VideoError: If it is missing or empty, no readable container, or not read within the pool's time limit.
             ColBERTVideoError: If the pool is closed, or processes cannot be started.
         """
+        self._check_open()
         answer = self._threads.submit(
             self._with_process, lambda process: process.read_header(path, self.settings.timeout)
         ).result()
@@ -157,6 +157,10 @@ class FramePool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for process in self._processes:
             process.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
 
     def _submit(self, request: FrameRequest) -> "Future[FrameResult]":
         settings = self.settings.with_request(request.window, request.seed)

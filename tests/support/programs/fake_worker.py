@@ -33,6 +33,11 @@ def act(path: str) -> None:
         os._exit(int(name[5:]))
     if name.startswith("sleep-"):
         time.sleep(float(name[6:]))
+    if name.startswith(
+        "pipe-"
+    ):  # whoever opens the other end of this named pipe knows that the file is being read
+        with Path(path).open("wb"):
+            time.sleep(float(name[5:]))
     if name.startswith("half-"):
         os.write(1, b"\x10\0\0\0")
         os._exit(0)

@@ -205,8 +205,11 @@ def test_a_worker_that_died_between_two_files_is_replaced() -> None:
     with fake_pool(1) as pool:
         (first,) = pool.read_many([FrameRequest("a")])
         assert first.frames is not None
-        os.kill(int(first.frames.codec), 9)
-        time.sleep(0.2)
+        running = pool._processes[0]._running
+        assert running is not None
+        assert running.process.pid == int(first.frames.codec)
+        running.process.kill()
+        running.process.wait(10)
         (second,) = pool.read_many([FrameRequest("b")])
         assert second.frames is not None
         assert second.frames.codec != first.frames.codec
@@ -223,17 +226,27 @@ def test_closing_leaves_no_process_and_no_descriptor() -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)  # A zombie would still be there.
 
 
-def test_closing_interrupts_a_decoder() -> None:
+@pytest.fixture
+def busy(tmp_path: Path) -> Path:
+    """A file that keeps a fake worker busy for a minute; opening it for reading waits until a worker has begun."""
+    path = tmp_path / "pipe-60"
+    os.mkfifo(path)
+    return path
+
+
+@posix
+def test_closing_interrupts_a_decoder(busy: Path) -> None:
     pool = FramePool(SamplingSettings(timeout=60.0), workers=2, command=FAKE)
     results: list[FrameResult] = []
-    reader = threading.Thread(target=lambda: results.extend(pool.read_many([FrameRequest("sleep-60")])))
+    reader = threading.Thread(target=lambda: results.extend(pool.read_many([FrameRequest(str(busy))])))
     reader.start()
-    time.sleep(1.0)
+    busy.open("rb").close()
     started = time.monotonic()
     pool.close()
     assert time.monotonic() - started < 3
     reader.join(3)
     assert not reader.is_alive()
+    assert outcomes(results) == {str(busy): "crashed"}
     pool.close()  # A second time does no harm.
 
 
@@ -242,6 +255,8 @@ def test_a_closed_pool_refuses() -> None:
     pool.close()
     with pytest.raises(ColBERTVideoError, match="is closed; open a new one"):
         list(pool.read_many([FrameRequest("a")]))
+    with pytest.raises(ColBERTVideoError, match="is closed; open a new one"):
+        pool.read_header("a")
 
 
 def test_a_worker_that_cannot_start_is_no_fault_of_the_file() -> None:
@@ -291,14 +306,14 @@ def test_workers_die_with_their_parent(tmp_path: Path) -> None:
 
 
 @posix
-def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_workers(tmp_path: Path, busy: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import signal\n"
         "from colbert_video.video import FramePool, FrameRequest, SamplingSettings\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with it ignored\n"
         f"with FramePool(SamplingSettings(timeout=60.0), workers=1, command={FAKE!r}) as pool:\n"
-        "    results = pool.read_many([FrameRequest('a'), FrameRequest('sleep-60')])\n"
+        f"    results = pool.read_many([FrameRequest('a'), FrameRequest({str(busy)!r})])\n"
         "    print(next(results).frames.codec, flush=True)\n"
         "    next(results)\n"
     )
@@ -309,7 +324,7 @@ def test_an_interrupt_ends_the_workers(tmp_path: Path) -> None:
         assert parent.stdout is not None
         assert parent.stderr is not None
         pid = int(parent.stdout.readline())
-        time.sleep(0.5)
+        busy.open("rb").close()
         parent.send_signal(2)
         assert "KeyboardInterrupt" in parent.stderr.read()
         assert parent.wait(10) != 0
