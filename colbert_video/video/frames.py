@@ -77,9 +77,9 @@ class VideoHeader:
     """Container and codec of a file, by FFmpeg's names."""
 
     container: str
-    """Names of the format, joined by commas, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
+    """Names of the container format joined by commas, such as "mov,mp4,m4a,3gp,3g2,mj2"."""
     codec: str | None = None
-    """Such as "h264"; None if there is no video to decode."""
+    """For example "h264"; None if there is no video to decode."""
     profile: str | None = None
     """The codec's profile, such as "High 10"; None if it has none."""
     refused: str | None = None

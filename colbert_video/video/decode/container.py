@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,12 +28,7 @@ HEADER_ONLY = {"analyzeduration": "1", "fpsprobesize": "0"}
 
 
 class Deadline:
-    """A moment by which one file must be done.
-
-    Args:
-        seconds: Time from now.
-        path: The file, for the error.
-    """
+    """The moment by which one file must be read, `seconds` from now."""
 
     def __init__(self, seconds: float, path: str) -> None:
         self.path = path
@@ -152,10 +147,7 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
     Raises:
         VideoError: If the file cannot be opened, read in time or decoded, or holds no video.
     """
-    check_file(path)
-    with _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container"):
-        container = _open(path, deadline)
-    with container:
+    with _open(path, deadline) as container:
         stream = choose_stream(path, container.streams.video)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
         stream.codec_context.thread_count = 1
@@ -164,18 +156,12 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
 
 
 def read_header(path: str, deadline: Deadline) -> VideoHeader:
-    """Return what a file says of its container and of the video stream that players choose.
-
-    Args:
-        path: A local file, or a member of a tar archive.
-        deadline: Time limit for the file.
+    """Read the container and the codec of the video stream that players choose from a file's header.
 
     Raises:
-        VideoError: If it is missing or empty, or no readable container.
+        VideoError: If the file is missing, empty, no readable container, or not read in time.
     """
-    check_file(path)
-    named = _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container")
-    with named, _open(path, deadline, HEADER_ONLY) as container:
+    with _open(path, deadline, **HEADER_ONLY) as container:
         try:
             context = choose_stream(path, container.streams.video).codec_context
         except VideoError as error:
@@ -185,9 +171,6 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
 
 def check_file(path: str) -> None:
     """Check that a path leads to a readable file of at least one byte that is no archive.
-
-    Args:
-        path: A local file, or a member of a tar archive.
 
     Raises:
         VideoError: Of kind `MISSING` or `EMPTY`; of kind `UNREADABLE` for an archive itself.
@@ -255,13 +238,15 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _open(path: str, deadline: Deadline, further: Mapping[str, str] | None = None) -> Any:
+def _open(path: str, deadline: Deadline, **further: str) -> Any:
+    check_file(path)
     found = locate(path)
-    allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS, **(further or {})}
+    allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS, **further}
     options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left()}
     if int(av.__version__.split(".")[0]) < 19:  # From 19 on, undecodable metadata is always replaced.
         options["metadata_errors"] = "replace"
-    return av.open(found.url, **options)
+    with _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container"):
+        return av.open(found.url, **options)
 
 
 @contextmanager

@@ -135,10 +135,10 @@ class FramePool:
                 future.cancel()
 
     def read_header(self, path: str) -> VideoHeader:
-        """Return what a file says of its container and codec, read in the next idle process.
+        """Read the container and codec of a file from its header, in the next idle process.
 
         Raises:
-            VideoError: If it is missing or empty, no readable container, or not read within the pool's time limit.
+            VideoError: If the file is missing, empty, no readable container, or not read within the pool's time limit.
             ColBERTVideoError: If the pool is closed, or processes cannot be started.
         """
         self._check_open()

@@ -62,7 +62,7 @@ class WorkerProcess:
         return self._ask(path, {"settings": settings.to_dict()}, settings.timeout)
 
     def read_header(self, path: str, seconds: float) -> VideoHeader | VideoError:
-        """Read what a file says of its container and codec, within so many seconds; raises as `read`."""
+        """Read the container and codec of a file within the given seconds; returns and raises as `read`."""
         return self._ask(path, {"seconds": seconds}, seconds)
 
     def _ask(self, path: str, request: dict[str, Any], seconds: float) -> Any:

@@ -148,7 +148,7 @@ def pack_frames(frames: SampledFrames) -> tuple[dict[str, Any], memoryview]:
 
 
 def pack_header(header: VideoHeader) -> dict[str, Any]:
-    """Turn what a file's header says into a message."""
+    """Return the message of a video's header, which has no payload."""
     return {"header": vars(header)}
 
 
