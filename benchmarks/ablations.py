@@ -3,15 +3,14 @@
     python benchmarks/ablations.py                        # everything, three seeds: about half an hour a seed on a core
     python benchmarks/ablations.py --only loss --seeds 0  # one table, one seed
     python benchmarks/ablations.py --budget quick         # two steps a run, to see that all of it works
-    python benchmarks/ablations.py --page                 # docs/ablations.md from the figures so far
+    python benchmarks/pages.py                            # docs/ablations.md from the figures so far
 
 Every run is added to the figures as soon as it is measured, and a run that the figures hold is not repeated: a command
 that was interrupted is simply given again. `ablation_variants` says what is compared, `ablation_training` how it is
-trained, `ablation_measures` what is measured, and `ablation_page` writes the page.
+trained, and `ablation_measures` what is measured.
 """
 
 import argparse
-import json
 import logging
 import platform
 import tempfile
@@ -20,14 +19,11 @@ from pathlib import Path
 
 import torch
 from ablation_measures import Measurement, measure
-from ablation_page import write_page
 from ablation_training import BUDGETS, Budget, Workshop
 from ablation_variants import TABLES, Settings, choose_variants, runs_of
+from reports import RESULTS, arguments, load, save
 
 from colbert_video.errors import SettingsError
-
-RESULTS = Path(__file__).parent / "results" / "ablations.json"
-PAGE = Path(__file__).parent.parent / "docs" / "ablations.md"
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,9 @@ class Ledger:
         Raises:
             SettingsError: If they were made with another budget.
         """
-        if not self.path.is_file():
+        report = load(self.path)
+        if report is None:
             return []
-        report = json.loads(self.path.read_text(encoding="utf-8"))
         if report["budget"] != asdict(self.budget):
             raise SettingsError(
                 f"{self.path} holds runs of the budget {report['budget']}, not {asdict(self.budget)}; choose another "
@@ -64,10 +60,7 @@ class Ledger:
             "budget": asdict(self.budget),
             "runs": runs,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(self.path)
+        save(self.path, report)
 
 
 def open_runs(ledger: Ledger, wanted: list[Settings], seeds: list[int]) -> list[tuple[int, Settings]]:
@@ -97,11 +90,9 @@ def line(measurement: Measurement) -> str:
     return f"seed {measurement.seed} {changed or 'default'}: {figures} ({measurement.cpu_seconds:.0f} CPU s)"
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
+def options_given(given: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", choices=BUDGETS, default="full")
@@ -114,21 +105,21 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=1, help="1 is fastest for models this small")
     parser.add_argument("--device", help="cpu; by default a GPU if there is one")
-    parser.add_argument("--page", nargs="?", const=PAGE, type=Path, help="write the page and train nothing")
     options = parser.parse_args(given)
     if options.output is None:  # figures that mean nothing stay out of the repository
-        options.output = RESULTS if options.budget == "full" else options.cache / f"{options.budget}.json"
+        options.output = (
+            RESULTS / "ablations.json"
+            if options.budget == "full"
+            else options.cache / f"{options.budget}.json"
+        )
     return options
 
 
 def main(given: list[str] | None = None) -> None:
-    """Train what is missing, or write the page."""
-    options = arguments(given)
+    """Train what is missing."""
+    options = options_given(given)
     budget = BUDGETS[options.budget]
     ledger = Ledger(options.output, budget)
-    if options.page is not None:
-        write_page(options.page, ledger.read(), budget)
-        return
     logging.basicConfig(level=logging.WARNING)
     torch.set_num_threads(options.threads)
     shop = Workshop(options.cache / options.budget, budget, options.device)

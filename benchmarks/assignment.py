@@ -6,13 +6,13 @@ The tokens are those of the corpus's first videos; the indexes are those that `b
 name gives the corpus, kind and size.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from reports import arguments, load, save
 from search_world import World
 from torch import Tensor
 
@@ -20,8 +20,6 @@ from colbert_video.indexing.codec.assignment import PROBES, assign
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.codec.kmeans import assigner
 from colbert_video.indexing.scan.index_reader import IndexReader
-
-RESULTS = Path(__file__).parent / "results" / "assignment.json"
 
 
 def measure(codec: ResidualCodec, tokens: Tensor) -> dict[str, Any]:
@@ -45,16 +43,11 @@ def measure(codec: ResidualCodec, tokens: Tensor) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every index that is named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "assignment")
     parser.add_argument("--index", nargs="+", required=True, metavar="KIND-SIZE=PATH")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {}
-    if options.output.is_file():
-        report = json.loads(options.output.read_text(encoding="utf-8"))
+    report: dict[str, Any] = load(options.output, default={})
     for pair in options.index:
         name, path = pair.split("=", 1)
         kind, size = name.rsplit("-", 1)
@@ -66,7 +59,7 @@ def main() -> None:
         }
         reader.close()
         print(name, json.dumps(report[name], indent=1))
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

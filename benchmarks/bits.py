@@ -4,18 +4,16 @@
 
 The shipped toy model encodes freshly rendered clips; their bags are compressed by codecs that saw them, read back, and
 searched exhaustively by MMS_F + MMS_V. Recall@10 is the share of the ten best videos by uncompressed, unpooled tokens.
-Bytes are those of codes and residuals in both bags. `doc_figures.py` draws the curve.
+Bytes are those of codes and residuals in both bags. `pages.py --plots` draws the curve.
 """
 
-import argparse
-import json
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from pooling import CODE_BYTES, Gallery, bags_of, encoded_clips
+from reports import arguments, save
 from torch import Tensor
 
 from colbert_video.indexing.build.query_direction import typical_direction
@@ -26,7 +24,6 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.evaluation.gallery import score_gallery
 from colbert_video.training.evaluation.metrics import retrieval_metrics
 
-RESULTS = Path(__file__).parent / "results" / "bits.json"
 NBITS, FACTORS, TOP = (1, 2, 4, 8), (None, 3.0), 10
 
 Bags = dict[str, list[Float[Tensor, "_ dim"]]]
@@ -92,17 +89,14 @@ def measure(model: VideoColBERT, gallery: Gallery) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "bits")
     parser.add_argument("--clips", type=int, default=500)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = VideoColBERT.from_pretrained("toy", device="cpu")
     rows = measure(model, encoded_clips(model, options.clips))
     report = {"clips": options.clips, "dim": model.dim, "rows": rows}
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ what the early stages lose; "error" is the root mean square error of the 60 best
 the same for all and changes no ranking. Recall of so many queries is noisy: a difference of half a point is nothing.
 """
 
-import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reports import arguments, load, save
 from rivals.ours import Rival
 from search_corpus import Corpus, fused_scores
 from search_worker import bytes_of
@@ -31,7 +30,6 @@ from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.indexing.segments.opened_segment import Segment
 
-RESULTS = Path(__file__).parent / "results" / "centroids.json"
 PER_ROOT = (6, 9, 16)
 QUERIES, QUERY_STREAM, K = 128, 97, 10
 TOP, TENTH = 60, 10
@@ -106,19 +104,14 @@ def measure(corpus: Corpus, folder: Path, queries: np.ndarray, exact: np.ndarray
 
 def main() -> None:
     """Measure every number on every corpus."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "centroids")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--corpus", nargs="+", default=["plain", "outliers"])
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=QUERIES)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {}
-    if options.output.is_file():
-        report = json.loads(options.output.read_text(encoding="utf-8"))
+    report: dict[str, Any] = load(options.output, default={})
     for kind in options.corpus:
         name = f"{kind}-{options.size}"
         corpus = Corpus(options.work / f"{name}-512" / "corpus")
@@ -130,7 +123,7 @@ def main() -> None:
             rows.append({"centroids_per_root": per_root, **row})
             print(name, "  ".join(f"{key} {value:.5g}" for key, value in rows[-1].items()), flush=True)
         report[name] = rows
-        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        save(options.output, report)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import machine, save
+from reports import arguments, machine, save
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -43,7 +43,6 @@ from colbert_video.indexing.upkeep.verify import verify_index  # noqa: E402
 from colbert_video.video.sources import VideoRecord  # noqa: E402
 from colbert_video.video.workers import pool  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results" / "cluster_indexing.json"
 TORN, ABORTS, HANGS = 5, 2, 1
 TIMEOUT = 10.0
 """Seconds that a file may take to decode, so that hanging costs little, and good clips get by on a busy machine."""
@@ -233,12 +232,9 @@ def on_the_cluster(work: Path, count: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run both and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "cluster_indexing")
     parser.add_argument("--work", type=Path, required=True, help="folder for clips and indexes")
     parser.add_argument("--clips", type=int, default=300)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--drive", help=argparse.SUPPRESS)
     options = parser.parse_args()
     work = options.work.resolve()

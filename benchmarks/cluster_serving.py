@@ -10,7 +10,6 @@ videos): a complete answer must have its ids and scores, one that names missing 
 is counted as wrong.
 """
 
-import argparse
 import json
 import os
 import random
@@ -28,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reports import arguments
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests" / "support")]
 
@@ -254,9 +254,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and write the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--videos", type=int, default=6000)
     parser.add_argument("--shards", type=int, default=3)
     parser.add_argument("--queries", type=int, default=500, help="questions without failures")

@@ -1,11 +1,11 @@
 """Reading twelve frames of video files: right frames and processor time beside other readers.
 
     python benchmarks/decode.py --work WORK --clips CLIPS --python decord2=/venv/bin/python opencv=/venv2/bin/python
-    python benchmarks/decode.py --page                      # the tables of docs/video.md from the figures so far
+    python benchmarks/pages.py                              # the tables of docs/video.md from the figures so far
 
 `decode_files` makes the files with the ffmpeg program, `decode_truth` compares with the frames that program shows,
-`decode_readers` holds the readers, `decode_measures` says what is measured, and `decode_page` writes the tables. Files
-stay in the work folder. Without a folder of real clips, generated pictures take their place.
+`decode_readers` holds the readers, and `decode_measures` says what is measured. Files stay in the work
+folder. Without a folder of real clips, generated pictures take their place.
 
 Every reader runs in a process of its own, under this Python or another one (`--python`) that has its packages and
 Pillow: decord (pip install decord torchvision), decord2 (pip install decord2), torchcodec (pip install torch torchcodec;
@@ -13,37 +13,17 @@ needs FFmpeg's shared libraries), opencv (pip install opencv-python-headless), t
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from decode_files import hour_files, kind_files, source_clip, speed_files
 from decode_measures import Contestant, contestants, hours, memory, outcomes, speed
-from decode_page import SECTIONS, write_page
 from decode_readers import READERS
+from pages import render
+from reports import arguments, load, machine, save
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "decode.json"
-PAGE = HERE.parent / "docs" / "video.md"
 PARTS = ("speed", "hours", "kinds", "clips", "memory")
 OPENS = 500
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    ffmpeg = subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "ffmpeg": ffmpeg.split()[2],
-    }
 
 
 def measured(part: str, readers: dict[str, Contestant], options: argparse.Namespace) -> Any:
@@ -62,41 +42,23 @@ def measured(part: str, readers: dict[str, Contestant], options: argparse.Namesp
     return outcomes({path.name: (path, True) for path in clips}, readers)
 
 
-def save(path: Path, figures: dict[str, Any]) -> None:
-    """Write the report, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(figures, indent=1, ensure_ascii=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def arguments() -> argparse.Namespace:
+def options_given() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "decode")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     parser.add_argument("--rounds", type=int, default=3, help="times that all readers take a turn")
-    parser.add_argument("--work", type=Path, help="folder for the files")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the files")
     parser.add_argument("--clips", type=Path, help="folder of real clips")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--python", nargs="+", default=[], metavar="READER=PATH")
-    parser.add_argument("--page", action="store_true", help="only write the page's tables")
-    options = parser.parse_args()
-    if not options.page and options.work is None:
-        parser.error("--work is needed: a folder for the files")
-    return options
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure, part by part; figures of a part take the place of older ones."""
-    options = arguments()
-    if options.page:
-        write_page(options.output, PAGE)
-        return
+    options = options_given()
     options.work = options.work.resolve()
-    figures = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+    figures = load(options.output, default={})
     pythons = dict(pair.split("=", 1) for pair in options.python)
     readers = contestants(options.readers, pythons, options.work)
     try:
@@ -110,7 +72,7 @@ def main() -> None:
         for part in options.parts:
             figures[part] = measured(part, readers, options)
             save(options.output, figures)
-            print(SECTIONS[part](figures), flush=True)
+            print(render("decode", part, figures), flush=True)
     finally:
         for reader in readers.values():
             reader.close()

@@ -8,16 +8,13 @@ shards (`cluster_serving.json`), in milliseconds; where there is none, from `ser
 proportion.
 """
 
-import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fanout_model import Z_95, Z_99, histogram_samples, lognormal_samples, quantiles, simulate
-from fanout_page import draw
-from scale import PAGE, RESULTS, write_page
+from reports import RESULTS, arguments, load, save
 from scale_model import measured
 
 SHARDS = (1, 3, 10, 30, 100, 300, 1000)
@@ -38,7 +35,7 @@ def shard_latencies(results: Path, rng: np.random.Generator) -> tuple[str, np.nd
         drawn = histogram_samples(cluster["each_shard"], SAMPLES, rng)
         source = "median of the largest measured shard, varied as the answers of a measured cluster of small shards"
         return source, np.maximum(median + drawn - np.median(drawn), 0.0)
-    served = json.loads((results / "serve.json").read_text(encoding="utf-8"))["figures"]
+    served = load(results / "serve.json")["figures"]
     alone = next(row for row in served if (row["mode"], row["clients"]) == ("cached", 1))
     spread = alone["p99_ms"] / alone["p50_ms"]
     source = "log-normal, median of the largest measured shard, spread of the measured service"
@@ -47,11 +44,8 @@ def shard_latencies(results: Path, rng: np.random.Generator) -> tuple[str, np.nd
 
 def quiet_cluster(results: Path) -> Mapping[str, Any] | None:
     """What a cluster did without failures, if one was measured."""
-    path = results / "cluster_serving.json"
-    if not path.is_file():
-        return None
-    figures = json.loads(path.read_text(encoding="utf-8"))
-    return {**figures["quiet"], "shards": figures["corpus"]["shards"]}
+    figures = load(results / "cluster_serving.json")
+    return figures and {**figures["quiet"], "shards": figures["corpus"]["shards"]}
 
 
 def checked(cluster: Mapping[str, Any], *, queries: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -96,17 +90,13 @@ def figures_of(results: Path, *, seed: int, queries: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Simulate, write the figures down, draw them and fill in the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Simulate, and write the figures down."""
+    parser = arguments(__doc__, "fanout")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--queries", type=int, default=QUERIES)
     options = parser.parse_args()
     figures = figures_of(RESULTS, seed=options.seed, queries=options.queries)
-    (RESULTS / "fanout.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    draw(figures, PAGE.parent / "figures" / "fanout.svg")
-    write_page(RESULTS, PAGE)
+    save(options.output, figures)
 
 
 if __name__ == "__main__":

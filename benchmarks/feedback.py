@@ -11,12 +11,9 @@ query tokens were the same; "recall@10" the share of the ten best videos by unco
 best.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ import torch
 from bits import Bags, gathered, read_back, recall, scores_of
 from jaxtyping import Float
 from pooling import encoded_clips
+from reports import arguments, save
 from rivals.ours import TYPICAL_QUERIES, TYPICAL_STREAM
 from search_corpus import fused_scores
 from search_world import KINDS, World
@@ -33,7 +31,6 @@ from colbert_video.indexing.build.query_direction import TYPICAL_QUERIES as SENT
 from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
 from colbert_video.model.video_colbert import VideoColBERT
 
-RESULTS = Path(__file__).parent / "results" / "feedback.json"
 NBITS, TOP = (1, 2, 4, 8), 60
 QUERIES, QUERY_STREAM = 200, 98
 
@@ -118,12 +115,9 @@ def measure(asked: Asked) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Measure every row."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "feedback")
     parser.add_argument("--videos", type=int, default=2048, help="of each synthetic corpus")
     parser.add_argument("--clips", type=int, default=500, help="for the toy model")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -132,7 +126,7 @@ def main() -> None:
             print("  ".join(f"{key} {found}" for key, found in row.items()), flush=True)
             rows.append(row)
     report = {"videos": options.videos, "clips": options.clips, "rows": rows}
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ at which the clip is shown. `best_moment` was tuned on the videos of seed 101; t
 Besides, one file of an hour is searched: 120 scenes of half a minute, cut into windows of 30 seconds every 15.
 """
 
-import argparse
-import json
 import resource
 import tempfile
 import time
@@ -21,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from reports import arguments, save
 
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.training.world import render_moments, sample_scenes
 
 TUNED_ON = 101
-RESULTS = Path(__file__).parent / "results" / "moments.json"
 FOUND_WITHIN = 10
 FPS = 12
 SCENE_SECONDS = 30
@@ -122,32 +120,29 @@ def measure_hour(model: VideoColBERT, *, seed: int, hours: float) -> dict[str, A
 
 def main() -> None:
     """Measure and write the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "moments")
     parser.add_argument("--videos", type=int, default=40, help="joined videos")
     parser.add_argument("--seed", type=int, default=202, help=f"which clips; {TUNED_ON} was tuned on")
     parser.add_argument(
         "--hour", type=float, default=1.0, help="length of the long file in hours; 0 for none"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     model = VideoColBERT.from_pretrained("toy", device="cpu")
-    results: dict[str, Any] = {"seed": arguments.seed, "tuned_on": TUNED_ON, "videos": arguments.videos}
+    results: dict[str, Any] = {"seed": options.seed, "tuned_on": TUNED_ON, "videos": options.videos}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "videos"
         folder.mkdir()
-        queries = write_videos(folder, videos=arguments.videos, seed=arguments.seed)
+        queries = write_videos(folder, videos=options.videos, seed=options.seed)
         for name, settings in SETTINGS.items():
             index = Path(temporary) / name
             Indexer(index, model=model, workers=1, **settings).index(folder)
             results[name] = measure(index, model, queries)
             print(f"{name}: {results[name]}", flush=True)
-    if arguments.hour:
-        results["one long file"] = measure_hour(model, seed=arguments.seed, hours=arguments.hour)
+    if options.hour:
+        results["one long file"] = measure_hour(model, seed=options.seed, hours=options.hour)
         print(f"one long file: {results['one long file']}")
-    arguments.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    save(options.output, results)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,16 @@
 
 The shipped toy model encodes freshly rendered clips; their bags are pooled by each rule, compressed to 4 bits by a
 codec that saw them, read back, and searched exhaustively. Bytes are those of codes and residuals in both bags. The clips
-are rendered from a seed that neither training nor another benchmark uses. `search.py --page` draws the curve.
+are rendered from a seed that neither training nor another benchmark uses. `pages.py --plots` draws the curve.
 """
 
-import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from reports import arguments, save
 
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.model.pooling import Pooling, pool
@@ -25,7 +24,6 @@ from colbert_video.training.evaluation.gallery import encode_gallery, score_gall
 from colbert_video.training.evaluation.metrics import retrieval_metrics
 from colbert_video.training.world import write_world
 
-RESULTS = Path(__file__).parent / "results" / "pooling.json"
 SEED, NBITS, CODE_BYTES = 4077, 4, 4
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 12.0)
 SIMILARITIES = (0.99, 0.98, 0.97, 0.95, 0.9, 0.8, 0.7)
@@ -93,11 +91,8 @@ def measure(model: VideoColBERT, gallery: Gallery, pooling: Pooling | None) -> d
 
 def main() -> None:
     """Measure every rule."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "pooling")
     parser.add_argument("--clips", type=int, default=1000)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = VideoColBERT.from_pretrained("toy", device="cpu")
@@ -111,7 +106,7 @@ def main() -> None:
         rows.append({"rule": rule, "value": value, **measure(model, gallery, pooling)})
         print("  ".join(f"{key} {found}" for key, found in rows[-1].items()))
     report = {"clips": options.clips, "seed": SEED, "dim": model.dim, "nbits": NBITS, "rows": rows}
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

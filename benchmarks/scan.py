@@ -6,8 +6,6 @@ Codes and residuals are random numbers: what a search costs does not depend on w
 there are. So this tells time and nothing about recall (benchmarks/search.py does). A million videos take 7 GB.
 """
 
-import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from reports import arguments, save
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -28,7 +27,6 @@ from colbert_video.indexing.scan.scan import decoded_in_every_bag, search_segmen
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import StoredBag
 
-RESULTS = Path(__file__).parent / "results" / "scan.json"
 BAGS = {"frame": 12, "video": 14}
 """Tokens of a video in each bag."""
 QUERY_TOKENS = 32
@@ -123,13 +121,10 @@ def measure(kernels: Kernels, videos: int, dim: int, nbits: int) -> dict[str, fl
 
 def main() -> None:
     """Measure and write the figures."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "scan")
     parser.add_argument("--sizes", nargs="+", type=int, default=[20_000, 100_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--nbits", type=int, default=4)
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     kernels = compiled_kernels()
@@ -149,7 +144,7 @@ def main() -> None:
         "load": round(os.getloadavg()[0], 1),
         "rows": rows,
     }
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
     python benchmarks/search.py --work WORK --sizes 20000 --python fast-plaid=/venv/bin/python
     python benchmarks/search.py --work WORK --sizes 1000000 --corpus plain --engines ours-4bit
-    python benchmarks/search.py --page                      # docs/performance.md from the figures so far
+    python benchmarks/pages.py --plots                      # docs/performance.md from the figures so far
 
 Both bags count: the question is always for the ten videos of highest MMS_F + MMS_V. `search_world` generates videos
 and queries, `search_corpus` computes the exact answers, `rivals` holds the engines, `search_measures` says what is
-measured, and `search_page` writes the page. Corpora and indexes stay in the work folder; figures that the report holds
+measured. Corpora and indexes stay in the work folder; figures that the report holds
 are not measured again unless `--again` is given, so a command that was interrupted is simply repeated.
 
 Every engine runs on one thread in a process of its own, under this Python or another one (`--python`) that has its
@@ -16,35 +16,18 @@ query; it hardly depends on what else the machine does. Queries a second by the 
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from reports import HERE, arguments, load, machine, save
 from rivals import ENGINES
 from search_corpus import Corpus
 from search_measures import ONE_THREAD, Contest
 from search_world import KINDS
-
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "search.json"
-PAGE = HERE.parent / "docs" / "performance.md"
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-    }
 
 
 class Report:
@@ -52,9 +35,7 @@ class Report:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._rows: list[dict[str, Any]] = []
-        if path.is_file():
-            self._rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        self._rows: list[dict[str, Any]] = load(path, default={"rows": []})["rows"]
 
     def missing(self, size: int, kind: str, engines: list[str]) -> list[str]:
         """Engines without figures for a corpus."""
@@ -73,11 +54,7 @@ class Report:
         self._rows = sorted(
             [*kept, *rows], key=lambda row: (row["corpus"], row["size"], order.index(row["engine"]))
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".partial")
-        text = json.dumps({"machine": machine(), "rows": self._rows}, indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path)
+        save(self.path, {"machine": machine(), "rows": self._rows})
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -107,38 +84,26 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def arguments() -> argparse.Namespace:
+def options_given() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "search")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--sizes", nargs="+", type=int, default=[20_000])
     parser.add_argument("--corpus", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3, help="times that all engines take a turn")
     parser.add_argument("--cores", nargs="+", type=int, default=[0, 1], help="the first one measures")
-    parser.add_argument("--work", type=Path, help="folder for corpora and indexes")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, required=True, help="folder for corpora and indexes")
     parser.add_argument("--python", nargs="+", default=[], metavar="ENGINE=PATH")
     parser.add_argument("--build", action="store_true", help="only build the indexes that are missing")
     parser.add_argument("--again", action="store_true", help="measure what the report holds already")
     parser.add_argument("--rebuild", action="store_true", help="build the engines' indexes again")
-    parser.add_argument("--page", action="store_true", help="only write the page")
-    options = parser.parse_args()
-    if not options.page and options.work is None:
-        parser.error("--work is needed: a folder for corpora and indexes")
-    return options
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure every engine on every corpus."""
-    options = arguments()
-    if options.page:
-        from search_page import write_page  # needs matplotlib, which measuring does not
-
-        write_page(options.output, PAGE)
-        return
+    options = options_given()
     report = Report(options.output)
     pythons = dict(pair.split("=", 1) for pair in options.python)
     for kind in options.corpus:

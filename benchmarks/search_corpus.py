@@ -6,7 +6,6 @@ The exact answers are MMS_F + MMS_V of every video in single precision, computed
 a corpus that is too large to be stored are generated again, block by block, whenever they are read.
 """
 
-import argparse
 import json
 import time
 from collections import OrderedDict
@@ -16,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from reports import arguments
 from search_world import BLOCK, FRAME_TOKENS, KINDS, VIDEO_TOKENS, World
 
 BAGS = {"frame": FRAME_TOKENS, "video": VIDEO_TOKENS}
@@ -193,9 +193,7 @@ def token_files(folder: Path, world: World) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Prepare one corpus."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--kind", choices=KINDS, default="plain")

@@ -31,6 +31,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
+from reports import arguments
 
 PROGRAM = "from colbert_video.cli import main; main()"
 TEXTS = [
@@ -265,11 +266,9 @@ def build(path: Path, videos: int, model: str) -> None:
     Indexer(path, dim=dim).index_tokens([f"video/{number}.mp4" for number in range(videos)], frame, video)
 
 
-def arguments() -> argparse.Namespace:
+def options_given() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__)
     parser.add_argument("--index", type=Path, help="index to serve")
     parser.add_argument("--build", type=Path, help="only make a synthetic index here")
     parser.add_argument("--videos", type=int, default=100_000, help="of the synthetic index")
@@ -290,7 +289,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Build, measure or soak."""
-    options = arguments()
+    options = options_given()
     if options.commit_to:
         commit_for(options.commit_to, options.soak)
         return

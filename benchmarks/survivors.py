@@ -7,14 +7,13 @@ is left when a number of videos survives the centroid stage, and when a share of
 indexes are those that `benchmarks/search.py` built: their name gives the corpus, kind and size.
 """
 
-import argparse
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from reports import arguments, load, save
 from search_world import World
 from torch import Tensor
 
@@ -30,7 +29,6 @@ from colbert_video.indexing.scan.scan import (
 )
 from colbert_video.indexing.segments.opened_segment import Segment
 
-RESULTS = Path(__file__).parent / "results" / "survivors.json"
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
@@ -82,16 +80,11 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every index that is named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "survivors")
     parser.add_argument("--index", nargs="+", required=True, metavar="KIND-SIZE=PATH")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report: dict[str, Any] = {}
-    if options.output.is_file():
-        report = json.loads(options.output.read_text(encoding="utf-8"))
+    report: dict[str, Any] = load(options.output, default={})
     for pair in options.index:
         name, path = pair.split("=", 1)
         kind, size = name.rsplit("-", 1)
@@ -99,7 +92,7 @@ def main() -> None:
         print(name)
         for row in report[name]:
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(options.output, report)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from reports import arguments, save
 
 from colbert_video.device import resolve_device
 from colbert_video.model.tokens import QueryTokens
@@ -180,11 +180,9 @@ def line(row: dict[str, Any]) -> str:
     return f"{head} {row['samples_per_second']:9.2f} {row['cpu_seconds_per_step']:7.2f} {row['peak_gigabytes']:9.2f} {row['step_gigabytes']:9.2f}"
 
 
-def arguments() -> argparse.Namespace:
+def options_given() -> argparse.Namespace:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = arguments(__doc__, "training")
     parser.add_argument("--backbone", help="one open_clip model instead of the two default ones")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--frames", type=int, default=2)
@@ -196,14 +194,13 @@ def arguments() -> argparse.Namespace:
         "--threads", type=int, default=torch.get_num_threads(), help="1 is fairest on a busy machine"
     )
     parser.add_argument("--device", help="cpu or cuda; by default the GPU if there is one")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "training.json")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure every way on every backbone, print a table and write it as JSON."""
-    options = arguments()
+    options = options_given()
     if options.case:
         print(json.dumps(measure(Case(**json.loads(options.case)))))
         return
@@ -229,7 +226,7 @@ def main() -> None:
             rows.append(measure_apart(case))
             print(line(rows[-1]), flush=True)
             report = {"machine": name, "torch": torch.__version__, "rows": rows}
-            options.output.write_text(json.dumps(report, indent=2) + "\n")
+            save(options.output, report)
 
 
 if __name__ == "__main__":

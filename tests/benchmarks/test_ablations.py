@@ -11,12 +11,9 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import ablation_measures
-import ablation_page
 import ablation_training
-import ablation_variants
 import ablations
 from ablation_measures import LENGTHS, Measurement
-from ablation_page import judgement, page, rows_of, section
 from ablation_training import BUDGETS, Workshop, towers, training_config, wordings
 from ablation_variants import START, TABLES, VARIANTS, Settings, choose_variants, runs_of
 
@@ -178,69 +175,8 @@ def test_figures_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_quick_figures_stay_out_of_the_repository() -> None:
-    assert ablations.arguments(["--budget", "quick", "--cache", "c"]).output == Path("c/quick.json")
-    assert ablations.arguments([]).output == ablations.RESULTS
-
-
-# the page
-
-
-def test_a_table_shows_mean_spread_and_paired_difference() -> None:
-    off = Settings(query_augmentation=False)
-    recalls = [(0, off, 0.30), (1, off, 0.38), (0, Settings(), 0.40), (1, Settings(), 0.42)]
-    text = section("augmentation", rows_of("augmentation", [canned(*recall) for recall in recalls]))
-    assert (
-        "| off | 45.3 | −2.8 | 34.0 ± 5.7 | −7.0 ± 4.2 | 90.0 ± 0.0 | 80.0 ± 0.0 | 50.0 ± 0.0 | 2 |" in text
-    )
-    assert "| **on** | 48.1 | – | 41.0 ± 1.4 |  |" in text
-    assert "| **on** | 41.0 ± 1.4 | 41.0 ± 1.4 | 31.0 ± 1.4 |" in text
-    assert "| gain | +7.0 ± 4.2 | +7.0 ± 4.2 | +7.0 ± 4.2 |" in text
-    assert "- **As in the paper**: off (−2.8 in the paper, −7.0 here)." in text
-
-
-def test_rrf_is_measured_on_the_run_of_the_default() -> None:
-    rows = {row.variant.name: row for row in rows_of("interaction", [canned(0, Settings(), 0.5)])}
-    assert rows["RRF of MMS_F and MMS_V"].figures("R@1") == {0: 48.0}
-    assert rows["**MMS_FV**"].figures("R@1") == {0: 50.0}
-    assert rows["MMS_F"].figures("R@1") == {}
-
-
-@pytest.mark.parametrize(
-    ("paper", "ours", "expected"),
-    [
-        (-3.0, [-2.5, -4.0, -9.0], "agree"),
-        (3.0, [2.5, 4.0, 9.0], "agree"),
-        (-3.0, [2.5, 4.0, 9.0], "disagree"),
-        (-3.0, [-9.0, -9.0, 0.5], "undecided"),
-        (-3.0, [-1.0, -1.5, -2.0], "undecided"),
-        (-3.0, [-9.0], "undecided"),
-    ],
-)
-def test_judgement(paper: float, ours: list[float], expected: str) -> None:
-    assert judgement(paper, ours) == expected
-
-
-def test_the_page_names_what_is_missing_and_how_it_was_made() -> None:
-    text = page([canned(seed, Settings(), 0.5) for seed in (0, 1)], BUDGETS["full"])
-    assert "So far: 2 runs; 0 of 2 seeds are complete (21 runs each)" in text
-    assert "| MMS_V | 47.0 | −1.1 | – | – | – | – | – | 0 |" in text
-    assert "4,000 clips" in text
-    assert "bias −20" in text
-    assert all(f"## {title}" in text for title in TABLES.values())
-    assert "{" not in text
-
-
-def test_the_page_of_no_run_has_no_verdict() -> None:
-    text = page([], QUICK)
-    assert "As in the paper" not in text
-    assert "**Undecided**" not in text
-
-
-def test_the_commands_page(tmp_path: Path) -> None:
-    output, target = tmp_path / "a.json", tmp_path / "docs" / "page.md"
-    ablations.Ledger(output, QUICK).add(canned(0, Settings(), 0.5))
-    ablations.main(["--budget", "quick", "--output", str(output), "--page", str(target)])
-    assert target.read_text() == page([canned(0, Settings(), 0.5)], QUICK)
+    assert ablations.options_given(["--budget", "quick", "--cache", "c"]).output == Path("c/quick.json")
+    assert ablations.options_given([]).output == ablations.RESULTS / "ablations.json"
 
 
 # one tiny run
@@ -274,9 +210,3 @@ def test_a_run_begins_with_the_towers_of_the_shipped_checkpoint(tmp_path: Path) 
     toy = VideoColBERT.from_pretrained("toy", device="cpu")
     ours, theirs = model.backbone.state_dict(), toy.backbone.state_dict()
     assert all(bool((ours[name] == theirs[name]).all()) for name in theirs)
-
-
-def test_tables_and_notes_are_about_the_same_things() -> None:
-    assert (
-        set(ablation_page.NOTES) == set(TABLES) == {variant.table for variant in ablation_variants.VARIANTS}
-    )

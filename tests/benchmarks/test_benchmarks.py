@@ -1,9 +1,6 @@
 """The search benchmark: its corpus, its exact answers, its measures on a small corpus, and its page."""
 
-import importlib
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +9,6 @@ import pytest
 from paths import BENCHMARKS
 
 VIDEOS, DIM = 300, 64
-
-
-@pytest.fixture(scope="module")
-def load() -> Iterator[Any]:
-    """Imports a module of the benchmark as its scripts do: they find each other in their own folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")
@@ -160,104 +149,3 @@ def test_most_promising_adds_up_what_the_query_tokens_found(load: Any) -> None:
     assert sorted(most_promising([(similarity, videos)], 2).tolist()) == [1, 2]
     assert most_promising([(similarity, videos)], 1).tolist() == [2]
     assert most_promising([(similarity, videos)], 5).tolist() == [1, 2, 3]
-
-
-def canned_row(
-    engine: str, size: int, figures: dict[str, tuple[float, float]], **extra: Any
-) -> dict[str, Any]:
-    """A row of the report; figures are recall and CPU ms by setting."""
-    results = {
-        setting: {
-            "queries": 128,
-            "recall": recall,
-            "success": 0.906,
-            "cpu_ms": {"p50": cost, "p95": 2 * cost, "rounds": [cost, cost]},
-            "wall_ms": {"p50": cost, "p95": cost},
-            "peak_megabytes": 512.0,
-        }
-        for setting, (recall, cost) in figures.items()
-    }
-    best = max(figures, key=lambda setting: figures[setting][0])
-    return {
-        "engine": engine,
-        "size": size,
-        "corpus": "plain",
-        "dim": 512,
-        "tuning_queries": 32,
-        "tuning": {
-            setting: {"recall": recall, "cpu_ms": cost} for setting, (recall, cost) in figures.items()
-        },
-        "reads_tokens": ["b"],
-        "open_wall_seconds": 0.4,
-        "build_cpu_seconds": 61.4,
-        "index_bytes_per_video": 7000.0,
-        "token_bytes_per_video": 53248,
-        "best": best,
-        "results": results,
-        **extra,
-    }
-
-
-def test_page_says_who_is_faster_at_the_same_recall(load: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    rows = [
-        canned_row("ours-4bit", 20_000, {"default": (0.97, 1.5)}),
-        canned_row("colbert", 20_000, {"a": (0.93, 10.0), "b": (0.99, 30.0)}),
-        canned_row("faiss-hnsw", 20_000, {"a": (0.966, 6.0), "b": (0.90, 1.0)}),
-        canned_row("ours-4bit", 100_000, {"default": (0.96, 4.0)}),
-        {"engine": "fast-plaid", "size": 20_000, "corpus": "plain", "dim": 512, "failed": "out of memory"},
-    ]
-    results = tmp_path / "search.json"
-    machine = {"processor": "a processor", "cores": 2, "system": "Linux"}
-    results.write_text(json.dumps({"machine": machine, "rows": rows}))
-    load("search_page").write_page(results, tmp_path / "docs" / "performance.md")
-    text = (tmp_path / "docs" / "performance.md").read_text()
-    assert (
-        "1.50 ms at recall 0.970; the cheapest other engine of that recall is faiss HNSW16-SQ8 (a), 6.00 ms"
-        in text
-    )
-    assert "4.0 times as long" in text
-    assert "4.00 ms at recall 0.960; no other engine reached that recall." in text
-    assert (
-        "| stock colbert-ai, 4 bits | **b** | 0.990 | 0.906 | 30.00 | 60.00 |  | 61 | 0.4 | 60.2 | 0.5 |"
-        in text
-    )
-    assert (
-        "| colbert_video, 4 bits | **default** | 0.970 | 0.906 | 1.50 | 3.00 |  | 61 | 0.4 | 7.0 | 0.5 |"
-        in text
-    )
-    assert "fast-plaid, 4 bits failed: `out of memory`" in text
-    assert "100,000 videos, plain corpus: not run: colbert_video, 8 bits, stock" in text
-    for name in ("search_recall.svg", "search_cost.svg"):
-        assert "faiss HNSW16-SQ8" in (tmp_path / "docs" / "figures" / name).read_text()
-
-
-def test_committed_page_is_that_of_the_committed_figures(load: Any) -> None:
-    pytest.importorskip("matplotlib")
-    search, page = load("search"), load("search_page")
-    assert search.PAGE.read_text() == page.page_text(search.RESULTS)
-
-
-def test_page_shows_what_pooling_saves(load: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    machine = {"processor": "a processor", "cores": 2, "system": "Linux"}
-    rows = [canned_row("ours-4bit", 20_000, {"default": (0.97, 1.5)})]
-    (tmp_path / "search.json").write_text(json.dumps({"machine": machine, "rows": rows}))
-    pooled = [
-        {
-            "rule": rule,
-            "value": value,
-            "tokens_per_video": 14,
-            "bytes_per_video": 504,
-            "R@1": 0.9,
-            "R@10": 1.0,
-        }
-        for rule, value in (("none", None), ("factor", 2.0), ("similarity", 0.95))
-    ]
-    report = {"clips": 1000, "seed": 1, "dim": 64, "nbits": 4, "rows": pooled}
-    (tmp_path / "pooling.json").write_text(json.dumps(report))
-    load("search_page").write_page(tmp_path / "search.json", tmp_path / "docs" / "performance.md")
-    text = (tmp_path / "docs" / "performance.md").read_text()
-    assert "| none | 14.0 | 504 | 0.900 | 1.000 |" in text
-    assert "| similarity 0.95 | 14.0 | 504 | 0.900 | 1.000 |" in text
-    assert "by similarity" in (tmp_path / "docs" / "figures" / "pooling.svg").read_text()

@@ -1,6 +1,5 @@
 """The plan for very many videos: its arithmetic, its simulation of a fan-out, and that the page holds its figures."""
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,6 @@ import pytest
 from paths import ROOT
 
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "scale.md"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a module of the benchmark as its scripts do: they find each other in their own folder."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module
 
 
 @pytest.fixture
@@ -149,7 +141,7 @@ def test_the_fan_out_is_compared_where_one_was_measured(
 ) -> None:
     for name in ("search.json", "scan.json", "indexing.json", "serve.json"):
         (tmp_path / name).write_text((RESULTS / name).read_text())
-    fanout, page = load("fanout"), load("fanout_page")
+    fanout = load("fanout")
     monkeypatch.setattr(fanout, "SAMPLES", 1_000)
     assert fanout.figures_of(tmp_path, seed=1, queries=50)["check"] is None
     histogram = {"histogram_edges": [1.0, 2.0, 4.0], "histogram_counts": [3, 1]}
@@ -165,20 +157,9 @@ def test_the_fan_out_is_compared_where_one_was_measured(
     assert figures["check"]["measured"] == answers["quantiles"]
     # Half of the queries have both shards below the 71st percentile, 0.94 of the way through the first cell's octave.
     assert figures["check"]["simulated"]["p50"] == pytest.approx(2**0.943, rel=0.05)
-    assert "| measured | 1.5 |" in page.check_text(figures)
-    page.draw(figures, tmp_path / "fanout.svg")
+    assert "| measured | 1.5 |" in load("pages").render("fanout", "check", figures)
+    load("plots").draw_fanout(figures, tmp_path / "fanout.svg")
     assert "wait for all, p99" in (tmp_path / "fanout.svg").read_text()
-
-
-def test_the_page_holds_the_figures(load: Any) -> None:
-    scale, text = load("scale"), PAGE.read_text()
-    figures, fanout = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("scale", "fanout"))
-    assert scale.filled(text, figures, fanout) == text
-    assert len(scale.SECTION.findall(text)) == len(scale.SECTIONS) + len(scale.FANOUT_SECTIONS)
-    other = json.loads(json.dumps(figures))
-    other["extrapolated"]["plans"][2]["machines"] = 12_345
-    assert "| 12,345 |" in scale.filled(text, other, fanout)
-    assert scale.filled(text, figures, None) == text
 
 
 def test_other_assumptions(load: Any) -> None:

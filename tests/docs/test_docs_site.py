@@ -76,12 +76,6 @@ def test_reference_holds_the_public_names(site: Path) -> None:
     assert "colbert_video.errors.FailureKind" in anchors
 
 
-def test_command_line_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    page = importlib.import_module("cli_page")
-    assert page.page().split() == page.PAGE.read_text(encoding="utf-8").split(), "run benchmarks/cli_page.py"
-
-
 def test_bits_are_measured_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -90,7 +84,7 @@ def test_bits_are_measured_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
     exact, scores = torch.arange(40.0).reshape(2, 20), torch.arange(40.0).reshape(2, 20)
     scores[1] = -scores[1]
     assert bits.recall(scores, exact) == 0.5
-    report = json.loads(bits.RESULTS.read_text(encoding="utf-8"))
+    report = json.loads((ROOT / "benchmarks" / "results" / "bits.json").read_text(encoding="utf-8"))
     assert [(row["pool_factor"], row["nbits"]) for row in report["rows"]] == [
         (factor, nbits) for factor in bits.FACTORS for nbits in bits.NBITS
     ]
