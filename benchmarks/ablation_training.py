@@ -19,7 +19,8 @@ from ablation_variants import Settings
 from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.run.recipe import build_model, load_recipe
+from colbert_video.training.run.model_recipe import build_model
+from colbert_video.training.run.recipe import load_recipe
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig

@@ -28,7 +28,7 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.distributed import build_accelerator
 from colbert_video.training.run.learner import Learner
-from colbert_video.training.run.recipe import register_backbone
+from colbert_video.training.run.model_recipe import register_backbone
 from colbert_video.training.run.training_config import TrainingConfig
 
 WAYS = ("plain", "gradcache", "gradcache + checkpointing", "straightforward loop")

@@ -108,7 +108,7 @@ def tiny_model() -> Any:
     """A fresh tiny model, the same in every process."""
     from tiny_models import TINY_CLIP, build_tiny
 
-    from colbert_video.training.run.recipe import register_backbone
+    from colbert_video.training.run.model_recipe import register_backbone
 
     register_backbone("tiny-clip", TINY_CLIP)
     return build_tiny("tiny-clip", num_frames=FRAMES, max_frames=8, query_length=16)

@@ -27,7 +27,7 @@ from colbert_video.training.reproduce.plan import SMOKE_VIDEOS, ReproducePlan
 from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
 from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
-from colbert_video.training.run.recipe import build_model
+from colbert_video.training.run.model_recipe import build_model
 from colbert_video.training.run.recipe_run import run_recipe
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import Any
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
-from colbert_video.training.run.recipe import Recipe, build_model, load_recipe, parse_override
+from colbert_video.training.run.model_recipe import build_model
+from colbert_video.training.run.recipe import Recipe, load_recipe, parse_override
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer, TrainingResult
 from colbert_video.training.world.rendered import render_world

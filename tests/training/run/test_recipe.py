@@ -8,15 +8,8 @@ import torch
 from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError, SettingsError
-from colbert_video.training.run.recipe import (
-    ModelRecipe,
-    build_model,
-    load_recipe,
-    parse_override,
-    parse_recipe,
-    recipe_names,
-    register_backbone,
-)
+from colbert_video.training.run.model_recipe import ModelRecipe, build_model, register_backbone
+from colbert_video.training.run.recipe import load_recipe, parse_override, parse_recipe, recipe_names
 from colbert_video.training.run.training_config import TrainingConfig
 
 MINIMAL: dict[str, Any] = {

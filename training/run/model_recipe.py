@@ -1,0 +1,156 @@
+"""The model of a recipe: a backbone of open_clip or of its own form, or a saved model to go on from."""
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from colbert_video.device import resolve_device
+from colbert_video.errors import ModelError, SettingsError
+from colbert_video.model.backbone import Preprocess
+from colbert_video.model.config import ModelConfig
+from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.run.typed_settings import build_section, check_unknown, typed_values
+
+BUILT_FIELDS = ("backbone", "pretrained", "preprocess", "trained", "interaction")
+"""Fields of `ModelConfig` that a recipe gives elsewhere or that training sets."""
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """Which model is trained."""
+
+    backbone: str | None = None
+    """open_clip's name of the dual encoder, or a new name for `backbone_config`."""
+    pretrained: str | None = None
+    """Tag or file of its weights, or folder of a saved untrained model that brings backbone and tokenizer; None for
+    random weights."""
+    checkpoint: str | None = None
+    """A saved model to go on from, as `VideoColBERT.from_pretrained` takes it, instead of a backbone."""
+    backbone_config: dict[str, Any] | None = None
+    """A dual encoder that open_clip does not know, in open_clip's own form (`embed_dim`, `vision_cfg`, `text_cfg`)."""
+    preprocess: dict[str, Any] | None = None
+    """Overrides of the weights' preprocessing: height, width, mean, std, interpolation; all of them."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Other fields of `ModelConfig`, such as query_length, num_frames and temporal_layers."""
+
+    def __post_init__(self) -> None:
+        if (self.backbone is None) == (self.checkpoint is None):
+            raise SettingsError("model needs either a backbone or a checkpoint, and not both.")
+        if self.checkpoint is not None:
+            given = [name for name in ("pretrained", "backbone_config", "preprocess") if getattr(self, name)]
+            if given or self.settings:
+                raise SettingsError(
+                    f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
+                    f"{', '.join([*given, *(['settings'] if self.settings else [])])}."
+                )
+        if (
+            self.backbone_config is not None
+            and self.pretrained is not None
+            and not Path(self.pretrained).is_file()
+        ):
+            raise SettingsError(
+                f"model.pretrained={self.pretrained!r}: a backbone of its own form has no published weights; give a "
+                "weight file or leave it out."
+            )
+        allowed = [name for name in ModelConfig.__dataclass_fields__ if name not in BUILT_FIELDS]
+        check_unknown("model.settings", self.settings, allowed)
+        typed_values(ModelConfig, self.settings, "model.settings")
+
+    @property
+    def preprocessing(self) -> Preprocess | None:
+        """The preprocessing to build the backbone with.
+
+        Raises:
+            SettingsError: If it is incomplete.
+        """
+        return (
+            None
+            if self.preprocess is None
+            else build_section(Preprocess, self.preprocess, "model.preprocess")
+        )
+
+
+def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None) -> VideoColBERT:
+    """Build or load the model of a recipe.
+
+    Args:
+        recipe: What to build.
+        seed: Makes random weights repeatable; the global random state stays as it was.
+        device: Where to put it; None for the first GPU, else the CPU.
+
+    Raises:
+        ModelError: If the backbone or checkpoint cannot be used.
+        SettingsError: If the settings do not fit, or the backbone's own configuration is incomplete.
+    """
+    if recipe.checkpoint is not None:
+        return VideoColBERT.from_pretrained(recipe.checkpoint, device=device)
+    backbone = str(recipe.backbone)
+    if recipe.backbone_config is not None:
+        register_backbone(backbone, recipe.backbone_config)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if recipe.pretrained is not None and Path(recipe.pretrained).is_dir():
+            return _from_saved_backbone(Path(recipe.pretrained), recipe).to(resolve_device(device))
+        return VideoColBERT.from_backbone(
+            backbone,
+            recipe.pretrained,
+            preprocess=recipe.preprocessing,
+            device=device,
+            **recipe.settings,
+        )
+
+
+def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
+    """The backbone of a saved model with a temporal transformer as new as that of `from_backbone`."""
+    saved = VideoColBERT.from_pretrained(folder, device="cpu")
+    if saved.config.backbone != recipe.backbone:
+        raise ModelError(
+            f"{folder} holds the backbone {saved.config.backbone}, and model.backbone is {recipe.backbone}; give the folder "
+            "of the right one."
+        )
+    if saved.config.trained:
+        raise ModelError(
+            f"{folder} holds a trained model; to go on from it, give it as model.checkpoint. A backbone to start from is "
+            "saved untrained: VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER)."
+        )
+    config = ModelConfig(
+        backbone=saved.config.backbone,
+        pretrained=saved.config.pretrained,
+        preprocess=recipe.preprocessing or saved.config.preprocess,
+        **{"query_length": saved.config.query_length, **recipe.settings},
+    )
+    return VideoColBERT(config, saved.backbone).eval()
+
+
+def register_backbone(name: str, config: dict[str, Any]) -> None:
+    """Make open_clip know a backbone by a name, for the rest of the process.
+
+    Args:
+        name: A name of letters, digits, `-`, `_` and `.`.
+        config: open_clip's `model_cfg`.
+
+    Raises:
+        SettingsError: If a section is missing, or the name already stands for another model.
+    """
+    import open_clip
+
+    missing = [section for section in ("embed_dim", "vision_cfg", "text_cfg") if section not in config]
+    if missing:
+        raise SettingsError(f"model.backbone_config lacks {', '.join(missing)}; it is open_clip's model_cfg.")
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise SettingsError(f"model.backbone={name!r} must consist of letters, digits, '-', '_' and '.'.")
+    known = open_clip.get_model_config(name)
+    if known == config:
+        return
+    if known is not None:
+        raise SettingsError(
+            f"model.backbone={name!r} is already the name of another model; give backbone_config a new name."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.json"  # open_clip names a configuration after its file
+        path.write_text(json.dumps(config), encoding="utf-8")
+        open_clip.add_model_config(path)

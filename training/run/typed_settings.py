@@ -1,0 +1,87 @@
+"""Plain values, as YAML gives them, as dataclasses of settings: names and kinds are checked, errors say where."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from colbert_video.errors import SettingsError
+
+Settings = TypeVar("Settings")
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list",
+    dict: "a mapping",
+}
+
+
+def build_section(kind: type[Settings], values: Any, where: str) -> Settings:
+    """Build a dataclass of settings.
+
+    Args:
+        kind: The dataclass.
+        values: Its fields by name.
+        where: What the section is called in errors.
+
+    Raises:
+        SettingsError: If it is no mapping, a field is missing or unknown, or a value is of the wrong kind.
+    """
+    typed = typed_values(kind, values, where)
+    missing = [item.name for item in fields(kind) if _required(item) and item.name not in typed]  # type: ignore[arg-type]
+    if missing:
+        raise SettingsError(f"{where} lacks {', '.join(missing)}.")
+    return kind(**typed)
+
+
+def typed_values(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
+    """Some fields of a dataclass, each in the form that its annotation asks for; arguments as for `build_section`.
+
+    Raises:
+        SettingsError: If they are no mapping, a field is unknown, or a value is of the wrong kind.
+    """
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"section {where!r} must be a mapping of settings, and is {values!r}.")
+    known = {item.name: item.type for item in fields(kind)}
+    check_unknown(where, values, list(known))
+    return {name: _typed(value, known[name], f"{where}.{name}") for name, value in values.items()}
+
+
+def check_unknown(where: str, values: Iterable[str], known: list[str]) -> None:
+    """Refuse names that are not known, with the one that was probably meant.
+
+    Raises:
+        SettingsError: If there is such a name.
+    """
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
+            raise SettingsError(f"{where} has no setting {name!r}; {hint}")
+
+
+def _required(item: Field[Any]) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    """The value in the form that a field's annotation asks for. YAML reads 1e-7 as text, and tuples as lists."""
+    if get_origin(kind) in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        kind = next(option for option in get_args(kind) if option is not NoneType)
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        item = get_args(kind)[0]
+        return tuple(_typed(part, item, where) for part in value)
+    kind = str if get_origin(kind) is Literal else get_origin(kind) or kind
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise SettingsError(f"{where}={value!r} must be {_KINDS.get(kind, kind.__name__)}.")
