@@ -1,8 +1,7 @@
-"""Decoded frames kept on disk, so that later epochs read pixels instead of decoding the videos again.
+"""Decoded frames on disk, so that later epochs read pixels instead of decoding the videos again.
 
 A video is kept as a dense stack: the middle frames of `frames_per_segment` equal parts of each TSN segment, so that
-random-in-segment sampling still varies from epoch to epoch, and centre sampling gets the very frames that it would get
-from the file.
+random-in-segment sampling still varies from epoch to epoch, and centre sampling gets the same frames as from the file.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from colbert_video.errors import SettingsError
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
@@ -30,15 +29,15 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAX_BYTES = 50 * 2**30
 SUFFIX = ".frames"
 UNFINISHED = ".unfinished"
-ABANDONED = 3600.0
-"""Seconds after which an unfinished entry belongs to a process that died."""
+ABANDONED_SECONDS = 3600.0
+"""Age after which an unfinished entry belongs to a process that died."""
 STORES_PER_SCAN = 16
-"""Entries written between two looks at what other processes have written."""
+"""Entries written between two scans for what other processes have written."""
 
 
 class _Entry(NamedTuple):
     used: int
-    """When it was last read, in nanoseconds; the file's modification time."""
+    """Time of the last use in nanoseconds; the file's modification time."""
     size: int
     path: Path
 
@@ -46,14 +45,14 @@ class _Entry(NamedTuple):
 class FrameCache:
     """A folder of decoded frames that several processes may share.
 
-    When it is full, the least recently used entries of earlier runs make room, never those used since this cache was
-    opened: every epoch reads every video once, and throwing out the oldest of them would throw out each before its
-    turn comes again. Videos beyond the limit are decoded every time.
+    When it is full, the least recently used entries of earlier runs are removed, never those used since this cache was
+    opened: every epoch reads every video once, so removing the oldest of them would remove each before it is read again.
+    Videos beyond the limit are decoded every time.
 
     Args:
         folder: Made if missing; holds nothing but the cache.
-        max_bytes: Most bytes on disk. Each other process that writes at the same time may add a few entries to it.
-        frames_per_segment: Candidates of each segment; odd, so that the middle frame is one of them.
+        max_bytes: Limit on disk, which each other process that writes at the same time may exceed by a few entries.
+        frames_per_segment: Frames kept of each segment; odd, so that the middle frame is one of them.
 
     Raises:
         SettingsError: If a number is out of range, or the folder cannot be made.
@@ -79,7 +78,7 @@ class FrameCache:
             raise SettingsError(f"the frame cache {folder} cannot be made: {error.strerror}.") from error
 
     def dense(self, sampling: SamplingSettings) -> SamplingSettings:
-        """What has to be decoded of a video for `store`."""
+        """Return the settings that decode the dense stack for `store`."""
         return replace(
             sampling, num_frames=sampling.num_frames * self.frames_per_segment, placement="centre", seed=None
         )
@@ -88,16 +87,12 @@ class FrameCache:
         self, stack: UInt8[np.ndarray, "candidates height width 3"], sampling: SamplingSettings
     ) -> UInt8[np.ndarray, "frames height width 3"]:
         """Sample frames of a dense stack as if it were the video."""
-        return stack[_positions(len(stack), sampling)]
+        return stack[_rows(len(stack), sampling)]
 
     def read(
         self, path: str | Path, sampling: SamplingSettings
     ) -> UInt8[np.ndarray, "frames height width 3"] | None:
         """Sample frames of a kept video.
-
-        Args:
-            path: The video file.
-            sampling: Number, size and placement of the frames.
 
         Returns:
             RGB frames; None if the video is not kept, has changed since, or its entry is damaged.
@@ -107,7 +102,7 @@ class FrameCache:
             return None
         dense = self.dense(sampling)
         try:
-            frames = _read_entry(entry, dense, _positions(dense.num_frames, sampling))
+            frames = _read_entry(entry, dense, _rows(dense.num_frames, sampling))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -125,15 +120,10 @@ class FrameCache:
         sampling: SamplingSettings,
         stack: UInt8[np.ndarray, "candidates height width 3"],
     ) -> bool:
-        """Keep the dense stack of a video.
-
-        Args:
-            path: The video file.
-            sampling: As for `read`.
-            stack: The frames that `dense(sampling)` asks for.
+        """Keep the dense stack of a video, decoded with `dense(sampling)`.
 
         Returns:
-            Whether it was kept: not if the cache is full, or the disk.
+            False if the cache or the disk is full.
         """
         entry = self._entry(path, sampling)
         if entry is None or self._full:
@@ -150,7 +140,7 @@ class FrameCache:
         return self._write(entry, records)
 
     def _entry(self, path: str | Path, sampling: SamplingSettings) -> Path | None:
-        """Where the video's frames belong; another version of the file, or another geometry, has another place."""
+        """Return the path of the video's entry, which depends on the file's version and the frames' geometry."""
         try:
             found = locate(path)
         except (OSError, ValueError):
@@ -163,7 +153,7 @@ class FrameCache:
         return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
 
     def _write(self, entry: Path, records: np.ndarray) -> bool:
-        """Write beside and rename, so that no reader meets half an entry."""
+        """Write under another name and rename, so that no reader sees half an entry."""
         unfinished = entry.with_name(f"{uuid4().hex}{UNFINISHED}")
         try:
             entry.parent.mkdir(exist_ok=True)
@@ -181,7 +171,7 @@ class FrameCache:
         return True
 
     def _make_room(self, needed: int) -> bool:
-        """Remove old entries until `needed` more bytes fit; False if they do not."""
+        """Remove old entries until `needed` more bytes fit; return False if they do not."""
         if self._stores % STORES_PER_SCAN == 0:
             self._bytes = sum(entry.size for entry in self._scan())
         self._stores += 1
@@ -197,19 +187,20 @@ class FrameCache:
         return self._bytes + needed <= self.max_bytes
 
     def _scan(self) -> list[_Entry]:
-        """All entries; what processes that died left unfinished is removed."""
+        """List all entries and remove the unfinished ones of processes that died."""
         entries = []
         for path in self.folder.glob("??/*"):
             with suppress(FileNotFoundError):
                 status = path.stat()
                 if path.suffix == SUFFIX:
                     entries.append(_Entry(status.st_mtime_ns, status.st_size, path))
-                elif path.suffix == UNFINISHED and time.time() - status.st_mtime > ABANDONED:
+                elif path.suffix == UNFINISHED and time.time() - status.st_mtime > ABANDONED_SECONDS:
                     _remove(path)
         return entries
 
 
-def _positions(available: int, sampling: SamplingSettings) -> np.ndarray:
+def _rows(available: int, sampling: SamplingSettings) -> Int[np.ndarray, "frames"]:
+    """Choose rows of a dense stack."""
     rng = sampling.rng
     if rng is None:
         return segment_centres(available, sampling.num_frames)
@@ -217,7 +208,7 @@ def _positions(available: int, sampling: SamplingSettings) -> np.ndarray:
 
 
 def _record(height: int, width: int) -> np.dtype:
-    """A frame with its checksum, as the file holds it."""
+    """Return the dtype of a stored frame with its checksum."""
     return np.dtype([("checksum", "<u4"), ("pixels", "u1", (height, width, 3))])
 
 
@@ -229,28 +220,28 @@ def _pack(stack: UInt8[np.ndarray, "candidates height width 3"]) -> np.ndarray:
 
 
 def _read_entry(
-    entry: Path, dense: SamplingSettings, positions: np.ndarray
+    entry: Path, dense: SamplingSettings, rows: Int[np.ndarray, "frames"]
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Map the file, copy and check the chosen frames alone."""
+    """Map the file; copy and check only the chosen frames."""
     record = _record(dense.height, dense.width)
     size = entry.stat().st_size
     if size != dense.num_frames * record.itemsize:
         raise ValueError(f"{entry} has {size} bytes instead of {dense.num_frames * record.itemsize}")
     records = np.memmap(entry, record, mode="r", shape=(dense.num_frames,))
-    frames = np.stack([records["pixels"][position] for position in positions])
-    for frame, position in zip(frames, positions, strict=True):
-        if zlib.crc32(frame) != records["checksum"][position]:
-            raise ValueError(f"{entry}: frame {position} does not match its checksum")
+    frames = np.stack([records["pixels"][row] for row in rows])
+    for frame, row in zip(frames, rows, strict=True):
+        if zlib.crc32(frame) != records["checksum"][row]:
+            raise ValueError(f"{entry}: frame {row} does not match its checksum")
     return frames
 
 
 def _mark_used(path: Path) -> None:
-    """Note the time; by this process's clock, for that of file systems ticks more coarsely."""
+    """Set the time of use by this process's clock, because that of file systems is coarser."""
     now = time.time_ns()
     with suppress(OSError):  # another process may have removed it, or it is another user's
         os.utime(path, ns=(now, now))
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # it may be gone; Windows keeps what another process has mapped
+    with suppress(OSError):  # it may be missing; Windows keeps what another process has mapped
         path.unlink()

@@ -1,8 +1,7 @@
-"""Training batches: captions with freshly sampled frames of their videos, the same in every run of one seed.
+"""Training batches: captions with newly sampled frames of their videos, the same in every run of one seed.
 
-What a batch holds depends on seed, epoch and batch number alone: not on the number of decoding processes, not on the
-number of training processes, not on what was read before. So a run that is resumed in the middle of an epoch goes on
-with the batches it would have seen.
+A batch depends on seed, epoch and batch number alone: not on the number of decoding or training processes, nor on what
+was read before. So a run that is resumed in the middle of an epoch continues with the batches it would have seen.
 """
 
 import logging
@@ -27,33 +26,32 @@ from colbert_video.video.workers.pool import FrameRequest
 
 logger = logging.getLogger(__name__)
 VIDEOS_PER_ROUND = 128
-"""Videos asked for in one go, at least a batch: decoding processes idle only at the end of a round."""
+"""Videos requested together, at least a batch: decoding processes idle only at the end of a round."""
 BATCHES_AHEAD = 2
 """Batches read while the one before is trained on."""
 ORDER, SUBSTITUTES, SAMPLING = range(3)
-"""What a random number is for; keeps the streams of one (seed, epoch) apart."""
+"""Purposes of random numbers; they separate the streams of one (seed, epoch)."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Captions and the frames of their videos, one of each a row."""
+    """Captions and the frames of their videos, row by row."""
 
     pixels: UInt8[Tensor, "videos frames height width 3"]
     """RGB frames."""
     frame_mask: Bool[Tensor, "videos frames"]
     """True where a frame is real."""
     captions: list[str]
-    """The captions."""
     video_ids: list[str]
-    """The videos' ids; rows of one id show the same video."""
+    """Rows of one id show the same video."""
 
     def __len__(self) -> int:
         return len(self.captions)
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
-    """One place of a batch: the row planned for it, then those that stand in for it."""
+class _Slot:
+    """One row of a batch: the manifest row planned for it, then its substitutes."""
 
     batch: int
     position: int
@@ -63,22 +61,21 @@ class _Place:
 class CaptionLoader:
     """Full batches of an epoch, in an order drawn from its seed.
 
-    A video that cannot be read is reported once, as a warning and in `failures`. Its rows are left out from then on, and
-    rows drawn from the seed take their places; they are the same rows in every run with the same broken videos.
+    A video that cannot be read is reported once, as a warning and in `failures`. From then on, rows drawn from the seed
+    replace its rows; they are the same in every run with the same broken videos.
 
     Args:
-        rows: What to train on.
+        rows: Captions and their videos.
         sampling: Number and form of the frames; one of each segment is drawn at random.
         batch_size: Rows of a batch, over all training processes.
         seed: Decides order and frames.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
         cache: Keeps decoded frames.
-        group_batches: Keep rows of one group in one batch, as hard negatives of each other.
-        random_shift: Pixels by which the frames of a clip are shifted at most, all of them together, drawn again in
-            every epoch; see `shift_frames`.
-        rank: Which of the training processes this is; it gets its equal part of every batch.
-        world_size: How many training processes there are.
-        missing: "refuse" manifests that name files which do not exist, or "report" them as broken videos.
+        group_batches: True to keep rows of one group in one batch, as hard negatives of each other.
+        random_shift: Largest shift of a clip's frames in pixels, drawn again in every epoch; see `shift_frames`.
+        rank: Number of this training process, which gets its equal part of every batch.
+        world_size: Number of training processes.
+        missing: "refuse" manifests that name files which do not exist, or "report" these as broken videos.
 
     Raises:
         SettingsError: If a number is out of range, the data do not fill a batch, a group does not fit into one, or
@@ -120,17 +117,17 @@ class CaptionLoader:
         self._broken: dict[Path, VideoError] = {}
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches of an epoch."""
         return len(self.rows) // self.batch_size
 
     @property
     def left_out(self) -> int:
-        """Rows that an epoch leaves out because they do not fill a batch; other ones every time."""
+        """Rows that an epoch leaves out because they do not fill a batch; other rows in every epoch."""
         return len(self.rows) % self.batch_size
 
     @property
     def failures(self) -> list[VideoError]:
-        """Why videos could not be read: those that this process has come across so far."""
+        """Errors of the videos that this process could not read so far."""
         return list(self._broken.values())
 
     def set_epoch(self, epoch: int) -> None:
@@ -141,7 +138,7 @@ class CaptionLoader:
         """Read the epoch's batches, the next ones in the background.
 
         Args:
-            start_batch: Begin here instead of at the first batch.
+            start_batch: First batch to read.
 
         Yields:
             This process's part of each batch.
@@ -172,46 +169,44 @@ class CaptionLoader:
         with FrameReader(self.sampling, workers=self._workers, cache=self._cache) as reader:
             for first in range(start, len(plan), step):
                 numbers = range(first, min(first + step, len(plan)))
-                places = [place for number in numbers for place in self._places(plan, number, epoch)]
-                yield from self._read_round(reader, places, epoch)
+                slots = [slot for number in numbers for slot in self._slots(plan, number, epoch)]
+                yield from self._read_round(reader, slots, epoch)
 
-    def _places(
-        self, plan: Int[np.ndarray, "batches batch_size"], number: int, epoch: int
-    ) -> Iterator[_Place]:
+    def _slots(self, plan: Int[np.ndarray, "batches batch_size"], number: int, epoch: int) -> Iterator[_Slot]:
         for position in self._positions:
-            yield _Place(number, position, self._candidates(plan[number], number, position, epoch))
+            yield _Slot(number, position, self._candidates(plan[number], number, position, epoch))
 
     def _candidates(
         self, batch: Int[np.ndarray, "batch_size"], number: int, position: int, epoch: int
     ) -> Iterator[int]:
-        """The planned row; the others are worked out only if it fails."""
+        """Yield the planned row, then its substitutes, which are computed only if it fails."""
         yield int(batch[position])
-        stand_ins = substitutes(batch, position, len(self.rows), seed=self.seed, epoch=epoch, number=number)
-        yield from stand_ins.tolist()
+        others = substitutes(batch, position, len(self.rows), seed=self.seed, epoch=epoch, number=number)
+        yield from others.tolist()
 
-    def _read_round(self, reader: FrameReader, places: list[_Place], epoch: int) -> Iterator[TrainingBatch]:
-        """Read some batches; each is handed out when it and all before it are complete."""
-        batches: dict[int, dict[int, tuple[int, np.ndarray]]] = {place.batch: {} for place in places}
-        while places:
-            requests = [self._request(place, epoch) for place in places]
-            places = []
+    def _read_round(self, reader: FrameReader, slots: list[_Slot], epoch: int) -> Iterator[TrainingBatch]:
+        """Read some batches; yield each when it and all before it are complete."""
+        batches: dict[int, dict[int, tuple[int, np.ndarray]]] = {slot.batch: {} for slot in slots}
+        while slots:
+            requests = [self._request(slot, epoch) for slot in slots]
+            slots = []
             for reading in reader.read_many(requests):
-                place, row = reading.request.tag
+                slot, row = reading.request.tag
                 if reading.pixels is None:
                     self._leave_out(row, reading.error)
-                    places.append(place)
+                    slots.append(slot)
                     continue
-                batches[place.batch][place.position] = (row, self._shifted(row, reading.pixels, epoch))
+                batches[slot.batch][slot.position] = (row, self._shifted(row, reading.pixels, epoch))
                 yield from self._complete(batches)
 
     def _complete(self, batches: dict[int, dict[int, tuple[int, np.ndarray]]]) -> Iterator[TrainingBatch]:
         while batches and len(next(iter(batches.values()))) == len(self._positions):
             yield self._collate(batches.pop(next(iter(batches))))
 
-    def _request(self, place: _Place, epoch: int) -> FrameRequest:
-        row = next(row for row in place.rows if self.rows[row].path not in self._broken)
+    def _request(self, slot: _Slot, epoch: int) -> FrameRequest:
+        row = next(row for row in slot.rows if self.rows[row].path not in self._broken)
         seed = sampling_seed(self.seed, epoch, row)
-        return FrameRequest(str(self.rows[row].path), seed=seed, tag=(place, row))
+        return FrameRequest(str(self.rows[row].path), seed=seed, tag=(slot, row))
 
     def _leave_out(self, row: int, error: VideoError | None) -> None:
         path = self.rows[row].path
@@ -223,7 +218,7 @@ class CaptionLoader:
         if readable < self.batch_size:
             raise SettingsError(
                 f"only {readable} of {len(self.rows)} rows have a video that can be read, too few for a batch of "
-                f"{self.batch_size}; the last one refused is {error}."
+                f"{self.batch_size}; the last error is {error}."
             )
 
     def _shifted(self, row: int, pixels: np.ndarray, epoch: int) -> np.ndarray:
@@ -231,9 +226,9 @@ class CaptionLoader:
         down, right = rng.integers(-self._random_shift, self._random_shift, 2, endpoint=True).tolist()
         return shift_frames(pixels, down, right)
 
-    def _collate(self, places: dict[int, tuple[int, np.ndarray]]) -> TrainingBatch:
-        rows = [self.rows[places[position][0]] for position in self._positions]
-        pixels = np.stack([places[position][1] for position in self._positions])
+    def _collate(self, read: dict[int, tuple[int, np.ndarray]]) -> TrainingBatch:
+        rows = [self.rows[read[position][0]] for position in self._positions]
+        pixels = np.stack([read[position][1] for position in self._positions])
         return TrainingBatch(
             pixels=torch.from_numpy(pixels),
             frame_mask=torch.ones(pixels.shape[:2], dtype=torch.bool),  # short videos repeat frames
@@ -245,15 +240,12 @@ class CaptionLoader:
 def shift_frames(
     pixels: UInt8[np.ndarray, "frames height width 3"], down: int, right: int
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Shift a clip's frames together; the border that comes free repeats the edge (Kostrikov et al., ICLR 2021).
+    """Shift a clip's frames together and repeat the edge in the border (Kostrikov et al., ICLR 2021).
 
     Args:
         pixels: RGB frames.
-        down: Pixels by which the picture moves down; negative values move it up.
-        right: Pixels by which it moves to the right; negative values move it left.
-
-    Returns:
-        Frames of the same size.
+        down: Shift in pixels; negative values move the picture up.
+        right: Shift in pixels; negative values move it left.
     """
     height, width = pixels.shape[1:3]
     rows = np.clip(np.arange(height) - down, 0, height - 1)
@@ -264,7 +256,7 @@ def shift_frames(
 def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
     if batch_size < 2:
         raise SettingsError(
-            f"batch_size is {batch_size}; a caption needs another video to be told from, give at least 2."
+            f"batch_size is {batch_size}; a caption needs the video of another as a negative; give at least 2."
         )
     if batch_size > rows:
         raise SettingsError(
@@ -310,18 +302,18 @@ def plan_epoch(
         groups: The group of each row.
         batch_size: Rows of a batch.
         seed: The run's seed.
-        epoch: Another epoch deals again.
-        keep_groups: Keep rows of one group in one batch; those of the last few batches may be parted where their
-            numbers do not come out even.
+        epoch: Epoch, from 0; the next one draws another order.
+        keep_groups: True to keep rows of one group in one batch; in the last few batches groups may be split where
+            their sizes do not fit.
 
     Returns:
-        Row numbers; what does not fill a batch is left out until the next epoch.
+        Row numbers; those that do not fill a batch are left out of this epoch.
     """
     rng = np.random.default_rng((seed, epoch, ORDER))
     order = rng.permutation(len(groups))
     if keep_groups:
         units = _units(order, groups)
-        shuffled = [units[place] for place in rng.permutation(len(units))]  # large groups would come first
+        shuffled = [units[number] for number in rng.permutation(len(units))]  # large groups would come first
         order = np.array(_pack(shuffled, batch_size), dtype=np.int64)
     full = len(groups) // batch_size
     return order[: full * batch_size].reshape(full, batch_size)
@@ -330,15 +322,15 @@ def plan_epoch(
 def substitutes(
     batch: Int[np.ndarray, "batch_size"], position: int, rows: int, *, seed: int, epoch: int, number: int
 ) -> Int[np.ndarray, "candidates"]:
-    """Rows that stand in for one place of a batch, in the order in which they are tried.
+    """Return the rows that replace one row of a batch, in the order in which they are tried.
 
     They depend on nothing but the arguments: neither on when a video was found to be broken nor on which process
-    reads it. Places of one batch try different rows first, so that no row comes twice where there are enough.
+    reads it. Positions of one batch try different rows first, so that no row comes twice where there are enough.
 
     Args:
         batch: The rows planned for the batch.
-        position: The place in it.
-        rows: How many rows there are.
+        position: Position of the row to replace.
+        rows: Number of all rows.
         seed: The run's seed.
         epoch: The epoch.
         number: The batch's number in the epoch.
@@ -353,12 +345,12 @@ def substitutes(
 
 
 def sampling_seed(seed: int, epoch: int, row: int) -> int:
-    """The seed with which frames of a row are drawn."""
+    """Return the seed that draws the frames of a row."""
     return int(np.random.SeedSequence((seed, epoch, SAMPLING, row)).generate_state(1)[0])
 
 
 def _units(order: Int[np.ndarray, "rows"], groups: Sequence[str | None]) -> list[list[int]]:
-    """Rows of one group together, in the order of each group's first row."""
+    """Join rows of one group, in the order of each group's first row."""
     units: dict[object, list[int]] = {}
     for row in order.tolist():
         group = groups[row]
@@ -367,7 +359,7 @@ def _units(order: Int[np.ndarray, "rows"], groups: Sequence[str | None]) -> list
 
 
 def _pack(units: list[list[int]], batch_size: int) -> list[int]:
-    """First fit: each unit joins the first open batch with room for it; what stays open comes last."""
+    """Pack by first fit: each unit joins the first open batch with room for it; batches that stay open come last."""
     full: list[int] = []
     open_batches: list[list[int]] = []
     for unit in units:

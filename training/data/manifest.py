@@ -1,11 +1,10 @@
-"""Captioned videos as a plain file: one row a caption, in JSONL or CSV, with the columns video, caption and split.
+"""Captioned videos as a JSONL or CSV file: one row per caption, with the columns video, caption and split.
 
-The column `group` names rows that belong into one batch as hard negatives of each other; `pair`, as the synthetic
-world writes it, does the same for two videos. All other columns are kept as metadata. The column `caption_id` tells rows
-apart in which two people said the same of a video; without it, such a row is taken for a mistake.
+The column `group` names rows that belong in one batch as hard negatives of each other; `pair`, as the synthetic world
+writes it, does the same for two videos. All other columns are kept as metadata. The column `caption_id` separates rows
+in which two people wrote the same caption of a video; without it, such a row counts as a mistake.
 """
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.text_files import read_csv, read_text
 from colbert_video.video.files import exists
 
 COLUMNS = ("video", "caption", "split")
-LISTED = 5
+MAX_LISTED = 5
 """Names that an error lists; it counts the others."""
 
 NumberedRow = tuple[int, dict[str, Any]]
@@ -28,13 +28,12 @@ class ManifestRow:
     """One caption of one video."""
 
     video: str
-    """The video as the manifest writes it; the video's id."""
+    """The video as the manifest writes it, which is its id."""
     path: Path
     """The file: `video` seen from the manifest's folder."""
     caption: str
-    """Words that describe the video."""
     split: str
-    """What the row is for, such as "train" or "test"."""
+    """Purpose of the row, such as "train" or "test"."""
     group: str | None = None
     """Rows of one group are hard negatives of each other; None for no group."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -58,21 +57,17 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     path = Path(path)
     numbered = [(line, _parse_row(path, line, values)) for line, values in _read_rows(path)]
     if not numbered:
-        raise SettingsError(f"{path} holds no rows; write one row a caption, with {_listing(COLUMNS)}.")
+        raise SettingsError(f"{path} holds no rows; write one row per caption, with {_listing(COLUMNS)}.")
     _check_repeats(path, numbered)
     _check_leaks(path, numbered)
     return [row for _, row in numbered]
 
 
 def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
-    """The rows of one split, in order.
-
-    Args:
-        rows: From `read_manifest`.
-        split: The split's name.
+    """Return the rows of one split, in order.
 
     Raises:
-        SettingsError: If no row belongs to it.
+        SettingsError: If the split has no rows.
     """
     chosen = [row for row in rows if row.split == split]
     if not chosen:
@@ -84,59 +79,39 @@ def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
 
 
 def missing_videos(rows: Iterable[ManifestRow]) -> list[str]:
-    """The videos, as the manifest writes them, whose files do not exist; each once, in order."""
+    """Return the videos, as the manifest writes them, whose files do not exist; each once, in order."""
     paths = {row.video: row.path for row in rows}
     return [video for video, path in paths.items() if not exists(path)]
 
 
 def list_some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    """Return the first few names, and how many more there are."""
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read_rows(path: Path) -> Iterator[NumberedRow]:
-    readers = {".jsonl": _read_jsonl, ".csv": _read_csv}
+    readers = {".jsonl": _read_jsonl, ".csv": read_csv}
     if path.suffix.lower() not in readers:
         raise SettingsError(f"{path} is neither .jsonl nor .csv; a manifest is one of the two.")
-    try:
-        yield from readers[path.suffix.lower()](path)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
+    return readers[path.suffix.lower()](path)
 
 
 def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                yield line, _parse_json(path, line, text)
-
-
-def _parse_json(path: Path, line: int, text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"{path}, line {line}: no JSON: {error.msg} at column {error.colno}.") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is no JSON object; write {{...}}.")
-    return values
-
-
-def _read_csv(path: Path) -> Iterator[NumberedRow]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
         try:
-            for values in reader:
-                if None in values or None in values.values():
-                    raise SettingsError(
-                        f"{path}, line {reader.line_num}: the header has {len(reader.fieldnames or ())} columns and the row "
-                        "another number; quote captions that hold a comma."
-                    )
-                yield reader.line_num, values
-        except csv.Error as error:
-            raise SettingsError(f"{path}, line {reader.reader.line_num}: no CSV: {error}.") from error
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SettingsError(
+                f"{path}, line {line}: not JSON: {error.msg} at column {error.colno}."
+            ) from error
+        if not isinstance(values, dict):
+            raise SettingsError(
+                f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}."
+            )
+        yield line, values
 
 
 def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
@@ -161,7 +136,7 @@ def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
 
 
 def _group(video: str, values: dict[str, Any]) -> str | None:
-    """The named group, or both ids of a pair in one order, so that the partners share it."""
+    """Return the named group, or both ids of a pair in one order, so that the partners share it."""
     if values.get("group"):
         return str(values["group"])
     if not values.get("pair"):

@@ -1,4 +1,4 @@
-"""Frames of many videos, out of the cache where they are kept and from decoding processes where they are not."""
+"""Frames of many videos, from the cache where they are kept, else from decoding processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,28 +15,27 @@ from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """What became of one request: either pixels or an error."""
+class ReadFrames:
+    """Result of one request: either pixels or an error."""
 
     request: FrameRequest
-    """The request as it was given."""
     pixels: UInt8[np.ndarray, "frames height width 3"] | None
-    """RGB frames; None if the file was refused."""
+    """RGB frames; None if the file cannot be read."""
     error: VideoError | None
-    """Why the file was refused; None if it was not."""
+    """Reason why the file cannot be read; None if it can."""
 
 
 class FrameReader:
-    """Reads the same kind of frames of many videos; a context manager, for its processes must end.
+    """Reads frames of many videos with the same settings; a context manager, because its processes must end.
 
-    With a cache, frames are always chosen out of the cache's dense stack, kept or not, so that what is read does not
-    depend on what is kept.
+    With a cache, frames are always chosen from the cache's dense stack, kept or not, so that they do not depend on what
+    is kept.
 
     Args:
         sampling: Which frames to read; requests may bring seeds.
-        workers: Decoding processes, started when the first video has to be decoded; None for one a core. 0 decodes in
-            this process, where a decoder that crashes takes everything with it.
-        cache: Where decoded frames are kept.
+        workers: Decoding processes, started when the first video has to be decoded; None for one per core. 0 decodes in
+            this process, which a crash of the decoder ends.
+        cache: Keeps decoded frames.
 
     Raises:
         SettingsError: If `workers` is negative.
@@ -46,7 +45,7 @@ class FrameReader:
         self, sampling: SamplingSettings, *, workers: int | None = None, cache: FrameCache | None = None
     ) -> None:
         if workers is not None and workers < 0:
-            raise SettingsError(f"workers is {workers}; give 0 or more, or None for one a core.")
+            raise SettingsError(f"workers is {workers}; give 0 or more, or None for one per core.")
         self.sampling = sampling
         self.cache = cache
         self._workers = workers
@@ -62,14 +61,14 @@ class FrameReader:
         if self._pool is not None:
             self._pool.close()
 
-    def read_many(self, requests: Sequence[FrameRequest]) -> Iterator[Reading]:
+    def read_many(self, requests: Sequence[FrameRequest]) -> Iterator[ReadFrames]:
         """Read videos, first those in the cache.
 
         Args:
             requests: The videos; their windows are not read.
 
         Yields:
-            One reading for each request, in the order in which they get ready.
+            One result for each request, in the order in which they get ready.
         """
         missing = []
         for request in requests:
@@ -77,15 +76,15 @@ class FrameReader:
             if frames is None:
                 missing.append(request)
             else:
-                yield Reading(request, frames, None)
+                yield ReadFrames(request, frames, None)
         for reading in self._decode(missing):
             yield self._sampled(reading)
 
     def _asked(self, request: FrameRequest) -> SamplingSettings:
         return self.sampling.with_request(None, request.seed)
 
-    def _decode(self, requests: Sequence[FrameRequest]) -> Iterator[Reading]:
-        """What the files hold: the frames asked for, or the dense stack if there is a cache."""
+    def _decode(self, requests: Sequence[FrameRequest]) -> Iterator[ReadFrames]:
+        """Decode the frames asked for, or the dense stack if there is a cache."""
         if self._workers == 0:
             yield from map(self._decode_here, requests)
             return
@@ -93,21 +92,20 @@ class FrameReader:
             self._pool = FramePool(self._decoded, workers=self._workers)
         if self._pool is not None:
             for result in self._pool.read_many(requests):
-                yield Reading(
-                    result.request, None if result.frames is None else result.frames.pixels, result.error
-                )
+                pixels = None if result.frames is None else result.frames.pixels
+                yield ReadFrames(result.request, pixels, result.error)
 
-    def _decode_here(self, request: FrameRequest) -> Reading:
+    def _decode_here(self, request: FrameRequest) -> ReadFrames:
         try:
             frames = read_frames(request.path, self._decoded.with_request(None, request.seed))
         except VideoError as error:
-            return Reading(request, None, error)
-        return Reading(request, frames.pixels, None)
+            return ReadFrames(request, None, error)
+        return ReadFrames(request, frames.pixels, None)
 
-    def _sampled(self, reading: Reading) -> Reading:
+    def _sampled(self, reading: ReadFrames) -> ReadFrames:
         """Keep the dense stack and choose from it, if there is a cache."""
         if self.cache is None or reading.pixels is None:
             return reading
         asked = self._asked(reading.request)
         self.cache.store(reading.request.path, asked, reading.pixels)
-        return Reading(reading.request, self.cache.choose(reading.pixels, asked), None)
+        return ReadFrames(reading.request, self.cache.choose(reading.pixels, asked), None)

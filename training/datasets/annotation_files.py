@@ -1,72 +1,39 @@
-"""Reads annotation files: JSON, CSV tables, and lists of ids, each with errors that name file, place and remedy."""
+"""Annotation files: JSON values of the expected type and lists of ids, with errors that name file and remedy."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.text_files import read_csv, read_text
 
 ID_COLUMNS = ("video_id", "video", "videoid", "id")
-"""Columns of a table that may hold the ids; the first that is there does."""
+"""Columns of a table that may hold the ids; the first one found is read."""
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        SettingsError: If it cannot be read or is no JSON.
+        SettingsError: If it cannot be read or is not JSON.
     """
     try:
-        return json.loads(_read_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         hint = "; it is a web page, so the download failed" if error.doc.lstrip()[:1] == "<" else ""
         raise SettingsError(
-            f"{path}, line {error.lineno}: no JSON: {error.msg} at column {error.colno}{hint}. Download it again."
+            f"{path}, line {error.lineno}: not JSON: {error.msg} at column {error.colno}{hint}. Download it again."
         ) from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply to be annotations.") from error
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a CSV file with a header.
-
-    Args:
-        path: The file.
-        columns: Columns that each row must have.
-
-    Raises:
-        SettingsError: If it cannot be read, a column is missing, or a row has another number of columns.
-    """
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
-    rows = []
-    try:
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise SettingsError(
-                f"{path} has no column {absent[0]!r}; its header is {', '.join(reader.fieldnames or ())!r}."
-            )
-        for row in reader:
-            if None in row or None in row.values():
-                raise SettingsError(
-                    f"{path}, line {reader.line_num}: another number of columns than the header."
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise SettingsError(f"{path}, line {reader.line_num}: no CSV: {error}.") from error
-    return rows
-
-
 def read_ids(path: Path) -> list[str]:
-    """Read a list of video ids: lines of a .txt, a column of a .csv, or a JSON list.
-
-    Returns:
-        The ids, in order.
+    """Read a list of video ids in order: lines of a .txt, a column of a .csv, or a JSON list.
 
     Raises:
-        SettingsError: If the file cannot be read, has no ids, or one of them twice.
+        SettingsError: If the file cannot be read, has no ids, or has one of them twice.
     """
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -74,7 +41,7 @@ def read_ids(path: Path) -> list[str]:
     elif suffix == ".csv":
         ids = _column(path)
     else:
-        ids = _read_text(path).split("\n")
+        ids = read_text(path).split("\n")
     ids = [identifier.strip() for identifier in ids if identifier.strip()]
     if not ids:
         raise SettingsError(f"{path} lists no video; download it again.")
@@ -83,10 +50,10 @@ def read_ids(path: Path) -> list[str]:
 
 
 def mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
-    """The value, which must be an object with names.
+    """Return the value if it is an object with names.
 
     Raises:
-        SettingsError: If it is not.
+        SettingsError: If it is something else.
     """
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise SettingsError(
@@ -96,10 +63,10 @@ def mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
 
 
 def items(value: Any, path: Path, place: str) -> Sequence[Any]:
-    """The value, which must be a list.
+    """Return the value if it is a list.
 
     Raises:
-        SettingsError: If it is not.
+        SettingsError: If it is something else.
     """
     if not isinstance(value, list | tuple):
         raise SettingsError(f"{path}: {place} is {_kind(value)}, not a list; is it the right file?")
@@ -107,10 +74,10 @@ def items(value: Any, path: Path, place: str) -> Sequence[Any]:
 
 
 def text(value: Any, path: Path, place: str) -> str:
-    """The value, which must be a string.
+    """Return the value if it is a string.
 
     Raises:
-        SettingsError: If it is not.
+        SettingsError: If it is something else.
     """
     if not isinstance(value, str):
         raise SettingsError(
@@ -120,7 +87,7 @@ def text(value: Any, path: Path, place: str) -> str:
 
 
 def field(record: Any, name: str, path: Path, place: str) -> Any:
-    """One field of a record.
+    """Return one field of a record.
 
     Raises:
         SettingsError: If the record has no such field.
@@ -134,7 +101,7 @@ def field(record: Any, name: str, path: Path, place: str) -> Any:
 
 
 def spans(value: Any, path: Path, place: str) -> list[tuple[float, float]]:
-    """A list of pairs of numbers, such as [start, end] in seconds.
+    """Return the value if it is a list of pairs of numbers, such as [start, end] in seconds.
 
     Raises:
         SettingsError: If it is something else.
@@ -148,17 +115,8 @@ def spans(value: Any, path: Path, place: str) -> list[tuple[float, float]]:
     return pairs
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}; download it again.") from error
-
-
 def _column(path: Path) -> list[str]:
-    rows = read_table(path, ())
+    rows = [row for _, row in read_csv(path)]
     name = next((name for name in ID_COLUMNS if rows and name in rows[0]), None)
     if rows and name is None:
         raise SettingsError(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.text_files import read_csv
 from colbert_video.training.datasets.annotation_files import (
     field,
     items,
     mapping,
     read_ids,
     read_json,
-    read_table,
     text,
 )
 from colbert_video.training.datasets.annotations import (
@@ -131,7 +131,7 @@ def _read_1ka(folder: DownloadFolder) -> Captions:
     """The one caption of each test video, from the table, or from all captions and a choice of one."""
     path = folder.find(TEST_1KA)
     if path:
-        return {row["video_id"]: [row["sentence"]] for row in _unique(path)}
+        return _read_table(path)
     ids, choice = folder.find(TEST_1KA_IDS), folder.find(TEST_1KA_CHOICE)
     if not ids and not choice:
         folder.require(TEST_1KA)
@@ -144,11 +144,12 @@ def _read_1ka(folder: DownloadFolder) -> Captions:
     return {name: [_chosen(captions, chosen, name, choice)] for name in read_ids(ids)}
 
 
-def _unique(path: Path) -> list[dict[str, str]]:
-    rows = read_table(path, ("video_id", "sentence"))
-    if len({row["video_id"] for row in rows}) < len(rows):
-        raise SettingsError(f"{path} has a video twice; the 1K-A table has one caption a video.")
-    return rows
+def _read_table(path: Path) -> Captions:
+    rows = [row for _, row in read_csv(path, ("video_id", "sentence"))]
+    captions = {row["video_id"]: [row["sentence"]] for row in rows}
+    if len(captions) < len(rows):
+        raise SettingsError(f"{path} has a video twice; the 1K-A table has one caption per video.")
+    return captions
 
 
 def _chosen(captions: Captions, chosen: Mapping[str, Any], name: str, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""From a batch of captions and frames to the tokens that the loss reads, in any number of parts."""
+"""Tokens, scores and loss of a batch of captions and frames, encoded in any number of parts."""
 
 from dataclasses import dataclass
 
@@ -21,26 +21,23 @@ Level = Float[Tensor, "queries videos"] | None
 
 @dataclass(frozen=True, eq=False)
 class EncodableBatch:
-    """A batch on the model's device that encodes any of its rows; calling it gives what `unpack` takes."""
+    """A batch on the model's device; called with rows, it returns their tokens as `unpack` takes them."""
 
     model: VideoColBERT
-    """Says how pixels are prepared."""
     wrapped: nn.Module
-    """The same model, in the wrapper that exchanges gradients between processes, if there is one."""
+    """The model in the wrapper that exchanges gradients between processes, or the model itself."""
     queries: TokenizedQueries
-    """Tokenised captions."""
     frames: UInt8[Tensor, "videos frames height width 3"]
-    """Frames, as bytes until they are encoded."""
     frame_mask: Bool[Tensor, "videos frames"]
     """True where a frame is real."""
     bfloat16: bool
-    """Whether the encoders compute in bfloat16."""
+    """True to compute the encoders in bfloat16."""
 
     @classmethod
-    def of(
+    def from_batch(
         cls, batch: TrainingBatch, model: VideoColBERT, wrapped: nn.Module, *, bfloat16: bool
     ) -> "EncodableBatch":
-        """Bring a `TrainingBatch` to the model's device."""
+        """Tokenise the captions and move everything to the model's device."""
         queries = model.tokenize(batch.captions).to(model.device)
         frames, mask = batch.pixels.to(model.device), batch.frame_mask.to(model.device)
         return cls(model, wrapped, queries, frames, mask, bfloat16)
@@ -49,7 +46,7 @@ class EncodableBatch:
         return len(self.frames)
 
     def __call__(self, rows: slice) -> tuple[Tensor, ...]:
-        """Encode some rows: query tokens, their mask and pooled positions, then tokens and mask of both bags."""
+        """Return query tokens, their mask and pooled positions, then tokens and mask of both bags."""
         device = self.model.device
         frames = self.frames[rows]  # (videos, frames, height, width, 3)
         pixels = self.model.config.preprocess.to_pixels(frames.flatten(0, 1), device=device)
@@ -68,7 +65,7 @@ class EncodableBatch:
 
 
 def unpack(tokens: tuple[Tensor, ...]) -> tuple[QueryTokens, VideoTokens]:
-    """Queries and videos of an encoded batch."""
+    """Return the queries and videos of an encoded batch."""
     queries = QueryTokens(*tokens[:3])
     return queries, VideoTokens(TokenBags(*tokens[3:5]), TokenBags(*tokens[5:7]))
 
@@ -79,16 +76,16 @@ def batch_loss(
     loss: PairLoss | nn.Module,
     interaction: Interaction,
 ) -> Float[Tensor, ""]:
-    """The loss of the batch that all processes hold together; the same number in each of them.
+    """Return the loss of the batch that all processes hold together, the same number in each of them.
 
     This process scores its own queries against everyone's videos, then all exchange their rows of scores. So the loss
-    is taken of the very matrix that one process would see.
+    reads the score matrix that one process would compute.
 
     Args:
         tokens: This process's part of the batch, encoded.
         labels: Labels of the whole batch.
         loss: Takes frame scores, video scores and labels.
-        interaction: What is trained.
+        interaction: Decides which levels are scored.
     """
     queries, videos = unpack(tokens)
     everyone = VideoTokens(
@@ -100,14 +97,14 @@ def batch_loss(
 
 
 def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries videos"], list[str]]:
-    """Labels of the whole batch, and its video ids.
+    """Return the labels of the whole batch, and its video ids.
 
     Args:
         video_ids: Video of each caption in this process's part.
         kind: "video" or "diagonal", as in `TrainingConfig.labels`.
 
     Raises:
-        SettingsError: If the whole batch is a single pair, or one video alone.
+        SettingsError: If the whole batch is a single pair.
     """
     everyone = gather_strings(video_ids)
     if len(everyone) < 2:
@@ -121,14 +118,9 @@ def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries
 
 
 def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interaction) -> tuple[Level, Level]:
-    """Frame scores and video scores; None for the level that the interaction does not read.
+    """Return frame scores and video scores; None for the level that the interaction does not read.
 
     Reciprocal rank fusion has no gradient: it trains both levels as `mms_fv` does and fuses ranks only in search.
-
-    Args:
-        queries: Query tokens.
-        videos: Frame tokens and video tokens.
-        interaction: What the model is trained for.
 
     Raises:
         SettingsError: If a level is needed whose tokens are missing.
@@ -147,12 +139,12 @@ def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interac
 
 
 def reads_video_tokens(interaction: Interaction) -> bool:
-    """Whether the temporal transformer is trained at all."""
+    """Return True if the interaction trains the temporal transformer."""
     return interaction not in ("mms_f", "mp_f")
 
 
 def training_mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries videos"]:
-    """`mean_max_sim` for backward passes: a large matrix is computed in chunks whose similarities are not kept.
+    """Compute `mean_max_sim` for backward passes: in chunks of videos whose similarities are not kept.
 
     A batch of 256 with 64 query tokens and 66 video tokens has 277 million similarities; only one chunk of them is
     alive at a time, and each is computed again in the backward pass.

@@ -4,7 +4,7 @@
 the mean over processes that DistributedDataParallel takes of gradients, a loss that every process computes on the
 whole score matrix then has exactly the gradients that one process would compute. The gradient is made contiguous
 first: gloo reads memory as it lies, and what einsum passes back lies otherwise; `torch.distributed.nn.all_gather` does
-not care for that and silently returns wrong gradients there.
+not do that and silently returns wrong gradients there.
 """
 
 import os
@@ -20,10 +20,10 @@ from torch import Tensor
 from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model.tokens import TokenBags
 
-PATIENCE = timedelta(hours=6)
-"""How long processes wait for each other, while the first one validates, for instance."""
+TIMEOUT = timedelta(hours=6)
+"""Longest wait of processes for each other, for instance while the first one validates."""
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
-"""accelerate's ways of running in which every process holds the whole model."""
+"""accelerate's distributed types in which every process holds the whole model."""
 
 
 def build_accelerator(device: str | None = None) -> Any:
@@ -33,8 +33,8 @@ def build_accelerator(device: str | None = None) -> Any:
         device: "cpu", or None for this process's GPU, else the CPU.
 
     Raises:
-        SettingsError: If another device is named, the launcher asks for sharded models, or it restarted processes in a
-            way in which they cannot find each other.
+        SettingsError: If `device` is something else, the launcher asks for sharded models, or it restarted processes so
+            that they cannot find each other.
         DependencyError: If accelerate is not installed.
     """
     if device not in (None, "cpu"):
@@ -52,7 +52,7 @@ def build_accelerator(device: str | None = None) -> Any:
         mixed_precision="no",  # autocast is opened where it belongs, in the encoders
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),  # none of them changes in training
-            InitProcessGroupKwargs(timeout=PATIENCE),
+            InitProcessGroupKwargs(timeout=TIMEOUT),
         ],
     )
     kind = accelerator.distributed_type.value
@@ -64,10 +64,10 @@ def build_accelerator(device: str | None = None) -> Any:
 
 
 def _join_after_restart(*, cpu: bool) -> None:
-    """Meet the other processes where those that were killed have left nothing.
+    """Join the other processes of a restart under a prefix of the store that the killed ones did not use.
 
     torchrun keeps one store for all of its restarts. What dead processes wrote there about themselves stays, and the
-    new ones would wait at their addresses. The number of the restart tells them apart on one machine; the launchers
+    new ones would wait at their addresses. The number of the restart separates them on one machine; the launchers
     of several machines count each for itself.
     """
     restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -81,40 +81,40 @@ def _join_after_restart(*, cpu: bool) -> None:
             "before them; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on every machine and start torchrun again."
         )
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    store = dist.TCPStore(address, port, is_master=False, timeout=TIMEOUT)
     device = None if cpu else torch.accelerator.current_accelerator()
     dist.init_process_group(
         dist.get_default_backend_for_device(device or "cpu"),
         store=dist.PrefixStore(f"restart-{restart}", store),
         rank=int(os.environ["RANK"]),
         world_size=processes,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
 
 
 def leave_processes() -> None:
-    """Part from the other processes when the work is done; does nothing in a single one."""
+    """Leave the process group when the work is done; does nothing in a single process."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def world_size() -> int:
-    """Number of processes that train together; 1 where none were launched."""
+    """Return the number of processes that train together; 1 where none were launched."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process among them, from 0."""
+    """Return the number of this process among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def processes_here() -> int:
-    """Number of them on this machine, as the launcher says; they share its cores."""
+    """Return the number of them on this machine, as the launcher says; they share its cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gather_rows(tensor: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
-    """Every process's rows, in the order of processes; with gradients.
+    """Gather every process's rows, in the order of processes; differentiable.
 
     Args:
         tensor: This process's rows; their number may differ between processes, the other dimensions may not.
@@ -125,7 +125,7 @@ def gather_rows(tensor: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows 
 
 
 def gather_bags(bags: TokenBags) -> TokenBags:
-    """Every process's bags, padded to the longest of all; with gradients."""
+    """Gather every process's bags, padded to the longest of all; differentiable."""
     if world_size() == 1:
         return bags
     longest = int(_gather_equal(torch.tensor([bags.shape[1]], device=bags.tokens.device)).max())
@@ -136,7 +136,7 @@ def gather_bags(bags: TokenBags) -> TokenBags:
 
 
 def gather_strings(values: Sequence[str]) -> list[str]:
-    """Every process's strings, in the order of processes."""
+    """Gather every process's strings, in the order of processes."""
     if world_size() == 1:
         return list(values)
     parts: list[Any] = [None] * world_size()
@@ -144,15 +144,15 @@ def gather_strings(values: Sequence[str]) -> list[str]:
     return [value for part in parts for value in part]
 
 
-def check_differences(what: str, value: str) -> None:
-    """Refuse to go on where processes see different things; they would wait for each other for ever.
+def check_processes_agree(what: str, value: str) -> None:
+    """Check that all processes see the same; otherwise they would wait for each other endlessly.
 
     Args:
-        what: What must be the same, for the error.
+        what: Name of the value in the error.
         value: What this process sees.
 
     Raises:
-        SettingsError: In all processes, if one of them sees something else.
+        SettingsError: In all processes, if one of them has another value.
     """
     seen = gather_strings([value])
     if len(set(seen)) > 1:
@@ -164,11 +164,7 @@ def check_differences(what: str, value: str) -> None:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value, in all processes.
-
-    Args:
-        value: What this process has; only the first one's counts.
-    """
+    """Return the first process's value in all processes; those of the others are ignored."""
     if world_size() == 1:
         return value
     values = [value]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Tokens = tuple[Tensor, ...]
-"""What a chunk of the batch becomes; every tensor has the chunk's rows first. Masks and positions may be among them."""
+"""An encoded chunk: tokens, masks and positions, each with the chunk's rows first."""
 
 
 def cached_backward(
@@ -32,10 +32,10 @@ def cached_backward(
     Args:
         encode: Encodes a part of the batch. If it uses autocast, each call must open its own: casts that are cached in
             the pass without graph would cut the second pass off from the weights.
-        loss: The loss of the whole batch.
+        loss: Returns the loss of the whole batch.
         rows: Rows of the batch.
         chunk_size: Rows that are encoded at once.
-        no_sync: Holds back the exchange of gradients between processes; wraps all chunks but the last.
+        no_sync: Suspends the exchange of gradients between processes; wraps all chunks but the last.
 
     Returns:
         The loss, detached.
@@ -67,7 +67,7 @@ def _token_gradients(
 
 
 def _backward(tokens: Tokens, gradients: list[Tensor | None]) -> None:
-    """Pass the gradients of tokens on to what made them; tokens that the loss did not read have none."""
+    """Continue the backward pass from the tokens; those that the loss did not read have no gradient."""
     pairs = [
         (tensor, gradient)
         for tensor, gradient in zip(tokens, gradients, strict=True)
@@ -77,13 +77,13 @@ def _backward(tokens: Tokens, gradients: list[Tensor | None]) -> None:
 
 
 def random_state() -> list[Tensor]:
-    """Of the CPU, and of the GPU in use if there is one."""
+    """Return the random state of the CPU, and of the GPU in use if there is one."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
 
 
 @contextmanager
 def _replayed(state: list[Tensor]) -> Iterator[None]:
-    """Random numbers inside the block start from `state`; afterwards they go on as if it had not been."""
+    """Draw random numbers inside the block from `state`; afterwards they continue as if there had been no block."""
     outside = random_state()
     set_random_state(state)
     try:
@@ -93,7 +93,7 @@ def _replayed(state: list[Tensor]) -> Iterator[None]:
 
 
 def set_random_state(state: list[Tensor]) -> None:
-    """Undo `random_state`."""
+    """Restore what `random_state` returned."""
     torch.set_rng_state(state[0].clone())  # torch reads a row of a larger tensor from the wrong place
     if len(state) > 1:
         torch.cuda.set_rng_state(state[1])

@@ -31,26 +31,26 @@ from colbert_video.training.run.optimizer import (
 )
 from colbert_video.training.run.training_config import TrainingConfig
 
-LISTED = 16
+MAX_LISTED = 16
 """Videos of a bad batch that an error names."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did."""
+    """Loss and gradient of one step."""
 
     loss: float
     """Loss of the whole batch, over all processes."""
     gradient_norm: float
-    """Norm of its gradient, before clipping."""
+    """Norm before clipping."""
 
 
 class Learner:
-    """The model with all that changes it: loss, optimizer, and the exchange with other processes.
+    """Model, loss and optimizer of a training, and the exchange with other processes.
 
     Args:
         model: Trained in place.
-        config: How.
+        config: Settings of the training.
         accelerator: accelerate's view of devices and processes.
     """
 
@@ -61,7 +61,7 @@ class Learner:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Make ready for `step`; afterwards the model is as usable as before, and counts as trained.
+        """Prepare for `step`; afterwards the model is as usable as before, and counts as trained.
 
         Raises:
             SettingsError: If a name in `config.freeze` matches nothing, or nothing is left to train.
@@ -85,23 +85,23 @@ class Learner:
         self.model.train()
         freeze_batch_norm(self.model)
 
-    def step(self, batch: TrainingBatch, *, learning_rate_factor: float, place: str) -> StepReport:
+    def step(self, batch: TrainingBatch, *, learning_rate_factor: float, where: str) -> StepReport:
         """Update the weights by one batch.
 
         Args:
-            batch: This process's part of it.
-            learning_rate_factor: Part of the peak learning rates that applies.
-            place: Where in the run the batch is, for errors.
+            batch: This process's part of the batch.
+            learning_rate_factor: Factor on the peak learning rates.
+            where: Step, epoch and batch, for errors.
 
         Raises:
             SettingsError: If all processes together have a single pair.
-            TrainingError: If loss or gradient are no finite numbers; the weights are then as they were.
+            TrainingError: If loss or gradient are not finite; the weights are then unchanged.
         """
         labels, video_ids = batch_labels(batch.video_ids, self.config.labels)
         loss = self._backward(batch, labels)
-        _check_infinite("loss", loss, place, video_ids)
+        _check_finite("loss", loss, where, video_ids)
         norm = nn.utils.clip_grad_norm_(trainable(self.optimizer.param_groups), self.config.clip or math.inf)
-        _check_infinite("norm of the gradient", norm, place, video_ids)
+        _check_finite("norm of the gradient", norm, where, video_ids)
         set_learning_rates(self.optimizer, learning_rate_factor)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -109,7 +109,7 @@ class Learner:
 
     def _backward(self, batch: TrainingBatch, labels: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Leave the gradient of the whole batch in the parameters, the same one in all processes."""
-        encode = EncodableBatch.of(
+        encode = EncodableBatch.from_batch(
             batch, self.model, self._exchanging, bfloat16=self.config.precision == "bf16"
         )
 
@@ -135,7 +135,7 @@ class Learner:
             self._prepare_model()
             self._prepare_optimizer()
         except Exception:
-            self.model.config, self.model.name = config, name  # no step was made: it is as trained as it was
+            self.model.config, self.model.name = config, name  # no step was made: the model is unchanged
             raise
 
     def _prepare_model(self) -> None:
@@ -163,22 +163,22 @@ class Learner:
         self._exchanging, self._exchanging_loss = self._wrapped(self.model), self._wrapped(self.loss)
 
     def _wrapped(self, module: nn.Module) -> nn.Module:
-        """Let gradients be averaged over processes."""
+        """Wrap a module so that its gradients are averaged over processes."""
         learns = any(parameter.requires_grad for parameter in module.parameters())
         if self.accelerator.num_processes == 1 or not learns:
             return module
-        # The setting has a new name in newer torch; older torch knows this one alone.
+        # Newer torch has another name for the setting; older torch knows this one alone.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return self.accelerator.prepare_model(module)
 
 
-def _check_infinite(what: str, value: Tensor, place: str, video_ids: list[str]) -> None:
+def _check_finite(what: str, value: Tensor, where: str, video_ids: list[str]) -> None:
     if bool(value.isfinite()):
         return
-    more = f" and {len(video_ids) - LISTED} more" if len(video_ids) > LISTED else ""
+    more = f" and {len(video_ids) - MAX_LISTED} more" if len(video_ids) > MAX_LISTED else ""
     raise TrainingError(
-        f"the {what} is {value.item()} in {place}, whose videos are {', '.join(video_ids[:LISTED])}{more}. Training "
+        f"the {what} is {value.item()} in {where}, whose videos are {', '.join(video_ids[:MAX_LISTED])}{more}. Training "
         "stops before the weights are harmed; try a lower learning rate, precision='fp32', or leave out the video at "
         "fault."
     )

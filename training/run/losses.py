@@ -19,7 +19,7 @@ from colbert_video.errors import SettingsError
 LOG_SCALE = 4.77
 """Logarithm of the sigmoid losses' scale."""
 BIAS = -12.93
-"""What the sigmoid losses add to the scaled score."""
+"""Added to the scaled score by the sigmoid losses."""
 INFONCE_SCALE = 100.0
 """CLIP's trained logit scale, which InfoNCE fine-tuning keeps (CLIP4Clip, DRL)."""
 
@@ -31,7 +31,7 @@ Labels = Bool[Tensor, "queries videos"] | Int[Tensor, "queries videos"] | Float[
 def positive_labels(
     query_video_ids: Sequence[str], video_ids: Sequence[str]
 ) -> Bool[Tensor, "queries videos"]:
-    """Pairs that belong together, told by the video's id: two captions of one video are no negatives of each other.
+    """Label the pairs of one video id as positive: two captions of one video are not negatives of each other.
 
     Args:
         query_video_ids: Id of the video that each query describes.
@@ -44,7 +44,7 @@ def positive_labels(
 
 
 def diagonal_labels(queries: int, videos: int, *, offset: int = 0) -> Bool[Tensor, "queries videos"]:
-    """Query i belongs to video `offset + i` alone.
+    """Label query i and video `offset + i` as the only positive pair of their row.
 
     Args:
         queries: Rows of the score matrix.
@@ -62,18 +62,18 @@ def diagonal_labels(queries: int, videos: int, *, offset: int = 0) -> Bool[Tenso
 
 
 class PairLoss(nn.Module):
-    """Base of the losses: brings scores and labels into order, and weighs or sums the two levels.
+    """Base of the losses: checks scores and labels, and weighs or sums the two levels.
 
     Args:
         log_scale: Logarithm of the factor on scores.
-        bias: What is added to the scaled scores; None for losses that do not see it.
-        learnable: Whether scale and bias are trained; by default both are fixed, as in the paper's results.
+        bias: Added to the scaled scores; None for losses without it.
+        learnable: True to train scale and bias; the paper fixes both.
         lambda_frame: Weight of the frame level's loss.
         lambda_video: Weight of the video level's loss.
     """
 
     combined = False
-    """Whether one loss sees the sum of both levels' scores, instead of one loss each."""
+    """True for one loss of the sum of both levels' scores, instead of one loss for each level."""
     log_scale: Tensor
     bias: Tensor
 
@@ -97,7 +97,7 @@ class PairLoss(nn.Module):
     def forward(
         self, frame_scores: Scores | None, video_scores: Scores | None, labels: Labels | None = None
     ) -> Float[Tensor, ""]:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             frame_scores: Scores against frame tokens; None where a model is trained on video tokens alone.
@@ -123,7 +123,7 @@ class PairLoss(nn.Module):
         return torch.stack([weight * self.level(scores, positive) for weight, scores in levels]).sum()
 
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
-        """The loss of one score matrix."""
+        """Compute the loss of one score matrix."""
         raise NotImplementedError
 
 
@@ -138,7 +138,7 @@ class DualSigmoidLoss(PairLoss):
         lambda_video: Weight of the video level's loss.
         log_scale: Logarithm of the scale.
         bias: Bias, added.
-        learnable: Whether scale and bias are trained; both levels share them.
+        learnable: True to train scale and bias, which both levels share.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class DualSigmoidLoss(PairLoss):
         )
 
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
-        """Sum over all pairs of -log sigmoid(z (scale * score + bias)), divided by the queries."""
+        """Compute the sum over all pairs of -log sigmoid(z (scale * score + bias)), divided by the queries."""
         logits = scores * self.log_scale.exp() + self.bias  # (queries, videos)
         return softplus(torch.where(positive, -logits, logits)).sum() / len(scores)
 
@@ -170,7 +170,7 @@ class CombinedSigmoidLoss(DualSigmoidLoss):
     Args:
         log_scale: Logarithm of the scale.
         bias: Bias, added.
-        learnable: Whether scale and bias are trained.
+        learnable: True to train scale and bias.
     """
 
     combined = True
@@ -183,14 +183,14 @@ class DualInfoNCELoss(PairLoss):
     """InfoNCE (van den Oord et al., 2018) on frame scores and on video scores, summed.
 
     A query with several positives has one term for each of them, `-log(e^p / (e^p + sum of e^n over negatives))`, and
-    counts with their mean: positives are never each other's negatives, and a single one gives InfoNCE as it is known.
+    counts with their mean: positives are never each other's negatives, and a single one gives the usual InfoNCE.
 
     Args:
         lambda_frame: Weight of the frame level's loss.
         lambda_video: Weight of the video level's loss.
         scale: Factor on scores, the inverse temperature.
-        symmetric: Whether videos also choose among queries; needs the scores of the whole batch.
-        learnable: Whether the scale is trained; both levels share it.
+        symmetric: True to add the loss from videos to queries; needs the scores of the whole batch.
+        learnable: True to train the scale, which both levels share.
 
     Raises:
         SettingsError: If the scale is not above 0.
@@ -217,7 +217,7 @@ class DualInfoNCELoss(PairLoss):
         self.symmetric = symmetric
 
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
-        """Cross-entropy from queries to videos; if symmetric, its mean with the one from videos to queries."""
+        """Compute the cross-entropy from queries to videos; if symmetric, its mean with the one from videos to queries."""
         logits = scores * self.log_scale.exp()  # (queries, videos)
         from_queries = _info_nce(logits, positive)
         return (from_queries + _info_nce(logits.T, positive.T)) / 2 if self.symmetric else from_queries
@@ -228,8 +228,8 @@ class CombinedInfoNCELoss(DualInfoNCELoss):
 
     Args:
         scale: Factor on scores, the inverse temperature.
-        symmetric: Whether videos also choose among queries; needs the scores of the whole batch.
-        learnable: Whether the scale is trained.
+        symmetric: True to add the loss from videos to queries; needs the scores of the whole batch.
+        learnable: True to train the scale.
     """
 
     combined = True
@@ -243,7 +243,7 @@ class CombinedInfoNCELoss(DualInfoNCELoss):
 def _info_nce(
     logits: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows columns"]
 ) -> Float[Tensor, ""]:
-    """Mean over rows of the mean over a row's positives of `log(1 + sum of e^(negative - positive))`."""
+    """Compute the mean over rows of the mean over a row's positives of `log(1 + sum of e^(negative - positive))`."""
     counts = positive.sum(dim=1)  # (rows,)
     if not bool(counts.all()):
         raise SettingsError(

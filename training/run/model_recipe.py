@@ -21,7 +21,7 @@ BUILT_FIELDS = ("backbone", "pretrained", "preprocess", "trained", "interaction"
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Which model is trained."""
+    """The model that a recipe trains: a backbone with new temporal layers, or a saved model."""
 
     backbone: str | None = None
     """open_clip's name of the dual encoder, or a new name for `backbone_config`."""
@@ -29,29 +29,26 @@ class ModelRecipe:
     """Tag or file of its weights, or folder of a saved untrained model that brings backbone and tokenizer; None for
     random weights."""
     checkpoint: str | None = None
-    """A saved model to go on from, as `VideoColBERT.from_pretrained` takes it, instead of a backbone."""
+    """A saved model to continue from, as `VideoColBERT.from_pretrained` takes it, instead of a backbone."""
     backbone_config: dict[str, Any] | None = None
     """A dual encoder that open_clip does not know, in open_clip's own form (`embed_dim`, `vision_cfg`, `text_cfg`)."""
     preprocess: dict[str, Any] | None = None
-    """Overrides of the weights' preprocessing: height, width, mean, std, interpolation; all of them."""
+    """Preprocessing instead of the weights' own; needs all of height, width, mean, std and interpolation."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Other fields of `ModelConfig`, such as query_length, num_frames and temporal_layers."""
 
     def __post_init__(self) -> None:
         if (self.backbone is None) == (self.checkpoint is None):
             raise SettingsError("model needs either a backbone or a checkpoint, and not both.")
-        if self.checkpoint is not None:
-            given = [name for name in ("pretrained", "backbone_config", "preprocess") if getattr(self, name)]
-            if given or self.settings:
-                raise SettingsError(
-                    f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
-                    f"{', '.join([*given, *(['settings'] if self.settings else [])])}."
-                )
-        if (
-            self.backbone_config is not None
-            and self.pretrained is not None
-            and not Path(self.pretrained).is_file()
-        ):
+        names = ("pretrained", "backbone_config", "preprocess", "settings")
+        given = [name for name in names if getattr(self, name)]
+        if self.checkpoint is not None and given:
+            raise SettingsError(
+                f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
+                f"{', '.join(given)}."
+            )
+        own_form = self.backbone_config is not None
+        if own_form and self.pretrained is not None and not Path(self.pretrained).is_file():
             raise SettingsError(
                 f"model.pretrained={self.pretrained!r}: a backbone of its own form has no published weights; give a "
                 "weight file or leave it out."
@@ -62,25 +59,23 @@ class ModelRecipe:
 
     @property
     def preprocessing(self) -> Preprocess | None:
-        """The preprocessing to build the backbone with.
+        """The preprocessing to build the backbone with; None for that of its weights.
 
         Raises:
-            SettingsError: If it is incomplete.
+            SettingsError: If a setting is missing or unknown.
         """
-        return (
-            None
-            if self.preprocess is None
-            else build_section(Preprocess, self.preprocess, "model.preprocess")
-        )
+        if self.preprocess is None:
+            return None
+        return build_section(Preprocess, self.preprocess, "model.preprocess")
 
 
 def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None) -> VideoColBERT:
     """Build or load the model of a recipe.
 
     Args:
-        recipe: What to build.
-        seed: Makes random weights repeatable; the global random state stays as it was.
-        device: Where to put it; None for the first GPU, else the CPU.
+        recipe: The model's section of a recipe.
+        seed: Seed of new weights; the global random state stays as it was.
+        device: Device of the model; None for the first GPU, else the CPU.
 
     Raises:
         ModelError: If the backbone or checkpoint cannot be used.
@@ -105,7 +100,7 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None
 
 
 def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
-    """The backbone of a saved model with a temporal transformer as new as that of `from_backbone`."""
+    """Build a model of a saved model's backbone and a new temporal transformer, as `from_backbone` does."""
     saved = VideoColBERT.from_pretrained(folder, device="cpu")
     if saved.config.backbone != recipe.backbone:
         raise ModelError(
@@ -114,7 +109,7 @@ def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
         )
     if saved.config.trained:
         raise ModelError(
-            f"{folder} holds a trained model; to go on from it, give it as model.checkpoint. A backbone to start from is "
+            f"{folder} holds a trained model; to continue from it, give it as model.checkpoint. A backbone to start from is "
             "saved untrained: VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER)."
         )
     config = ModelConfig(
@@ -127,7 +122,7 @@ def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
 
 
 def register_backbone(name: str, config: dict[str, Any]) -> None:
-    """Make open_clip know a backbone by a name, for the rest of the process.
+    """Register a backbone of its own form with open_clip, for the rest of the process.
 
     Args:
         name: A name of letters, digits, `-`, `_` and `.`.

@@ -1,4 +1,4 @@
-"""What is trained and how fast: frozen families, the paper's parameter groups, AdamW, and the learning rate's course.
+"""Frozen families of parameters, the paper's parameter groups, AdamW, and the learning rate schedule.
 
 Reddy et al., CVPR 2025, section 5.2 and Tables 9 and 10: pretrained weights learn at 1e-7, new ones (temporal
 transformer, frame positions, expansion tokens) at 1e-4, both linearly down to nothing after 10 % of warm-up.
@@ -16,10 +16,10 @@ from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 
 Schedule = Literal["linear", "cosine", "constant"]
-"""What the learning rate does after warm-up: falls linearly or along a cosine to zero, or stays."""
+"""Course of the learning rate after warm-up: linear or cosine to zero, or constant."""
 
 BACKBONE = "backbone.clip."
-"""Begin of the names of pretrained parameters."""
+"""Prefix of the names of pretrained parameters."""
 FAMILIES = {
     "token_embedding": ("token_embedding.*", "text.token_embedding.*"),
     "text_positions": ("positional_embedding", "text.positional_embedding"),
@@ -36,14 +36,14 @@ FAMILIES = {
         "text.*",
     ),
 }
-"""Names of what can be frozen, and open_clip's names of these parameters in CLIP, SigLIP and PE-Core."""
+"""Families that can be frozen, and patterns of open_clip's names in CLIP, SigLIP and PE-Core."""
 
 
 def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
-    """Take parameters out of training.
+    """Turn off `requires_grad` of some parameters.
 
     Args:
-        model: Its parameters' `requires_grad` is turned off.
+        model: Changed in place.
         names: Keys of `FAMILIES`, or patterns of full parameter names such as "temporal.blocks.0.*".
 
     Raises:
@@ -70,21 +70,21 @@ def parameter_groups(
     pretrained_learning_rate: float,
     weight_decay: float,
 ) -> list[dict[str, Any]]:
-    """The trainable parameters by learning rate and weight decay.
+    """Group the trainable parameters by learning rate and weight decay.
 
     Args:
-        model: Its backbone is pretrained, all the rest is new.
-        loss: A learnable scale and bias are new.
+        model: Its backbone is pretrained, everything else is new.
+        loss: A learnable scale and bias count as new.
         learning_rate: Peak learning rate of new parameters.
         pretrained_learning_rate: Peak learning rate of the backbone.
-        weight_decay: Decay of matrices; vectors and numbers (biases, norms) have none.
+        weight_decay: Decay of matrices; vectors and scalars (biases, norms) have none.
 
     Returns:
         Groups with `params`, `names`, `lr`, `peak` (the peak learning rate) and `weight_decay`; empty ones are left
         out.
 
     Raises:
-        SettingsError: If nothing is left to train.
+        SettingsError: If every parameter is frozen.
     """
     named = [*model.named_parameters(), *((f"loss.{name}", value) for name, value in loss.named_parameters())]
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
@@ -94,7 +94,7 @@ def parameter_groups(
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((peak, decay), []).append((name, parameter))
     if not groups:
-        raise SettingsError("every parameter is frozen, so that there is nothing to train; freeze less.")
+        raise SettingsError("every parameter is frozen, so there is nothing to train; freeze less.")
     return [
         {
             "params": [parameter for _, parameter in members],
@@ -110,7 +110,7 @@ def parameter_groups(
 def build_optimizer(
     groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float
 ) -> torch.optim.AdamW:
-    """AdamW, in one fused kernel where the device has it."""
+    """Build AdamW, with a fused kernel where the device has one."""
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=devices <= {"cpu", "cuda", "xpu", "mps"})
 
@@ -122,13 +122,13 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: float, schedule: Schedule) -> float:
-    """Part of the peak learning rate that a step has.
+    """Return a step's factor on the peak learning rate.
 
     Args:
         step: Number of the step, from 0.
         total: Steps of the whole training.
-        warmup: Part of them in which the rate rises linearly; no step has the rate 0.
-        schedule: What comes after.
+        warmup: Share of them in which the rate rises linearly; no step has the rate 0.
+        schedule: Course after warm-up.
     """
     rising = math.ceil(warmup * total)
     if step < rising:
@@ -140,12 +140,12 @@ def learning_rate_factor(step: int, total: int, *, warmup: float, schedule: Sche
 
 
 def freeze_batch_norm(model: nn.Module) -> None:
-    """Keep batch statistics as they were pretrained: chunks and processes would each measure their own."""
+    """Keep batch statistics as pretrained: chunks and processes would each measure their own."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def trainable(groups: Sequence[dict[str, Any]]) -> list[nn.Parameter]:
-    """All parameters of the groups."""
+    """Return all parameters of the groups."""
     return [parameter for group in groups for parameter in group["params"]]

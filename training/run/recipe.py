@@ -26,14 +26,12 @@ RENDERED = "rendered"
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One stage of a training, complete with all that it takes over from the recipe."""
+    """One stage of a training, with all settings that it takes over from the recipe."""
 
     name: str
-    """What the stage is called in logs and in the name of its folder."""
+    """Name in logs and of its folder."""
     data: DataConfig
-    """Its data."""
     training: TrainingConfig
-    """Its settings."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,10 @@ class Recipe:
     """A model, and the stages of its training."""
 
     model: ModelRecipe
-    """What is trained."""
     stages: tuple[StageRecipe, ...]
-    """How, in order; a recipe without stages is one of a single stage."""
+    """Stages in order; a recipe that lists none has one."""
     world: WorldRecipe | None = None
-    """The synthetic world that is rendered first, instead of a manifest."""
+    """Synthetic world that is rendered first, instead of a manifest."""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -53,7 +50,7 @@ class Recipe:
             raise SettingsError(f"stages are called {', '.join(names)}; give each a name of its own.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -65,7 +62,7 @@ def load_recipe(recipe: str | Path, *, overrides: Mapping[str, Any] | None = Non
         overrides: Values that replace the recipe's in every stage, as {"training.epochs": 1}.
 
     Raises:
-        SettingsError: If there is no such recipe, it is no YAML, a key is unknown, or values contradict each other.
+        SettingsError: If the recipe does not exist, is not YAML, has an unknown key, or values that contradict each other.
         DependencyError: If PyYAML is not installed.
     """
     path = _find(recipe)
@@ -108,7 +105,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Read an override as the command line takes it, "training.epochs=1"; the value is YAML.
 
     Raises:
-        SettingsError: If there is no equals sign or the value is no YAML.
+        SettingsError: If the equals sign is missing or the value is not YAML.
     """
     name, equals, value = text.partition("=")
     if not equals:
@@ -117,12 +114,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
+    """Return the names of the shipped recipes."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def _world(recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> WorldRecipe | None:
-    """The world to render; a manifest that the caller gives takes its place."""
+    """Build the recipe of the world; None if there is none, or the caller gives a manifest instead."""
     if recipe.get("world") is None or "data.manifest" in (overrides or {}):
         return None
     if "manifest" in (recipe.get("data") or {}):
@@ -144,7 +141,7 @@ def _stage(
 def _overridden(
     recipe: Mapping[str, Any], section: str, stage: Mapping[str, Any], overrides: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """A section's values: the recipe's, then the stage's, then the caller's."""
+    """Merge a section's values: the recipe's, then the stage's, then the caller's."""
     values: dict[str, Any] = {}
     for source in (recipe.get(section), stage.get(section)):
         if source is not None and not isinstance(source, Mapping):

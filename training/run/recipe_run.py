@@ -31,8 +31,8 @@ def train_recipe(
     Args:
         recipe: A YAML file or the name of a shipped recipe.
         output: Folder of the run; with several stages, each has a folder in it.
-        resume: Whether to go on with the run in `output`, if there is one.
-        manifest: Instead of the recipe's.
+        resume: True to continue the run in `output`, if there is one.
+        manifest: Manifest instead of the recipe's.
         cache: Folder that keeps decoded frames.
         workers: Decoding processes.
         settings: More overrides, as "training.epochs=1".
@@ -46,12 +46,10 @@ def train_recipe(
         ModelError: If the model cannot be built.
         TrainingError: If training cannot go on, or `output` holds another run.
     """
-    given = {"data.manifest": manifest, "data.cache": cache, "data.workers": workers}
-    overrides = {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in given.items()
-        if value is not None
-    }
+    paths = {"data.manifest": manifest, "data.cache": cache}
+    overrides: dict[str, Any] = {name: str(path) for name, path in paths.items() if path is not None}
+    if workers is not None:
+        overrides["data.workers"] = workers
     overrides |= dict(parse_override(setting) for setting in settings)
     try:
         results = run_recipe(load_recipe(recipe, overrides=overrides), output, resume=resume, device=device)
@@ -70,13 +68,13 @@ def run_recipe(
     """Run the stages of a recipe one after the other on one model.
 
     Args:
-        recipe: What to do.
+        recipe: The model and its stages.
         output: Folder of the run; with several stages, each has a folder in it.
-        resume: Whether to go on where a run in `output` stopped; finished stages are not repeated.
+        resume: True to continue where a run in `output` stopped; finished stages are not repeated.
         device: As for `train_recipe`.
 
     Returns:
-        The result of each stage, by its name.
+        Result by name of the stage.
     """
     folders = _stage_folders(recipe, Path(output), resume=resume)
     recipe = _rendered(recipe, Path(output), device)

@@ -1,6 +1,6 @@
-"""The folder of a training run: what was asked for, checkpoints to resume from, and the models that come out.
+"""The folder of a training run: its settings, checkpoints to resume from, and the trained models.
 
-- run.json: settings, data and architecture, which a resumed run must find again
+- run.json: settings, data and architecture, which a resumed run must have again
 - checkpoints/step-00000042-epoch-0001/: weights, optimizer and random states after 42 steps, as safetensors and JSON;
   deleted when the run is finished
 - log.jsonl, tensorboard/, curves.png: losses and metrics
@@ -27,20 +27,20 @@ from colbert_video.errors import ModelError, SettingsError, TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
 
 FORMAT = 1
-LISTED = 8
+MAX_LISTED = 8
 """Differing fields that an error names."""
 
 
 @dataclass
 class RunState:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
     """Optimizer steps done."""
     epoch: int = 0
-    """The epoch that the next batch belongs to, from 0."""
+    """Epoch of the next batch, from 0."""
     batch: int = 0
-    """The next batch of this epoch, from 0."""
+    """Next batch of this epoch, from 0."""
     best: float | None = None
     """Best validation metric so far."""
 
@@ -61,27 +61,26 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was begun here."""
+        """True if a run was begun here."""
         return self._description.is_file()
 
     @property
     def finished(self) -> bool:
-        """Whether a run came to its end here."""
+        """True if a run was completed here."""
         return (self.final / "config.json").is_file()
 
     @property
     def progress(self) -> str:
-        """How far the run here has come, in words."""
+        """Progress of the run in words."""
         if self.finished or not self.started:
             return "a finished run" if self.finished else "no run"
         return self.checkpoints()[-1].name if self.checkpoints() else "a run without a checkpoint"
 
     def check_usable(self, *, resume: bool) -> None:
-        """Refuse to write into a folder that holds something else.
+        """Check that the folder is new or empty, or holds a run to resume.
 
         Raises:
-            SettingsError: If it exists and is no folder, holds files of another kind, or a run that is not to be
-                resumed.
+            SettingsError: If the path is a file, or the folder holds other files, or a run although `resume` is False.
         """
         if self.path.exists() and not self.path.is_dir():
             raise SettingsError(f"{self.path} is a file; a training run needs a folder of its own.")
@@ -95,20 +94,20 @@ class RunFolder:
             )
 
     def begin(self, description: Mapping[str, Any]) -> None:
-        """Make the folder and write down what this run is."""
+        """Make the folder and write the description of the run."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, **description}, indent=2)
         write_bytes_durably(self._description, text.encode() + b"\n")
 
     def check_same(self, description: Mapping[str, Any], *, ignored: tuple[str, ...] = ()) -> None:
-        """Refuse to resume another run.
+        """Check that the run to resume has the same description.
 
         Args:
-            description: What the run would be now; nested plain values.
+            description: Description of the run now; nested plain values.
             ignored: Names of fields that may differ.
 
         Raises:
-            TrainingError: If it differs; the text names the fields.
+            TrainingError: If other fields differ; the text names them.
         """
         try:
             saved = json.loads(self._description.read_text(encoding="utf-8"))
@@ -124,10 +123,10 @@ class RunFolder:
             if name.rpartition(".")[2] not in ignored and before.get(name) != now.get(name)
         ]
         if differing:
-            more = f", and {len(differing) - LISTED} more" if len(differing) > LISTED else ""
+            more = f", and {len(differing) - MAX_LISTED} more" if len(differing) > MAX_LISTED else ""
             raise TrainingError(
-                f"the run in {self.path} cannot be resumed, for it was started with another configuration: "
-                f"{', '.join(differing[:LISTED])}{more}. Use what it was started with, or start again in another folder."
+                f"the run in {self.path} cannot be resumed, because it was started with another configuration: "
+                f"{', '.join(differing[:MAX_LISTED])}{more}. Use what it was started with, or start again in another folder."
             )
 
     def save(
@@ -161,16 +160,16 @@ class RunFolder:
             shutil.rmtree(old)
 
     def checkpoints(self) -> list[Path]:
-        """Folders of the complete checkpoints, oldest first."""
+        """Return the folders of the complete checkpoints, oldest first."""
         return sorted(self._checkpoints.glob("step-*"))
 
     def load(
         self, model: VideoColBERT, loss: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[RunState, UInt8[Tensor, "processes bytes"]] | None:
-        """Bring everything back to the newest checkpoint.
+        """Restore model, loss and optimizer from the newest checkpoint.
 
         Returns:
-            How far it had come and the random states; None if there is no checkpoint yet.
+            Progress and random states; None if there is no checkpoint yet.
 
         Raises:
             TrainingError: If the checkpoint is damaged or another model's.
@@ -188,7 +187,7 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             detail = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"the checkpoint {newest} is damaged or another model's: {detail}. Remove it to go on from an older one, "
+                f"the checkpoint {newest} is damaged or another model's: {detail}. Remove it to continue from an older one, "
                 "or start again in another folder."
             ) from error
         return state, random_states
@@ -198,7 +197,7 @@ class RunFolder:
         shutil.rmtree(self._checkpoints)
 
     def load_final(self, model: VideoColBERT) -> None:
-        """Give a model the weights that the finished run came to.
+        """Load the weights of the finished run into a model.
 
         Raises:
             TrainingError: If they are damaged or another model's.

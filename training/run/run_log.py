@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line, and the same for TensorBoard."""
+"""The log of a run, one JSON object per line and the same for TensorBoard, and its plot."""
 
 import io
 import json
@@ -10,11 +10,11 @@ from colbert_video.durable import write_bytes_durably
 from colbert_video.errors import DependencyError
 
 SMOOTHING = 0.05
-"""Part of the steps that the smoothed loss averages over."""
+"""Share of the steps that the smoothed loss averages over."""
 
 
 class RunLog:
-    """Appends to a run's log; each line is on its way to disk before the next step.
+    """Appends to a run's log; each line is flushed before the next step.
 
     Steps have the keys step, epoch, loss, learning_rate, gradient_norm and samples_per_second; validations have step,
     epoch and metrics.
@@ -22,8 +22,8 @@ class RunLog:
     Args:
         path: The JSONL file.
         tensorboard: Folder of TensorBoard's event files.
-        step: Steps of the run that are kept when it is resumed. What was logged after them is dropped, for it will
-            come again; so will a validation right after the last of them, which checkpoints come before.
+        step: Steps of the run that are kept when it is resumed. Later entries are dropped, because they will come again;
+            so will a validation right after the last of these steps, which checkpoints come before.
 
     Raises:
         DependencyError: If TensorBoard is not installed.
@@ -54,7 +54,7 @@ class RunLog:
             self._tensorboard.add_scalar(f"validation/{name}", value, step)
 
     def close(self) -> None:
-        """Finish both logs."""
+        """Close both logs."""
         self._file.close()
         self._tensorboard.close()
 
@@ -64,7 +64,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """All entries; a last line that a kill cut short is left out."""
+    """Return all entries but an incomplete last line, which a killed run leaves."""
     if not path.is_file():
         return []
     entries = []
@@ -83,8 +83,8 @@ def plot_run(entries: Sequence[Mapping[str, Any]], path: Path, *, metric: str) -
 
     Args:
         entries: From `read_log`.
-        path: The picture; an older one is replaced.
-        metric: Validation metric that is drawn beside the loss.
+        path: The PNG file; an older one is replaced.
+        metric: Validation metric drawn beside the loss.
 
     Raises:
         DependencyError: If matplotlib is not installed.
@@ -116,7 +116,7 @@ def plot_run(entries: Sequence[Mapping[str, Any]], path: Path, *, metric: str) -
 
 
 def smooth(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Each loss averaged with those right before it."""
+    """Average each loss with those right before it."""
     width = max(1, round(SMOOTHING * len(points)))
     averages = []
     for end in range(1, len(points) + 1):

@@ -1,4 +1,4 @@
-"""Where a run's batches and validation figures come from: the splits of a manifest."""
+"""Batches and validation figures of a run, from the splits of a manifest."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from colbert_video.training.run.training_config import DataConfig
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import available_cores
 
-NOT_REMEMBERED = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
+FREE_FIELDS = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
 """Settings that may differ when a run is resumed: they say where and how fast data are read, not which."""
 
 
@@ -26,7 +26,7 @@ class Loader(Protocol):
     """This process's part of the batches of an epoch."""
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Return the number of batches of an epoch."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
@@ -34,13 +34,13 @@ class Loader(Protocol):
         ...
 
     def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
-        """The epoch's batches from `start_batch` on; a generator, closed when no more are wanted."""
+        """Yield the epoch's batches from `start_batch` on; a generator, closed when no more are wanted."""
         ...
 
 
 @runtime_checkable
 class TrainingData(Protocol):
-    """What `Trainer` asks of its data."""
+    """Interface of the data that `Trainer` takes."""
 
     @property
     def description(self) -> dict[str, Any]:
@@ -50,19 +50,19 @@ class TrainingData(Protocol):
     def loader(
         self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
     ) -> Loader:
-        """The training batches."""
+        """Return the training batches."""
         ...
 
     def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
-        """Validation metrics; None if there is nothing to validate on."""
+        """Return validation metrics; None if there is nothing to validate on."""
         ...
 
 
 class ManifestData:
-    """Training data of a manifest.
+    """Training and validation split of a manifest.
 
     Args:
-        config: Which splits, and how they are read.
+        config: Manifest, splits, and how videos are read.
 
     Raises:
         SettingsError: If the manifest cannot be read or a split is empty.
@@ -78,8 +78,8 @@ class ManifestData:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The settings that decide what is read, and a digest of the rows."""
-        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_REMEMBERED}
+        """Settings that decide which frames are read, and a digest of the rows."""
+        settings = {name: value for name, value in asdict(self.config).items() if name not in FREE_FIELDS}
         rows = [(row.video, row.caption, row.split, row.group) for row in (*self.training, *self.validation)]
         digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         return {**settings, "cached": self.cache is not None, "rows": len(rows), "rows_sha256": digest}
@@ -87,7 +87,7 @@ class ManifestData:
     def loader(
         self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
     ) -> Loader:
-        """The training batches, in the size that the model's backbone wants.
+        """Return the training batches, in the picture size of the model's backbone.
 
         Raises:
             SettingsError: If the rows do not fill a batch or videos are missing.
@@ -107,7 +107,7 @@ class ManifestData:
         )
 
     def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
-        """Metrics on the validation split, by the interaction that is trained."""
+        """Return metrics on the validation split, scored by the interaction that is trained."""
         if not self.validation:
             return None
         evaluation = evaluate_model(

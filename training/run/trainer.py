@@ -25,7 +25,7 @@ from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.distributed import (
     build_accelerator,
-    check_differences,
+    check_processes_agree,
     from_first,
     gather_rows,
 )
@@ -42,27 +42,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to."""
+    """Models and figures of a finished run."""
 
     model: Path
     """Folder of the final model."""
     best_model: Path | None
     """Folder of the model with the best validation metric; None without validation."""
     steps: int
-    """Optimizer steps, in all."""
     loss: float
     """Loss of the last step."""
     metric: str
     """Name of the validation metric."""
     best: float | None
-    """Its best value."""
+    """Best value of the metric."""
     best_epoch: int | None
-    """The epoch after which it was measured, from 1."""
+    """Epoch after which it was measured, from 1."""
     seconds: float
-    """Time spent; a resumed run counts from its resumption."""
+    """Duration; a resumed run counts from its resumption."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()
         }
@@ -76,15 +75,15 @@ class Trainer:
 
     Args:
         model: Trained in place, and moved to the device of the run.
-        config: How.
+        config: Settings of the training.
         data: Batches and validation, such as `ManifestData`.
         output: The run's folder, new or empty unless a run is resumed; several processes share it.
-        resume: Whether to go on with the run in `output`, if there is one.
-        device: "cpu", or None for what accelerate finds: a GPU for each process, else the CPU.
+        resume: True to continue the run in `output`, if there is one.
+        device: "cpu", or None for a GPU for each process, else the CPU.
 
     Raises:
         SettingsError: If the folder is in use, or data and configuration do not fit together.
-        TrainingError: If the run to resume was another one.
+        TrainingError: If the run in `output` had another model, configuration or data.
         DependencyError: If accelerate is not installed.
     """
 
@@ -120,7 +119,7 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Optimizer steps of the whole run, at most `max_steps`."""
         steps = self.config.epochs * len(self.loader)
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
 
@@ -128,7 +127,7 @@ class Trainer:
         """Train to the end, from the beginning or from the newest checkpoint.
 
         Returns:
-            Where the models are, and how it went.
+            Folders of the models, and the figures of the run.
 
         Raises:
             SettingsError: If the configuration does not fit the model or the validation, or processes see different
@@ -136,7 +135,7 @@ class Trainer:
             TrainingError: If loss or gradient stop being finite numbers; the text names the batch.
         """
         started = time.monotonic()
-        check_differences("output folder and data", self._view)
+        check_processes_agree("output folder and data", self._view)
         if self.folder.finished:
             self.folder.load_final(self.model)
             return self._shared_result(time.monotonic() - started)
@@ -146,7 +145,7 @@ class Trainer:
             with self._log() as log, self._bar() as bar:
                 for epoch in range(self.state.epoch, epochs):
                     self._train_epoch(epoch, log, bar)
-                    self._save()  # before validation, so that what goes wrong there costs no training
+                    self._save()  # before validation, so that an error there costs no training
                     if (epoch + 1) % self.config.evaluate_every == 0 or epoch + 1 == epochs:
                         self._validate(log)
                     self.state.epoch, self.state.batch = epoch + 1, 0
@@ -174,8 +173,8 @@ class Trainer:
         factor = learning_rate_factor(
             state.step, self.total_steps, warmup=config.warmup, schedule=config.schedule
         )
-        place = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1})"
-        report = self.learner.step(batch, learning_rate_factor=factor, place=place)
+        where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1})"
+        report = self.learner.step(batch, learning_rate_factor=factor, where=where)
         state.step, state.batch = state.step + 1, state.batch + 1
         return {
             "loss": report.loss,
@@ -185,7 +184,7 @@ class Trainer:
 
     @property
     def _checkpoint_due(self) -> bool:
-        """In the middle of an epoch; its end has a checkpoint anyway."""
+        """True in the middle of an epoch only; its end has a checkpoint anyway."""
         every = self.config.checkpoint_every
         return every is not None and self.state.step % every == 0 and self.state.batch < len(self.loader)
 
@@ -249,7 +248,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _shared_result(self, seconds: float) -> TrainingResult:
-        """The first process's; it alone is sure to see the log."""
+        """Return the first process's result; it alone is sure to see the log."""
         result: TrainingResult = from_first(
             self._result(seconds) if self.accelerator.is_main_process else None
         )
@@ -274,7 +273,7 @@ class Trainer:
 
     @contextmanager
     def _log(self) -> Iterator[RunLog | None]:
-        """The log, in the first process."""
+        """Open the log in the first process."""
         if not self.accelerator.is_main_process:
             yield None
             return
@@ -288,7 +287,7 @@ class Trainer:
 
     @property
     def _view(self) -> str:
-        """What this process would go on from, and with."""
+        """Progress, data and settings that this process sees."""
         description = json.dumps(self._description(), sort_keys=True)
         return f"{self.folder.progress}, data and settings {hashlib.sha256(description.encode()).hexdigest()[:8]}"
 

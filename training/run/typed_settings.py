@@ -1,4 +1,4 @@
-"""Plain values, as YAML gives them, as dataclasses of settings: names and kinds are checked, errors say where."""
+"""Dataclasses of settings from plain values, as YAML gives them: names and types are checked, errors say where."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -20,15 +20,15 @@ _KINDS = {
 
 
 def build_section(kind: type[Settings], values: Any, where: str) -> Settings:
-    """Build a dataclass of settings.
+    """Build a dataclass of settings from its fields by name.
 
     Args:
         kind: The dataclass.
         values: Its fields by name.
-        where: What the section is called in errors.
+        where: Name of the section in errors.
 
     Raises:
-        SettingsError: If it is no mapping, a field is missing or unknown, or a value is of the wrong kind.
+        SettingsError: If `values` is no mapping, a field is missing or unknown, or a value has the wrong type.
     """
     typed = typed_values(kind, values, where)
     missing = [item.name for item in fields(kind) if _required(item) and item.name not in typed]  # type: ignore[arg-type]
@@ -38,10 +38,10 @@ def build_section(kind: type[Settings], values: Any, where: str) -> Settings:
 
 
 def typed_values(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
-    """Some fields of a dataclass, each in the form that its annotation asks for; arguments as for `build_section`.
+    """Return some fields of a dataclass, each in the type of its annotation; arguments as for `build_section`.
 
     Raises:
-        SettingsError: If they are no mapping, a field is unknown, or a value is of the wrong kind.
+        SettingsError: If `values` is no mapping, a field is unknown, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
         raise SettingsError(f"section {where!r} must be a mapping of settings, and is {values!r}.")
@@ -51,10 +51,10 @@ def typed_values(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
 
 
 def check_unknown(where: str, values: Iterable[str], known: list[str]) -> None:
-    """Refuse names that are not known, with the one that was probably meant.
+    """Check that all names are known; the error suggests the nearest one.
 
     Raises:
-        SettingsError: If there is such a name.
+        SettingsError: If a name is unknown.
     """
     for name in values:
         if name not in known:
@@ -68,7 +68,7 @@ def _required(item: Field[Any]) -> bool:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-    """The value in the form that a field's annotation asks for. YAML reads 1e-7 as text, and tuples as lists."""
+    """Return the value in the type of a field's annotation: YAML reads 1e-7 as text, and tuples as lists."""
     if get_origin(kind) in (Union, UnionType):
         if value is None and NoneType in get_args(kind):
             return None

@@ -14,7 +14,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.training.run.batch_encoding import batch_loss, level_scores
 from colbert_video.training.run.distributed import (
-    check_differences,
+    check_processes_agree,
     from_first,
     gather_bags,
     gather_rows,
@@ -157,9 +157,9 @@ def bags_of_unequal_length(rank: int) -> dict[str, Tensor]:
 
 def agreement(rank: int, world: int) -> dict[str, str]:
     """What processes say when they see the same, and when the last one sees something else."""
-    check_differences("folders", "the same")
+    check_processes_agree("folders", "the same")
     try:
-        check_differences("folders", "nothing" if rank == world - 1 else "step 3")
+        check_processes_agree("folders", "nothing" if rank == world - 1 else "step 3")
     except SettingsError as error:
         return {"refused": str(error), "first": from_first(f"from {rank}")}
     return {}

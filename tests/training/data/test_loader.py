@@ -239,7 +239,7 @@ def test_leaving_an_epoch_early_ends_its_processes(rows: list[ManifestRow]) -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 1}, "batch_size is 1; a caption needs another video to be told from"),
+        ({"batch_size": 1}, "batch_size is 1; a caption needs the video of another as a negative"),
         ({"batch_size": 11}, "batch_size is 11 and there are 10 rows"),
         ({"batch_size": 4, "world_size": 3}, "batch_size is 4, which 3 processes cannot share equally"),
         ({"rank": 2, "world_size": 2}, "rank is 2 and world_size 2"),

@@ -126,13 +126,13 @@ def test_long_lists_are_cut() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "holds no rows; write one row a caption, with 'video', 'caption', 'split'"),
+        ([], "holds no rows; write one row per caption, with 'video', 'caption', 'split'"),
         ([GOOD, {"video": "b.mp4", "split": "train"}], "line 2: column 'caption' is missing"),
         ([GOOD, "", {**GOOD, "caption": "  "}], "line 3: caption is '  '; give a text"),
         ([{**GOOD, "caption": 7}], "line 1: caption is 7; give a text"),
         ([{**GOOD, "split": ""}], "line 1: split is ''"),
-        ([GOOD, '{"video": '], "line 2: no JSON: Expecting value at column"),
-        (["[1, 2]"], r"line 1: '\[1, 2\]' is no JSON object"),
+        ([GOOD, '{"video": '], "line 2: not JSON: Expecting value at column"),
+        (["[1, 2]"], r"line 1: '\[1, 2\]' is not a JSON object"),
         ([GOOD, {**GOOD, "video": "b.mp4"}, GOOD], "line 3: repeats line 1 .*'a.mp4', caption 'a cat'"),
         (
             [GOOD, {**GOOD, "caption": "another", "split": "test"}],
@@ -155,7 +155,7 @@ def test_wrong_jsonl_is_refused_with_its_line(tmp_path: Path, rows: list, messag
         ),
         ("video,caption,split\na.mp4,a cat\n", "line 2: the header has 3 columns"),
         ('video,caption,split\na.mp4,"a\ncat",train\nb.mp4,,train\n', "line 4: caption is ''"),
-        ('video,caption,split\na.mp4,"a cat,train\n', "line 2: no CSV: unexpected end of data"),
+        ('video,caption,split\na.mp4,"a cat,train\n', "line 2: not CSV: unexpected end of data"),
     ],
 )
 def test_wrong_csv_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -11,7 +11,7 @@ from counting_clips import SAMPLING, frame_numbers, write_counting_clip
 from colbert_video.errors import FailureKind, SettingsError
 from colbert_video.training.data import reading
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.training.data.reading import FrameReader, Reading
+from colbert_video.training.data.reading import FrameReader, ReadFrames
 from colbert_video.video.workers.pool import FrameRequest
 
 RANDOM = replace(SAMPLING, placement="random")
@@ -26,7 +26,7 @@ def requests(tmp_path: Path) -> list[FrameRequest]:
     return [FrameRequest(str(path), seed=number, tag=number) for number, path in enumerate(paths)]
 
 
-def read(reader: FrameReader, requests: Sequence[FrameRequest]) -> dict[int, Reading]:
+def read(reader: FrameReader, requests: Sequence[FrameRequest]) -> dict[int, ReadFrames]:
     with reader:
         return {found.request.tag: found for found in reader.read_many(requests)}
 

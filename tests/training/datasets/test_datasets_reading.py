@@ -4,7 +4,6 @@ import collections
 import json
 import os
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colbert_video.errors import SettingsError
+from colbert_video.training.data.text_files import read_csv
 from colbert_video.training.datasets import plain_pickle
 from colbert_video.training.datasets.annotation_files import (
     field,
@@ -20,7 +20,6 @@ from colbert_video.training.datasets.annotation_files import (
     mapping,
     read_ids,
     read_json,
-    read_table,
     spans,
 )
 from colbert_video.training.datasets.annotations import one_line, paragraph, pick_videos
@@ -154,8 +153,16 @@ def test_damaged_pickles_are_refused_or_plain(tmp_path: Path, data: bytes) -> No
 def test_any_bytes_are_a_value_or_a_settings_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    with suppress(SettingsError):
-        read_plain_pickle(pickled(tmp_path_factory.mktemp("bytes"), data))
+    """What is accepted is what pickle itself reads; everything else is refused with the file's name."""
+    path = pickled(tmp_path_factory.mktemp("bytes"), data)
+    try:
+        value = read_plain_pickle(path)
+    except SettingsError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert repr(value) == repr(pickle.loads(data, encoding="utf-8"))
+    assert not message or message.startswith(f"{path} is ")
 
 
 def test_large_and_absent_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +187,12 @@ def test_lists_of_ids_in_three_forms(tmp_path: Path) -> None:
         ("a.txt", " \n", "lists no video"),
         ("a.txt", "one\ntwo\none\n", "lists 'one' twice"),
         ("a.csv", "key\n1\n", "has none of the columns video_id"),
-        ("a.csv", "video_id\n1,2\n", "line 2: another number of columns"),
+        ("a.csv", "video_id\n1,2\n", "line 2: the header has 1 columns and the row another number"),
         ("a.csv", "video_id\n", "lists no video"),
         ("a.json", '{"a": 1}', "the file is an object, not a list"),
         ("a.json", "[1]", "the list holds a number where a text belongs"),
-        ("a.json", "<!DOCTYPE html>", "line 1: no JSON: .* it is a web page, so the download failed"),
-        ("a.json", "[" * 200_000, "nested too deeply|no JSON"),
+        ("a.json", "<!DOCTYPE html>", "line 1: not JSON: .* it is a web page, so the download failed"),
+        ("a.json", "[" * 200_000, "nested too deeply|not JSON"),
     ],
 )
 def test_wrong_lists_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -197,14 +204,16 @@ def test_wrong_lists_are_refused(tmp_path: Path, name: str, text: str, message: 
 def test_tables_keep_unicode_line_ends_and_quotes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes('video_id,sentence\r\na,"one,\u2028two"\r\n'.encode())
-    assert read_table(path, ("video_id", "sentence")) == [{"video_id": "a", "sentence": "one,\u2028two"}]
+    assert list(read_csv(path, ("video_id", "sentence"))) == [
+        (2, {"video_id": "a", "sentence": "one,\u2028two"})
+    ]
     with pytest.raises(
         SettingsError, match=r"a.csv has no column 'text'; its header is 'video_id, sentence'"
     ):
-        read_table(path, ("text",))
+        list(read_csv(path, ("text",)))
     path.write_bytes(b'video_id\n"a\n')
-    with pytest.raises(SettingsError, match="no CSV: unexpected end"):
-        read_table(path, ("video_id",))
+    with pytest.raises(SettingsError, match="not CSV: unexpected end"):
+        list(read_csv(path, ("video_id",)))
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:

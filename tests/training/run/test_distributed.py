@@ -12,7 +12,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.model.tokens import TokenBags
 from colbert_video.training.run.distributed import (
     build_accelerator,
-    check_differences,
+    check_processes_agree,
     from_first,
     gather_bags,
     gather_rows,
@@ -100,7 +100,7 @@ def test_a_single_process_keeps_what_it_has() -> None:
     assert gather_bags(bags) is bags
     assert gather_strings(("a", "b")) == ["a", "b"]
     assert from_first("a") == "a"
-    check_differences("folders", "mine")
+    check_processes_agree("folders", "mine")
 
 
 def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def plain_and_cached(
     bfloat16: bool = False,
 ) -> tuple[tuple[float, dict[str, Tensor]], tuple[float, dict[str, Tensor]]]:
     batch = training_batch(ROWS, 5, ids=["a", "a", "b", "c", "d", "e", "f"])
-    encode = EncodableBatch.of(batch, model, model, bfloat16=bfloat16)
+    encode = EncodableBatch.from_batch(batch, model, model, bfloat16=bfloat16)
     labels, _ = batch_labels(batch.video_ids, "video")
 
     def loss_of(tokens: tuple[Tensor, ...]) -> Tensor:
@@ -100,7 +100,7 @@ def test_a_learnable_loss_has_its_gradient_too(model: Any) -> None:
     assert total is not None
     loss.zero_grad()
     batch = training_batch(ROWS, 5, ids=["a", "a", "b", "c", "d", "e", "f"])
-    encode = EncodableBatch.of(batch, model, model, bfloat16=False)
+    encode = EncodableBatch.from_batch(batch, model, model, bfloat16=False)
     labels, _ = batch_labels(batch.video_ids, "video")
     batch_loss(encode(slice(0, ROWS)), labels, loss, "mms_fv").backward()
     assert total.item() == pytest.approx(2 * loss.log_scale.grad.item(), rel=1e-5)

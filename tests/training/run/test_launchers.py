@@ -177,7 +177,7 @@ def test_decoding_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.
 
 def test_processes_compare_what_they_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str]] = []
-    monkeypatch.setattr(trainer_module, "check_differences", lambda *both: seen.append(both))
+    monkeypatch.setattr(trainer_module, "check_processes_agree", lambda *both: seen.append(both))
     config = TrainingConfig(epochs=1, max_steps=1, batch_size=4, precision="fp32")
     for resume, other in ((False, config), (True, config), (False, replace(config, seed=1))):
         output = tmp_path / str(other.seed)
