@@ -1,35 +1,68 @@
-"""Late-interaction text-to-video search: words in, moments of video out."""
+"""Late-interaction (ColBERT) text-to-video search after Video-ColBERT (Reddy et al., CVPR 2025)."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from colbert_video.errors import ColBERTVideoError as ColBERTVideoError
+from colbert_video.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from colbert_video.indexing.indexer import Indexer as Indexer
-    from colbert_video.model.config import ModelConfig as ModelConfig
-    from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
-    from colbert_video.search.hit import Hit as Hit
-    from colbert_video.search.searcher import Searcher as Searcher
+    from colbert_video.errors import ClusterError as ClusterError
+    from colbert_video.errors import ColBERTVideoError as ColBERTVideoError
+    from colbert_video.errors import DependencyError as DependencyError
+    from colbert_video.errors import FailureKind as FailureKind
+    from colbert_video.errors import HubError as HubError
+    from colbert_video.errors import IndexFolderError as IndexFolderError
+    from colbert_video.errors import ModelError as ModelError
+    from colbert_video.errors import NothingIndexedError as NothingIndexedError
+    from colbert_video.errors import SettingsError as SettingsError
+    from colbert_video.errors import ShardsUnavailableError as ShardsUnavailableError
+    from colbert_video.errors import TrainingError as TrainingError
+    from colbert_video.errors import VideoError as VideoError
+    from colbert_video.indexing import Indexer as Indexer
+    from colbert_video.indexing import IndexReport as IndexReport
+    from colbert_video.model import ModelConfig as ModelConfig
+    from colbert_video.model import QueryTokens as QueryTokens
+    from colbert_video.model import TokenBags as TokenBags
+    from colbert_video.model import VideoColBERT as VideoColBERT
+    from colbert_video.model import VideoTokens as VideoTokens
+    from colbert_video.model import fuse as fuse
+    from colbert_video.model import mean_max_sim as mean_max_sim
+    from colbert_video.model import reciprocal_rank_fusion as reciprocal_rank_fusion
+    from colbert_video.search import Explanation as Explanation
+    from colbert_video.search import Hit as Hit
+    from colbert_video.search import Hits as Hits
+    from colbert_video.search import Ranking as Ranking
+    from colbert_video.search import Searcher as Searcher
 
 __version__ = "0.1.0"
-_HOMES = {
-    "Hit": "colbert_video.search.hit",
-    "Indexer": "colbert_video.indexing.indexer",
-    "ModelConfig": "colbert_video.model.config",
-    "Searcher": "colbert_video.search.searcher",
-    "VideoColBERT": "colbert_video.model.video_colbert",
-}
-__all__ = ["ColBERTVideoError", "Hit", "Indexer", "ModelConfig", "Searcher", "VideoColBERT", "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, so that decoding workers and `--help` never wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'colbert_video' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    """The public names, imported or not, so that completion offers them."""
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "colbert_video.errors": [
+            "ClusterError",
+            "ColBERTVideoError",
+            "DependencyError",
+            "FailureKind",
+            "HubError",
+            "IndexFolderError",
+            "ModelError",
+            "NothingIndexedError",
+            "SettingsError",
+            "ShardsUnavailableError",
+            "TrainingError",
+            "VideoError",
+        ],
+        "colbert_video.indexing": ["IndexReport", "Indexer"],
+        "colbert_video.model": [
+            "ModelConfig",
+            "QueryTokens",
+            "TokenBags",
+            "VideoColBERT",
+            "VideoTokens",
+            "fuse",
+            "mean_max_sim",
+            "reciprocal_rank_fusion",
+        ],
+        "colbert_video.search": ["Explanation", "Hit", "Hits", "Ranking", "Searcher"],
+    },
+)
+__all__ += ["__version__"]

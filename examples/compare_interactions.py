@@ -8,8 +8,7 @@ captions.jsonl has the columns video, caption and split; see docs/datasets.md. W
 import argparse
 
 from colbert_video import VideoColBERT
-from colbert_video.training.data.manifest import read_manifest
-from colbert_video.training.evaluation.evaluate import evaluate_model, evaluate_toy
+from colbert_video.training import evaluate_model, evaluate_toy, read_manifest
 
 MEANING = {
     "mms_fv": "both bags, token by token",

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from colbert_video import Searcher
-from colbert_video.search.explain import Explanation
+from colbert_video import Explanation, Searcher
 
 
 def draw(why: Explanation, query: str, picture: Path) -> None:

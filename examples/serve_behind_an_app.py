@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from colbert_video import Searcher
-from colbert_video.serve.app import create_app
-from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve import IndexRegistry, create_app
 
 
 def build(index: str) -> FastAPI:

@@ -10,9 +10,14 @@ import argparse
 from pathlib import Path
 
 from colbert_video import VideoColBERT
-from colbert_video.training import DataConfig, ManifestData, Trainer, TrainingConfig
-from colbert_video.training.data.manifest import read_manifest
-from colbert_video.training.evaluation.evaluate import evaluate_model
+from colbert_video.training import (
+    DataConfig,
+    ManifestData,
+    Trainer,
+    TrainingConfig,
+    evaluate_model,
+    read_manifest,
+)
 
 
 def main() -> None:

@@ -1,1 +1,26 @@
-"""Work with the tools around: evaluation suites, datasets, notebooks, and the rankings of other retrievers."""
+"""Work with the tools around: evaluation suites, datasets, notebooks, and the rankings of other retrievers.
+
+Each module imports its tool when it is used, and an error names the extra to install.
+"""
+
+from typing import TYPE_CHECKING
+
+from colbert_video.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from colbert_video.ecosystem.captions import CaptionedVideos as CaptionedVideos
+    from colbert_video.ecosystem.captions import captioned_videos as captioned_videos
+    from colbert_video.ecosystem.captions import write_captions as write_captions
+    from colbert_video.ecosystem.fusion import fuse as fuse
+    from colbert_video.ecosystem.huggingface import dataset_videos as dataset_videos
+    from colbert_video.ecosystem.mteb import VideoColBERTEncoder as VideoColBERTEncoder
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "colbert_video.ecosystem.captions": ["CaptionedVideos", "captioned_videos", "write_captions"],
+        "colbert_video.ecosystem.fusion": ["fuse"],
+        "colbert_video.ecosystem.huggingface": ["dataset_videos"],
+        "colbert_video.ecosystem.mteb": ["VideoColBERTEncoder"],
+    },
+)

@@ -3,3 +3,44 @@
 `video_colbert` is the model (paper, sections 3.1 to 3.4), `open_clip` its backbone, `temporal` the transformer that makes
 video tokens. This room uses torch and the base modules alone; it hands on `VideoColBERT`, `QueryTokens` and `VideoTokens`.
 """
+
+from typing import TYPE_CHECKING
+
+from colbert_video.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from colbert_video.model.backbone import Backbone as Backbone
+    from colbert_video.model.backbone import Preprocess as Preprocess
+    from colbert_video.model.backbone import TokenizedQueries as TokenizedQueries
+    from colbert_video.model.config import ModelConfig as ModelConfig
+    from colbert_video.model.interaction import Interaction as Interaction
+    from colbert_video.model.interaction import fuse as fuse
+    from colbert_video.model.interaction import mean_max_sim as mean_max_sim
+    from colbert_video.model.interaction import mean_pool_sim as mean_pool_sim
+    from colbert_video.model.interaction import reciprocal_rank_fusion as reciprocal_rank_fusion
+    from colbert_video.model.open_clip import OpenClipBackbone as OpenClipBackbone
+    from colbert_video.model.pooling import Pooling as Pooling
+    from colbert_video.model.pooling import pool as pool
+    from colbert_video.model.tokens import QueryTokens as QueryTokens
+    from colbert_video.model.tokens import TokenBags as TokenBags
+    from colbert_video.model.tokens import VideoTokens as VideoTokens
+    from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
+
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "colbert_video.model.backbone": ["Backbone", "Preprocess", "TokenizedQueries"],
+        "colbert_video.model.config": ["ModelConfig"],
+        "colbert_video.model.interaction": [
+            "Interaction",
+            "fuse",
+            "mean_max_sim",
+            "mean_pool_sim",
+            "reciprocal_rank_fusion",
+        ],
+        "colbert_video.model.open_clip": ["OpenClipBackbone"],
+        "colbert_video.model.pooling": ["Pooling", "pool"],
+        "colbert_video.model.tokens": ["QueryTokens", "TokenBags", "VideoTokens"],
+        "colbert_video.model.video_colbert": ["VideoColBERT"],
+    },
+)

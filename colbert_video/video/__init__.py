@@ -4,32 +4,27 @@ Segment-centre sampling as in Temporal Segment Networks (Wang et al., ECCV 2016)
 decoding processes start fast and stay small.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from colbert_video.video.frames import SampledFrames, SamplingSettings
-from colbert_video.video.sources import Sources, VideoRecord, find_videos
-from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult
+from colbert_video.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from colbert_video.video.decode.read import read_frames
+    from colbert_video.video.decode.read import read_frames as read_frames
+    from colbert_video.video.frames import SampledFrames as SampledFrames
+    from colbert_video.video.frames import SamplingSettings as SamplingSettings
+    from colbert_video.video.sources import Sources as Sources
+    from colbert_video.video.sources import VideoRecord as VideoRecord
+    from colbert_video.video.sources import find_videos as find_videos
+    from colbert_video.video.workers.pool import FramePool as FramePool
+    from colbert_video.video.workers.pool import FrameRequest as FrameRequest
+    from colbert_video.video.workers.pool import FrameResult as FrameResult
 
-__all__ = [
-    "FramePool",
-    "FrameRequest",
-    "FrameResult",
-    "SampledFrames",
-    "SamplingSettings",
-    "Sources",
-    "VideoRecord",
-    "find_videos",
-    "read_frames",
-]
-
-
-def __getattr__(name: str) -> Any:
-    """Import `read_frames` when it is first used: a process that only starts workers, or searches, loads no FFmpeg."""
-    if name != "read_frames":
-        raise AttributeError(f"module 'colbert_video.video' has no attribute {name!r}")
-    from colbert_video.video.decode.read import read_frames
-
-    return read_frames
+__all__, __getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "colbert_video.video.decode.read": ["read_frames"],
+        "colbert_video.video.frames": ["SampledFrames", "SamplingSettings"],
+        "colbert_video.video.sources": ["Sources", "VideoRecord", "find_videos"],
+        "colbert_video.video.workers.pool": ["FramePool", "FrameRequest", "FrameResult"],
+    },
+)
