@@ -26,7 +26,7 @@ from colbert_video.video.windows import (
 SECONDS = st.floats(0.1, 500.0)
 
 
-def test_windows_overlap_by_half_unless_told_otherwise() -> None:
+def test_windows_overlap_by_half_by_default() -> None:
     assert Cutting(30.0).even_spans(60.0) == [(0.0, 30.0), (15.0, 45.0), (30.0, 60.0)]
     assert Cutting(30.0, 30.0).even_spans(60.0) == [(0.0, 30.0), (30.0, 60.0)]
 
@@ -141,7 +141,7 @@ def test_a_jump_is_a_cut_between_its_frames() -> None:
     assert find_cuts(TIMES, changes(_19=0.6, _35=0.3), 12.0) == [4.875, 8.875]
 
 
-def test_steady_motion_is_none() -> None:
+def test_steady_motion_is_no_cut() -> None:
     assert find_cuts(TIMES, np.full(47, 0.4), 12.0) == []
     assert find_cuts(TIMES, changes(_19=0.09), 12.0) == []
 

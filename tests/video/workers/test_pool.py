@@ -340,7 +340,7 @@ def ends_within(pid: int, seconds: float) -> bool:
             return True
         status = Path(f"/proc/{pid}/stat")
         if status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z":
-            return True  # Dead; whoever inherited it has not collected it yet.
+            return True  # Dead, but not yet collected by its new parent.
         time.sleep(0.05)
     return False
 

@@ -243,11 +243,11 @@ def test_a_worker_killed_while_it_writes_spoils_nothing() -> None:
     assert (before.frames.pixels == 3).all()
     assert (after.frames.pixels == 5).all()
     assert after.frames.pixels.shape == (1, 8, 8, 3)
-    assert before.frames.codec != after.frames.codec  # The fake tells its process there.
+    assert before.frames.codec != after.frames.codec  # The fake worker writes its process id there.
 
 
 @needs_memory
-def test_a_worker_that_tells_of_pixels_that_are_not_there_costs_one_file() -> None:
+def test_a_worker_that_announces_missing_pixels_costs_one_file() -> None:
     with pool() as fake:
         results = read(fake, "a", "boast-1000000000", "b")
     errors = {result.request.path: result.error for result in results}
