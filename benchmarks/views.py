@@ -362,7 +362,7 @@ def cli(_: Figures) -> dict[str, Any]:
     """What `--help` prints for the program and each verb, in lines of one width wherever it runs."""
     import click
 
-    from colbert_video.cli.app import app
+    from colbert_video.cli.program import app
 
     def help_of(command: click.Command, name: str, parent: click.Context | None = None) -> str:
         context = click.Context(

@@ -70,7 +70,7 @@ def test_only_the_service_needs_an_extra_to_be_imported(
     assert set(failed.values()) <= {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
     assert len(imported) > 100
     assert {
-        "colbert_video.cli.app",
+        "colbert_video.cli.program",
         "colbert_video.training.run.trainer",
         "colbert_video.serve.service_settings",
     } <= set(imported)

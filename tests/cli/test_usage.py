@@ -6,7 +6,7 @@ import sys
 import pytest
 from command_line import run
 
-from colbert_video.cli.app import VERBS
+from colbert_video.cli.program import VERBS
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])

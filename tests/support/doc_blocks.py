@@ -24,7 +24,7 @@ import pytest
 from paths import ROOT
 
 from colbert_video.cli import main
-from colbert_video.cli.app import app
+from colbert_video.cli.program import app
 
 LANGUAGES = ("python", "bash")
 STAND_INS = {"PE-Core-B-16:meta": "toy"}

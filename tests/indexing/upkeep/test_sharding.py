@@ -15,7 +15,7 @@ from token_corpus import DIM, random_bags, unit_tokens
 from window_corpus import commit_windows
 
 from colbert_video import Indexer, Searcher
-from colbert_video.cli.app import app
+from colbert_video.cli.program import app
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import WriterLock
