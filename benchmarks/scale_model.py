@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.indexing.scan.scan import SURVIVOR_GROWTH
+from colbert_video.indexing.scan.scan import CANDIDATE_GROWTH
 
 Rows = Sequence[Mapping[str, Any]]
 ENGINE, CORPUS = "ours-4bit", "plain"
@@ -233,7 +233,7 @@ def improvements(known: Measured, given: Assumed, videos: int) -> dict[str, floa
     stages["centroid products"] /= min(shards, plan(videos, known, given).shards_a_machine)
     costs["centroid products once a machine"] = sum(stages.values())
     stages["survivors in int8"] *= (
-        shards**SURVIVOR_GROWTH / shards
+        shards**CANDIDATE_GROWTH / shards
     )  # those of the corpus, not of each shard alone
     costs["survivors counted over the corpus"] = sum(stages.values())
     stages["scan and selection"] *= given.list_share

@@ -23,7 +23,7 @@ from colbert_video.indexing.codec.packing import random_rotation
 from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import Kernels, compiled_kernels, kernel_name
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.scan import decoded_in_every_bag, search_segment, survivors
+from colbert_video.indexing.scan.scan import num_candidates, num_in_every_bag, search_segment
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import StoredBag
 
@@ -83,11 +83,11 @@ def stages(
             prepared.products(kernels, codec)
 
     def scan() -> None:
-        left["scanned"] = scorer.best_by_centroids(segment.eligible(), survivors(len(segment), K))
+        left["scanned"] = scorer.best_by_centroids(segment.eligible(), num_candidates(len(segment), K))
 
     def rounded() -> None:
         left["rounded"] = scorer.best_by_rounded_scores(
-            left["scanned"], decoded_in_every_bag(len(left["scanned"]), K), K
+            left["scanned"], num_in_every_bag(len(left["scanned"]), K), K
         )
 
     def single_precision() -> None:
@@ -133,7 +133,7 @@ def main() -> None:
     rows = []
     for videos in options.sizes:
         milliseconds = measure(kernels, videos, options.dim, options.nbits)
-        rows.append({"videos": videos, "survivors": survivors(videos, K), "cpu_ms": milliseconds})
+        rows.append({"videos": videos, "survivors": num_candidates(videos, K), "cpu_ms": milliseconds})
         print(f"{videos:9,}", ", ".join(f"{name} {value:.2f}" for name, value in milliseconds.items()))
     report = {
         "kernels": kernel_name(),

@@ -22,17 +22,17 @@ from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import (
+    CANDIDATE_GROWTH,
+    CANDIDATE_SCALE,
     SHARE_IN_EVERY_BAG,
-    SURVIVOR_GROWTH,
-    SURVIVOR_SCALE,
-    decoded_in_every_bag,
+    num_in_every_bag,
 )
 from colbert_video.indexing.segments.opened_segment import Segment
 
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
-SCALES = (0.2, 0.4, SURVIVOR_SCALE, 1.0, 1.5)
+SCALES = (0.2, 0.4, CANDIDATE_SCALE, 1.0, 1.5)
 SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 2 / 5)
 
 
@@ -59,7 +59,7 @@ def share_left(best: Tensor, left: Tensor) -> float:
 def measure(path: Path, world: World) -> list[dict[str, Any]]:
     """Mean shares of the ten best, for each number of survivors and each share decoded in every bag."""
     reader = IndexReader.open(path)
-    settings = [(scale, math.ceil(scale * world.size**SURVIVOR_GROWTH)) for scale in SCALES]
+    settings = [(scale, math.ceil(scale * world.size**CANDIDATE_GROWTH)) for scale in SCALES]
     rows = [{"scale": scale, "survivors": count, "after_centroids": 0.0} for scale, count in settings]
     for query in fresh_queries(world):
         scorer, segment = scorer_of(reader, query)
@@ -70,7 +70,7 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
             row["after_centroids"] += share_left(best, survivors) / QUERIES
             count = len(survivors)
             kept = {f"decoded_in_every_bag_{share:.2f}": math.ceil(share * count) for share in SHARES}
-            kept["decoded_as_by_default"] = decoded_in_every_bag(count, K)
+            kept["decoded_as_by_default"] = num_in_every_bag(count, K)
             for key, number in kept.items():
                 left = scorer.best_by_rounded_scores(survivors, number, K)
                 row[key] = row.get(key, 0.0) + share_left(best, left) / QUERIES

@@ -262,4 +262,4 @@ def search_bagwise(
             segment, {bag: codecs[bag]}, query, k=len(ordinals), allowed=proposed, exact=exact
         )
         scores[bag] = found.total[found.ordinals.argsort()]  # (videos,), in the order of `ordinals`
-    return Scored(ordinals, scores, torch.stack(list(scores.values())).sum(dim=0)).best(k)
+    return Scored.from_bags(ordinals, scores).best(k)

@@ -20,9 +20,10 @@ from torch.nn import functional
 
 from colbert_video.device import full_precision
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.codec.kmeans import Assign, assigner, num_partitions, spherical_kmeans
+from colbert_video.indexing.codec.assignment import Assign, assigner
+from colbert_video.indexing.codec.kmeans import num_partitions, spherical_kmeans
 from colbert_video.indexing.codec.packing import check_nbits, random_rotation
-from colbert_video.indexing.codec.residuals import BUCKETS, BucketKind, compress, dequantise, fit_buckets
+from colbert_video.indexing.codec.residuals import BUCKETS, BucketKind, byte_weights, compress, fit_buckets
 from colbert_video.indexing.codec.tensors import read_tensor, read_tensor_pair, write_tensors
 
 CHUNK = 2**14  # tokens encoded or decoded at once
@@ -198,9 +199,24 @@ class ResidualCodec:
         residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights, direction)
         return codes.int(), residuals
 
+    @cached_property
+    def byte_weights(self) -> Float[Tensor, "256 ids"]:
+        """The bucket weights that each byte of packed residuals stands for."""
+        return byte_weights(self.weights)
+
     def dequantise(self, residuals: UInt8[Tensor, "tokens bytes"]) -> Float[Tensor, "tokens dim"]:
         """Return the bucket weights that packed residuals stand for, on the codec's device."""
-        return dequantise(residuals, self.weights)
+        return functional.embedding(residuals.to(self.weights.device).int(), self.byte_weights).flatten(1)
+
+    def similarities(
+        self,
+        codes: Int32[Tensor, "tokens"],
+        residuals: UInt8[Tensor, "tokens bytes"],
+        rotated: Float[Tensor, "query_tokens dim"],
+    ) -> Float[Tensor, "tokens query_tokens"]:
+        """Return the inner products of decoded tokens and rotated query tokens."""
+        with full_precision(rotated):
+            return self.decode(codes, residuals) @ rotated.T
 
     def decode(
         self, codes: Int32[Tensor, "tokens"], residuals: UInt8[Tensor, "tokens bytes"]

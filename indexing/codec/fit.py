@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from colbert_video.indexing.codec.assignment import assigner
 from colbert_video.indexing.codec.codec import ResidualCodec, as_stored
-from colbert_video.indexing.codec.kmeans import assigner, spherical_kmeans
+from colbert_video.indexing.codec.kmeans import spherical_kmeans
 from colbert_video.indexing.codec.residuals import BucketKind, fit_buckets
 
 HELDOUT_TOKENS = 2048

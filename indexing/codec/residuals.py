@@ -79,9 +79,13 @@ def dequantise(
     residuals: UInt8[Tensor, "tokens bytes"], weights: Float[Tensor, "buckets"]
 ) -> Float[Tensor, "tokens dim"]:
     """Return the bucket weights that packed residuals stand for, on the device of the weights."""
+    return functional.embedding(residuals.to(weights.device).int(), byte_weights(weights)).flatten(1)
+
+
+def byte_weights(weights: Float[Tensor, "buckets"]) -> Float[Tensor, "256 ids"]:
+    """Return the bucket weights that each possible byte of packed residuals stands for."""
     nbits = len(weights).bit_length() - 1
-    by_byte = weights[bucket_table(nbits).long().to(weights.device)]  # (256, 8 // nbits)
-    return functional.embedding(residuals.to(weights.device).int(), by_byte).flatten(1)
+    return weights[bucket_table(nbits).long().to(weights.device)]
 
 
 def fit_buckets(

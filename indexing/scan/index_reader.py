@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +15,13 @@ from torch import Tensor
 from colbert_video.durable import check_files
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.entries import IndexView, SegmentRow, VideoEntry
+from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.opened_segment import Segment
-from colbert_video.indexing.segments.segment import BAG_FILES, CODEC_FILES, StoredBag, check_bag, open_bag
+from colbert_video.indexing.segments.segment import BAG_FILES, CODEC_FILES
 
 logger = logging.getLogger(__name__)
 Masks = Mapping[str, Bool[Tensor, "_"]]
@@ -55,7 +55,7 @@ class IndexReader:
         self._codecs = codecs
         self._codec_of = {row.name: row.codec for row in view.segments}
         self._segments = {segment.name: segment for segment in segments}
-        self._eligibility = Eligibility(catalog, {row.name: row.count for row in view.segments})
+        self._matching = lru_cache(FILTERS_KEPT)(self._read_matching)
         self.settings = settings
         self.segments = segments
         self.videos, self.windows = view.videos, view.windows
@@ -82,32 +82,43 @@ class IndexReader:
 
     @classmethod
     def _open(cls, path: Path, catalog: Catalog, device: torch.device | None) -> "IndexReader":
-        """Open the segments of a snapshot; a writer may replace them meanwhile, then the newer snapshot is opened."""
+        """Open a snapshot; a writer may replace its files meanwhile, then the newer snapshot is opened."""
         while True:
             view = catalog.hold()
-            settings = stored_settings(catalog)
-            if settings is None:
-                raise IndexFolderError(
-                    f"{path} is not finished: repeat the index run that was interrupted, it goes on."
-                )
             try:
-                files = catalog.files()
-                check_files(path, files, content=False)
-                _check_unlisted(path, files, view, settings)
-                names = {row.codec for row in view.segments}
-                codecs = share_rotations({name: load_codecs(path, name, settings) for name in names})
-                segments = [
-                    _open_segment(path, row, view.removed.get(row.name, []), codecs[row.codec])
-                    for row in view.segments
-                ]
+                return cls._open_view(path, catalog, view, device)
             except IndexFolderError:
                 if catalog.hold().version == view.version:
                     raise
-                continue
-            if device is not None:
-                segments = [segment.to(device) for segment in segments]
-                codecs = share_rotations({name: _moved(bags, device) for name, bags in codecs.items()})
-            return cls(catalog, view, settings, codecs, segments)
+
+    @classmethod
+    def _open_view(
+        cls, path: Path, catalog: Catalog, view: IndexView, device: torch.device | None
+    ) -> "IndexReader":
+        settings = stored_settings(catalog)
+        if settings is None:
+            raise IndexFolderError(
+                f"{path} is not finished: repeat the index run that was interrupted, it goes on."
+            )
+        files = catalog.files()
+        check_files(path, files, content=False)
+        _check_unlisted(path, files, view, settings)
+        codecs = {row.codec: load_codecs(path, row.codec, settings) for row in view.segments}
+        segments = [
+            Segment.open(
+                path / SEGMENTS / row.name,
+                codecs[row.codec],
+                videos=row.count,
+                removed=view.removed.get(row.name, []),
+            )
+            for row in view.segments
+        ]
+        if device is not None:
+            segments = [segment.to(device) for segment in segments]
+            codecs = {
+                name: {bag: codec.to(device) for bag, codec in bags.items()} for name, bags in codecs.items()
+            }
+        return cls(catalog, view, settings, share_rotations(codecs), segments)
 
     def close(self) -> None:
         """Close the catalog and end a `preload` that another thread runs; memory maps go with the last reference."""
@@ -138,20 +149,17 @@ class IndexReader:
         return asked
 
     def codecs(self, segment: Segment) -> Mapping[str, ResidualCodec]:
-        """The codec of each bag of a segment."""
+        """Return the codec of each bag of a segment."""
         return self._codecs[self._codec_of[segment.name]]
 
     def entries_of(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], VideoEntry]:
-        """Catalog rows of some live videos by (segment, ordinal).
+        """Return the catalog rows of some live videos by (segment, ordinal).
 
         Raises:
             IndexFolderError: If the catalog is damaged.
         """
-        by_segment: dict[str, list[int]] = {}
-        for segment, ordinal in places:
-            by_segment.setdefault(segment, []).append(ordinal)
         found: dict[tuple[str, int], VideoEntry] = {}
-        for segment, ordinals in by_segment.items():
+        for segment, ordinals in _by_segment(places).items():
             entries = self._catalog.entries_at(segment, ordinals)
             if len(entries) < len(set(ordinals)):
                 raise IndexFolderError(
@@ -161,7 +169,7 @@ class IndexReader:
         return found
 
     def known(self, ids: list[str]) -> list[VideoEntry]:
-        """Catalog rows of some ids; that of a video cut into windows stands for all of them.
+        """Return the catalog rows of some ids; the id of a video cut into windows stands for all of them.
 
         Raises:
             SettingsError: If one is not in the index.
@@ -173,19 +181,38 @@ class IndexReader:
         return [entry for entries in rows.values() for entry in entries]
 
     def present(self, ids: Iterable[str]) -> list[str]:
-        """Those of some ids that are in the index, as videos or windows."""
+        """Return those of some ids that are in the index, as videos or windows."""
         return list(self._catalog.rows_of(ids))
 
     def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Masks | None:
-        """Which videos pass a filter and are among some ids; None if all do.
+        """Return which videos pass a filter and are among some ids; None if all do.
 
         Raises:
-            SettingsError: If `where` is no filter, or an id is not in the index.
+            SettingsError: If `where` is not a valid filter, or an id is not in the index.
         """
-        return self._eligibility.masks(where, None if ids is None else self.known(list(ids)))
+        named = None
+        if ids is not None:
+            named = self._masks((str(entry.segment), entry.ordinal) for entry in self.known(list(ids)))
+        if where is None:
+            return named
+        passing = self._matching(compile_filter(where))
+        if named is None:
+            return passing
+        both = {name: mask & passing[name] for name, mask in named.items() if name in passing}
+        return {name: mask for name, mask in both.items() if bool(mask.any())}
+
+    def _read_matching(self, condition: Condition) -> Masks:
+        return self._masks(self._catalog.matching(condition))
+
+    def _masks(self, places: Iterable[tuple[str, Any]]) -> dict[str, Bool[Tensor, "_"]]:
+        masks: dict[str, Bool[Tensor, "_"]] = {}
+        for name, ordinals in _by_segment(places).items():
+            masks[name] = torch.zeros(len(self._segments[name]), dtype=torch.bool)
+            masks[name][torch.tensor(ordinals)] = True
+        return masks
 
     def locate(self, video_id: str) -> list[tuple[Segment, int, VideoEntry]]:
-        """Segment, ordinal and catalog row of one video, or of all its windows.
+        """Return segment, ordinal and catalog row of one video, or of all its windows.
 
         Raises:
             SettingsError: If it is not in the index.
@@ -213,10 +240,17 @@ def _pieces(size: int) -> Iterator[tuple[int, int]]:
         yield start, min(READ_AHEAD_BYTES, size - start)
 
 
+def _by_segment(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    ordinals: dict[str, list[int]] = {}
+    for segment, ordinal in places:
+        ordinals.setdefault(segment, []).append(ordinal)
+    return ordinals
+
+
 def _check_unlisted(
     path: Path, files: Mapping[str, tuple[int, str]], view: IndexView, settings: IndexSettings
 ) -> None:
-    """Refuse to read files that the catalog does not name: they would not have been checked."""
+    """Check that the catalog names every file that will be read: others would not have been checked."""
     for row in view.segments:
         for bag in settings.bags:
             wanted = {f"{SEGMENTS}/{row.name}/{bag}/{name}" for name in BAG_FILES}
@@ -226,10 +260,6 @@ def _check_unlisted(
                 raise IndexFolderError(
                     f"{path / min(unlisted)} is not named in the catalog; rebuild the index."
                 )
-
-
-def _moved(codecs: Mapping[str, ResidualCodec], device: torch.device) -> dict[str, ResidualCodec]:
-    return {bag: codec.to(device) for bag, codec in codecs.items()}
 
 
 def share_rotations(
@@ -247,68 +277,3 @@ def share_rotations(
                 rotations.append(rotation)
             shared[name][bag] = replace(codec, rotation=rotation)
     return shared
-
-
-def _open_segment(
-    path: Path, row: SegmentRow, removed: list[int], codecs: Mapping[str, ResidualCodec]
-) -> Segment:
-    folder = path / SEGMENTS / row.name
-    bags = {bag: _open_bag(folder / bag, row, codec) for bag, codec in codecs.items()}
-    live = torch.ones(row.count, dtype=torch.bool)
-    live[torch.tensor(removed, dtype=torch.int64)] = False
-    return Segment(row.name, bags, live)
-
-
-def _open_bag(folder: Path, row: SegmentRow, codec: ResidualCodec) -> StoredBag:
-    stored = open_bag(folder)
-    check_bag(stored, codec, row.count)
-    return stored
-
-
-class Eligibility:
-    """Masks over the segments of one view.
-
-    Args:
-        catalog: Reads as of the view's commit.
-        sizes: Videos of each segment, removed ones included.
-    """
-
-    def __init__(self, catalog: Catalog, sizes: Mapping[str, int]) -> None:
-        self._catalog = catalog
-        self._sizes = sizes
-        self._matching = lru_cache(FILTERS_KEPT)(self._read)
-
-    def masks(self, where: Mapping[str, Any] | None, chosen: Sequence[VideoEntry] | None) -> Masks | None:
-        """The videos that pass both a filter and a choice.
-
-        Args:
-            where: A filter, see `colbert_video.indexing.catalog.filters`; None for no filter.
-            chosen: The only videos that may be found; None for all.
-
-        Returns:
-            The masks; None if every video may be found.
-
-        Raises:
-            SettingsError: If `where` is no filter.
-        """
-        named = None if chosen is None else self._at((str(entry.segment), entry.ordinal) for entry in chosen)
-        if where is None:
-            return named
-        passing = self._matching(compile_filter(where))
-        if named is None:
-            return passing
-        both = {name: mask & passing[name] for name, mask in named.items() if name in passing}
-        return {name: mask for name, mask in both.items() if bool(mask.any())}
-
-    def _read(self, condition: Condition) -> Masks:
-        return self._at(self._catalog.matching(condition))
-
-    def _at(self, places: Any) -> dict[str, Bool[Tensor, "_"]]:
-        ordinals: dict[str, list[int]] = {}
-        for segment, ordinal in places:
-            ordinals.setdefault(segment, []).append(ordinal)
-        masks = {}
-        for segment, found in ordinals.items():
-            masks[segment] = torch.zeros(self._sizes[segment], dtype=torch.bool)
-            masks[segment][torch.tensor(found)] = True
-        return masks

@@ -10,8 +10,7 @@ from torch import Tensor
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.kernels import Kernels, rounded_codec
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.torch_scorer import largest
-from colbert_video.indexing.segments.opened_segment import Scored, Segment
+from colbert_video.indexing.segments.opened_segment import Scored, Segment, largest
 
 DEVIATIONS = 4
 """Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
@@ -28,19 +27,17 @@ class KernelScorer:
     """
 
     def __init__(
-        self,
-        kernels: Kernels,
-        segment: Segment,
-        codecs: Mapping[str, ResidualCodec],
-        query: PreparedQuery,
+        self, kernels: Kernels, segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery
     ) -> None:
         self._kernels = kernels
         self._segment = segment
         self._codecs = codecs
         self._query = query
 
-    def best_by_centroids(self, ordinals: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "survivors"]:
-        """The videos of the largest fused centroid interaction, ascending.
+    def best_by_centroids(
+        self, ordinals: Int64[Tensor, "videos"], wanted: int
+    ) -> Int64[Tensor, "candidates"]:
+        """Return the videos of the largest fused centroid interaction, ascending.
 
         Every token stands at its centroid (PLAID's centroid interaction), and similarities are bytes: a video's score
         is the sum over bags and query tokens of the largest byte among its tokens.
@@ -52,12 +49,12 @@ class KernelScorer:
 
     def best_by_rounded_scores(
         self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
-    ) -> Int64[Tensor, "survivors"]:
-        """The videos of the best scores on decoded tokens in rounded arithmetic, ascending.
+    ) -> Int64[Tensor, "candidates"]:
+        """Return the videos of the best scores on decoded tokens in rounded arithmetic, ascending.
 
         Bag after bag is decoded. After each one only the `in_every_bag` best videos go on, tokens of the bags that are
         not decoded yet standing at their centroids. Videos whose scores are closer to the last wanted one than rounding
-        can tell apart are wanted too.
+        can separate are returned too.
         """
         if len(ordinals) <= wanted:
             return ordinals
@@ -73,7 +70,7 @@ class KernelScorer:
         return ordinals[_best_within(scores, wanted, self._rounding_error())]
 
     def _rounding_error(self) -> float:
-        """How far the difference of two rounded scores may be off.
+        """Return how far the difference of two rounded scores may be off.
 
         Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a vector errs by that
         times its length. A mean over query tokens is the inner product with their mean where all of them meet the same
@@ -83,24 +80,20 @@ class KernelScorer:
         share = max(float(query.mean(dim=0).norm()) ** 2, 1 / len(query))
         variance = 0.0
         for codec in self._codecs.values():
-            rounded = rounded_codec(codec)
-            scales = (
-                self._query.rounded(self._kernels, codec).scale,
-                rounded.centroid_scale,
-                rounded.weight_scale,
-            )
-            variance += share * sum(scale**2 for scale in scales) / 12
+            rounded, scale = rounded_codec(codec), self._query.rounded(self._kernels, codec).scale
+            squares = scale**2, rounded.centroid_scale**2, rounded.weight_scale**2
+            variance += share * sum(squares) / 12
         return DEVIATIONS * math.sqrt(2 * variance)
 
     def _centroid_interaction(
         self, codecs: Mapping[str, ResidualCodec], ordinals: Int64[Tensor, "videos"]
     ) -> tuple[Int32[Tensor, "videos"], float]:
-        """Sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
-        tables = self._query.tables(self._kernels, self._codecs)
+        """Return sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
+        tables, step = self._query.tables(self._kernels, self._codecs)
         sums = torch.zeros(len(ordinals), dtype=torch.int32, device="cpu")
         for bag, codec in codecs.items():
-            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables.of[codec], sums)
-        return sums, tables.step / len(self._query.tokens)
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables[codec], sums)
+        return sums, step / len(self._query.tokens)
 
     def _add_rounded_scores(
         self,
@@ -119,21 +112,23 @@ class KernelScorer:
         )
 
     def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
-        """MeanMaxSim of each video in each bag, on decoded tokens in single precision."""
-        bags = {
-            bag: self._kernels.exact_scores(
-                self._segment.bags[bag],
-                rounded_codec(codec),
-                self._query.rounded(self._kernels, codec),
-                ordinals,
-            )
-            for bag, codec in self._codecs.items()
-        }
-        return Scored(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
+        """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision."""
+        return Scored.from_bags(
+            ordinals,
+            {
+                bag: self._kernels.exact_scores(
+                    self._segment.bags[bag],
+                    rounded_codec(codec),
+                    self._query.rounded(self._kernels, codec),
+                    ordinals,
+                )
+                for bag, codec in self._codecs.items()
+            },
+        )
 
 
 def _best_within(scores: Float[Tensor, "videos"], wanted: int, margin: float) -> Int64[Tensor, "best"]:
-    """Positions of the largest scores and of those at most `margin` below them, ascending."""
+    """Return where the largest scores are, and those at most `margin` below them; ascending."""
     if len(scores) <= wanted:
         return torch.arange(len(scores))
     least = float(scores.topk(wanted).values[-1]) - margin

@@ -1,59 +1,64 @@
-"""The compiled kernels of the search on a CPU, if this installation has them.
+"""The compiled kernels of the search on a CPU, if this installation has them, and the memory layouts that they read.
 
 setup.py builds them as an optional extension; `_kernels.cpp` says what each computes. They run without Python's
 global lock, on the calling thread alone, with the best instruction set of the machine.
+
+For most of a search a codec and a query are rounded to bytes. Centroids, bucket weights and query tokens each get one
+scale, so that inner products are whole numbers, the same on every machine. Rounding errors average out over the dimensions
+(tokens are rotated) and cost about 1e-4 of a MeanMaxSim; the last few dozen videos are scored again in single precision.
+
+Dimensions are ordered by plane: those in the highest bits of each packed byte first. Then a decoded token is a few
+runs of table look-ups, with no shuffling in between.
 """
 
 import ctypes
 import logging
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int32, Int64, UInt8
+from jaxtyping import Float, Int8, Int32, Int64, Real, UInt8
 from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
-from colbert_video.indexing.codec.packing import check_nbits
-from colbert_video.indexing.scan import kernels as kernel_library
-from colbert_video.indexing.scan.rounding import LANES, RoundedCodec, RoundedQuery
 from colbert_video.indexing.segments.segment import StoredBag
 
-logger = logging.getLogger(__name__)
 VERSION = 2
 """`kernels_version` of the _kernels.cpp that this file calls."""
 LEVELS = ("portable", "avx2", "avx512-vnni")
 """Instruction sets the kernels are compiled for, the best last."""
 WITHOUT_KERNELS = "torch"
 """What scores on a CPU where the kernels are missing."""
+LANES = 32
+"""Query tokens in a block, scored side by side."""
+MAX_ROUNDED = 127
+"""Largest rounded number."""
+ZERO = 128
+"""The byte that stands for 0 in centroids and weights."""
+ROWS_AT_ONCE = 512
+"""Centroids rounded together: few enough to stay in the processor's cache."""
+
+logger = logging.getLogger(__name__)
 Subject = TypeVar("Subject")
 Value = TypeVar("Value")
 
 
-class Bag(ctypes.Structure):
-    """`Bag` of _kernels.cpp."""
+def _pointers(*names: str) -> list[tuple[str, Any]]:
+    return [(name, ctypes.c_void_p) for name in names]
 
+
+class _Bag(ctypes.Structure):
+    _fields_ = _pointers("codes", "residuals", "offsets", "inverse")
+
+
+class _Codec(ctypes.Structure):
     _fields_ = (
-        ("codes", ctypes.c_void_p),
-        ("residuals", ctypes.c_void_p),
-        ("offsets", ctypes.c_void_p),
-        ("inverse", ctypes.c_void_p),
-    )
-
-
-class Codec(ctypes.Structure):
-    """`Codec` of _kernels.cpp."""
-
-    _fields_ = (
-        ("centroids", ctypes.c_void_p),
-        ("squares", ctypes.c_void_p),
-        ("means", ctypes.c_void_p),
-        ("planes", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
+        *_pointers("centroids", "squares", "means", "planes", "weights"),
         ("count", ctypes.c_int64),
         ("dim", ctypes.c_int64),
         ("nbits", ctypes.c_int64),
@@ -62,17 +67,106 @@ class Codec(ctypes.Structure):
     )
 
 
-class Query(ctypes.Structure):
-    """`Query` of _kernels.cpp."""
-
+class _Query(ctypes.Structure):
     _fields_ = (
-        ("bytes", ctypes.c_void_p),
-        ("start", ctypes.c_void_p),
-        ("tokens", ctypes.c_void_p),
+        *_pointers("bytes", "start", "tokens"),
         ("count", ctypes.c_int64),
         ("blocks", ctypes.c_int64),
         ("scale", ctypes.c_float),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedCodec:
+    """A codec rounded to bytes; a byte stands for (byte - 128) * scale."""
+
+    centroids: UInt8[Tensor, "centroids dim"]
+    """Rounded centroids, dimensions by plane."""
+    squares: Float[Tensor, "centroids"]
+    """Squared length of each centroid, not rounded."""
+    means: Float[Tensor, "centroids dim"]
+    """The centroids in full precision, dimensions in order."""
+    planes: UInt8[Tensor, "ids 256"]
+    """Rounded weight of each id in each packed byte, plane by plane."""
+    weights: Float[Tensor, "256 ids"]
+    """The weights of each packed byte in full precision."""
+    nbits: int
+    centroid_scale: float
+    weight_scale: float
+
+    @classmethod
+    def from_codec(cls, codec: ResidualCodec) -> "RoundedCodec":
+        """Round a codec, whose arrays must be on the CPU."""
+        centroid_scale, weight_scale = _scale(codec.centroids), _scale(codec.weights)
+        rounded = [
+            by_plane(_rounded(part, centroid_scale), codec.nbits)
+            for part in codec.centroids.split(ROWS_AT_ONCE)
+        ]
+        return cls(
+            centroids=torch.cat(rounded),
+            squares=codec.centroids.square().sum(dim=1),
+            means=codec.centroids.contiguous(),
+            planes=_rounded(codec.byte_weights, weight_scale).T.contiguous(),
+            weights=codec.byte_weights,
+            nbits=codec.nbits,
+            centroid_scale=centroid_scale,
+            weight_scale=weight_scale,
+        )
+
+    @cached_property
+    def _struct(self) -> _Codec:
+        return _Codec(
+            _address(self.centroids, torch.uint8),
+            _address(self.squares, torch.float32),
+            _address(self.means, torch.float32),
+            _address(self.planes, torch.uint8),
+            _address(self.weights, torch.float32),
+            *self.centroids.shape,
+            self.nbits,
+            self.centroid_scale,
+            self.weight_scale,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedQuery:
+    """A query for one codec; the lanes beyond its tokens hold zeros."""
+
+    bytes: Int8[Tensor, "blocks fours lanes 4"]
+    """Rounded query tokens: for each four dimensions, by plane, all lanes."""
+    start: Int32[Tensor, "blocks lanes"]
+    """What takes back the 128 in the bytes of centroids and weights: -128 * the sum of each lane."""
+    tokens: Float[Tensor, "blocks dim lanes"]
+    """The query tokens in full precision, dimensions in order."""
+    scale: float
+    """The value that 1 of a rounded number stands for."""
+    count: int
+    """Number of query tokens."""
+
+    @cached_property
+    def _struct(self) -> _Query:
+        return _Query(
+            _address(self.bytes, torch.int8),
+            _address(self.start, torch.int32),
+            _address(self.tokens, torch.float32),
+            self.count,
+            len(self.bytes),
+            self.scale,
+        )
+
+
+def by_plane(rows: Real[Tensor, "rows dim"], nbits: int) -> Real[Tensor, "rows dim"]:
+    """Order dimensions by their place in a packed byte, highest bits first."""
+    ids = 8 // nbits
+    return rows.view(len(rows), -1, ids).transpose(1, 2).flatten(1)
+
+
+def _scale(values: Float[Tensor, "..."]) -> float:
+    return max(float(values.abs().max()), 1e-30) / MAX_ROUNDED
+
+
+def _rounded(values: Float[Tensor, "*shape"], scale: float) -> UInt8[Tensor, "*shape"]:
+    return ((values / scale).round_() + ZERO).to(torch.uint8)
 
 
 def installed_library() -> ctypes.CDLL | None:
@@ -102,10 +196,10 @@ def load_library(path: str) -> ctypes.CDLL:
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library, with the arguments of every function told to ctypes."""
+    """Declare the arguments of every function to ctypes."""
     level, number, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
-    bag, codec, query = ctypes.POINTER(Bag), ctypes.POINTER(Codec), ctypes.POINTER(Query)
-    arguments: Mapping[str, list[Any]] = {
+    bag, codec, query = ctypes.POINTER(_Bag), ctypes.POINTER(_Codec), ctypes.POINTER(_Query)
+    arguments: dict[str, list[Any]] = {
         "best_level": [],
         "round_query": [pointer, number, number, number, pointer, pointer, pointer],
         "centroid_products": [level, codec, query, pointer, pointer],
@@ -140,21 +234,16 @@ class Kernels:
         """The instruction set's name, one of LEVELS."""
         return LEVELS[self._level]
 
-    def round_query(self, rotated: Float[Tensor, "query_tokens dim"], nbits: int) -> RoundedQuery:
-        """Round a query for a codec.
-
-        Args:
-            rotated: Query tokens, rotated by the codec.
-            nbits: The codec's bits a dimension, which order the dimensions.
-        """
+    def round_query(self, rotated: Float[Tensor, "query_tokens dim"], codec: ResidualCodec) -> RoundedQuery:
+        """Round query tokens, rotated by a codec, for this codec, whose `nbits` order the dimensions."""
         count, dim = rotated.shape
-        check_nbits(nbits, dim)
+        _check_dimensions(dim, codec.dim)
         blocks = -(-count // LANES)
         values = torch.zeros(blocks, dim // 4, LANES, 4, dtype=torch.int8, device="cpu")
         start = torch.zeros(blocks, LANES, dtype=torch.int32, device="cpu")
         tokens = torch.zeros(blocks, dim, LANES, dtype=torch.float32, device="cpu")
         scale = self._library.round_query(
-            _address(rotated, torch.float32), count, dim, nbits, _address(values, torch.int8),
+            _address(rotated, torch.float32), count, dim, codec.nbits, _address(values, torch.int8),
             _address(start, torch.int32), _address(tokens, torch.float32),
         )  # fmt: skip
         return RoundedQuery(values, start, tokens, scale, count)
@@ -163,11 +252,11 @@ class Kernels:
         self, codec: RoundedCodec, query: RoundedQuery
     ) -> tuple[Int32[Tensor, "blocks centroids lanes"], int, int]:
         """Inner products of all rounded centroids and query tokens, with the least and the largest of them."""
-        _check_query(codec, query)
+        _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32, device="cpu")
         extremes = (ctypes.c_int32 * 2)()
         self._library.centroid_products(
-            self._level, _codec(codec), _query(query), _address(products, torch.int32), extremes
+            self._level, codec._struct, query._struct, _address(products, torch.int32), extremes
         )
         return products, extremes[0], extremes[1]
 
@@ -208,12 +297,12 @@ class Kernels:
     ) -> None:
         """Add each video's MeanMaxSim on decoded tokens, in rounded arithmetic; `products` are the centroids'."""
         _check_ordinals(stored, ordinals, scores)
-        _check_query(codec, query)
+        _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         _check_bag(stored, codec)
         if products.shape != (len(query.bytes), len(codec.centroids), LANES):
             raise SettingsError(f"products have shape {tuple(products.shape)}; they belong to another query")
         self._library.rounded_scores(
-            self._level, _bag(stored), _codec(codec), _query(query), _address(products, torch.int32),
+            self._level, _bag(stored), codec._struct, query._struct, _address(products, torch.int32),
             _address(ordinals, torch.int64), len(ordinals), _address(scores, torch.float32),
         )  # fmt: skip
 
@@ -227,10 +316,10 @@ class Kernels:
         """Each video's MeanMaxSim on decoded tokens, in single precision."""
         scores = torch.empty(len(ordinals), dtype=torch.float32, device="cpu")
         _check_ordinals(stored, ordinals, scores)
-        _check_query(codec, query)
+        _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         _check_bag(stored, codec)
         self._library.exact_scores(
-            self._level, _bag(stored), _codec(codec), _query(query), _address(ordinals, torch.int64),
+            self._level, _bag(stored), codec._struct, query._struct, _address(ordinals, torch.int64),
             len(ordinals), _address(scores, torch.float32),
         )  # fmt: skip
         return scores
@@ -294,11 +383,9 @@ def _check_ordinals(stored: StoredBag, ordinals: Int64[Tensor, "videos"], values
             )
 
 
-def _check_query(codec: RoundedCodec, query: RoundedQuery) -> None:
-    if query.tokens.shape[1] != codec.centroids.shape[1]:
-        raise SettingsError(
-            f"query tokens have {query.tokens.shape[1]} dimensions, centroids {codec.centroids.shape[1]}"
-        )
+def _check_dimensions(query: int, centroids: int) -> None:
+    if query != centroids:
+        raise SettingsError(f"query tokens have {query} dimensions, centroids {centroids}")
 
 
 def _check_bag(stored: StoredBag, codec: RoundedCodec) -> None:
@@ -324,39 +411,15 @@ def _once(make: Callable[[Subject], Value]) -> Callable[[Subject], Value]:
 
 @_once
 def rounded_codec(codec: ResidualCodec) -> RoundedCodec:
-    """`RoundedCodec.of`, computed once for each codec."""
-    return RoundedCodec.of(codec)
+    """`RoundedCodec.from_codec`, computed once for each codec."""
+    return RoundedCodec.from_codec(codec)
 
 
 @_once
-def _bag(stored: StoredBag) -> kernel_library.Bag:
-    addresses = (
+def _bag(stored: StoredBag) -> _Bag:
+    return _Bag(
         _address(stored.codes, torch.int32),
         _address(stored.residuals, torch.uint8),
         _address(stored.offsets, torch.int64),
         _address(stored.inverse_lengths, torch.float32),
     )
-    return kernel_library.Bag(*addresses)
-
-
-@_once
-def _codec(codec: RoundedCodec) -> kernel_library.Codec:
-    addresses = (
-        _address(codec.centroids, torch.uint8),
-        _address(codec.squares, torch.float32),
-        _address(codec.means, torch.float32),
-        _address(codec.planes, torch.uint8),
-        _address(codec.weights, torch.float32),
-    )
-    count, dim = codec.centroids.shape
-    return kernel_library.Codec(*addresses, count, dim, codec.nbits, codec.centroid_scale, codec.weight_scale)
-
-
-@_once
-def _query(query: RoundedQuery) -> kernel_library.Query:
-    addresses = (
-        _address(query.bytes, torch.int8),
-        _address(query.start, torch.int32),
-        _address(query.tokens, torch.float32),
-    )
-    return kernel_library.Query(*addresses, query.count, len(query.bytes), query.scale)

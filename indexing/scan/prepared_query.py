@@ -9,10 +9,9 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
-from colbert_video.indexing.scan.kernels import Kernels, rounded_codec
-from colbert_video.indexing.scan.rounding import RoundedQuery
+from colbert_video.indexing.scan.kernels import Kernels, RoundedQuery, rounded_codec
 
-HIGHEST_BYTE = 255
+MAX_BYTE = 255
 """What the best similarity of a query token and a centroid becomes in the byte tables."""
 FARTHEST = 2**30
 
@@ -24,21 +23,8 @@ class CentroidProducts:
     products: Int32[Tensor, "blocks centroids lanes"]
     """The products; times `scale` they are similarities."""
     low: int
-    """The least product."""
     high: int
-    """The largest product."""
     scale: float
-    """What 1 of a product stands for."""
-
-
-@dataclass(frozen=True)
-class ByteTables:
-    """Similarities of a query with the centroids of some codecs as bytes, all on one scale."""
-
-    of: Mapping[ResidualCodec, UInt8[Tensor, "blocks centroids lanes"]]
-    """The bytes of each codec's centroids."""
-    step: float
-    """The similarity that 1 of a byte stands for."""
 
 
 class PreparedQuery:
@@ -58,10 +44,13 @@ class PreparedQuery:
         self._rotated: dict[ResidualCodec, Tensor] = {}
         self._rounded: dict[tuple[int, int], RoundedQuery] = {}
         self._products: dict[ResidualCodec, CentroidProducts] = {}
-        self._tables: dict[tuple[ResidualCodec, ...], ByteTables] = {}
+        self._tables: dict[tuple[ResidualCodec, ...], tuple[Mapping[ResidualCodec, Tensor], float]] = {}
 
     def rotated(self, codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
-        """The tokens in the space of a codec's centroids, on its device; computed once for codecs that share theirs."""
+        """Return the tokens in the space of a codec's centroids, on its device.
+
+        Codecs that share a rotation share the result.
+        """
         if codec not in self._rotated:
             twin = next((other for other in self._rotated if other.rotation is codec.rotation), None)
             query = self.tokens.to(codec.rotation.device)
@@ -69,44 +58,52 @@ class PreparedQuery:
         return self._rotated[codec]
 
     def rounded(self, kernels: Kernels, codec: ResidualCodec) -> RoundedQuery:
-        """The rotated tokens rounded to bytes."""
+        """Return the rotated tokens rounded to bytes."""
         rotated = self.rotated(codec)
         key = id(rotated), codec.nbits  # equal rotations share one tensor, which self._rotated keeps
         if key not in self._rounded:
-            self._rounded[key] = kernels.round_query(rotated, codec.nbits)
+            self._rounded[key] = kernels.round_query(rotated, codec)
         return self._rounded[key]
 
     def products(self, kernels: Kernels, codec: ResidualCodec) -> CentroidProducts:
-        """The centroids' inner products with the tokens."""
+        """Return the inner products of the rounded tokens with a codec's centroids."""
         if codec not in self._products:
             centroids, query = rounded_codec(codec), self.rounded(kernels, codec)
-            products, low, high = kernels.centroid_products(centroids, query)
-            self._products[codec] = CentroidProducts(
-                products, low, high, centroids.centroid_scale * query.scale
-            )
+            found = kernels.centroid_products(centroids, query)
+            self._products[codec] = CentroidProducts(*found, centroids.centroid_scale * query.scale)
         return self._products[codec]
 
-    def tables(self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]) -> ByteTables:
-        """The same as bytes on one scale for all bags, so that their sums of maxima can be added.
+    def tables(
+        self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]
+    ) -> tuple[Mapping[ResidualCodec, UInt8[Tensor, "blocks _ lanes"]], float]:
+        """Return the products as bytes, on one scale for all bags: their sums of maxima can be added.
 
         A byte is floor(255 * (similarity - lowest) / (highest - lowest)), over all centroids of all bags.
+
+        Returns:
+            The table of each codec, (blocks, centroids, lanes), and the similarity that 1 of a byte stands for.
         """
         key = tuple(codecs.values())
         if key not in self._tables:
             every = {codec: self.products(kernels, codec) for codec in key}
             lowest = min(found.low * found.scale for found in every.values())
             highest = max(found.high * found.scale for found in every.values())
-            step = max(highest - lowest, 1e-30) / HIGHEST_BYTE
+            step = max(highest - lowest, 1e-30) / MAX_BYTE
             tables = {
                 codec: kernels.byte_table(found.products, _whole(lowest / found.scale), found.scale / step)
                 for codec, found in every.items()
             }
-            self._tables[key] = ByteTables(tables, step)
+            self._tables[key] = tables, step
         return self._tables[key]
 
 
+def prepare(query: Float[Tensor, "query_tokens dim"] | PreparedQuery) -> PreparedQuery:
+    """Return a query that is prepared already as it is, and prepare query tokens."""
+    return query if isinstance(query, PreparedQuery) else PreparedQuery(query)
+
+
 def _whole(value: float) -> int:
-    """The nearest whole number, or one so far away that no product is, whose difference from any still fits 32 bits.
+    """Return the nearest whole number, within a range that no product leaves and whose differences fit 32 bits.
 
     Codecs of very different scales, as only a damaged file has them, would go beyond.
     """

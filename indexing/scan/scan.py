@@ -1,4 +1,4 @@
-"""Scoring a query against a segment: centroid interaction over the whole segment, exact scores for the survivors.
+"""Scoring a query against a segment: centroid interaction over the whole segment, exact scores for the candidates.
 
 PLAID (Santhanam et al., CIKM 2022) probes inverted lists and prunes centroids below an absolute threshold. Video bags
 are short, so every bag's centroid scores fit in one pass, and CLIP-like similarities (often below 0.4) would all fall
@@ -10,38 +10,37 @@ scores are complete.
 import math
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
-from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.torch_scorer import TorchScorer, decoded_similarities
+from colbert_video.indexing.scan.prepared_query import PreparedQuery, prepare
+from colbert_video.indexing.scan.torch_scorer import TorchScorer
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 
-MIN_SURVIVORS = 600
-"""Videos that always survive the centroid stage; a corpus no larger is decoded at once."""
-SURVIVORS_PER_RESULT = 10
-"""Survivors kept for each wanted result."""
-SURVIVOR_SCALE, SURVIVOR_GROWTH = 0.6, 0.7
-"""Of N videos, 0.6 * N ** 0.7 survive at least; `benchmarks/survivors.py` shows how many of the best are among them."""
+MIN_CANDIDATES = 600
+"""Videos that the centroid stage always keeps; a corpus no larger is decoded at once."""
+CANDIDATES_PER_RESULT = 10
+"""Candidates for each wanted result, in every stage."""
+CANDIDATE_SCALE, CANDIDATE_GROWTH = 0.6, 0.7
+"""Of N videos, 0.6 * N ** 0.7 are kept at least; `benchmarks/survivors.py` shows how many of the best are among them."""
 SHARE_IN_EVERY_BAG = 1 / 5
-"""Of the survivors, so many are decoded in every bag; the others are given up when the first bag is."""
+"""Share of the candidates that is decoded in every bag; the others are given up when the first bag is decoded."""
 MIN_IN_EVERY_BAG = 240
 """Videos that are decoded in every bag at least."""
 
 
-def survivors(videos: int, k: int) -> int:
-    """How many videos leave the centroid stage when `k` results are wanted from a corpus of `videos`."""
-    share = math.ceil(SURVIVOR_SCALE * videos**SURVIVOR_GROWTH)
-    return max(MIN_SURVIVORS, SURVIVORS_PER_RESULT * k, share)
+def num_candidates(videos: int, k: int) -> int:
+    """Return how many of `videos` the centroid stage keeps when `k` results are wanted."""
+    share = math.ceil(CANDIDATE_SCALE * videos**CANDIDATE_GROWTH)
+    return max(MIN_CANDIDATES, CANDIDATES_PER_RESULT * k, share)
 
 
-def decoded_in_every_bag(survivors: int, k: int) -> int:
-    """How many of the centroid stage's survivors are decoded in every bag when `k` results are wanted."""
-    return max(MIN_IN_EVERY_BAG, SURVIVORS_PER_RESULT * k, math.ceil(SHARE_IN_EVERY_BAG * survivors))
+def num_in_every_bag(candidates: int, k: int) -> int:
+    """Return how many of the centroid stage's candidates are decoded in every bag when `k` results are wanted."""
+    return max(MIN_IN_EVERY_BAG, CANDIDATES_PER_RESULT * k, math.ceil(SHARE_IN_EVERY_BAG * candidates))
 
 
 def search_segment(
@@ -65,17 +64,16 @@ def search_segment(
         query: Scored query tokens, unit vectors, not rotated; prepared if several segments are searched.
         k: Results wanted.
         allowed: True for videos that may be found; None for all live ones.
-        exact: Decode and score every allowed video in single precision instead of the earlier stages' survivors.
+        exact: True to decode and score every allowed video in single precision instead of the candidates alone.
 
     Returns:
-        At most k videos, on the CPU; equal scores are ordered by ordinal.
+        At most k videos, on the CPU; tied scores are ordered by ordinal.
     """
-    prepared = query if isinstance(query, PreparedQuery) else PreparedQuery(query)
-    scorer = scorer_of(segment, codecs, prepared)
+    scorer = scorer_of(segment, codecs, prepare(query))
     ordinals = segment.eligible(allowed)  # (videos,), ascending
     if not exact:
-        ordinals = scorer.best_by_centroids(ordinals, survivors(len(ordinals), k))
-        ordinals = scorer.best_by_rounded_scores(ordinals, decoded_in_every_bag(len(ordinals), k), k)
+        ordinals = scorer.best_by_centroids(ordinals, num_candidates(len(ordinals), k))
+        ordinals = scorer.best_by_rounded_scores(ordinals, num_in_every_bag(len(ordinals), k), k)
     return scorer.score(ordinals).best(k)
 
 
@@ -85,15 +83,14 @@ def score_videos(
     query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
     ordinals: Int64[Tensor, "videos"],
 ) -> Scored:
-    """MeanMaxSim of each video in each bag, on decoded tokens in single precision; in the order of `ordinals`."""
-    prepared = query if isinstance(query, PreparedQuery) else PreparedQuery(query)
-    return scorer_of(segment, codecs, prepared).score(ordinals)
+    """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision; in the order of `ordinals`."""
+    return scorer_of(segment, codecs, prepare(query)).score(ordinals)
 
 
 def scorer_of(
     segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery
 ) -> KernelScorer | TorchScorer:
-    """What scores a segment: compiled kernels if it lies in the CPU's memory and they are installed, else torch."""
+    """Return what scores a segment: compiled kernels if it lies in the CPU's memory and they are installed, else torch."""
     kernels = compiled_kernels() if segment.live.device.type == "cpu" else None
     if kernels is None:
         return TorchScorer(segment, codecs, query)
@@ -107,9 +104,8 @@ def video_similarities(
     query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
     ordinal: int,
 ) -> Float[Tensor, "query_tokens tokens"]:
-    """Every query token against every token of one video's bag, on decoded tokens; on the CPU."""
-    prepared = query if isinstance(query, PreparedQuery) else PreparedQuery(query)
+    """Return the similarity of every query token with every token of one video's bag, on decoded tokens; on the CPU."""
     stored = segment.bags[bag]
-    start, stop = stored.offsets[ordinal : ordinal + 2].tolist()
-    rows = torch.arange(start, stop, device=stored.codes.device)
-    return decoded_similarities(stored, codec, prepared.rotated(codec), rows).T.cpu()
+    tokens = slice(*stored.offsets[ordinal : ordinal + 2].tolist())
+    rotated = prepare(query).rotated(codec)  # (query_tokens, dim)
+    return codec.similarities(stored.codes[tokens], stored.residuals[tokens], rotated).T.cpu()

@@ -29,7 +29,7 @@ from colbert_video.device import resolve_device
 from colbert_video.errors import DependencyError, IndexFolderError, SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.index_reader import IndexReader
-from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.indexing.scan.prepared_query import PreparedQuery, prepare
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 from colbert_video.indexing.segments.segment import StoredBag
 
@@ -147,7 +147,7 @@ class StockEngine:
             raise SettingsError(
                 "exact=True contradicts engine='colbert', which scores what PLAID retrieves; use engine='native'."
             )
-        prepared = query if isinstance(query, PreparedQuery) else PreparedQuery(query)
+        prepared = prepare(query)
         bags = {
             bag: _Bag(self._scorers[segment.name][bag], prepared.rotated(codec).cpu(), self._use_gpu)
             for bag, codec in codecs.items()
@@ -156,7 +156,7 @@ class StockEngine:
             eligible = segment.eligible(allowed).cpu()
             ordinals = _candidates(bags.values(), len(segment), eligible, k, self._settings)
             scores = {bag: scorer.mean_max(ordinals) for bag, scorer in bags.items()}
-        return Scored(ordinals, scores, torch.stack(list(scores.values())).sum(dim=0)).best(k)
+        return Scored.from_bags(ordinals, scores).best(k)
 
 
 def _candidates(

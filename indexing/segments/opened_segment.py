@@ -1,33 +1,57 @@
 """An opened segment, and scores of its videos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from colbert_video.indexing.segments.segment import StoredBag
+from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.segments.segment import StoredBag, check_bag, open_bag
 from colbert_video.model.interaction import best_first
 
 
 @dataclass(frozen=True)
 class Segment:
-    """An opened segment: both bags of the same videos."""
+    """An opened segment: the bags of the same videos."""
 
     name: str
-    """The segment's folder name."""
+    """Name of its folder."""
     bags: Mapping[str, StoredBag]
     """Stored tokens by bag name, "frame" and possibly "video"."""
     live: Bool[Tensor, "videos"]
     """False where a video was removed or replaced; not to be changed once something was searched."""
 
+    @classmethod
+    def open(
+        cls, folder: Path, codecs: Mapping[str, ResidualCodec], *, videos: int, removed: Sequence[int]
+    ) -> "Segment":
+        """Open a segment.
+
+        Args:
+            folder: The segment's folder, which holds one of each bag.
+            codecs: The codec of each bag.
+            videos: Videos that it must hold.
+            removed: Ordinals of those that were removed or replaced.
+
+        Raises:
+            IndexFolderError: If a file is missing or damaged, or belongs to another codec.
+        """
+        bags = {bag: open_bag(folder / bag) for bag in codecs}
+        for bag, codec in codecs.items():
+            check_bag(bags[bag], codec, videos)
+        live = torch.ones(videos, dtype=torch.bool)
+        live[torch.tensor(removed, dtype=torch.int64)] = False
+        return cls(folder.name, bags, live)
+
     def __len__(self) -> int:
         return len(self.live)
 
     def eligible(self, allowed: Bool[Tensor, "videos"] | None = None) -> Int64[Tensor, "eligible"]:
-        """Ordinals of the live videos, or of those among them that are allowed, ascending."""
+        """Return the ordinals of the live videos, or of those among them that are allowed, ascending."""
         if allowed is None:
             return self._live_ordinals
         chosen = allowed.to(self.live.device).nonzero().flatten()
@@ -38,7 +62,7 @@ class Segment:
         return self.live.nonzero().flatten()
 
     def to(self, device: torch.device | str) -> "Segment":
-        """This segment in the memory of `device`, in its compressed form."""
+        """Return this segment in the memory of `device`, in its compressed form."""
         bags = {bag: stored.to(device) for bag, stored in self.bags.items()}
         return Segment(self.name, bags, self.live.to(device))
 
@@ -48,14 +72,30 @@ class Scored:
     """Videos of one segment with their complete scores."""
 
     ordinals: Int64[Tensor, "videos"]
-    """Positions in the segment."""
+    """Rows of the segment."""
     bags: Mapping[str, Float[Tensor, "videos"]]
     """MeanMaxSim in each bag."""
     total: Float[Tensor, "videos"]
     """Their sum, by which videos are ranked."""
+
+    @classmethod
+    def from_bags(
+        cls, ordinals: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]
+    ) -> "Scored":
+        """Add up the scores of all bags."""
+        return cls(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
 
     def best(self, k: int) -> "Scored":
         """Return the k best, best first; tied scores stay in order."""
         order = best_first(self.total, k)
         bags = {bag: scores[order] for bag, scores in self.bags.items()}
         return Scored(self.ordinals[order], bags, self.total[order])
+
+
+def largest(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
+    """Return the positions of the largest scores, ascending; of equal scores, the first."""
+    if len(scores) <= wanted:
+        return torch.arange(len(scores), device=scores.device)
+    least = scores.topk(wanted).values[-1]
+    better, level = (scores > least).nonzero().flatten(), (scores == least).nonzero().flatten()
+    return torch.cat([better, level[: wanted - len(better)]]).sort().values

@@ -198,8 +198,17 @@ class StoredBag:
         lengths = torch.from_numpy(np.zeros(len(self.codes), dtype=np.float32))
         object.__setattr__(self, "inverse_lengths", lengths)
 
+    def token_rows(
+        self, ordinals: Int64[Tensor, "videos"]
+    ) -> tuple[Int64[Tensor, "tokens"], Int64[Tensor, "videos"]]:
+        """Return the rows of some videos' tokens, video by video, and how many tokens each has."""
+        lengths = self.doclens[ordinals]
+        starts = lengths.cumsum(0) - lengths  # where each video's run begins in the result
+        shifts = (self.offsets[ordinals] - starts).repeat_interleave(lengths)  # (tokens,)
+        return torch.arange(len(shifts), device=shifts.device) + shifts, lengths
+
     def to(self, device: torch.device | str) -> "StoredBag":
-        """This bag in the memory of `device`, still compressed."""
+        """Return this bag in the memory of `device`, still compressed."""
         return replace(
             self,
             codes=self.codes.to(device),

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Int, Int32, Int64, UInt8
 from torch import Tensor
 
@@ -14,7 +13,8 @@ from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
 from colbert_video.indexing.index.folder import SEGMENTS, load_codecs
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.segments.segment import StoredBag, check_bag, open_bag
+from colbert_video.indexing.segments.opened_segment import Segment
+from colbert_video.indexing.segments.segment import StoredBag
 
 VIDEOS_PER_CHUNK = 1024
 """Videos copied or decoded at once; bounds memory."""
@@ -42,11 +42,7 @@ class StoredSegment:
     ) -> tuple[Int32[Tensor, "tokens"], UInt8[Tensor, "tokens bytes"], Int64[Tensor, "videos"]]:
         """Codes and residuals of some videos, and how many tokens each has."""
         stored = self.bags[bag]
-        doclens = stored.doclens[ordinals]
-        starts = doclens.cumsum(0) - doclens  # where each video's run begins in the result
-        rows = torch.arange(int(doclens.sum())) + (stored.offsets[ordinals] - starts).repeat_interleave(
-            doclens
-        )
+        rows, doclens = stored.token_rows(ordinals)  # (tokens,), (videos,)
         return stored.codes[rows], stored.residuals[rows], doclens
 
     def decoded(self, bag: str, ordinals: Int[Tensor, "videos"]) -> BagTokens:
@@ -64,27 +60,12 @@ def open_segments(folder: Path, catalog: Catalog, settings: IndexSettings) -> li
     """
     rows = catalog.live_segments()
     codecs = {name: load_codecs(folder, name, settings) for name in {row.codec for row in rows}}
-    return [
-        StoredSegment(
-            row,
-            {bag: _open_bag(folder, row, bag, codec) for bag, codec in codecs[row.codec].items()},
-            codecs[row.codec],
-            _live_ordinals(row, catalog.removed_rows(row.name)),
-        )
-        for row in rows
-    ]
-
-
-def _open_bag(folder: Path, row: SegmentRow, bag: str, codec: ResidualCodec) -> StoredBag:
-    stored = open_bag(folder / SEGMENTS / row.name / bag)
-    check_bag(stored, codec, row.count)
-    return stored
-
-
-def _live_ordinals(row: SegmentRow, removed: list[int]) -> Int64[Tensor, "videos"]:
-    live = torch.ones(row.count, dtype=torch.bool)
-    live[torch.tensor(removed, dtype=torch.int64)] = False
-    return live.nonzero().flatten()
+    opened = []
+    for row in rows:
+        own, removed = codecs[row.codec], catalog.removed_rows(row.name)
+        segment = Segment.open(folder / SEGMENTS / row.name, own, videos=row.count, removed=removed)
+        opened.append(StoredSegment(row, segment.bags, own, segment.eligible()))
+    return opened
 
 
 class StoredSource:

@@ -86,7 +86,7 @@ def test_a_plan_by_hand(load: Any, known: Any, given: Any) -> None:
 def test_improvements_follow_each_other(load: Any, known: Any, given: Any) -> None:
     model = load("scale_model")
     costs = model.improvements(known, given, 80_000)  # 8 shards, 4 of them on a machine
-    survivors = 3 * 8**model.SURVIVOR_GROWTH / 8  # as many in all as one shard of this size would have
+    survivors = 3 * 8**model.CANDIDATE_GROWTH / 8  # as many in all as one shard of this size would have
     assert list(costs.values()) == pytest.approx([16.0, 13.0, 10 + survivors, 4 + survivors])
     least = 4 + survivors
     assert model.improved(known, given, 80_000).query_ms == pytest.approx((least / 16, least))

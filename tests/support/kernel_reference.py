@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.codec.packing import unpack
-from colbert_video.indexing.scan.rounding import LANES, RoundedCodec, RoundedQuery, by_plane
+from colbert_video.indexing.scan.kernels import LANES, RoundedCodec, RoundedQuery, by_plane
 from colbert_video.indexing.segments.segment import StoredBag
 
 

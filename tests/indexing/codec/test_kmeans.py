@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from colbert_video.errors import SettingsError
-from colbert_video.indexing.codec import kmeans
-from colbert_video.indexing.codec.kmeans import assigner, num_partitions, spherical_kmeans
+from colbert_video.indexing.codec import assignment, kmeans
+from colbert_video.indexing.codec.kmeans import num_partitions, spherical_kmeans
 
 
 def unit_tokens(count: int, dim: int = 16, seed: int = 0) -> Float[Tensor, "tokens dim"]:
@@ -120,21 +120,23 @@ def mean_cosine(tokens: Float[Tensor, "tokens dim"], centroids: Float[Tensor, "c
     return float((tokens @ centroids.T).amax(1).mean())
 
 
-def test_two_levels_serve_tokens_as_well_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clusters_found_through_cells_serve_tokens_as_well_as_exact_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     tokens, unseen = scenes(6000), scenes(1000, seed=1)
-    one = spherical_kmeans(tokens, centroids=400)
-    monkeypatch.setattr(kmeans, "EXACT_MOST", 100)
-    two = spherical_kmeans(tokens, centroids=400)
-    assert two.shape == (400, 32)
-    assert_usable(two)
-    assert not torch.equal(two, one)
-    assert mean_cosine(unseen, two) > mean_cosine(unseen, one) - 0.005
+    exact = spherical_kmeans(tokens, centroids=400)
+    monkeypatch.setattr(assignment, "MAX_EXACT", 100)
+    found = spherical_kmeans(tokens, centroids=400)
+    assert found.shape == (400, 32)
+    assert_usable(found)
+    assert not torch.equal(found, exact)
+    assert mean_cosine(unseen, found) > mean_cosine(unseen, exact) - 0.005
     random = normalize(tokens[:400], dim=1)
-    assert mean_cosine(unseen, two) > mean_cosine(unseen, random) + 0.02
+    assert mean_cosine(unseen, found) > mean_cosine(unseen, random) + 0.02
 
 
-def test_two_levels_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kmeans, "EXACT_MOST", 30)
+def test_clusters_found_through_cells_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assignment, "MAX_EXACT", 30)
     tokens = scenes(1000)
     first = spherical_kmeans(tokens, centroids=60, seed=5)
     torch.rand(7)  # the global generator plays no part
@@ -144,12 +146,12 @@ def test_two_levels_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(st.integers(10, 80), st.integers(6, 80), st.integers(1, 80), st.integers(1, 8), st.integers(0, 1000))
 @settings(max_examples=amount(12, thorough=40), deadline=None)
-def test_two_levels_take_any_number_and_repeated_tokens(
+def test_cells_take_any_number_and_repeated_tokens(
     tokens: int, wanted: int, distinct: int, iterations: int, seed: int
 ) -> None:
     repeated = unit_tokens(distinct, seed=seed)[torch.arange(tokens) % distinct]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kmeans, "EXACT_MOST", 5)
+        patch.setattr(assignment, "MAX_EXACT", 5)
         found = spherical_kmeans(repeated, centroids=min(wanted, tokens), iterations=iterations, seed=seed)
     assert 1 <= len(found) <= min(wanted, tokens)
     assert_usable(found)
@@ -160,30 +162,3 @@ def test_a_centroid_without_tokens_moves_to_the_token_served_worst() -> None:
     start = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])  # nothing is nearest to the second
     found = kmeans._lloyd(tokens, start, 1)
     torch.testing.assert_close(found[1], tokens[2])
-
-
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.data())
-@settings(max_examples=50, deadline=None)
-def test_shares_add_up_and_fit_their_cells(sizes: list[int], data: st.DataObject) -> None:
-    total = sum(sizes)
-    if total == 0:
-        return
-    centroids = data.draw(st.integers(1, total))
-    shares = kmeans._shares(torch.tensor(sizes), centroids)
-    assert int(shares.sum()) == centroids
-    for share, size in zip(shares.tolist(), sizes, strict=True):
-        assert share <= size
-        assert abs(share - size * centroids / total) < 1
-
-
-def test_few_centroids_are_searched_exactly_and_many_through_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens, centroids = scenes(500), spherical_kmeans(scenes(3000, seed=3), centroids=300)
-    exact = (tokens @ centroids.T).argmax(1)
-    assert torch.equal(assigner(centroids)(tokens)[0], exact)
-    monkeypatch.setattr(kmeans, "EXACT_MOST", 50)
-    codes, scores = assigner(centroids)(tokens)
-    assert float((codes == exact).float().mean()) > 0.98
-    torch.testing.assert_close(scores, (tokens * centroids[codes]).sum(1))
-    few = assigner(centroids, probes=1)(tokens)[0]
-    assert float((few == exact).float().mean()) < 0.9
-    assert torch.equal(codes, assigner(centroids)(tokens)[0])

@@ -13,8 +13,16 @@ from kernel_reference import Case, random_case
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.scan import kernels as kernel_library
-from colbert_video.indexing.scan.kernels import LEVELS, Kernels, compiled_kernels, kernel_name, load_library
-from colbert_video.indexing.scan.rounding import RoundedCodec, RoundedQuery, by_plane
+from colbert_video.indexing.scan.kernels import (
+    LEVELS,
+    Kernels,
+    RoundedCodec,
+    RoundedQuery,
+    by_plane,
+    compiled_kernels,
+    kernel_name,
+    load_library,
+)
 
 AVAILABLE = [level for level in LEVELS if compiled_kernels(level) is not None]
 pytestmark = pytest.mark.skipif(
@@ -49,7 +57,7 @@ every = settings(max_examples=40, deadline=None)
 
 
 def _rounded(case: Case) -> tuple[RoundedCodec, RoundedQuery]:
-    codec = RoundedCodec.of(case.codec)
+    codec = RoundedCodec.from_codec(case.codec)
     return codec, reference.round_query(case.codec.rotate(case.query), case.codec.nbits)
 
 
@@ -61,7 +69,7 @@ def _everyone(case: Case) -> torch.Tensor:
 @given(case=cases())
 def test_queries_are_rounded_bit_for_bit(kernels: Kernels, case: Case) -> None:
     rotated = case.codec.rotate(case.query)
-    query, expected = kernels.round_query(rotated, case.codec.nbits), _rounded(case)[1]
+    query, expected = kernels.round_query(rotated, case.codec), _rounded(case)[1]
     assert torch.equal(query.bytes, expected.bytes)
     assert torch.equal(query.start, expected.start)
     assert torch.equal(query.tokens, expected.tokens)
@@ -205,6 +213,8 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
     other = reference.round_query(torch.ones(3, 32), 4)
     with pytest.raises(SettingsError, match="query tokens have 32 dimensions, centroids 64"):
         kernels.centroid_products(codec, other)
+    with pytest.raises(SettingsError, match="query tokens have 32 dimensions, centroids 64"):
+        kernels.round_query(torch.ones(3, 32), case.codec)
     two = _rounded(random_case(dim=64, nbits=2, centroids=5, doclens=[2], query_tokens=3, seed=1))
     with pytest.raises(SettingsError, match="the bag has dim=64, nbits=4; its codec has dim=64, nbits=2"):
         kernels.exact_scores(case.stored, *two, torch.arange(1))
@@ -218,7 +228,7 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
 
 def test_planes_are_the_fields_of_packed_bytes() -> None:
     case = random_case(dim=64, nbits=2, centroids=3, doclens=[4], query_tokens=1, seed=3)
-    codec = RoundedCodec.of(case.codec)
+    codec = RoundedCodec.from_codec(case.codec)
     decoded = torch.cat([plane[case.stored.residuals.long()] for plane in codec.planes], dim=1)
     weights = case.codec.weights[reference.bucket_ids(case.stored).long()]
     expected = by_plane((weights / codec.weight_scale).round() + 128, 2)

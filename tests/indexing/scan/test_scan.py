@@ -22,11 +22,11 @@ from colbert_video.indexing.scan.kernel_scorer import DEVIATIONS, KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import (
-    decoded_in_every_bag,
+    num_candidates,
+    num_in_every_bag,
     score_videos,
     scorer_of,
     search_segment,
-    survivors,
     video_similarities,
 )
 from colbert_video.indexing.scan.torch_scorer import TorchScorer
@@ -158,7 +158,7 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
 
 
 def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "MIN_SURVIVORS", 100)
+    monkeypatch.setattr(scan, "MIN_CANDIDATES", 100)
     monkeypatch.setattr(scan, "MIN_IN_EVERY_BAG", 20)
     segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
     query = segment_query(segment, codecs, ordinal=123)
@@ -341,14 +341,14 @@ def test_video_similarities_are_cosines_of_one_video(tmp_path: Path) -> None:
     ("videos", "k", "expected"), [(10, 1, 600), (20_000, 10, 615), (100_000, 10, 1898), (1000, 100, 1000)]
 )
 def test_survivors_grow_with_corpus_and_k(videos: int, k: int, expected: int) -> None:
-    assert survivors(videos, k) == expected
+    assert num_candidates(videos, k) == expected
 
 
 @pytest.mark.parametrize(
     ("survivors", "k", "expected"), [(300, 1, 240), (1898, 10, 380), (600, 10, 240), (1000, 100, 1000)]
 )
 def test_videos_decoded_in_every_bag(survivors: int, k: int, expected: int) -> None:
-    assert decoded_in_every_bag(survivors, k) == expected
+    assert num_in_every_bag(survivors, k) == expected
 
 
 def test_what_scores_a_segment(tmp_path: Path, way: str) -> None:
