@@ -45,7 +45,11 @@ class WindowLength(click.ParamType):
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option(
-    "--nbits", type=int, default=4, show_default=True, help="Bits kept of each dimension: 1, 2, 4 or 8."
+    "--nbits",
+    type=int,
+    default=4,
+    show_default=True,
+    help="Bits per dimension of a stored token: 1, 2, 4 or 8.",
 )
 @click.option(
     "--frames",
@@ -109,7 +113,7 @@ def index(
 @sources_argument
 @index_option
 @click.option(
-    "--checksum", is_flag=True, help="Let the content of files decide whether they changed; reads all."
+    "--checksum", is_flag=True, help="Find changed files by their content, for which all files are read."
 )
 @click.option("--sync", is_flag=True, help="Remove videos whose files are missing from the given folders.")
 @decoding_options

@@ -60,7 +60,7 @@ def verify(index_path: Path, as_json: bool) -> None:
 @click.argument("target", type=FOLDER)
 @index_option
 @click.option(
-    "--drop-paths", is_flag=True, help="Leave out where the video files are; ids and metadata stay."
+    "--drop-paths", is_flag=True, help="Leave out the paths of the video files; ids and metadata stay."
 )
 @json_option
 def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
@@ -75,9 +75,9 @@ def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> N
 @click.command()
 @click.argument("index_path", type=FOLDER, metavar="INDEX")
 @click.option("--output", type=FOLDER, required=True, help="The new folder of the shards.")
-@click.option("--shards", type=click.IntRange(min=1), help="How many shards.")
+@click.option("--shards", type=click.IntRange(min=1), help="Number of shards.")
 @click.option(
-    "--videos-per-shard", type=click.IntRange(min=1), help="Instead: about how many videos a shard holds."
+    "--videos-per-shard", type=click.IntRange(min=1), help="Instead: about this many videos per shard."
 )
 @json_option
 def shard(
