@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import IndexFolderError
@@ -49,5 +50,8 @@ class ShardActor:
 
     def _opened(self) -> Shard:
         if self._shard is None:
-            self._shard = Shard(self._path, preload=self._preload)
+            shard = Shard(Path(self._path))
+            if self._preload:
+                shard.preload()
+            self._shard = shard
         return self._shard

@@ -13,8 +13,8 @@ from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replica
 from colbert_video.cluster.session import Session, connect
 from colbert_video.errors import ColBERTVideoError, SettingsError, ShardsUnavailableError
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
 from colbert_video.search.sharded.corpus_view import Answers
+from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,11 @@ REFRESH_SECONDS = 30.0
 """How long a refresh waits for actors; those that are slower refresh themselves later."""
 
 
-class ClusterSearcher(CorpusSearcher):
+class ClusterSearcher(ShardedSearcher):
     """Searches a sharded corpus on a Ray cluster; called as `Searcher` is, and safe to share between threads.
 
     The query is encoded here, once; its tokens go to one actor of each shard. What the actors answer within the deadline
-    is merged: shards that did not answer are named in `ClusterHits.shards_failed`. An actor that dies is started again
+    is merged: shards that did not answer are named in `Hits.shards_failed`. An actor that dies is started again
     by Ray, on another machine if its own is lost; meanwhile another replica is asked, or the shard is waited for as long
     as the deadline lets. The actors end with this process.
 
@@ -74,7 +74,7 @@ class ClusterSearcher(CorpusSearcher):
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         _check_numbers(replicas=replicas, deadline=deadline, hedge=hedge, threads=threads)
-        super().__init__(path, model=model, device=device)
+        self._open_corpus(path, model, device)
         self.deadline: float = deadline
         self._hedge = hedge
         self.shards: list[ShardReplicas] = []
@@ -96,9 +96,6 @@ class ClusterSearcher(CorpusSearcher):
             self.close()
             raise
 
-    def __enter__(self) -> "ClusterSearcher":
-        return self
-
     def close(self) -> None:
         """End the actors, and the connection to the cluster if it was opened for them."""
         if self._session is not None:
@@ -107,7 +104,7 @@ class ClusterSearcher(CorpusSearcher):
                     self._session.ray.kill(replica.handle)
             self._session.close()
         self.shards, self._session = [], None
-        super().close()
+        self.catalogs.close()
 
     def refresh(self) -> bool:
         """Let every actor see what was committed to its shard since it was opened or refreshed.
@@ -117,11 +114,16 @@ class ClusterSearcher(CorpusSearcher):
         Returns:
             Whether there was anything new.
         """
+        return any(self._ask_every_actor("refresh", REFRESH_SECONDS))
+
+    def preload(self) -> None:
+        """Let every actor ask its machine to read its shard's files ahead; as `Searcher.preload`."""
+        self._ask_every_actor("preload", PRELOAD_SECONDS)
+
+    def _ask_every_actor(self, method: str, seconds: float) -> list[Any]:
         single = [ShardReplicas([replica]) for shard in self.shards for replica in shard.replicas]
         asked: dict[int, tuple[Any, ...]] = dict.fromkeys(range(len(single)), ())
-        return any(
-            fan_out(single, "refresh", asked, deadline=REFRESH_SECONDS, hedge=REFRESH_SECONDS).values()
-        )
+        return list(fan_out(single, method, asked, deadline=seconds, hedge=seconds).values())
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)

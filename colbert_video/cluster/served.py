@@ -8,7 +8,6 @@ from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
-from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 from colbert_video.serve.indexes import ServedIndex
 
@@ -51,7 +50,7 @@ class ServedCorpus(ServedIndex):
     def _open_catalog(self) -> CorpusCatalogs:
         return CorpusCatalogs(self._corpus)
 
-    def _open_searcher(self, model: VideoColBERT | str | None) -> CorpusSearcher:
+    def _open_searcher(self, model: VideoColBERT | str | None) -> ShardedSearcher:
         if self._cluster is None:
             return ShardedSearcher(self.path, model=model, device=self._device)
         return ClusterSearcher(self.path, model=model, device=self._device, **self._cluster)

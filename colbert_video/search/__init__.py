@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from colbert_video.search.hits import Hits as Hits
     from colbert_video.search.ranking import Ranking as Ranking
     from colbert_video.search.searcher import Searcher as Searcher
-    from colbert_video.search.sharded.sharded_hits import ClusterHits as ClusterHits
-    from colbert_video.search.sharded.sharded_hits import ClusterRanking as ClusterRanking
     from colbert_video.search.sharded.sharded_searcher import ShardedSearcher as ShardedSearcher
     from colbert_video.search.trec import read_qrels as read_qrels
     from colbert_video.search.trec import read_run as read_run
@@ -32,7 +30,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.search.hits": ["Hits"],
         "colbert_video.search.ranking": ["Ranking"],
         "colbert_video.search.searcher": ["Searcher"],
-        "colbert_video.search.sharded.sharded_hits": ["ClusterHits", "ClusterRanking"],
         "colbert_video.search.sharded.sharded_searcher": ["ShardedSearcher"],
         "colbert_video.search.trec": ["read_qrels", "read_run", "write_qrels"],
     },

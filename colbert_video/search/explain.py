@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -68,7 +67,7 @@ class Explanation:
 
 
 def explain_similarities(
-    entry: VideoEntry, labels: Sequence[str], similarities: Mapping[str, Float[Tensor, "query_tokens _"]]
+    entry: VideoEntry, labels: Sequence[str], similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
 ) -> Explanation:
     """Read the best matches off the token similarities of one video.
 
@@ -80,19 +79,18 @@ def explain_similarities(
     Raises:
         SettingsError: If there is not one label a query token.
     """
-    matrices = {bag: similarity.numpy() for bag, similarity in similarities.items()}
-    for bag, matrix in matrices.items():
+    for bag, matrix in similarities.items():
         if len(matrix) != len(labels):
             raise SettingsError(
                 f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
             )
     tokens = tuple(
         TokenExplanation(
-            label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in matrices.items()}
+            label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in similarities.items()}
         )
         for row, label in enumerate(labels)
     )
-    return Explanation(entry.id, tokens, tuple(entry.frame_times), matrices)
+    return Explanation(entry.id, tokens, tuple(entry.frame_times), similarities)
 
 
 def _best(row: Float[np.ndarray, "tokens"], times: Sequence[float]) -> TokenMatch:

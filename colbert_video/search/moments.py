@@ -20,9 +20,6 @@ MIN_DIFFERENCE = 0.005
 MAX_FURTHER_MOMENTS = 20
 """Where few videos have many windows, all of these are fetched, and each moment must be found in decoded tokens."""
 
-Span = tuple[float | None, float | None]
-"""[start, end) in seconds; None where the index knows no times."""
-
 
 def frame_relevance(
     similarities: Iterable[Float[np.ndarray, "query_tokens tokens"]], frames: int
@@ -41,7 +38,7 @@ def frame_relevance(
 
 def item_moment(
     item: VideoEntry, relevance: Callable[[], Float[np.ndarray, "frames"]], *, shots: bool
-) -> Span:
+) -> tuple[float | None, float | None]:
     """Return the best moment of a video or window; a shot, and an item without times, is one moment as it is.
 
     Args:
@@ -101,7 +98,9 @@ def best_moment(
     return float(begins[first]), float(ends[last])
 
 
-def further_moments(best: Span, others: Iterable[tuple[Span, float]]) -> tuple[Moment, ...]:
+def further_moments(
+    best: tuple[float | None, float | None], others: Iterable[tuple[tuple[float | None, float | None], float]]
+) -> tuple[Moment, ...]:
     """Return the first moments that overlap no better one, at most `MAX_FURTHER_MOMENTS`.
 
     Args:

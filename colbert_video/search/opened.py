@@ -1,7 +1,10 @@
-"""An index that is open: its newest commit, looked at again on demand."""
+"""An open index: lends the newest commit to searches, and opens the next one when a writer has committed."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,110 +12,136 @@ import torch
 
 from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
-from colbert_video.indexing.scan.current import CurrentView
+from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.indexing.scan.stock import PlaidSettings, StockEngine
 from colbert_video.search.view import SearchView
 
 Engine = Literal["native", "colbert"]
-"""Who scores."""
 
 
-class OpenedIndex:
-    """What every search of an index needs.
-
-    Args:
-        path: The index folder.
-        open_view: Opens its last commit.
-        auto_refresh: Look for a new commit before every search.
-    """
-
-    def __init__(
-        self, path: str | Path, open_view: Callable[[], SearchView], *, auto_refresh: bool = False
-    ) -> None:
-        self.path = Path(path)
-        self._auto_refresh = auto_refresh
-        self._open_view = open_view
-        self._preload = False
-        self._current = CurrentView(self.path, self._newest)
-
-    def _newest(self) -> SearchView:
-        view = self._open_view()
-        if self._preload:
-            view.reader.preload()
-        return view
-
-    def close(self) -> None:
-        """Close the index's files."""
-        self._current.close()
-
-    def refresh(self) -> bool:
-        """See what was committed since the searcher was opened or refreshed.
-
-        Returns:
-            Whether there was anything new.
-
-        Raises:
-            IndexFolderError: If the index can no longer be opened; then the older state stays searchable.
-        """
-        return self._current.refresh()
-
-    def preload(self) -> None:
-        """Ask the system to read the index's files into its page cache, and from now on those of each new commit.
-
-        See `IndexReader.preload`. On a GPU that keeps the index there is nothing to do.
-        """
-        self._preload = True
-        with self._current.lend() as view:
-            view.reader.preload()
-
-    @contextmanager
-    def _view(self) -> Iterator[SearchView]:
-        """One state of the index for all of a search."""
-        if self._auto_refresh:
-            self._current.refresh()
-        with self._current.lend() as view:
-            yield view
-
-    def __len__(self) -> int:
-        """Videos that can be found."""
-        with self._view() as view:
-            return view.reader.videos
-
-
-def open_view(
-    path: Path, *, device: str | torch.device | None, engine: Engine, plaid: PlaidSettings | None
-) -> SearchView:
-    """Open the last commit of an index for an engine.
+class OpenIndex:
+    """An index that is open for searching; safe to share between threads.
 
     Args:
         path: The index folder.
-        device: Where to score; see `Searcher`.
-        engine: Who scores.
-        plaid: How stock ColBERT looks for candidates.
+        device: A GPU that is named keeps the index, in its compressed form, and scores on it; else it is mapped from disk.
+        engine: Who scores; see `Searcher`.
+        plaid: How stock ColBERT looks for candidates; only for engine="colbert".
+        auto_refresh: True to look for a new commit before every search.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
         DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
+        SettingsError: If there is no such engine, or `plaid` is given for another engine.
     """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str | torch.device | None = None,
+        engine: Engine = "native",
+        plaid: PlaidSettings | None = None,
+        auto_refresh: bool = False,
+    ) -> None:
+        _check_engine(engine, plaid)
+        self._path = path
+        self._auto_refresh = auto_refresh
+        self._preload = False
+        self._open_view = partial(_open_view, path, device=device, engine=engine, plaid=plaid)
+        self._refreshing = threading.Lock()
+        self._lending = threading.Lock()
+        self._borrowers: Counter[int] = Counter()  # searches that use a view, by its id()
+        self._identity = _catalog_identity(path)
+        self._newest = self._open_view()
+        try:
+            self._watch = Catalog.open(path)
+        except BaseException:
+            self._newest.reader.close()
+            raise
+
+    @contextmanager
+    def view(self) -> Iterator[SearchView]:
+        """Lend one commit; it stays open and the same until the block ends, whatever is refreshed meanwhile."""
+        if self._auto_refresh:
+            self.refresh()
+        with self._lending:
+            view = self._newest
+            self._borrowers[id(view)] += 1
+        try:
+            yield view
+        finally:
+            with self._lending:
+                self._borrowers[id(view)] -= 1
+                unused = view is not self._newest and not self._borrowers[id(view)]
+            if unused:
+                self._retire(view)
+
+    def refresh(self) -> bool:
+        """Open the last commit; return whether there was a new one.
+
+        Raises:
+            IndexFolderError: If it cannot be opened; then the older one stays searchable.
+        """
+        with self._refreshing:
+            # If the folder was made again, SQLite still reads the catalog that was there before.
+            moved = _catalog_identity(self._path) != self._identity
+            if not moved and self._watch.version == self._newest.reader.version:
+                return False
+            view = self._open_view()
+            if self._preload:
+                view.reader.preload()
+            if moved:
+                self._watch_again()
+            with self._lending:
+                old, self._newest = self._newest, view
+                unused = not self._borrowers[id(old)]
+            if unused:
+                self._retire(old)
+            return True
+
+    def preload(self) -> None:
+        """Ask the system to read the index's files ahead, and from now on those of each new commit."""
+        self._preload = True
+        with self.view() as view:
+            view.reader.preload()
+
+    def close(self) -> None:
+        """Close the index's files."""
+        self._newest.reader.close()
+        self._watch.close()
+
+    def __len__(self) -> int:
+        with self.view() as view:
+            return view.reader.videos
+
+    def _watch_again(self) -> None:
+        identity, watch = _catalog_identity(self._path), Catalog.open(self._path)
+        self._watch.close()
+        self._identity, self._watch = identity, watch
+
+    def _retire(self, view: SearchView) -> None:
+        del self._borrowers[id(view)]
+        view.reader.close()
+
+
+def _open_view(
+    path: Path, *, device: str | torch.device | None, engine: Engine, plaid: PlaidSettings | None
+) -> SearchView:
     reader = IndexReader.open(path, device=_index_device(device) if engine == "native" else None)
     try:
         if engine == "native":
             return SearchView(reader, search_segment)
-        stock = StockEngine(reader, device=device, settings=plaid)
-        return SearchView(reader, stock.search_segment)
+        return SearchView(reader, StockEngine(reader, device=device, settings=plaid).search_segment)
     except BaseException:
         reader.close()
         raise
 
 
-def check_engine(engine: str, plaid: PlaidSettings | None) -> None:
-    """Refuse an engine that does not exist, and settings that it does not have.
-
-    Raises:
-        SettingsError: If so.
-    """
+def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:
     if engine not in ("native", "colbert"):
         raise SettingsError(f"engine={engine!r} must be 'native' or 'colbert'.")
     if plaid is not None and engine != "colbert":
@@ -120,8 +149,17 @@ def check_engine(engine: str, plaid: PlaidSettings | None) -> None:
 
 
 def _index_device(device: str | torch.device | None) -> torch.device | None:
-    """The GPU that keeps the index; None to leave it on disk, as other accelerators do: they lack operations."""
+    """Return the GPU that keeps the index; None to leave it on disk, as other accelerators do: they lack operations."""
     if device is None:
         return None
     resolved = resolve_device(device)
     return resolved if resolved.type == "cuda" else None
+
+
+def _catalog_identity(path: Path) -> tuple[int, int] | None:
+    """Return which file the catalog is; None while there is none."""
+    try:
+        status = (path / CATALOG_NAME).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

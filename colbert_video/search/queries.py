@@ -1,15 +1,15 @@
-"""The model of an index: found by the name stored there, or given, and checked before it encodes a query."""
+"""Queries of every kind become query tokens: texts, pictures, clips, and tokens that the caller has made."""
 
 import logging
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError
@@ -29,10 +29,12 @@ Picture = str | os.PathLike[str] | UInt8[np.ndarray, "height width 3"] | Any
 """An image file, RGB pixels, or a PIL image."""
 BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
 """What PIL raises for damaged files."""
+MAX_LENGTH_ERROR = 0.02
+"""How much the length of a given query token may differ from 1."""
 
 
 class QueryModel:
-    """Loads the model of an index when it is first wanted, and again if the index is replaced by another model's.
+    """The model that encodes queries, loaded at the first of them, and again if another model's index replaces this one.
 
     Args:
         path: The index folder, for errors.
@@ -49,11 +51,16 @@ class QueryModel:
         self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
 
     def use(self, model: VideoColBERT) -> None:
-        """Take a model that is in memory already instead of what was given."""
+        """Encode with a model that is in memory already instead of what was given."""
         self._given, self._loaded = model, None
 
-    def of(self, settings: IndexSettings) -> VideoColBERT:
-        """The model that encodes queries for an index of these settings.
+    def encode(self, texts: list[str], settings: IndexSettings) -> list[Float[Tensor, "_ dim"]]:
+        """Return the scored tokens of each text, on the CPU, for an index of these settings; raises as `load`."""
+        encoded = self.load(settings).encode_queries(texts).to("cpu")
+        return [encoded[row] for row in range(len(texts))]
+
+    def load(self, settings: IndexSettings) -> VideoColBERT:
+        """Return the model for an index of these settings; it stays in memory.
 
         Raises:
             IndexFolderError: If it did not make this index.
@@ -85,13 +92,66 @@ class QueryModel:
             ) from error
 
 
+def check_text(query: object, method: str) -> None:
+    """Raises SettingsError, in the name of a method of `Searcher`, if a query is not one text."""
+    if isinstance(query, str):
+        return
+    if isinstance(query, (list, tuple, set, dict)):
+        given, remedy = f"a {type(query).__name__} of {len(query)}", "use search_all for several"
+    else:
+        given, remedy = f"a value of type {type(query).__name__}", "give it as str; search_all takes several"
+    raise SettingsError(f"{method} takes one query as text, and {given} was given: {remedy}.")
+
+
+def numbered_texts(queries: object) -> dict[str, str]:
+    """Return the texts of `Searcher.search_all` by their ids; those of a list are "0", "1" and so on.
+
+    Raises:
+        SettingsError: If there is no query, or one is not a text.
+    """
+    if isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable):
+        raise SettingsError(
+            f"search_all takes texts by id or a list of texts, and a value of type {type(queries).__name__} was given: "
+            "use search for one query."
+        )
+    pairs = queries.items() if isinstance(queries, Mapping) else enumerate(queries)
+    texts = {str(name): text for name, text in pairs}
+    if not texts:
+        raise SettingsError("no queries were given; at least one is needed.")
+    if isinstance(queries, Mapping) and len(texts) < len(queries):
+        raise SettingsError("two query ids are the same text; give each query an id of its own.")
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise SettingsError(
+                f"query {name!r} is a value of type {type(text).__name__}: give the text of each query as str."
+            )
+    return texts
+
+
+def token_query(
+    query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int
+) -> PreparedQuery:
+    """Check the tokens that a caller has made.
+
+    Raises:
+        SettingsError: If there is none, or they are not unit vectors of `dim` dimensions.
+    """
+    query = torch.as_tensor(query_tokens).detach().cpu().float()
+    if query.ndim != 2 or query.shape[1] != dim or not len(query):
+        raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
+    shortest, longest = (float(length) for length in torch.linalg.vector_norm(query, dim=1).aminmax())
+    if not (shortest > 1 - MAX_LENGTH_ERROR and longest < 1 + MAX_LENGTH_ERROR):  # NaN is refused too
+        raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
+    return PreparedQuery(query)
+
+
 def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) -> dict[str, PreparedQuery]:
-    """Encode a picture.
+    """Encode a picture for one bag: the frame bag, or the video bag of an index that stores no other.
 
     Args:
         model: Encodes it.
         image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
-        settings: Of the index that is searched; one that stores no frame bag is searched in its video bag.
+        settings: Of the index that is searched.
 
     Returns:
         The query tokens by bag.
@@ -106,13 +166,13 @@ def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) ->
     # By Pillow, as bytes: the model could do it too, in twelve times the memory.
     size, filter_ = (wanted.width, wanted.height), Image.Resampling[wanted.interpolation.upper()]
     picture = np.array(read_picture(image).resize(size, filter_))
-    return _queries(model, picture[None], (bag,))
+    return _encode_frames(model, picture[None], (bag,))
 
 
 def clip_query(
     model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, *, window: Span | None
 ) -> dict[str, PreparedQuery]:
-    """Encode a clip.
+    """Encode a clip for each bag of an index.
 
     Args:
         model: Encodes it.
@@ -126,11 +186,11 @@ def clip_query(
     Raises:
         VideoError: If the file cannot be read.
     """
-    return _queries(model, _read_clip(model, path, settings, window).pixels, settings.bags)
+    return _encode_frames(model, _read_clip(model, path, settings, window).pixels, settings.bags)
 
 
 def read_picture(image: Picture) -> "PIL.Image.Image":
-    """An image in RGB, upright and read whole.
+    """Return an image in RGB, upright and read whole.
 
     Raises:
         SettingsError: If it is no image.
@@ -155,14 +215,14 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
 
 
 def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
-    """An image in RGB, turned as its EXIF data say if these can be read; the given one if nothing is to be done."""
+    """Return an image in RGB, turned as its EXIF data say if they can be read; the given one if nothing is to be done."""
     from PIL import ExifTags, ImageOps
 
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else a copy would be made
             image = ImageOps.exif_transpose(image)
     except struct.error:
-        logger.info("a picture's EXIF data are damaged; it is taken as it lies")
+        logger.info("a picture's EXIF data are damaged; it is not turned")
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -184,7 +244,7 @@ def _read_clip(
     return result.frames
 
 
-def _queries(
+def _encode_frames(
     model: VideoColBERT, pixels: UInt8[np.ndarray, "frames height width 3"], bags: Collection[str]
 ) -> dict[str, PreparedQuery]:
     encoded = model.encode_videos([pixels])

@@ -18,10 +18,14 @@ class Ranking:
 
     Args:
         rows: (video id, rank, score) by query id.
+        shards_failed: Names of the shards of a corpus that did not answer, by query id; empty if all answers are complete.
     """
 
-    def __init__(self, rows: Mapping[str, list[Row]]) -> None:
+    def __init__(
+        self, rows: Mapping[str, list[Row]], shards_failed: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self._rows = dict(rows)
+        self.shards_failed = dict(shards_failed or {})
 
     @classmethod
     def from_run(cls, run: Mapping[str, Mapping[str, float]]) -> "Ranking":
@@ -30,27 +34,23 @@ class Ranking:
         Args:
             run: Score by video id by query id. Of equal scores, the one that comes first ranks first.
         """
-        return cls(
-            {
-                query: [
-                    (video, rank, score)
-                    for rank, (video, score) in enumerate(
-                        sorted(scored.items(), key=lambda item: -item[1]), start=1
-                    )
-                ]
-                for query, scored in run.items()
-            }
+        return cls.from_scored(
+            {query: sorted(scored.items(), key=lambda pair: -pair[1]) for query, scored in run.items()}
         )
 
     @classmethod
-    def from_scored(cls, scored: Mapping[str, Sequence[tuple[str, float]]]) -> "Ranking":
+    def from_scored(
+        cls,
+        scored: Mapping[str, Sequence[tuple[str, float]]],
+        *,
+        shards_failed: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> "Ranking":
         """Number videos that are in order already: (video id, score) by query id, best first."""
-        return cls(
-            {
-                query: [(video, rank, score) for rank, (video, score) in enumerate(pairs, start=1)]
-                for query, pairs in scored.items()
-            }
-        )
+        rows = {
+            query: [(video, rank, score) for rank, (video, score) in enumerate(pairs, start=1)]
+            for query, pairs in scored.items()
+        }
+        return cls(rows, shards_failed)
 
     def settled(self) -> "Ranking":
         """Return the same order with one score for videos that are tied.
@@ -64,7 +64,7 @@ class Ranking:
             settled[query] = [
                 (video, rank, score) for (video, rank, _), score in zip(rows, scores, strict=True)
             ]
-        return Ranking(settled)
+        return Ranking(settled, self.shards_failed)
 
     @classmethod
     def load_trec(cls, path: str | Path, *, escaped: bool = False) -> "Ranking":
@@ -74,19 +74,19 @@ class Ranking:
 
         Args:
             path: The file.
-            escaped: Whether "%XX" in ids stands for a byte, as `save_trec(escape=True)` writes it.
+            escaped: True if "%XX" in ids stands for a byte, as `save_trec(escape=True)` writes it.
 
         Raises:
-            SettingsError: If the file is no run; the text names the line.
+            SettingsError: If the file is not a run; the text names the line.
         """
         return cls.from_run(read_run(path, escaped=escaped))
 
     def todict(self) -> dict[str, list[Row]]:
-        """(video id, rank, score) by query id, as ColBERT's Ranking gives it."""
+        """Return (video id, rank, score) by query id, as ColBERT's Ranking does."""
         return dict(self._rows)
 
     def torun(self) -> Run:
-        """Score by video id by query id: a run in the form of trec_eval's bindings, ranx and ir_measures."""
+        """Return score by video id by query id, the form of trec_eval's bindings, ranx and ir_measures."""
         return {query: {video: score for video, _, score in rows} for query, rows in self._rows.items()}
 
     def save(self, path: str | Path) -> Path:
@@ -106,8 +106,8 @@ class Ranking:
 
         Args:
             path: The file; one that exists is replaced.
-            run_name: What the run is called in the file.
-            escape: Write white space and "%" in ids as in URLs, "%20" for a space; see `colbert_video.search.trec`.
+            run_name: Name of the run, in the last column.
+            escape: True to write white space and "%" in ids as in URLs, "%20" for a space; see `colbert_video.search.trec`.
 
         Raises:
             SettingsError: If an id holds white space, which a TREC run cannot carry, and `escape` is not set.

@@ -1,23 +1,40 @@
-"""Searcher: words in, moments of video out."""
+"""Searcher: words, pictures, clips or tokens in, moments of video out."""
 
-from functools import partial
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from colbert_video.hub import HubRepository
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.base_searcher import BaseSearcher
+from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
-from colbert_video.search.opened import OpenedIndex, check_engine, open_view
-from colbert_video.search.queries import QueryModel
+from colbert_video.search.opened import OpenIndex
+from colbert_video.search.queries import (
+    Picture,
+    QueryModel,
+    check_text,
+    clip_query,
+    image_query,
+    numbered_texts,
+    token_query,
+)
 from colbert_video.search.ranking import Ranking
+from colbert_video.search.view import Searchable, SearchSettings
+from colbert_video.video.windows import Span
+
+AnySearcher = TypeVar("AnySearcher", bound="Searcher")
 
 
-class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
+class Searcher:
     """Searches one index, as of the last commit when it was opened or refreshed; safe to share between threads.
 
     Videos that are added, removed or replaced meanwhile change nothing for an open searcher: each search sees one commit
@@ -32,15 +49,15 @@ class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
             reference for scores, read in full when the index is opened. On CPUs it counts negative best matches as
             zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
         plaid: How stock ColBERT looks for candidates; only for engine="colbert".
-        auto_refresh: Look for a new commit before every search, which takes a fraction of a millisecond.
-        preload: Ask the system to read the index's files into its page cache before the first search, and those of new
-            commits before they are searched; otherwise first searches read them from the disk in small pieces. Does nothing
-            on a GPU that keeps the index, and on systems without `posix_fadvise`.
+        auto_refresh: True to look for a new commit before every search, which takes a fraction of a millisecond.
+        preload: True to ask the system to read the index's files into its page cache before the first search, and those of
+            new commits before they are searched; otherwise first searches read them from the disk in small pieces. Does
+            nothing on a GPU that keeps the index, and on systems without `posix_fadvise`.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
         DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
-        SettingsError: If there is no such engine, or the settings contradict each other.
+        SettingsError: If there is no such engine, or `plaid` is given for another engine.
     """
 
     def __init__(
@@ -54,16 +71,17 @@ class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
         auto_refresh: bool = False,
         preload: bool = False,
     ) -> None:
-        check_engine(engine, plaid)
-        opened = partial(open_view, Path(path), device=device, engine=engine, plaid=plaid)
-        super().__init__(path, opened, auto_refresh=auto_refresh)
+        self.path = Path(path)
         self._model = QueryModel(self.path, model, device)
+        self._index = OpenIndex(
+            self.path, device=device, engine=engine, plaid=plaid, auto_refresh=auto_refresh
+        )
         if preload:
             self.preload()
 
     @classmethod
     def from_hub(
-        cls,
+        cls: type[AnySearcher],
         repository: str,
         *,
         revision: str | None = None,
@@ -71,7 +89,7 @@ class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
         cache_dir: str | Path | None = None,
         endpoint: str | None = None,
         **settings: Any,
-    ) -> "Searcher":
+    ) -> AnySearcher:
         """Fetch an index from a dataset repository of the Hugging Face Hub, check every file of it, and open it.
 
         Args:
@@ -90,8 +108,225 @@ class Searcher(OpenedIndex, BaseSearcher[Hits, Ranking]):
         folder = None if cache_dir is None else Path(cache_dir)
         return cls(fetched_index(where, cache_dir=folder), **settings)
 
-    def __enter__(self) -> "Searcher":
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> Hits:
+        """Find the videos that a text describes.
+
+        Args:
+            query: Words.
+            k: Most hits to return; fewer only if fewer videos are eligible.
+            where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
+                {">": 60}}; see `colbert_video.indexing.catalog.filters`. Of a video that was cut, each window passes or not.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens, instead of the best few hundred.
+            group: True to return one hit per video, scored by its best window; False for one hit per window.
+
+        Returns:
+            Hits, best first: a list, with `to_pandas`.
+
+        Raises:
+            SettingsError: If the query is not a text or empty, k < 1, the filter is not valid, an id is not in the index, or
+                `exact` is asked of engine="colbert".
+        """
+        check_text(query, "search")
+        wanted = SearchSettings(k, where, ids, exact, group)
+        with self._view() as view:
+            (tokens,) = self._model.encode([query], view.settings)
+            return view.hits(PreparedQuery(tokens), wanted)
+
+    def search_image(
+        self,
+        image: Picture,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> Hits:
+        """Find the videos that show what a picture shows.
+
+        The picture's frame token is compared with the frame bag alone, so hits have no `video_score`; a video that holds
+        the very picture scores about 1.
+
+        Args:
+            image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
+            k: Most hits to return.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens.
+            group: True for one hit per video, False for one per window.
+
+        Raises:
+            SettingsError: As `search`, or if it is no image.
+        """
+        wanted = SearchSettings(k, where, ids, exact, group)
+        with self._view() as view:
+            return view.hits(image_query(self._model.load(view.settings), image, view.settings), wanted)
+
+    def search_video(
+        self,
+        path: str | Path,
+        k: int = 10,
+        *,
+        window: Span | None = None,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> Hits:
+        """Find the videos that show what a clip shows.
+
+        Its frame tokens are compared with the frame bag, its frames in context with the video bag where there is one. It
+        is decoded in a process of its own.
+
+        Args:
+            path: The clip; it need not be in the index.
+            k: Most hits to return.
+            window: Look only for this part of the clip, [start, end) in seconds.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens.
+            group: True for one hit per video, False for one per window.
+
+        Raises:
+            SettingsError: As `search`.
+            VideoError: If the clip cannot be read.
+        """
+        wanted = SearchSettings(k, where, ids, exact, group)
+        with self._view() as view:
+            query = clip_query(self._model.load(view.settings), path, view.settings, window=window)
+            return view.hits(query, wanted)
+
+    def search_tokens(
+        self,
+        query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"],
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+    ) -> Hits:
+        """Find videos by query tokens of any encoder; no model is needed.
+
+        Args:
+            query_tokens: The scored tokens of one query, unit vectors.
+            k: Most hits to return.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens.
+            group: True for one hit per video, False for one per window.
+
+        Raises:
+            SettingsError: If the tokens do not fit the index, else as `search`.
+        """
+        wanted = SearchSettings(k, where, ids, exact, group)
+        with self._view() as view:
+            return view.hits(token_query(query_tokens, view.settings.dim), wanted)
+
+    def search_all(
+        self,
+        queries: Mapping[str, str] | Iterable[str],
+        k: int = 100,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+    ) -> Ranking:
+        """Search many queries, as ColBERT's `search_all` does; videos that were cut into windows rank once.
+
+        Args:
+            queries: Text by query id; or a list of texts, whose ids are then "0", "1" and so on.
+            k: Most videos for each query.
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens.
+
+        Returns:
+            A ranking that can be saved as ColBERT's rows or as a TREC run.
+
+        Raises:
+            SettingsError: If there is no query or one is not a text, else as `search`.
+        """
+        texts = numbered_texts(queries)
+        wanted = SearchSettings(k, where, ids, exact)
+        with self._view() as view:
+            tokens = self._model.encode(list(texts.values()), view.settings)
+            return view.ranking(dict(zip(texts, tokens, strict=True)), wanted)
+
+    def explain(self, query: str, video_id: str) -> Explanation:
+        """Show which frame answers each query token, and how well, in both bags.
+
+        Args:
+            query: Words.
+            video_id: The video to look into; of one that was cut, the best window is explained.
+
+        Raises:
+            SettingsError: If the query is not a text or empty, or the video is not in the index.
+        """
+        check_text(query, "explain")
+        with self._view() as view:
+            (tokens,) = self._model.encode([query], view.settings)
+            labels = self._model.load(view.settings).query_token_texts(query)
+            item, similarities = view.similarities(video_id, PreparedQuery(tokens))
+        return explain_similarities(item, labels, similarities)
+
+    @property
+    def model(self) -> VideoColBERT:
+        """The model that encodes queries.
+
+        Raises:
+            IndexFolderError: If it did not make this index.
+            SettingsError: If the index names no model and none was given.
+        """
+        with self._view() as view:
+            return self._model.load(view.settings)
+
+    def use_model(self, model: VideoColBERT) -> None:
+        """Encode queries with a model that is in memory already."""
+        self._model.use(model)
+
+    def refresh(self) -> bool:
+        """See what was committed since the searcher was opened or refreshed.
+
+        Returns:
+            True if there was anything new.
+
+        Raises:
+            IndexFolderError: If the index can no longer be opened; then the older state stays searchable.
+        """
+        return self._index.refresh()
+
+    def preload(self) -> None:
+        """Ask the system to read the index's files into its page cache, and from now on those of each new commit.
+
+        See `IndexReader.preload`. On a GPU that keeps the index there is nothing to do.
+        """
+        self._index.preload()
+
+    def close(self) -> None:
+        """Close the index's files."""
+        self._index.close()
+
+    def _view(self) -> AbstractContextManager[Searchable]:
+        """One state of what is searched, for all of a search."""
+        return self._index.view()
+
+    def __enter__(self: AnySearcher) -> AnySearcher:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __len__(self) -> int:
+        """Videos that can be found."""
+        return len(self._index)

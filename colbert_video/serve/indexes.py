@@ -15,8 +15,6 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.explain import Explanation
-from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.searcher import Searcher
 from colbert_video.serve.http_errors import ServiceError
@@ -36,45 +34,6 @@ class OpenCatalog(Protocol):
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
         """Rows that ids stand for, as `Catalog.rows_of` gives them."""
-        ...
-
-    def close(self) -> None:
-        """Close its files."""
-        ...
-
-
-class OpenSearcher(Protocol):
-    """What finds videos; arguments are those of `Searcher`."""
-
-    @property
-    def model(self) -> VideoColBERT:
-        """The model that encodes queries."""
-        ...
-
-    @property
-    def search_tokens(self) -> Callable[..., Hits]:
-        """Find videos by query tokens."""
-        ...
-
-    @property
-    def search_image(self) -> Callable[..., Hits]:
-        """Find the videos that show what a picture shows."""
-        ...
-
-    def explain(self, query: str, video_id: str) -> Explanation:
-        """Show which frame answers each query token."""
-        ...
-
-    def use_model(self, model: VideoColBERT) -> None:
-        """Encode queries with a model that is in memory already."""
-        ...
-
-    def preload(self) -> None:
-        """Ask the system to read its files ahead; not asked of shards on a cluster, which do so when they are opened."""
-        ...
-
-    def refresh(self) -> bool:
-        """See what was committed since."""
         ...
 
     def close(self) -> None:
@@ -117,7 +76,7 @@ class ServedIndex:
         self._catalog = self._open_catalog()
         try:
             self.version = self._catalog.version
-            self.searcher: OpenSearcher = self._open_searcher(model)
+            self.searcher = self._open_searcher(model)
         except BaseException:
             self._catalog.close()
             raise
@@ -128,9 +87,7 @@ class ServedIndex:
     def _open_catalog(self) -> OpenCatalog:
         return Catalog.open(self.path)
 
-    def _open_searcher(
-        self, model: VideoColBERT | str | None
-    ) -> Any:  # checking a protocol would load the model
+    def _open_searcher(self, model: VideoColBERT | str | None) -> Searcher:
         return Searcher(self.path, model=model, device=self._device)
 
     @property
@@ -239,7 +196,7 @@ class ServedIndex:
 
     def search_tokens(
         self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any
-    ) -> list[Hit]:
+    ) -> Hits:
         """Search with query tokens that were made before.
 
         Args:

@@ -46,6 +46,10 @@ class PreparedQuery:
         self._products: dict[ResidualCodec, CentroidProducts] = {}
         self._tables: dict[tuple[ResidualCodec, ...], tuple[Mapping[ResidualCodec, Tensor], float]] = {}
 
+    def __reduce__(self) -> "tuple[type[PreparedQuery], tuple[Tensor]]":
+        """Send the tokens alone to other processes; the copy holds no more of a larger tensor than these."""
+        return PreparedQuery, (self.tokens.clone(),)
+
     def rotated(self, codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
         """Return the tokens in the space of a codec's centroids, on its device.
 

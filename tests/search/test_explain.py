@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
-import torch
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.explain import explain_similarities
 
 ENTRY = VideoEntry(id="clip", frame_times=(0.5, 1.5), end=2.0)
-FRAME = torch.tensor([[0.1, 0.9], [0.4, 0.2]])
-VIDEO = torch.tensor([[0.3, 0.2, 0.1], [0.0, 0.1, 0.8]])  # the last column is an expansion token
+FRAME = np.array([[0.1, 0.9], [0.4, 0.2]])
+VIDEO = np.array([[0.3, 0.2, 0.1], [0.0, 0.1, 0.8]])  # the last column is an expansion token
 
 
 def test_each_query_token_names_its_best_frame() -> None:

@@ -100,7 +100,7 @@ def test_searches_in_many_threads_survive_commits(index: Path) -> None:
         for thread in threads:
             thread.join()
         assert problems == []
-        assert len(searcher._current._borrowers) <= 1  # all older states were closed
+        assert len(searcher._index._borrowers) <= 1  # all older states were closed
 
 
 def test_filters_and_ids_narrow_the_search_together(index: Path) -> None:

@@ -1,5 +1,6 @@
 """Index and search from precomputed tokens: no model, no video, every number checked against the naive score."""
 
+import inspect
 import os
 from pathlib import Path
 
@@ -201,3 +202,56 @@ def test_an_index_on_a_gpu_finds_the_same(index: Path, corpus: tuple) -> None:
     here, there = (Searcher(index, device=device).search_tokens(query, k=10) for device in ("cpu", "cuda"))
     assert [hit.id for hit in there] == [hit.id for hit in here]
     assert [hit.score for hit in there] == pytest.approx([hit.score for hit in here], abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["search", "explain"])
+@pytest.mark.parametrize(
+    ("query", "given"),
+    [
+        (["a dog", "a cat"], "a list of 2 was given: use search_all for several."),
+        (("a dog",), "a tuple of 1 was given: use search_all for several."),
+        ({"q": "a dog"}, "a dict of 1 was given: use search_all for several."),
+        (b"a dog", "a value of type bytes was given: give it as str; search_all takes several."),
+        (7, "a value of type int was given: give it as str; search_all takes several."),
+        (None, "a value of type NoneType was given: give it as str; search_all takes several."),
+    ],
+)
+def test_one_query_is_one_text(
+    index: Path, tiny_trained_model: object, method: str, query: object, given: str
+) -> None:
+    plain = inspect.unwrap(getattr(Searcher, method))  # past the test suite's own type checks
+    with Searcher(index, model=tiny_trained_model) as searcher, pytest.raises(SettingsError) as raised:
+        plain(searcher, query, *([] if method == "search" else ["clip 0/ä.mp4"]))
+    assert str(raised.value) == f"{method} takes one query as text, and {given}"
+
+
+def test_a_list_of_queries_is_numbered_as_colbert_does(index: Path, tiny_trained_model: object) -> None:
+    texts = ["a red circle", "two squares", "a red circle"]
+    with Searcher(index, model=tiny_trained_model) as searcher:
+        ranking = searcher.search_all(texts, k=4).todict()
+        assert list(ranking) == ["0", "1", "2"]
+        assert ranking["0"] == ranking["2"] != ranking["1"]
+        named = searcher.search_all({"0": texts[0], "1": texts[1], "2": texts[2]}, k=4).todict()
+        assert ranking == named == searcher.search_all(tuple(texts), k=4).todict()
+        assert list(inspect.unwrap(Searcher.search_all)(searcher, {7: "a red circle"}).todict()) == ["7"]
+        assert searcher.search_all(texts, k=4).shards_failed == {}
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [
+        ("a dog", "a value of type str was given: use search for one query"),
+        (b"a dog", "a value of type bytes was given"),
+        (3, "a value of type int was given"),
+        ([], "no queries were given"),
+        ({}, "no queries were given"),
+        (["a dog", b"a cat"], "query '1' is a value of type bytes: give the text of each query as str"),
+        ({"q": None}, "query 'q' is a value of type NoneType"),
+        ({1: "a dog", "1": "a cat"}, "two query ids are the same text"),
+    ],
+)
+def test_what_search_all_does_not_take(
+    index: Path, tiny_trained_model: object, queries: object, message: str
+) -> None:
+    with Searcher(index, model=tiny_trained_model) as searcher, pytest.raises(SettingsError, match=message):
+        inspect.unwrap(Searcher.search_all)(searcher, queries)

@@ -40,6 +40,10 @@ class CorpusCatalogs:
         """Close all catalogs."""
         self._open.close()
 
+    def __len__(self) -> int:
+        """Number of shards."""
+        return len(self._catalogs)
+
     @property
     def version(self) -> int:
         """The sum of the shards' commit numbers: it grows with each commit in any of them."""

@@ -1,9 +1,10 @@
-"""What the shards of a corpus answer: each one that may hold results is asked, and the best of all are kept."""
+"""A sharded corpus, as searches see it: each shard that may hold results is asked, and the best of all are kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,28 +14,24 @@ from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import compile_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.search.searchable import Query, Searchable, SearchSettings
+from colbert_video.model.interaction import best_first
+from colbert_video.search.hit import Hit
+from colbert_video.search.hits import Hits
+from colbert_video.search.ranking import Ranking
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
-from colbert_video.search.sharded.shard import plain
-from colbert_video.search.sharded.sharded_hits import (
-    ClusterHits,
-    ClusterRanking,
-    merge_hits,
-    merge_scores,
-)
+from colbert_video.search.view import Query, SearchSettings, Similarities
 
 Answers = tuple[dict[int, Any], tuple[str, ...]]
 """What the asked shards answered, by their numbers, and the names of those that did not answer."""
+Scores = list[tuple[str, float]]
+"""(video id, score), best first."""
 
 
 @dataclass(frozen=True)
-class CorpusView(Searchable[ClusterHits, ClusterRanking]):
-    """A sharded corpus as searches see it."""
+class CorpusView:
+    """A sharded corpus; each shard answers by its own state when it is asked."""
 
     catalogs: CorpusCatalogs
-    """Which shard holds a video."""
-    shards: int
-    """How many there are."""
     ask: Callable[[str, Mapping[int, tuple[Any, ...]]], Answers]
     """Calls a method of some shards, given with its arguments by the shards' numbers."""
     deadline: float | None
@@ -42,54 +39,50 @@ class CorpusView(Searchable[ClusterHits, ClusterRanking]):
 
     @property
     def settings(self) -> IndexSettings:
-        """How the shards were made."""
+        """Settings of the shards."""
         return self.catalogs.settings
 
-    def hits(self, query: Query, wanted: SearchSettings) -> ClusterHits:
-        """The best hits of all shards.
+    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
+        """Return the best hits of all shards.
 
         Raises:
             SettingsError: If the filter is not valid, or no shard holds one of the ids.
             ShardsUnavailableError: If not one shard answered in time.
         """
         answers, failed = self._answers("hits", query, self._wanted_of_each(wanted))
-        return ClusterHits(merge_hits(answers, wanted.k), failed)
+        return Hits(merge_hits(answers, wanted.k), failed)
 
-    def ranking(
-        self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings
-    ) -> ClusterRanking:
-        """As `hits`, for query tokens by query id, without moments; one query after the other."""
+    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
+        """Rank videos for query tokens by query id, without moments; one query after the other. Raises as `hits`."""
         each = self._wanted_of_each(wanted)
-        rows, missing = {}, {}
+        scored, missing = {}, {}
         for name, tokens in queries.items():
             answers, failed = self._answers("scores", PreparedQuery(tokens), each)
-            rows[name] = merge_scores(answers, wanted.k)
+            scored[name] = merge_scores(answers, wanted.k)
             if failed:
                 missing[name] = failed
-        return ClusterRanking(rows, missing)
+        return Ranking.from_scored(scored, shards_failed=missing)
 
-    def similarities_of(
-        self, video_id: str, query: PreparedQuery
-    ) -> tuple[VideoEntry, Mapping[str, Float[Tensor, "query_tokens _"]]]:
-        """What the shard that holds a video says of it.
+    def similarities(self, video_id: str, query: PreparedQuery) -> tuple[VideoEntry, Similarities]:
+        """Ask the shard that holds a video.
 
         Raises:
             SettingsError: If no shard holds the video.
             ShardsUnavailableError: If its shard did not answer in time.
         """
         holders = self.catalogs.holders([video_id])
-        answers, failed = self.ask("similarities", dict.fromkeys(holders, (plain(query), video_id)))
+        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query)))
         if not answers:
             raise ShardsUnavailableError(failed, self.deadline)
-        entry, similarities = next(iter(answers.values()))
-        return entry, {bag: torch.tensor(own) for bag, own in similarities.items()}
+        item, similarities = next(iter(answers.values()))
+        return item, {bag: np.array(own) for bag, own in similarities.items()}  # what travelled is read-only
 
     def _wanted_of_each(self, wanted: SearchSettings) -> dict[int, SearchSettings]:
-        """What each shard that may hold results is asked for, by its number."""
+        """Return what each shard that may hold results is asked for, by its number."""
         if wanted.where is not None:
-            compile_filter(wanted.where)  # refused here, once
+            compile_filter(wanted.where)  # raises here, once
         if wanted.ids is None:
-            return dict.fromkeys(range(self.shards), wanted)
+            return dict.fromkeys(range(len(self.catalogs)), wanted)
         holders = self.catalogs.holders(wanted.ids)
         return {number: replace(wanted, ids=own) for number, own in holders.items()}
 
@@ -97,8 +90,32 @@ class CorpusView(Searchable[ClusterHits, ClusterRanking]):
         self, method: str, query: Query, each: Mapping[int, SearchSettings]
     ) -> tuple[list[Any], tuple[str, ...]]:
         """Ask the shards; return their answers in their order, and who did not answer."""
-        tokens = plain(query)
-        answers, failed = self.ask(method, {number: (tokens, own) for number, own in each.items()})
+        answers, failed = self.ask(method, {number: (query, own) for number, own in each.items()})
         if each and not answers:
             raise ShardsUnavailableError(failed, self.deadline)
         return [answers[number] for number in sorted(answers)], failed
+
+
+def merge_hits(answers: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
+    """Return the k best hits of all shards, ranked again.
+
+    Tied scores stay in the order of the shards, and within one in its own: for shards that were split from one index,
+    that is the order in which the index ranks them.
+
+    Args:
+        answers: Each shard's k best hits, best first; in the order of the shards.
+        k: Hits wanted.
+    """
+    every = [hit for answer in answers for hit in answer]
+    best = _best(every, [hit.score for hit in every], k)
+    return [replace(hit, rank=rank) for rank, hit in enumerate(best, start=1)]
+
+
+def merge_scores(answers: Sequence[Scores], k: int) -> Scores:
+    """Return the k best ids and scores of all shards, as `merge_hits` does."""
+    every = [pair for answer in answers for pair in answer]
+    return _best(every, [score for _, score in every], k)
+
+
+def _best(every: list[Any], scores: list[float], k: int) -> list[Any]:
+    return [every[row] for row in best_first(torch.tensor(scores, dtype=torch.float64), k).tolist()]

@@ -1,30 +1,42 @@
 """A sharded corpus in one process, without Ray: for one machine, and as the reference for the cluster."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.sharded.corpus_searcher import CorpusSearcher
-from colbert_video.search.sharded.corpus_view import Answers
+from colbert_video.search.queries import QueryModel
+from colbert_video.search.searcher import Searcher
+from colbert_video.search.sharded.catalogs import CorpusCatalogs
+from colbert_video.search.sharded.corpus_view import Answers, CorpusView
 from colbert_video.search.sharded.shard import Shard
 
 
-class ShardedSearcher(CorpusSearcher):
-    """Opens all shards of a corpus and searches one after the other; safe to share between threads.
+class ShardedSearcher(Searcher):
+    """Opens all shards of a corpus and searches one after the other; called as `Searcher` is, safe between threads.
+
+    A query is encoded once. Hits name in `shards_failed` the shards that did not answer, rankings those that did not
+    answer a query; if not one shard answered in time, `ShardsUnavailableError` is raised. An id is refused if no shard
+    holds it, and only shards that hold some of the `ids` are asked. With `exact`, hits and their order are those of one
+    index; without it each shard decodes the best few hundred of its own. Of a video in windows, `moments` may name more
+    than one index would, as each shard fetches as many windows as that.
 
     Args:
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
-        preload: Ask the system to read the shards' files ahead; see `Searcher`.
+        preload: True to ask the system to read the shards' files ahead; see `Searcher`.
 
     Raises:
         IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
     """
+
+    deadline: float | None = None
+    """Seconds after which shards that have not answered are given up; None to wait for all."""
 
     def __init__(
         self,
@@ -34,7 +46,7 @@ class ShardedSearcher(CorpusSearcher):
         device: str | torch.device | None = None,
         preload: bool = False,
     ) -> None:
-        super().__init__(path, model=model, device=device)
+        self._open_corpus(path, model, device)
         with ExitStack() as stack:
             stack.callback(self.catalogs.close)
             self._shards: list[Shard] = []
@@ -45,18 +57,16 @@ class ShardedSearcher(CorpusSearcher):
         if preload:
             self.preload()
 
-    def __enter__(self) -> "ShardedSearcher":
-        return self
-
-    def close(self) -> None:
-        """Close the shards' files."""
-        self._open.close()
+    def _open_corpus(
+        self, path: str | Path, model: VideoColBERT | str | Path | None, device: str | torch.device | None
+    ) -> None:
+        self.path = Path(path)
+        self.corpus = ShardedCorpus.open(path)
+        self.catalogs = CorpusCatalogs(self.corpus)
+        self._model = QueryModel(self.path, model, device)
 
     def refresh(self) -> bool:
-        """See what was committed to the shards since they were opened or refreshed.
-
-        Returns:
-            Whether there was anything new.
+        """See what was committed to the shards since they were opened or refreshed; True if there was anything new.
 
         Raises:
             IndexFolderError: If a shard can no longer be opened; then its older state stays searchable.
@@ -69,5 +79,16 @@ class ShardedSearcher(CorpusSearcher):
         for shard in self._shards:
             shard.preload()
 
+    def close(self) -> None:
+        """Close the shards' files."""
+        self._open.close()
+
+    @contextmanager
+    def _view(self) -> Iterator[CorpusView]:
+        yield CorpusView(self.catalogs, self._ask, self.deadline)
+
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()
+
+    def __len__(self) -> int:
+        return self.catalogs.videos

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from colbert_video.indexing.catalog.filters import parse_filter
-from colbert_video.search.hit import Hit
-from colbert_video.search.sharded.sharded_hits import ClusterHits
+from colbert_video.search.hits import Hits
 from colbert_video.serve import answers
 from colbert_video.serve.http_errors import JSON, ServiceError
 from colbert_video.serve.indexes import ServedIndex
@@ -92,7 +91,7 @@ async def search_image(
     data = await read_body(request, most_bytes=settings.most_upload_bytes, seconds=settings.body_seconds)
     begun = time.perf_counter()
 
-    def found() -> list[Hit]:
+    def found() -> Hits:
         return served.searcher.search_image(decode_picture(data, most_pixels=settings.most_pixels), **options)
 
     return await _answer(service, served, found, None, begun)
@@ -189,7 +188,7 @@ def _check_paths(condition: Any) -> None:
 
 
 async def _answer(
-    service: Service, served: ServedIndex, found: Callable[[], list[Hit]], query: str | None, begun: float
+    service: Service, served: ServedIndex, found: Callable[[], Hits], query: str | None, begun: float
 ) -> JSON:
     version = served.version
 
@@ -199,8 +198,7 @@ async def _answer(
         topk = answers.results(service, served.name, hits)
         milliseconds = round((time.perf_counter() - begun) * 1000, 2)
         head = {"query": query, "index": served.name, "version": version, "milliseconds": milliseconds}
-        missing = list(hits.shards_failed) if isinstance(hits, ClusterHits) else []
-        return JSON({**head, "topk": topk, "shards_failed": missing})
+        return JSON({**head, "topk": topk, "shards_failed": list(hits.shards_failed)})
 
     return await service.searches.run(work)
 

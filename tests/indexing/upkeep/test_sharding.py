@@ -1,5 +1,6 @@
 """Sharding an index, and searching the shards in one process: always what the one index finds."""
 
+import inspect
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ from colbert_video.indexing.upkeep import sharding
 from colbert_video.indexing.upkeep.sharding import CORPUS_NAME, ShardedCorpus, cut, shard_index, write_corpus
 from colbert_video.indexing.upkeep.verify import verify_index
 from colbert_video.search.hit import Hit
-from colbert_video.search.sharded.sharded_hits import ClusterHits, merge_hits
+from colbert_video.search.hits import Hits
+from colbert_video.search.sharded.corpus_view import merge_hits
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
 FIRST = {"a": 3, "b": 0, "c": 5, "d": 0, "e": 2, "f": 0, "g": 1}
@@ -68,7 +70,7 @@ def told(hits: list[Hit]) -> list[tuple[Any, ...]]:
     return [(hit.rank, hit.id, hit.parent, hit.start, hit.end, hit.path, hit.metadata) for hit in hits]
 
 
-def assert_same(found: ClusterHits, wanted: list[Hit]) -> None:
+def assert_same(found: Hits, wanted: list[Hit]) -> None:
     assert told(found) == told(wanted)
     for ours, theirs in zip(found, wanted, strict=True):
         assert ours.score == pytest.approx(theirs.score, rel=0, abs=TOLERANCE)
@@ -301,6 +303,10 @@ def test_words_explanations_and_rankings(tmp_path: Path, tiny_trained_model: Any
             many.explain("red", "nobody")
         with pytest.raises(SettingsError, match="no queries"):
             many.search_all({})
+        numbered = many.search_all(list(queries.values()), k=3).todict()
+        assert numbered == dict(zip("01", many.search_all(queries, k=3).todict().values(), strict=True))
+        with pytest.raises(SettingsError, match="a list of 2 was given: use search_all for several"):
+            inspect.unwrap(ShardedSearcher.search)(many, ["red", "blue"])
 
 
 def test_merging_ranks_anew_and_keeps_shards_in_order_at_equal_scores() -> None:
@@ -309,7 +315,7 @@ def test_merging_ranks_anew_and_keeps_shards_in_order_at_equal_scores() -> None:
 
     merged = merge_hits([[hit("b", 2.0), hit("c", 1.0)], [hit("a", 2.0), hit("d", 1.5)]], 3)
     assert [(found.rank, found.id) for found in merged] == [(1, "b"), (2, "a"), (3, "d")]
-    partial = ClusterHits(merged, ["shard-0002"])
+    partial = Hits(merged, ["shard-0002"])
     assert partial[:2].shards_failed == ("shard-0002",)
     assert partial[1].id == "a"
 
