@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from paths import BENCHMARKS
+from thorough import thorough_only
 
 VIDEOS, DIM = 300, 64
 
@@ -90,6 +91,7 @@ def test_exhaustive_search_finds_everything(load: Any, corpus: Any, tmp_path: Pa
     assert load("search_measures").recall(found, corpus.truth) == 1.0
 
 
+@thorough_only
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes are bound to cores on Linux only")
 def test_our_engine_is_measured_in_a_process_of_its_own(

@@ -17,7 +17,7 @@ from video_writer import write_clip, write_sound
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video import FramePool, FrameRequest, SamplingSettings, read_frames
 
-OPENS = amount(250, thorough=500)
+OPENS = amount(160, thorough=500)
 REFUSALS = {
     "lost.mp4": FailureKind.UNREADABLE,
     "sound.mp4": FailureKind.NO_VIDEO,

@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from thorough import thorough_only
 from token_corpus import DIM, random_bags, unit_tokens
 from window_corpus import commit_windows
 
@@ -150,6 +151,7 @@ def test_replicas_of_a_shard_are_on_different_machines(many: ClusterSearcher) ->
         assert len(set(ray.get(asked))) == 2
 
 
+@thorough_only
 def test_killed_actors_cost_no_answer(many: ClusterSearcher, one: Searcher) -> None:
     """First one replica of a shard, then both: the other one answers, then one that was started again."""
     wanted = told(one.search_tokens(QUERY, k=9))

@@ -54,9 +54,9 @@ pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell what is synced"
 )
 
-SAMPLES = amount(3, thorough=6)
+SAMPLES = amount(2, thorough=6)
 """Random mixtures of pending changes at each moment."""
-WRITERS = amount(4, thorough=8)
+WRITERS = amount(2, thorough=8)
 """States of each operation in which a writer goes on."""
 MIN_STATES = 15
 """Each operation has more states than this; a recorder that misses what happens has fewer."""

@@ -29,7 +29,7 @@ from colbert_video.errors import ColBERTVideoError, IndexFolderError
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.upkeep.verify import verify_index
 
-EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(100, thorough=300)))
+EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
 """Mutated index folders that are opened: by default each file a little more than once."""
 
 

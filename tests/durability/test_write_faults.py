@@ -4,7 +4,7 @@ Each kind of call fails in turn: the first of them, then a later one, and so on 
 the error must name the file, what is found must be what was found before, and in the end the operation must succeed. A
 file system that is really full, and a real limit on the size of files, do the same.
 
-The default run takes every seventh call of a kind; with `COLBERT_VIDEO_FAULTS=1` every single one fails once.
+The default run takes every 17th call of a kind, the thorough run every fifth; with `COLBERT_VIDEO_FAULTS=1` every single one fails once.
 """
 
 import errno
@@ -23,6 +23,7 @@ from kill_worker import live, preloaded
 from operations import add_tokens
 from safetensors import SafetensorError
 from test_crash_states import stage, staged
+from thorough import amount
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
@@ -33,7 +34,7 @@ from colbert_video.indexing.index.folder import PENDING_KEY, load_settings
 from colbert_video.indexing.segments import segment, segment_json
 from colbert_video.indexing.upkeep.verify import verify_index
 
-STRIDE = int(os.environ.get("COLBERT_VIDEO_FAULTS", "7"))
+STRIDE = int(os.environ.get("COLBERT_VIDEO_FAULTS", amount(17, thorough=5)))
 FULL = OSError(errno.ENOSPC, "No space left on device")
 BROKEN = OSError(errno.EIO, "Input/output error")
 OPERATIONS: dict[str, tuple[Callable[[Path], Any], dict[str, int]]] = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from thorough import amount
 
 from colbert_video.cli import main
 from colbert_video.ecosystem.fusion import RRF_CONSTANT, fuse
@@ -104,7 +105,7 @@ def test_equal_scores_tell_nothing_however_they_are_rounded() -> None:
 SCORED = st.dictionaries(st.sampled_from("abcdef"), st.integers(-5, 5).map(float), min_size=1)
 
 
-@settings(max_examples=50)
+@settings(max_examples=amount(16, thorough=50))
 @given(
     runs=st.lists(SCORED, min_size=1, max_size=3),
     method=st.sampled_from(["rrf", "min_max", "z_score"]),

@@ -11,7 +11,7 @@ from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 
-COMMITS = amount(80, thorough=200)
+COMMITS = amount(30, thorough=200)
 REFUSED = "another process is writing to .*; wait for it to end, or end it, and try again"
 
 

@@ -122,5 +122,5 @@ class IndexHistory(RuleBasedStateMachine):
 def test_any_history_is_the_index_of_what_is_live(one_codec: None) -> None:
     run_state_machine_as_test(
         IndexHistory,
-        settings=settings(max_examples=amount(3, thorough=6), stateful_step_count=8, deadline=None),
+        settings=settings(max_examples=amount(2, thorough=6), stateful_step_count=8, deadline=None),
     )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from counting_clips import write_counting_clip
 from kill_worker import preloaded
+from thorough import amount
 
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.errors import IndexFolderError
@@ -17,7 +18,7 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index import staging
 from colbert_video.video.workers.pool import FramePool, FrameRequest
 
-CLIPS = 200
+CLIPS = amount(80, thorough=200)
 FIRST = 6
 """Chunks of staged videos that the killed run leaves at least."""
 
@@ -75,7 +76,7 @@ def rewrite_unnoticed(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_clips(tmp_path: Path, tiny_model: VideoColBERT, work: Work) -> None:
+def test_many_clips(tmp_path: Path, tiny_model: VideoColBERT, work: Work) -> None:
     clips, path = tmp_path / "clips", tmp_path / "i"
     clips.mkdir()
     names = [f"{number:03}.mp4" for number in range(CLIPS)]

@@ -100,5 +100,5 @@ class WindowHistory(RuleBasedStateMachine):
 def test_any_history_of_windows() -> None:
     run_state_machine_as_test(
         WindowHistory,
-        settings=settings(max_examples=amount(4, thorough=8), stateful_step_count=8, deadline=None),
+        settings=settings(max_examples=amount(2, thorough=8), stateful_step_count=8, deadline=None),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import amount
 from token_corpus import DIM, naive_scores, unit_tokens
 from window_corpus import SECONDS, commit_windows
 
@@ -51,7 +52,7 @@ def brute_force(searcher: Searcher, seed: int, allowed: set[str]) -> dict[str, t
     chosen=st.none() | st.sets(st.sampled_from(ALL), min_size=1),
     by_filter=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(20, thorough=60), deadline=None)
 def test_the_k_best_videos_are_those_of_brute_force(
     searcher: Searcher, seed: int, k: int, exact: bool, chosen: set[str] | None, by_filter: bool
 ) -> None:

@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 from tar_writer import write_tar
+from thorough import amount
 from video_writer import read_numbers, write_clip
 
 from colbert_video.errors import FailureKind, SettingsError, VideoError
@@ -207,7 +208,7 @@ def test_senseless_braces_are_refused(name: str, message: str) -> None:
         expand_braces(name)
 
 
-@settings(max_examples=30)
+@settings(max_examples=amount(10, thorough=30))
 @given(
     data=st.binary(max_size=40),
     start=st.integers(0, 20),

@@ -44,7 +44,7 @@ def test_what_is_left_over_goes_to_the_last_window(duration: float, spans: list)
     assert Cutting(30.0, 10.0).even_spans(duration) == spans
 
 
-@settings(max_examples=amount(30, thorough=100), deadline=None)
+@settings(max_examples=amount(10, thorough=100), deadline=None)
 @given(window=SECONDS, share=st.floats(0.05, 1.0), duration=st.floats(0.01, 2000.0))
 def test_windows_cover_the_video_and_are_nearly_as_long_as_asked(
     window: float, share: float, duration: float

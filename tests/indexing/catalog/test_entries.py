@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import amount
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.entries import (
@@ -36,7 +37,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(FIELDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(20, thorough=60), deadline=None)
 def test_rows_come_back_as_they_went(fields: dict) -> None:
     entry = VideoEntry(**fields)
     assert video_entry(video_values(entry)) == entry

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from thorough import amount
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -149,7 +150,7 @@ def found(catalog: Catalog, entries: list[VideoEntry], where: Mapping[str, Any])
     return {entries[ordinal].id for _, ordinal in places}
 
 
-@settings(max_examples=150)
+@settings(max_examples=amount(50, thorough=150))
 @given(
     metadata=st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), min_size=1, max_size=5),
     where=FILTERS,
@@ -256,7 +257,7 @@ def test_as_many_conditions_as_are_allowed_run(catalog: Catalog) -> None:
     assert found(catalog, ENTRIES, where) == set("ab")
 
 
-@settings(max_examples=150)
+@settings(max_examples=amount(50, thorough=150))
 @given(name=st.text(), text=st.text(), operator=st.text(max_size=12))
 @example(name="x') OR 1=1 --", text="'", operator="= 1 OR")
 @example(name="x.' OR '", text="\\", operator=";")

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
+from thorough import amount
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -47,7 +48,7 @@ def test_assign_takes_the_first_of_equals_half_precision_and_no_tokens() -> None
 
 
 @given(st.integers(0, 60), st.integers(1, 40), st.integers(1, 12), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(13, thorough=40), deadline=None)
 def test_searching_all_cells_is_exact(tokens: int, centroids: int, cells: int, seed: int) -> None:
     queries, codebook = unit_tokens(tokens, seed=seed), unit_tokens(centroids, seed=seed + 1)
     codes, scores = CentroidIndex(codebook, probes=cells, cells=cells).assign(queries)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Float
+from thorough import amount
 from torch import Tensor
 
 from colbert_video.indexing.codec import buckets
@@ -56,7 +57,7 @@ def test_no_step_improves_a_converged_quantiser(nbits: int) -> None:
     hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-1, 1, width=32)),
     st.sampled_from([1, 2, 4, 8]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=amount(10, thorough=30), deadline=None)
 def test_any_values_give_ordered_buckets_no_worse_than_one(array: np.ndarray, nbits: int) -> None:
     values = torch.from_numpy(array)
     cutoffs, weights = lloyd_max(values, nbits)
@@ -93,7 +94,7 @@ def test_samples_are_bounded_and_seeded(method: object, monkeypatch: pytest.Monk
     st.sampled_from([1, 2, 4, 8]),
     st.integers(1, 50),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(13, thorough=40), deadline=None)
 def test_ids_are_those_of_bucketize(array: np.ndarray, nbits: int, at_once: int) -> None:
     values = torch.from_numpy(array)
     cutoffs = (

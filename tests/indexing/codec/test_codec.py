@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Bool, Float
+from thorough import amount
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -61,7 +62,7 @@ def test_decode_is_the_naive_one_and_unit_norm(nbits: int, rotate: bool) -> None
 
 
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 40), st.integers(0, 2**31))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=amount(10, thorough=25), deadline=None)
 def test_each_dimension_is_off_by_its_buckets_width_at_most(nbits: int, count: int, seed: int) -> None:
     codec = trained(nbits)
     tokens = normalize(torch.randn(count, DIM, generator=torch.Generator().manual_seed(seed)), dim=1)

@@ -54,7 +54,7 @@ def test_any_number_up_to_the_tokens_works(
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=amount(10, thorough=30), deadline=None)
 def test_repeated_tokens_give_fewer_but_usable_centroids(
     tokens: int, wanted: int, distinct: int, seed: int
 ) -> None:
@@ -145,7 +145,7 @@ def test_clusters_found_through_cells_follow_the_seed_alone(monkeypatch: pytest.
 
 
 @given(st.integers(10, 80), st.integers(6, 80), st.integers(1, 80), st.integers(1, 8), st.integers(0, 1000))
-@settings(max_examples=amount(12, thorough=40), deadline=None)
+@settings(max_examples=amount(5, thorough=40), deadline=None)
 def test_cells_take_any_number_and_repeated_tokens(
     tokens: int, wanted: int, distinct: int, iterations: int, seed: int
 ) -> None:

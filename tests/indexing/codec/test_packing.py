@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import UInt8
+from thorough import amount
 from torch import Tensor
 
 from colbert_video.errors import SettingsError
@@ -25,7 +26,7 @@ def random_buckets(tokens: int, dim: int, nbits: int, seed: int) -> UInt8[Tensor
 
 
 @given(st.sampled_from(NBITS), st.integers(0, 5), st.integers(1, 4), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(20, thorough=60), deadline=None)
 def test_bytes_are_those_of_colbert_and_unpack_restores(
     nbits: int, tokens: int, blocks: int, seed: int
 ) -> None:

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Float
+from thorough import amount
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
@@ -29,7 +30,7 @@ def cosines(tokens: Tensor, centroids: Tensor, residuals: Tensor, weights: Tenso
 
 
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 30), st.integers(0, 2**31))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=amount(10, thorough=25), deadline=None)
 def test_no_other_multiple_is_read_back_better(nbits: int, count: int, seed: int) -> None:
     tokens, centroids = pairs(count, seed)
     cutoffs, weights = lloyd_max(pairs(500)[0] - pairs(500)[1], nbits)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_reference import Case, random_case
+from thorough import amount
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.scan import kernels as kernel_library
@@ -53,7 +54,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-every = settings(max_examples=40, deadline=None)
+every = settings(max_examples=amount(13, thorough=40), deadline=None)
 
 
 def _rounded(case: Case) -> tuple[RoundedCodec, RoundedQuery]:

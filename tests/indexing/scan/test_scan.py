@@ -97,7 +97,7 @@ def _naive(segment: Segment, codecs: dict[str, ResidualCodec], query: Tensor) ->
 bag_lengths = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=12)
 
 
-@settings(max_examples=amount(10, thorough=25), deadline=None)
+@settings(max_examples=amount(5, thorough=25), deadline=None)
 @given(lengths=bag_lengths, query_tokens=st.integers(1, 6), seed=st.integers(0, 100))
 def test_exact_scores_are_the_naive_scores(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[int, int]], query_tokens: int, seed: int
@@ -209,7 +209,7 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path, al
     assert missed == 0  # of 20
 
 
-@settings(max_examples=amount(6, thorough=15), deadline=None)
+@settings(max_examples=amount(3, thorough=15), deadline=None)
 @given(
     query_tokens=st.integers(1, 40),
     spread=st.sampled_from([0.0, 0.2, 1.0]),
@@ -368,7 +368,7 @@ def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
         assert torch.equal(found.total, plain.total)
 
 
-@settings(max_examples=amount(5, thorough=10), deadline=None)
+@settings(max_examples=amount(3, thorough=10), deadline=None)
 @given(
     query_tokens=st.sampled_from([1, 3, 32, 40]), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99)
 )

@@ -13,6 +13,7 @@ import torch
 from paths import python_path
 from stock_colbert_scores import compiler_found
 from test_stock_colbert import video_like
+from thorough import thorough_only
 from torch import Tensor
 from window_corpus import WindowSource, window_entries
 
@@ -191,6 +192,7 @@ class TestWithStock:
         assert json.loads(run.stdout) == [None, None, torch.cuda.device_count()]
         assert "it/s" not in run.stderr  # and no progress bars
 
+    @thorough_only
     def test_a_missing_compiler_is_named_with_its_remedy(self, index: Path, tmp_path: Path) -> None:
         program = f"from colbert_video import Searcher\nSearcher({str(index)!r}, engine='colbert')\n"
         run = python(program, CXX="no-such-compiler", TORCH_EXTENSIONS_DIR=str(tmp_path))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import amount
 
 from colbert_video.indexing.segments.segment import inverted_lists
 
@@ -16,7 +17,7 @@ def naive_lists(codes: list[int], doclens: list[int], centroids: int) -> tuple[l
 
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 30))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=amount(26, thorough=80), deadline=None)
 def test_lists_are_the_naive_ones_in_chunks_of_any_size(
     data: st.DataObject, centroids: int, chunk: int
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thorough import amount
 from window_corpus import commit_windows
 
 from colbert_video import Indexer
@@ -96,7 +97,11 @@ def test_what_makes_no_page_is_refused(index: Path, tmp_path: Path) -> None:
         list_videos(tmp_path / "nowhere", limit=1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=amount(10, thorough=25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     names=st.lists(st.tuples(IDS, st.integers(0, 3)), min_size=1, unique_by=lambda pair: pair[0]),
     single=st.booleans(),

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thorough import amount
 from token_corpus import DIM, random_bags, unit_tokens
 from window_corpus import commit_windows
 
@@ -81,7 +82,11 @@ def assert_same(found: Hits, wanted: list[Hit]) -> None:
 filters = st.sampled_from([None, {"name": {"in": ["a", "c", "k"]}}, {"name": {">": "e"}}, {"name": "nobody"}])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=amount(13, thorough=40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     shards=st.sampled_from([1, 2, 3, len(VIDEOS)]),
     k=st.integers(1, 40),

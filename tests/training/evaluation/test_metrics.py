@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import amount
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.evaluation.metrics import (
@@ -62,7 +63,7 @@ def score_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[list[bool]]]:
     return scores, draw(st.lists(row, min_size=queries, max_size=queries))
 
 
-@settings(max_examples=60)
+@settings(max_examples=amount(20, thorough=60))
 @given(score_tables())
 def test_metrics_are_the_means_over_all_orders_of_ties(table: tuple) -> None:
     scores, relevant = table

@@ -332,6 +332,7 @@ def test_a_batch_of_one_pair_is_refused(tmp_path: Path) -> None:
         trainer(tmp_path / "run", data=Shrinking()).train()
 
 
+@thorough_only
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Batches are shared out, negatives gathered, gradients averaged: every step is the one process's step."""

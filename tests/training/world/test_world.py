@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thorough import amount
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.world import (
@@ -37,6 +38,7 @@ from colbert_video.training.world.shapes import DISTANCES, coverage
 RED_CIRCLE = Figure("red", "circle", "large")
 BLUE_SQUARE = Figure("blue", "square", "small")
 MANY = sample_scenes(400, seed=11)
+MANY_SCENES = amount(150, thorough=600)
 
 
 def scene_of(motion: str, *, second: bool = False, variation: int = 5) -> Scene:
@@ -201,7 +203,7 @@ class TestSampleScenes:
         assert sample_scenes(50, seed=3) == sample_scenes(50, seed=3)
         assert sample_scenes(50, seed=3) != sample_scenes(50, seed=4)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=amount(10, thorough=25), deadline=None)
     @given(st.integers(1, 80), st.floats(0, 1), st.integers(0, 9), st.sampled_from(["train", "test", None]))
     def test_share_of_pairs(self, count: int, fraction: float, seed: int, split: str | None) -> None:
         scenes = sample_scenes(count, seed=seed, paired_fraction=fraction, split=split)
@@ -228,9 +230,9 @@ class TestSampleScenes:
         assert {figure.size for figure in figures} == {*SIZES, None}
 
     def test_splits_never_meet(self) -> None:
-        train = {plain(scene) for scene in sample_scenes(600, seed=0, split="train")}
-        test = {plain(scene) for scene in sample_scenes(600, seed=0, split="test")}
-        assert (len(train), len(test)) == (600, 600)
+        train = {plain(scene) for scene in sample_scenes(MANY_SCENES, seed=0, split="train")}
+        test = {plain(scene) for scene in sample_scenes(MANY_SCENES, seed=0, split="test")}
+        assert (len(train), len(test)) == (MANY_SCENES, MANY_SCENES)
         assert not train & test
         assert not {scene.reversed() for scene in train} & test
 
