@@ -89,8 +89,11 @@ TORCH_RANDOM: list[TorchRandom] = []
 
 
 def set_up_torch(torch: ModuleType) -> None:
-    """Give torch one thread, since on tensors this small threads cost more than they bring, and its draws to hypothesis."""
-    torch.set_num_threads(1)
+    """Give torch as many threads as OMP_NUM_THREADS says, and its draws to hypothesis.
+
+    One by default: on tensors this small, threads cost more than they bring.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     TORCH_RANDOM.append(TorchRandom(torch))
     hypothesis.register_random(TORCH_RANDOM[0])
 

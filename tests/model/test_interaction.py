@@ -20,6 +20,8 @@ from colbert_video.model.interaction import (
 )
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
+pytestmark = pytest.mark.numeric
+
 
 def unit(*shape: int) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape), dim=-1)

@@ -22,6 +22,8 @@ from colbert_video.indexing.codec.codec import (
 from colbert_video.indexing.codec.packing import unpack
 from colbert_video.indexing.codec.residuals import MULTIPLES
 
+pytestmark = pytest.mark.numeric
+
 DIM = 64
 
 

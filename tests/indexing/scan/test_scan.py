@@ -33,6 +33,8 @@ from colbert_video.indexing.scan.torch_scorer import TorchScorer
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import open_bag, write_bag
 
+pytestmark = pytest.mark.numeric
+
 DIM = 64
 WITHOUT_CUDA = not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1"
 

@@ -32,6 +32,8 @@ from colbert_video.training.world import write_world
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 
+pytestmark = pytest.mark.numeric
+
 CLIPS = 10
 
 

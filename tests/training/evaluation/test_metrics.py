@@ -20,6 +20,8 @@ from colbert_video.training.evaluation.metrics import (
     retrieval_metrics,
 )
 
+pytestmark = pytest.mark.numeric
+
 NAMES = ["R@1", "R@5", "R@10", "MdR", "MnR", "nDCG@10"]
 
 

@@ -19,6 +19,8 @@ from colbert_video.training.evaluation.metrics import average_metrics, rank_run,
 from colbert_video.training.evaluation.trec_folder import TrecFolder, rank_scores
 from colbert_video.training.world import write_world
 
+pytestmark = pytest.mark.numeric
+
 NAMES = {"R@1": "Success@1", "R@5": "Success@5", "R@10": "Success@10", "nDCG@10": "nDCG@10"}
 
 

@@ -26,6 +26,8 @@ from colbert_video.training.run.run_log import read_log
 from colbert_video.training.run.trainer import Trainer
 from colbert_video.training.run.training_config import TrainingConfig
 
+pytestmark = pytest.mark.numeric
+
 EXACT = ("loss", "gradient_norm", "learning_rate", "metrics")
 
 
