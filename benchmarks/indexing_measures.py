@@ -175,7 +175,7 @@ def measure_apart(case: Case, sources: Sequence[Path]) -> dict[str, Any]:
 
 
 def cases(models: Sequence[str], sizes: Sequence[int], device: str | None) -> list[Case]:
-    """The toy model at two corpus sizes, for memory; each other model with one thread and with one a core."""
+    """The toy model at two corpus sizes, for memory; each other model with one thread and with one per core."""
     where = resolve_device(device).type
     cores = available_cores()
     found = []

@@ -16,7 +16,7 @@ from colbert_video.indexing.scan.scan import CANDIDATE_GROWTH
 
 Rows = Sequence[Mapping[str, Any]]
 ENGINE, CORPUS = "ours-4bit", "plain"
-STAGES = ("centroid products", "scan and selection", "survivors in int8", "finalists in fp32")
+STAGES = ("centroid products", "scan and selection", "candidates in int8", "finalists in fp32")
 KILO, MILLION, GIGA = 1e3, 1e6, 1e9
 HOUR = 3600
 
@@ -232,10 +232,10 @@ def improvements(known: Measured, given: Assumed, videos: int) -> dict[str, floa
     costs = {"as it is": sum(stages.values())}
     stages["centroid products"] /= min(shards, plan(videos, known, given).shards_a_machine)
     costs["centroid products once a machine"] = sum(stages.values())
-    stages["survivors in int8"] *= (
+    stages["candidates in int8"] *= (
         shards**CANDIDATE_GROWTH / shards
     )  # those of the corpus, not of each shard alone
-    costs["survivors counted over the corpus"] = sum(stages.values())
+    costs["candidates counted over the corpus"] = sum(stages.values())
     stages["scan and selection"] *= given.list_share
     costs["inverted lists"] = sum(stages.values())
     return costs

@@ -95,7 +95,7 @@ def stages(
 
     yield "centroid products", centroid_products
     yield "scan and selection", scan
-    yield "survivors in int8", rounded
+    yield "candidates in int8", rounded
     yield "finalists in fp32", single_precision
     yield "whole search", lambda: search_segment(segment, codecs, query, k=K)
 
@@ -133,7 +133,7 @@ def main() -> None:
     rows = []
     for videos in options.sizes:
         milliseconds = measure(kernels, videos, options.dim, options.nbits)
-        rows.append({"videos": videos, "survivors": num_candidates(videos, K), "cpu_ms": milliseconds})
+        rows.append({"videos": videos, "candidates": num_candidates(videos, K), "cpu_ms": milliseconds})
         print(f"{videos:9,}", ", ".join(f"{name} {value:.2f}" for name, value in milliseconds.items()))
     report = {
         "kernels": kernel_name(),

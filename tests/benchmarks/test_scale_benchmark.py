@@ -25,7 +25,7 @@ def known(load: Any) -> Any:
         stages={
             "centroid products": 4.0,
             "scan and selection": 8.0,
-            "survivors in int8": 3.0,
+            "candidates in int8": 3.0,
             "finalists in fp32": 1.0,
         },
         decode_ms=36.0,
@@ -86,9 +86,9 @@ def test_a_plan_by_hand(load: Any, known: Any, given: Any) -> None:
 def test_improvements_follow_each_other(load: Any, known: Any, given: Any) -> None:
     model = load("scale_model")
     costs = model.improvements(known, given, 80_000)  # 8 shards, 4 of them on a machine
-    survivors = 3 * 8**model.CANDIDATE_GROWTH / 8  # as many in all as one shard of this size would have
-    assert list(costs.values()) == pytest.approx([16.0, 13.0, 10 + survivors, 4 + survivors])
-    least = 4 + survivors
+    candidates = 3 * 8**model.CANDIDATE_GROWTH / 8  # as many in all as one shard of this size would have
+    assert list(costs.values()) == pytest.approx([16.0, 13.0, 10 + candidates, 4 + candidates])
+    least = 4 + candidates
     assert model.improved(known, given, 80_000).query_ms == pytest.approx((least / 16, least))
     assert list(model.improvements(known, given, 10_000).values()) == pytest.approx([16, 16, 16, 10])
 

@@ -1,9 +1,9 @@
 """How many of the best videos the early stages of a search let through.
 
-    python benchmarks/survivors.py --index plain-20000=WORK/plain-20000-512/ours-4bit ...
+    python benchmarks/candidates.py --index plain-20000=WORK/plain-20000-512/ours-4bit ...
 
 For queries that no other benchmark asks, every video is decoded and scored; of the ten best, the share is printed that
-is left when a number of videos survives the centroid stage, and when a share of those is decoded in every bag. The
+is left when a number of videos is kept by the centroid stage, and when a share of those is decoded in every bag. The
 indexes are those that `benchmarks/search.py` built: their name gives the corpus, kind and size.
 """
 
@@ -57,22 +57,22 @@ def share_left(best: Tensor, left: Tensor) -> float:
 
 
 def measure(path: Path, world: World) -> list[dict[str, Any]]:
-    """Mean shares of the ten best, for each number of survivors and each share decoded in every bag."""
+    """Mean shares of the ten best, for each number of candidates and each share decoded in every bag."""
     reader = IndexReader.open(path)
     settings = [(scale, math.ceil(scale * world.size**CANDIDATE_GROWTH)) for scale in SCALES]
-    rows = [{"scale": scale, "survivors": count, "after_centroids": 0.0} for scale, count in settings]
+    rows = [{"scale": scale, "candidates": count, "after_centroids": 0.0} for scale, count in settings]
     for query in fresh_queries(world):
         scorer, segment = scorer_of(reader, query)
         everyone = segment.eligible()
         best = scorer.score(everyone).best(K).ordinals
         for row in rows:
-            survivors = scorer.best_by_centroids(everyone, int(row["survivors"]))
-            row["after_centroids"] += share_left(best, survivors) / QUERIES
-            count = len(survivors)
+            candidates = scorer.best_by_centroids(everyone, int(row["candidates"]))
+            row["after_centroids"] += share_left(best, candidates) / QUERIES
+            count = len(candidates)
             kept = {f"decoded_in_every_bag_{share:.2f}": math.ceil(share * count) for share in SHARES}
             kept["decoded_as_by_default"] = num_in_every_bag(count, K)
             for key, number in kept.items():
-                left = scorer.best_by_rounded_scores(survivors, number, K)
+                left = scorer.best_by_rounded_scores(candidates, number, K)
                 row[key] = row.get(key, 0.0) + share_left(best, left) / QUERIES
     reader.close()
     return rows
@@ -80,7 +80,7 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure every index that is named."""
-    parser = arguments(__doc__, "survivors")
+    parser = arguments(__doc__, "candidates")
     parser.add_argument("--index", nargs="+", required=True, metavar="KIND-SIZE=PATH")
     options = parser.parse_args()
     torch.set_num_threads(1)
