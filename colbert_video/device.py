@@ -1,4 +1,4 @@
-"""The one place that decides on which device tensors live, and in which precision what must be exact is computed."""
+"""The device of tensors, and the precision of what must be exact."""
 
 import torch
 
@@ -9,7 +9,7 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     """Return `device`, or the first GPU where there is one, or the CPU.
 
     Raises:
-        SettingsError: If the name is no device, or a GPU is asked for that is not there.
+        SettingsError: If torch does not know the device, or the GPU is not there.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -17,7 +17,7 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise SettingsError(
-            f"device={str(device)!r} is no device that torch knows; use 'cpu' or 'cuda:0'."
+            f"device={str(device)!r} is not a device that torch knows; use 'cpu' or 'cuda:0'."
         ) from error
     count = torch.cuda.device_count()
     if resolved.type == "cuda" and (resolved.index or 0) >= count:
@@ -29,5 +29,5 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def full_precision(tensor: torch.Tensor) -> torch.autocast:
-    """No bfloat16 on the tensor's device, also inside somebody's autocast: scores and codecs would be off by its error."""
+    """Return a context that switches autocast off on the tensor's device: bfloat16 would change scores and codecs."""
     return torch.autocast(tensor.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""Files that survive a power cut: nothing counts as written before the disk says so.
+"""Files that survive a power cut: nothing counts as written before it is synced to disk.
 
 A new file is durable when its content is synced and then the folder that names it. Windows cannot sync folders;
 there the folder calls do nothing, and a file's name may be lost in a power cut (not in a crash of the process).
@@ -55,9 +55,8 @@ def make_folder_durably(folder: Path) -> None:
     """Make a folder with its parents, if missing, and wait until the folders above hold their names on disk."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for path in missing or [
-        folder
-    ]:  # one that is there may have been made by a process that died before this
+    # A folder that is there may have been made by a process that died before it synced the parent.
+    for path in missing or [folder]:
         if os.access(path.parent, os.R_OK):
             fsync_folder(path.parent)
 
@@ -73,25 +72,25 @@ def checksum(path: Path) -> tuple[int, str]:
 
 
 def check_link(path: Path) -> None:
-    """Refuse a symbolic link where an index has a file or folder of its own: it may lead anywhere.
+    """Check that a file or folder of an index is not a symbolic link, which may lead anywhere.
 
     Raises:
-        IndexFolderError: It is one.
+        IndexFolderError: If it is a link.
     """
     if path.is_symlink():
         raise IndexFolderError(f"{path} is a link, which no index holds; copy what it leads to in its place")
 
 
 def file_problem(path: Path, size: int, sha256: str | None) -> str | None:
-    """Say what is wrong with a file.
+    """Return what is wrong with a file, if anything.
 
     Args:
-        path: The file; a link is one problem.
+        path: The file; a link counts as a problem.
         size: Bytes it must have.
-        sha256: Its checksum, for which all of it is read; None to look at the size alone.
+        sha256: Its checksum, for which all of it is read; None to compare the size alone.
 
     Returns:
-        The problem in words; None if there is none.
+        The problem in words.
     """
     try:
         if path.is_symlink():
@@ -109,15 +108,15 @@ def file_problem(path: Path, size: int, sha256: str | None) -> str | None:
 
 
 def check_files(folder: Path, files: Mapping[str, tuple[int, str]], *, content: bool = True) -> None:
-    """Refuse files that are missing or not as they were written.
+    """Check that files are there and as they were written.
 
     Args:
         folder: Where the paths begin.
         files: Size and SHA-256 by relative path.
-        content: Whether all of every file is read; otherwise only its size is looked at.
+        content: True to read all of every file; False to compare sizes alone.
 
     Raises:
-        IndexFolderError: A file is missing, damaged or a link; the message names it.
+        IndexFolderError: If a file is missing, damaged or a link; the message names it.
     """
     check_folders(folder, files)
     for name, (size, sha256) in files.items():
@@ -127,10 +126,10 @@ def check_files(folder: Path, files: Mapping[str, tuple[int, str]], *, content: 
 
 
 def check_folders(folder: Path, names: Iterable[str]) -> None:
-    """Refuse links among the folders below `folder` in which files lie.
+    """Check that no folder below `folder` in which one of the files lies is a link.
 
     Raises:
-        IndexFolderError: One is a link.
+        IndexFolderError: If one is a link.
     """
     inner = {parent for name in names for parent in PurePosixPath(name).parents}
     for parent in sorted(inner - {PurePosixPath(".")}):
@@ -138,7 +137,7 @@ def check_folders(folder: Path, names: Iterable[str]) -> None:
 
 
 def delete_leftover(path: Path) -> None:
-    """Delete a file or folder that nothing needs; what cannot be deleted now waits for the next time."""
+    """Delete a file or folder that is no longer needed; if that fails, log it: the next writer tries again."""
     try:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
     except OSError as error:
@@ -155,7 +154,7 @@ def write_bytes_durably(path: Path, data: bytes) -> None:
 
 
 def new_name() -> str:
-    """A name that no segment, codec or chunk has: 12 random hexadecimal digits, for every video's row holds one."""
+    """Return a new name for a segment, codec or chunk: 12 random hexadecimal digits, short because each row holds one."""
     return secrets.token_hex(6)
 
 
@@ -163,7 +162,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Make a new file `target` the same file as `source`, or a copy where the file system has no hard links.
 
     Raises:
-        FileExistsError: There is a `target` already.
+        FileExistsError: If `target` exists.
     """
     try:
         os.link(source, target)
@@ -175,7 +174,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give a failed write in the block the name of its file, which neither torch nor the system tell."""
+    """Add the file's name to an error of writing in the block, which neither torch nor the system does."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
 """Models and indexes on the Hugging Face Hub.
 
-A push is one commit, so that others see the old state or the new one. What is fetched is a stranger's: only files of
-known names are downloaded, and they are opened through the checks that any checkpoint or index passes, without pickle
-and without code. A token is used and never shown.
+A push is one commit, so that others see the old state or the new one. What is fetched is not trusted: only files of known
+names are downloaded, and they are opened through the checks that any checkpoint or index passes, without pickle and
+without code. A token is used and never shown.
 """
 
 import logging
@@ -18,11 +18,18 @@ from colbert_video.errors import HubError, SettingsError, in_one_line
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
-"""The description that the Hub shows; written where there is none."""
+"""The description that the Hub shows."""
 REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 TOKEN = re.compile(r"[!-~]+")
 KINDS = {"model": "model", "dataset": "index"}
-"""What each kind of repository holds."""
+"""What a repository of each kind holds."""
+REMEDIES = {
+    401: "log in again (`hf auth login`) or pass a valid token.",
+    403: "the token may not do this; make one that may write.",
+    409: "somebody else changed it meanwhile; try again.",
+    412: "somebody else pushed meanwhile; try again.",
+}
+"""What to do about HTTP status codes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class HubRepository:
     """A repository of the Hub and how to reach it.
 
     Raises:
-        SettingsError: If the name or the token cannot be one.
+        SettingsError: If the name is not of the form "user/name", or the token has characters that no token has.
     """
 
     id: str
@@ -54,20 +61,20 @@ class HubRepository:
 
     @property
     def name(self) -> str:
-        """What `VideoColBERT.from_pretrained` knows it by: "user/name", or "user/name@revision"."""
+        """Name for `VideoColBERT.from_pretrained`: "user/name", or "user/name@revision"."""
         return self.id if self.revision is None else f"{self.id}@{self.revision}"
 
     def push(
         self, folder: Path, *, card: str, private: bool, message: str, replaces: tuple[str, ...] = ()
     ) -> str:
-        """Commit all files of a folder; the repository and its branch are made if they are missing.
+        """Commit all files of a folder; a missing repository or branch is made.
 
         Args:
             folder: What to commit.
-            card: The repository's README.md, if it has none yet.
-            private: Whether a new repository is private; one that exists stays as it is.
+            card: README.md for a repository that has none yet.
+            private: True to make a new repository private; one that exists stays as it is.
             message: The commit's message.
-            replaces: Files of the repository whose names begin like this are deleted, unless the folder holds them.
+            replaces: Beginnings of names; such files of the repository are deleted, unless the folder holds them.
 
         Returns:
             The address of the commit.
@@ -83,20 +90,20 @@ class HubRepository:
             hub.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True)
             if self.revision is not None:
                 hub.create_branch(self.id, branch=self.revision, repo_type=self.kind, exist_ok=True)
-            now = hub.repo_info(self.id, repo_type=self.kind, revision=self.revision)
-            present = {sibling.rfilename for sibling in now.siblings or ()}
+            head = hub.repo_info(self.id, repo_type=self.kind, revision=self.revision)
+            present = {sibling.rfilename for sibling in head.siblings or ()}
             operations: list[Any] = [CommitOperationAdd(name, path) for name, path in sorted(files.items())]
             if CARD not in present:
                 operations.append(CommitOperationAdd(CARD, card.encode()))
-            gone = (name for name in present - files.keys() if name.startswith(replaces))
-            operations += [CommitOperationDelete(name) for name in sorted(gone)]
+            replaced = (name for name in present - files.keys() if name.startswith(replaces))
+            operations += [CommitOperationDelete(name) for name in sorted(replaced)]
             commit = hub.create_commit(
                 self.id,
                 operations,
                 commit_message=message,
                 repo_type=self.kind,
                 revision=self.revision,
-                parent_commit=now.sha,  # whoever pushes meanwhile wins, and this push is refused
+                parent_commit=head.sha,  # if somebody else pushes meanwhile, this push fails
             )
         return str(commit.commit_url)
 
@@ -104,14 +111,14 @@ class HubRepository:
         """Download some files, or find them in the cache.
 
         Args:
-            names: The files that are wanted; those that the repository has not are left out.
+            names: Files; those that the repository lacks are left out.
             cache_dir: Where downloads are kept; None for huggingface_hub's cache.
 
         Returns:
-            The folder that holds them as of one commit, named after the commit; what else it holds must not be trusted.
+            The folder that holds them as of one commit, named after the commit; other files in it must not be trusted.
 
         Raises:
-            HubError: If the Hub cannot be reached and the files are not in the cache, or it refuses.
+            HubError: If the Hub refuses, or cannot be reached and the files are not in the cache.
         """
         import huggingface_hub
 
@@ -134,18 +141,17 @@ class HubRepository:
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
-        """Turn errors into ours; the original, whose request carries the token, stays out of tracebacks."""
+        """Turn errors into HubError; the original, whose request carries the token, stays out of tracebacks."""
         try:
             yield
         except Exception as error:
             raise HubError(self._reason(error, doing)) from None
 
     def _reason(self, error: Exception, doing: str) -> str:
-        """What happened and what to do about it."""
         from huggingface_hub import errors
 
         if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__  # that it is not in the cache either is not the point
+            error = error.__cause__  # why the Hub failed; that the cache lacks the file says less
         here = f"the {self.kind} repository {self.id!r}"
         if isinstance(error, errors.GatedRepoError):
             return f"{here} is gated: accept its terms on its page, then log in (`hf auth login`) or pass a token."
@@ -162,29 +168,20 @@ class HubRepository:
                 "(`hf auth login`) or pass a token that may see it."
             )
         if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-            return f"{here} cannot be {doing}: {self._refusal(error)}"
+            remedy = REMEDIES.get(error.response.status_code, "try again later.")
+            return f"{here} cannot be {doing}: {self._text(error)}; {remedy}"
         return (
             f"{here} cannot be {doing}: {self._text(error)}. Check the network, or fetch it where there is one and take "
             "its folder along."
         )
 
-    def _refusal(self, error: Any) -> str:
-        remedies = {
-            401: "log in again (`hf auth login`) or pass a valid token.",
-            403: "the token may not do this; make one that may write.",
-            409: "somebody else changed it meanwhile; try again.",
-            412: "somebody else pushed meanwhile; try again.",
-        }
-        status = error.response.status_code
-        return f"{self._text(error)}; {remedies.get(status, 'try again later.')}"
-
     def _other_kind(self) -> str | None:
-        """The kind of repository that this is instead, as far as can be told."""
+        """Return the kind of repository that has this name instead, if the Hub says so."""
         other = "model" if self.kind == "dataset" else "dataset"
         try:
             return other if self._hub().repo_exists(self.id, repo_type=other) else None
         except Exception as error:  # this only makes the report of another error more helpful
-            logger.debug("whether %s is a %s cannot be told: %s", self.id, other, self._text(error))
+            logger.debug("whether %s is a %s is unknown: %s", self.id, other, self._text(error))
             return None
 
     def _text(self, error: Exception) -> str:

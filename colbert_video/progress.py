@@ -1,4 +1,4 @@
-"""One switch for progress bars: off in a library, turned on by the command line."""
+"""Progress bars: off by default, turned on by the command line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ def show_progress(enabled: bool = True) -> None:
 
 
 class RateColumn(ProgressColumn):
-    """Finished items a second, over the last seconds."""
+    """Finished items per second, over the last seconds."""
 
     def render(self, task: Task) -> Text:
         """Return the rate of `task`, or a dash before the first item."""
@@ -36,7 +36,7 @@ class RateColumn(ProgressColumn):
 
 @dataclass
 class Bar:
-    """A running progress bar; does nothing while the switch is off."""
+    """A running progress bar; it does nothing while bars are off."""
 
     progress: Progress | None = None
     task: int | None = None
@@ -47,7 +47,7 @@ class Bar:
             self.progress.advance(self.task, steps)  # type: ignore[arg-type]
 
     def note(self, text: str) -> None:
-        """Print one line above the bar, such as a refused file."""
+        """Print one line above the bar, such as a file that failed."""
         if self.progress is not None:
             self.progress.console.print(text, highlight=False, markup=False)
 

@@ -31,6 +31,6 @@ def test_a_gpu_that_is_not_there_is_refused(count: int, seen: str, monkeypatch: 
 
 def test_a_made_up_device_is_refused() -> None:
     with pytest.raises(
-        SettingsError, match="device='gpu' is no device that torch knows; use 'cpu' or 'cuda:0'"
+        SettingsError, match="device='gpu' is not a device that torch knows; use 'cpu' or 'cuda:0'"
     ):
         resolve_device("gpu")

@@ -4,7 +4,7 @@
 `checkpoint.BACKBONES`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -92,9 +92,7 @@ class TokenizedQueries:
 
     def to(self, device: torch.device) -> "TokenizedQueries":
         """Return the same queries on another device."""
-        return TokenizedQueries(
-            self.ids.to(device), self.content.to(device), self.scored.to(device), self.pooled.to(device)
-        )
+        return TokenizedQueries(*(getattr(self, item.name).to(device) for item in fields(self)))
 
 
 @runtime_checkable

@@ -2,8 +2,8 @@
 
 Hierarchical clustering of a bag's tokens, as Clavié, Chaffin and Adams pool the tokens of texts ("Reducing the footprint
 of multi-vector retrieval with minimal performance impact via token pooling", 2024). Here the frames of a video are
-clustered, by the average similarity of their tokens in all bags, and both bags are pooled alike: what remains tells of
-each frame which token stands for it. Expansion tokens stand for no frame and stay as they are.
+clustered, by the average similarity of their tokens in all bags, and both bags are pooled by the same groups, so that each
+frame still has one token in each bag. Expansion tokens stand for no frame and stay as they are.
 """
 
 import math
@@ -21,15 +21,12 @@ from colbert_video.errors import SettingsError
 
 @dataclass(frozen=True)
 class Pooling:
-    """How far the frames of a video are pooled; at least one of the two rules is set.
-
-    With both, frames are merged as long as either rule asks for it.
-    """
+    """Rules of pooling, at least one; with both, frames are merged as long as either rule asks for it."""
 
     factor: float | None = None
-    """So many frames share a token on average: 12 frames pooled by 3 become 4 tokens."""
+    """Frames per token on average: 12 frames pooled by 3 become 4 tokens."""
     similarity: float | None = None
-    """Frames are merged as long as two groups of them have at least this mean cosine, so still videos shrink most."""
+    """Least mean cosine at which two groups of frames are merged; videos without motion shrink most."""
 
     def __post_init__(self) -> None:
         if self.factor is None and self.similarity is None:
@@ -40,7 +37,7 @@ class Pooling:
             raise SettingsError(f"similarity={self.similarity} is a cosine: -1 to 1.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def group(self, bags: Mapping[str, Float[Tensor, "_ dim"]], frames: int) -> Int64[Tensor, "frames"]:
@@ -67,7 +64,6 @@ class Pooling:
         return _numbered(groups, frames)
 
     def _merges(self, groups: int, frames: int, best: float) -> bool:
-        """Whether the two closest groups become one."""
         too_many = self.factor is not None and groups > math.ceil(frames / self.factor)
         alike = self.similarity is not None and best >= self.similarity
         return too_many or alike
@@ -77,11 +73,11 @@ def pool(tokens: Float[Tensor, "tokens dim"], groups: Int64[Tensor, "frames"]) -
     """Replace the tokens of each group of frames by their normalised mean.
 
     Args:
-        tokens: A bag: one unit token a frame, then tokens that stand for no frame.
+        tokens: A bag: one unit token per frame, then tokens that stand for no frame.
         groups: The group of each frame, as `Pooling.group` gives it.
 
     Returns:
-        One unit token a group, then the other tokens unchanged.
+        One unit token per group, then the other tokens unchanged.
     """
     frames = len(groups)
     count = int(groups.max()) + 1
@@ -92,17 +88,17 @@ def pool(tokens: Float[Tensor, "tokens dim"], groups: Int64[Tensor, "frames"]) -
 
 
 def _closest(similarity: Float[Tensor, "groups groups"]) -> tuple[int, int, float]:
-    """The two groups of largest similarity, the first of equals, and that similarity."""
+    """Return the two groups of largest similarity, the first of equals, and that similarity."""
     count = len(similarity)
     pairs = similarity.masked_fill(torch.ones(count, count, dtype=torch.bool).tril(), -torch.inf)
-    place = int(pairs.argmax())
-    return place // count, place % count, float(pairs.flatten()[place])
+    best = int(pairs.argmax())
+    return best // count, best % count, float(pairs.flatten()[best])
 
 
 def _merged(
     similarity: Float[Tensor, "groups groups"], first: int, second: int, of_first: int, of_second: int
 ) -> Float[Tensor, "fewer fewer"]:
-    """Mean similarities after two groups of given sizes became one (average linkage)."""
+    """Return mean similarities after two groups of given sizes became one (average linkage)."""
     row = (of_first * similarity[first] + of_second * similarity[second]) / (of_first + of_second)
     similarity = similarity.clone()
     similarity[first], similarity[:, first] = row, row
@@ -111,7 +107,7 @@ def _merged(
 
 
 def _numbered(groups: list[list[int]], frames: int) -> Int64[Tensor, "frames"]:
-    numbers = torch.zeros(frames, dtype=torch.int64)
+    numbers = torch.zeros(frames, dtype=torch.int64)  # (frames,)
     for number, group in enumerate(sorted(groups, key=min)):
         numbers[group] = number
     return numbers

@@ -1,13 +1,10 @@
-"""Query settings on a backbone: which tokens of a query are scored, and which query lengths a backbone takes."""
+"""Lengths and padding of queries that a backbone takes."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
-
-from colbert_video.errors import ModelError, SettingsError
-from colbert_video.model.backbone import Backbone, TokenizedQueries
+from colbert_video.errors import ModelError
+from colbert_video.model.backbone import Backbone
 from colbert_video.model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -43,38 +40,6 @@ def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
         raise ModelError(
             f"pad_id={config.pad_id}, but {config.backbone} has token ids from 0 to {backbone.vocabulary_size - 1}."
         )
-
-
-def tokenize_queries(texts: Sequence[str], config: ModelConfig, backbone: Backbone) -> TokenizedQueries:
-    """Turn queries into ids, and choose by the settings which tokens are scored.
-
-    Raises:
-        SettingsError: If a query is empty.
-    """
-    for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise SettingsError(f"query {number} is {text!r}; a query needs at least one word.")
-    # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
-    length = config.query_length if config.trained else backbone.context_length
-    batch = backbone.tokenize(list(texts), length=length, pad_id=config.pad_id)
-    scored = torch.ones_like(batch.content) if config.query_augmentation else batch.content.clone()
-    starts = backbone.start_id is not None and not backbone.bidirectional
-    if starts and not config.score_start_token:
-        scored[:, 0] = False
-    return replace(batch, scored=scored)
-
-
-def scored_token_texts(text: str, config: ModelConfig, backbone: Backbone) -> list[str]:
-    """Return what each scored token of a query stands for, in order; of an untrained model, the text as a whole.
-
-    Raises:
-        SettingsError: If the query is empty.
-    """
-    batch = tokenize_queries([text], config, backbone)
-    if not config.trained:
-        return [text.strip()]
-    words = backbone.token_texts(batch.ids[0], batch.content[0])
-    return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
 
 
 def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:

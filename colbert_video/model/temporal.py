@@ -6,7 +6,7 @@ positions that start as the text positions, bidirectional attention, and a resid
 """
 
 import copy
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,20 +15,21 @@ from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone
+from colbert_video.model.config import ModelConfig
 
 EXPANSION_STD = 0.02
 """Standard deviation of the expansion tokens' random start."""
 
 
 class TemporalEncoder(nn.Module):
-    """Contextualises frame features and appends expansion tokens.
+    """A transformer over the frames of a video; it also appends expansion tokens.
 
     Args:
-        blocks: Transformer blocks of open_clip's text tower layout.
+        blocks: Transformer blocks as `Backbone.text_blocks` describes them.
         positions: Start values of the frame positions (max_frames, dim), or None for no positions.
         dim: Dimensions of the frame features.
         expansion_tokens: How many learnt tokens join the frames.
-        outer_residual: Whether the frames' input is added to their output.
+        outer_residual: True to add the frames' input to their output.
     """
 
     def __init__(
@@ -47,6 +48,34 @@ class TemporalEncoder(nn.Module):
         self.expansion = nn.Parameter(EXPANSION_STD * torch.randn(expansion_tokens, dim))
         self.outer_residual = outer_residual
         self.grad_checkpointing = False
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, backbone: Backbone) -> "TemporalEncoder":
+        """Build the temporal transformer of a model whose backbone gives blocks and positions to start from.
+
+        Raises:
+            ModelError: If the text tower's width is not the shared dimension, or it has fewer layers, so that its blocks
+                cannot be copied.
+        """
+        dim, width = backbone.dim, backbone.text_positions.shape[1]
+        if config.temporal_init == "random":
+            blocks = _random_blocks(dim, config.temporal_layers)
+            positions = EXPANSION_STD * torch.randn(config.max_frames, dim)
+        elif width != dim:
+            raise ModelError(
+                f"the text tower is {width} wide and frame features have {dim} dimensions, so its layers cannot be copied; "
+                "use temporal_init='random'."
+            )
+        else:
+            blocks = [copy.deepcopy(block) for block in backbone.text_blocks(config.temporal_layers)]
+            positions = _stretch(backbone.text_positions, config.max_frames)
+        return cls(
+            blocks,
+            positions=positions if config.frame_positions else None,
+            dim=dim,
+            expansion_tokens=config.expansion_tokens,
+            outer_residual=config.outer_residual,
+        )
 
     def forward(
         self, frames: Float[Tensor, "videos frames dim"], mask: Bool[Tensor, "videos frames"]
@@ -94,54 +123,7 @@ class TemporalEncoder(nn.Module):
         return x
 
 
-def build_temporal_encoder(
-    backbone: Backbone,
-    *,
-    layers: int,
-    initialisation: Literal["text", "random"],
-    frame_positions: bool,
-    max_frames: int,
-    expansion_tokens: int,
-    outer_residual: bool,
-) -> TemporalEncoder:
-    """Build the temporal transformer that fits a backbone.
-
-    Args:
-        backbone: Its text tower gives blocks and positions.
-        layers: Number of transformer blocks.
-        initialisation: "text" copies the text tower's first blocks and positions; "random" starts again and fits any
-            backbone.
-        frame_positions: Whether frames are told apart by their place in time.
-        max_frames: Size of the position table; a text table that is shorter is stretched linearly.
-        expansion_tokens: Learnt tokens that join the frames.
-        outer_residual: Whether the frames' input is added to their output.
-
-    Raises:
-        ModelError: If the text tower's width is not the shared dimension, or it has fewer layers, so that its blocks
-            cannot be copied.
-    """
-    width = backbone.text_positions.shape[1]
-    if initialisation == "text":
-        if width != backbone.dim:
-            raise ModelError(
-                f"the text tower is {width} wide and frame features have {backbone.dim} dimensions, so its layers "
-                "cannot be copied; use temporal_init='random'."
-            )
-        blocks = [copy.deepcopy(block) for block in backbone.text_blocks(layers)]
-        positions = _stretch(backbone.text_positions, max_frames)
-    else:
-        blocks = _fresh_blocks(backbone.dim, layers)
-        positions = EXPANSION_STD * torch.randn(max_frames, backbone.dim)
-    return TemporalEncoder(
-        blocks,
-        positions=positions if frame_positions else None,
-        dim=backbone.dim,
-        expansion_tokens=expansion_tokens,
-        outer_residual=outer_residual,
-    )
-
-
-def _fresh_blocks(dim: int, layers: int) -> list[nn.Module]:
+def _random_blocks(dim: int, layers: int) -> list[nn.Module]:
     from open_clip.transformer import ResidualAttentionBlock
 
     heads = dim // 64 if dim % 64 == 0 else 1  # CLIP's head width
@@ -149,7 +131,7 @@ def _fresh_blocks(dim: int, layers: int) -> list[nn.Module]:
 
 
 def _stretch(table: Float[Tensor, "context dim"], rows: int) -> Float[Tensor, "rows dim"]:
-    """The first `rows` rows, or the whole table interpolated to `rows` when it is shorter."""
+    """Return the first `rows` rows, or the whole table interpolated to `rows` when it is shorter."""
     if rows <= len(table):
         return table[:rows]
     columns = table.T[None]  # (1, dim, context)

@@ -1,8 +1,8 @@
-"""Bags of token vectors: what a query or a video is, once encoded."""
+"""Bags of token vectors, the form of encoded queries and videos."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from colbert_video.errors import SettingsError
+
+Bags = TypeVar("Bags", bound="TokenBags")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +52,8 @@ class TokenBags:
             raise SettingsError(f"bags have different dimensions {dims}; tokens of one model have one.")
         lengths = torch.tensor([len(bag) for bag in bags], device=bags[0].device)
         tokens = pad_sequence(list(bags), batch_first=True)  # (bags, tokens, dim)
-        positions = torch.arange(tokens.shape[1], device=tokens.device)
-        return cls(tokens, positions < lengths[:, None])
+        mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]  # (bags, tokens)
+        return cls(tokens, mask)
 
     @property
     def shape(self) -> torch.Size:
@@ -62,16 +64,16 @@ class TokenBags:
         return len(self.tokens)
 
     def __getitem__(self, index: int) -> Float[Tensor, "_ dim"]:
-        """The scored tokens of one bag, without padding."""
+        """Return the scored tokens of one bag, without padding."""
         return self.tokens[index][self.mask[index]]
 
     def unpadded(self) -> list[Float[Tensor, "_ dim"]]:
-        """Every bag without its padding."""
+        """Return every bag without its padding, each (tokens, dim)."""
         return [self[index] for index in range(len(self))]
 
-    def to(self, device: torch.device | str) -> "TokenBags":
-        """The same bags on another device."""
-        return TokenBags(self.tokens.to(device), self.mask.to(device))
+    def to(self: Bags, device: torch.device | str) -> Bags:
+        """Return the same bags on another device."""
+        return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={tuple(self.shape)}, scored={int(self.mask.sum())})"
@@ -79,18 +81,14 @@ class TokenBags:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class QueryTokens(TokenBags):
-    """Encoded queries; also knows which token the backbone pools."""
+    """Encoded queries, with the position of the token that the backbone pools."""
 
     pooled: Int[Tensor, "bags"]
-    """Position of the pooled token (end of text for CLIP, last for SigLIP) of each query."""
+    """Position of each query's pooled token: end of text for CLIP, last for SigLIP."""
 
     def pooled_tokens(self) -> Float[Tensor, "bags dim"]:
-        """The one token of each query that the backbone was trained to align with images."""
+        """Return the one token of each query that the backbone was trained to align with images."""
         return self.tokens[torch.arange(len(self), device=self.tokens.device), self.pooled]
-
-    def to(self, device: torch.device | str) -> "QueryTokens":
-        """The same queries on another device."""
-        return QueryTokens(self.tokens.to(device), self.mask.to(device), self.pooled.to(device))
 
 
 class VideoTokens(NamedTuple):

@@ -26,14 +26,8 @@ from colbert_video.model.checkpoint import (
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.queries import (
-    check_queries_fit,
-    default_query_length,
-    scored_token_texts,
-    tokenize_queries,
-    warn_of_cuts,
-)
-from colbert_video.model.temporal import build_temporal_encoder
+from colbert_video.model.queries import check_queries_fit, default_query_length, warn_of_cuts
+from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
 FRAMES_PER_BATCH = 256
@@ -64,15 +58,7 @@ class VideoColBERT(nn.Module):
         self.config = config
         self.backbone = backbone
         self.name: str | None = None
-        self.temporal = build_temporal_encoder(
-            backbone,
-            layers=config.temporal_layers,
-            initialisation=config.temporal_init,
-            frame_positions=config.frame_positions,
-            max_frames=config.max_frames,
-            expansion_tokens=config.expansion_tokens,
-            outer_residual=config.outer_residual,
-        )
+        self.temporal = TemporalEncoder.from_config(config, backbone)
 
     @classmethod
     def from_backbone(
@@ -286,11 +272,26 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If a query is empty.
         """
-        return tokenize_queries(texts, self.config, self.backbone)
+        for number, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise SettingsError(f"query {number} is {text!r}; a query needs at least one word.")
+        config, backbone = self.config, self.backbone
+        # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
+        length = config.query_length if config.trained else backbone.context_length
+        batch = backbone.tokenize(list(texts), length=length, pad_id=config.pad_id)
+        scored = torch.ones_like(batch.content) if config.query_augmentation else batch.content.clone()
+        starts = backbone.start_id is not None and not backbone.bidirectional
+        if starts and not config.score_start_token:
+            scored[:, 0] = False
+        return replace(batch, scored=scored)
 
     def query_token_texts(self, text: str) -> list[str]:
         """Return what each token of `encode_queries(text)` stands for, in the same order."""
-        return scored_token_texts(text, self.config, self.backbone)
+        batch = self.tokenize([text])
+        if not self.config.trained:
+            return [text.strip()]
+        words = self.backbone.token_texts(batch.ids[0], batch.content[0])
+        return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
 
     @torch.inference_mode()
     def encode_queries(self, texts: str | Sequence[str], *, batch_size: int = 64) -> QueryTokens:

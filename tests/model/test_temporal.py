@@ -1,13 +1,14 @@
 """The temporal transformer: order, masks, residual, expansion tokens and the size of its position table."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from colbert_video.errors import ModelError, SettingsError
-from colbert_video.model.temporal import TemporalEncoder, _fresh_blocks, _stretch, build_temporal_encoder
+from colbert_video.model.temporal import TemporalEncoder, _random_blocks, _stretch
 from colbert_video.model.video_colbert import VideoColBERT
 
 DIM = 64
@@ -21,7 +22,7 @@ def encoder(
     outer_residual: bool = True,
 ) -> TemporalEncoder:
     return TemporalEncoder(
-        _fresh_blocks(DIM, layers),
+        _random_blocks(DIM, layers),
         positions=positions,
         dim=DIM,
         expansion_tokens=expansion_tokens,
@@ -134,15 +135,8 @@ def test_gradient_checkpointing_computes_blocks_again_and_only_for_gradients() -
 
 
 def build(model: VideoColBERT, **settings: object) -> TemporalEncoder:
-    defaults = {
-        "layers": 2,
-        "initialisation": "text",
-        "frame_positions": True,
-        "max_frames": 8,
-        "expansion_tokens": 2,
-        "outer_residual": True,
-    }
-    return build_temporal_encoder(model.backbone, **{**defaults, **settings})  # type: ignore[arg-type]
+    defaults = {"temporal_layers": 2, "num_frames": 8, "max_frames": 8}
+    return TemporalEncoder.from_config(replace(model.config, **{**defaults, **settings}), model.backbone)  # type: ignore[arg-type]
 
 
 def test_blocks_and_positions_start_as_copies_of_the_text_towers(tiny_model: VideoColBERT) -> None:
@@ -157,7 +151,7 @@ def test_blocks_and_positions_start_as_copies_of_the_text_towers(tiny_model: Vid
 
 
 def test_random_blocks_are_no_copies(tiny_model: VideoColBERT) -> None:
-    temporal, text = build(tiny_model, initialisation="random"), tiny_model.backbone.text
+    temporal, text = build(tiny_model, temporal_init="random"), tiny_model.backbone.text
     assert not torch.equal(temporal.blocks[0].mlp.c_fc.weight, text.transformer.resblocks[0].mlp.c_fc.weight)
     assert temporal.positions is not None
     assert temporal.positions.shape == (8, DIM)
@@ -168,12 +162,12 @@ def test_frame_positions_can_be_left_out(tiny_model: VideoColBERT) -> None:
 
 
 def test_random_blocks_fit_any_width() -> None:
-    assert [_fresh_blocks(dim, 1)[0].attn.num_heads for dim in (128, 64, 200)] == [2, 1, 1]
+    assert [_random_blocks(dim, 1)[0].attn.num_heads for dim in (128, 64, 200)] == [2, 1, 1]
 
 
 def test_too_few_text_layers_are_refused(tiny_model: VideoColBERT) -> None:
     with pytest.raises(ModelError, match="temporal_layers=5, but the text tower has 4 layers"):
-        build(tiny_model, layers=5)
+        build(tiny_model, temporal_layers=5)
 
 
 def test_a_short_table_is_stretched_linearly() -> None:
