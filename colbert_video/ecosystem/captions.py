@@ -1,26 +1,31 @@
-"""A training manifest out of videos that carry their captions: WebDataset archives, rows of a Hugging Face dataset."""
+"""A training manifest of videos that come with captions: WebDataset archives, rows of a Hugging Face dataset."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.data.manifest import list_some
-from colbert_video.training.datasets.prepare import check_output, relative_path, write_rows
+from colbert_video.training.data.manifest import (
+    caption_rows,
+    check_output,
+    held_out,
+    list_some,
+    reason_lines,
+    write_rows,
+)
 from colbert_video.video.files import is_archive, read_archive
 from colbert_video.video.sources import VideoRecord
 
 MAX_LISTED = 50
 """Videos without captions that a report lists."""
 VALIDATION = "val"
-"""The split of videos that are held out."""
+"""Split of the videos that are held out."""
 
 
 @dataclass(frozen=True)
 class CaptionedVideos:
-    """Videos with their captions, ready for a manifest."""
+    """Videos with captions, and those without."""
 
     captions: dict[VideoRecord, tuple[str, ...]]
     """The captions of each video, at least one."""
@@ -29,26 +34,23 @@ class CaptionedVideos:
 
     @property
     def rows(self) -> int:
-        """Captions in all."""
+        """Number of captions."""
         return sum(map(len, self.captions.values()))
 
     def report(self) -> str:
-        """What there is and what is not, for people."""
+        """Return a summary for people, with the videos that cannot be trained on."""
         lines = [f"{len(self.captions)} videos with {self.rows} captions"]
         if self.without:
             lines.append(f"{len(self.without)} videos cannot be trained on:")
-            lines += [f"  {name}: {reason}" for name, reason in [*self.without.items()][:MAX_LISTED]]
-        if len(self.without) > MAX_LISTED:
-            lines.append(f"  and {len(self.without) - MAX_LISTED} more; --json lists them all")
-        return "\n".join(lines)
+        return "\n".join(lines + reason_lines(self.without, MAX_LISTED))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"videos": len(self.captions), "captions": self.rows, "without": dict(self.without)}
 
 
 def captioned_videos(records: Sequence[VideoRecord], *, caption: str = "caption") -> CaptionedVideos:
-    """Find the captions of videos in their metadata.
+    """Collect the captions of videos from their metadata.
 
     Args:
         records: From `find_videos` of WebDataset archives, or from `dataset_videos`.
@@ -77,17 +79,17 @@ def write_captions(
 
     Args:
         videos: From `captioned_videos`.
-        output: A .jsonl file; one that is there is replaced. Paths of videos are relative to its folder.
-        split: What the rows are for.
-        hold_out: Videos that make the split "val" instead; which ones depends on their ids alone.
-        allow_missing: Write it although videos have no caption.
+        output: A .jsonl file; an older one is replaced. Paths of videos are relative to its folder.
+        split: Split of the rows.
+        hold_out: Number of videos that make the split "val" instead, chosen by their ids.
+        allow_missing: True to write it although videos have no caption.
 
     Returns:
         The number of rows.
 
     Raises:
-        SettingsError: If a video has no caption and that is not allowed, none has, `hold_out` leaves no video, or the file
-            cannot be written.
+        SettingsError: If a video has no caption and that is not allowed, no video has one, `hold_out` leaves no video, or
+            the file cannot be written.
     """
     output = Path(output)
     check_output(output)
@@ -109,17 +111,10 @@ def write_captions(
 
 
 def _rows(videos: CaptionedVideos, folder: Path, split: str, hold_out: int) -> Iterator[dict[str, Any]]:
-    held_out = {record.id for record in sorted(videos.captions, key=_draw)[:hold_out]}
+    validation = held_out([record.id for record in videos.captions], hold_out)
     for record, texts in videos.captions.items():
-        shown = relative_path(Path(record.path), folder)
-        for number, text in enumerate(texts):
-            yield {
-                "video": shown,
-                "caption": text,
-                "split": VALIDATION if record.id in held_out else split,
-                "id": record.id,
-                "caption_id": number,
-            }
+        own = VALIDATION if record.id in validation else split
+        yield from caption_rows(Path(record.path), folder, texts, split=own, identifier=record.id)
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -132,7 +127,3 @@ def _reason(record: VideoRecord, caption: str) -> str:
     if is_archive(path) and path.is_file():
         return read_archive(path).damage or "an archive"
     return f"no caption in {caption!r}"
-
-
-def _draw(record: VideoRecord) -> bytes:
-    return hashlib.sha256(record.id.encode()).digest()

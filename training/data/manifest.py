@@ -5,12 +5,15 @@ writes it, does the same for two videos. All other columns are kept as metadata.
 in which two people wrote the same caption of a video; without it, such a row counts as a mistake.
 """
 
+import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import write_bytes_durably
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.text_files import read_csv, read_text
 from colbert_video.video.files import exists
@@ -84,10 +87,74 @@ def missing_videos(rows: Iterable[ManifestRow]) -> list[str]:
     return [video for video, path in paths.items() if not exists(path)]
 
 
+def check_output(output: Path) -> None:
+    """Check the name of a manifest to write.
+
+    Raises:
+        SettingsError: If it does not end in .jsonl.
+    """
+    if output.suffix.lower() != ".jsonl":
+        raise SettingsError(f"{output} does not end in .jsonl, as the manifest does.")
+
+
+def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
+    """Write a manifest; an older one is replaced when the new one is complete.
+
+    Raises:
+        SettingsError: If the file cannot be written.
+    """
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_durably(output, text.encode())
+    except OSError as error:
+        raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
+
+
+def caption_rows(
+    path: Path,
+    folder: Path,
+    captions: Sequence[str],
+    *,
+    split: str,
+    identifier: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one video, as `read_manifest` reads them; `caption_id` numbers its captions from 0.
+
+    Args:
+        path: The video file; the rows name it relative to `folder`.
+        folder: Folder of the manifest.
+        captions: At least one.
+        split: Split of the rows.
+        identifier: The dataset's id of the video.
+        metadata: Further columns.
+    """
+    try:
+        shown = Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # Windows: another drive
+        shown = path.absolute().as_posix()
+    for number, caption in enumerate(captions):
+        columns = {"video": shown, "caption": caption, "split": split, "id": identifier, "caption_id": number}
+        yield {**columns, **(metadata or {})}
+
+
+def held_out(ids: Iterable[str], count: int) -> set[str]:
+    """Choose ids for validation by their hashes, so that the choice does not depend on their order."""
+    return set(sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+
 def list_some(names: Sequence[str]) -> str:
     """Return the first few names, and how many more there are."""
     more = len(names) - MAX_LISTED
     return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def reason_lines(reasons: Mapping[str, str], limit: int) -> list[str]:
+    """Return a line for each of the first videos and its reason, and one that counts the others."""
+    lines = [f"  {video}: {reason}" for video, reason in reasons.items()]
+    more = len(lines) - limit
+    return lines[:limit] + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
 
 
 def _read_rows(path: Path) -> Iterator[NumberedRow]:

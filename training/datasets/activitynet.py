@@ -60,7 +60,7 @@ def read_activitynet(folder: DownloadFolder, protocol: str) -> Annotations:
     lists: dict[str, list[str]] = {}
     notes: list[str] = []
     for split, file in FILES.items():
-        path = folder.require(file)
+        path = folder.find_required(file)
         found = _read_records(path) if path else {}
         lists[split] = list(found)
         records |= found

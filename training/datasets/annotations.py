@@ -1,5 +1,6 @@
-"""What a dataset's annotation files say: the captioned videos of each split, and what did not fit."""
+"""Captioned videos of each split of a dataset, from its annotation files, and notes on what was left out."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,76 +9,76 @@ from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.download_folder import DownloadFolder
 
 ORDER = ("test", "val", "train")
-"""A video that is in two splits stays in the one that comes first here: no gallery loses videos."""
+"""Priority of splits: a video of two splits stays in the first of them, so that no gallery loses videos."""
+CLIP = re.compile(r".+_(\d+)_(\d+)")
+"""Read from the right: YouTube's own ids may hold "_" and "-"."""
 
 
 @dataclass(frozen=True)
 class CaptionedVideo:
-    """One video and what is said of it."""
+    """One video with its captions."""
 
     id: str
     """The dataset's id."""
     captions: Sequence[str]
-    """In the order of the annotation file; a caption that is there twice is here twice."""
+    """In the order of the annotation file, repeated ones included."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the manifest, such as duration in seconds."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The videos of a dataset."""
+    """Captioned videos of a dataset."""
 
     splits: Mapping[str, Sequence[CaptionedVideo]]
     """Videos with captions, by split, in the order of the split's list."""
     uncaptioned: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Ids of a split's list that have no caption."""
     notes: Sequence[str] = ()
-    """What else is worth knowing."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a published split holds; None for a figure that is not published."""
+    """Size of a published split; None for a figure that is not published."""
 
     videos: int
-    """Videos."""
     captions: int | None = None
-    """Captions, paragraphs counted as one."""
+    """Captions; a paragraph counts as one."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way in which the field splits a dataset."""
+    """One of the splits of a dataset in use."""
 
     about: str
-    """Where the splits come from and what is particular about them."""
+    """Origin of the splits and their particularities."""
     published: Mapping[str, Published]
-    """By split; the splits that this protocol has."""
+    """Published sizes by split."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """How one dataset is read."""
+    """Reader of one dataset, with its protocols and sources."""
 
     title: str
     """Its name as papers write it."""
     protocols: Mapping[str, Protocol]
-    """By the name that users choose it with; the first is the default."""
+    """Protocols by the name that users choose them with; the first is the default."""
     read: Callable[[DownloadFolder, str], Annotations]
     """Reads the annotation files of a folder for the named protocol."""
     videos: str
-    """Where the field gets the videos."""
+    """Download page of the videos."""
     ending: str
-    """What the files of that download end in."""
+    """Extension of the video files from there."""
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space, as tokenizers read it."""
+    """Replace every run of white space by one space, as tokenizers do."""
     return " ".join(text.split())
 
 
 def paragraph(sentences: Sequence[str]) -> str:
-    """The sentences in their order, each trimmed, joined with one space: paragraph retrieval's one query a video."""
+    """Join sentences with spaces: the one query of a video in paragraph retrieval."""
     return one_line(" ".join(sentences))
 
 
@@ -86,7 +87,7 @@ def pick_videos(
     captions: Mapping[str, Sequence[str]],
     metadata: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> Annotations:
-    """Give each listed video its captions.
+    """Assign captions to the listed videos.
 
     Args:
         lists: Ids by split.
@@ -94,8 +95,8 @@ def pick_videos(
         metadata: Further columns of a video, by its id.
 
     Returns:
-        The videos of each split. Captions that are empty are left out. A video of two splits stays in the test split, or
-        in the validation split if it is not in that. Notes say how many there were of either.
+        The videos of each split. Empty captions are left out. A video of two splits stays in the first of them by `ORDER`.
+        Notes count both.
     """
     splits, uncaptioned, notes = {}, {}, []
     taken: dict[str, str] = {}
@@ -129,3 +130,9 @@ def _overlap_notes(split: str, ids: Sequence[str], taken: Mapping[str, str]) -> 
 
 def _empty_notes(split: str, empty: int) -> list[str]:
     return [f"{empty} empty captions of {split} are left out."] if empty else []
+
+
+def clip_duration(identifier: str) -> dict[str, float]:
+    """Return the length of a clip in seconds as metadata; nothing for an id without start and end."""
+    match = CLIP.fullmatch(identifier)
+    return {"duration": float(int(match[2]) - int(match[1]))} if match else {}

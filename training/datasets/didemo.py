@@ -64,7 +64,7 @@ def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
     said: dict[str, _Descriptions] = {}
     notes: list[str] = []
     for split in SPLITS:
-        data, listed = folder.require(DATA[split]), folder.require(LISTS[split])
+        data, listed = folder.find_required(DATA[split]), folder.find_required(LISTS[split])
         lists[split] = read_ids(listed) if data and listed else []
         if data and listed:
             chosen, left_out = _choose(lists[split], _read_descriptions(data))

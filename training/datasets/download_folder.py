@@ -1,4 +1,4 @@
-"""A download folder: finds annotation files by their names, and the video file of an id whatever it ends in."""
+"""A download folder: finds annotation files by name, and the video file of an id with any extension."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
 
 BARE = frozenset(("", ".", ".null"))
-"""Endings of DiDeMo's files whose kind Flickr did not know."""
+"""Extensions of DiDeMo's files whose type Flickr did not know."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class AnnotationFile:
     """A file that a dataset's loaders read."""
 
     names: Sequence[str]
-    """The names it goes by; the first that is found is read."""
+    """Possible names; the first one found is read."""
     holds: str
-    """What it says."""
+    """Content in words."""
     source: str
-    """Where the field gets it."""
+    """Where to download it."""
 
     def __str__(self) -> str:
         others = f" (or {', '.join(self.names[1:])})" if len(self.names) > 1 else ""
@@ -36,41 +36,41 @@ class DownloadFolder:
 
     Attributes:
         used: Files that were found and are read.
-        missing: Files that a reader needs and did not find.
+        missing: Files that are needed and were not found.
 
     Raises:
-        SettingsError: If there is no such folder.
+        SettingsError: If the folder does not exist.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.used: list[Path] = []
         self.missing: list[AnnotationFile] = []
-        self._places: dict[str, list[Path]] = {}
+        self._paths: dict[str, list[Path]] = {}
         for file in walk_files(self.path):
-            self._places.setdefault(file.name, []).append(file)
+            self._paths.setdefault(file.name, []).append(file)
 
     def find(self, file: AnnotationFile) -> Path | None:
-        """The file, the one nearest to the top if there are several; None if there is none.
+        """Return the file, the one nearest to the top if there are several, or None.
 
         Raises:
-            SettingsError: If two are equally near: they may differ, and nothing says which one is meant.
+            SettingsError: If two are equally near, because they may differ.
         """
         for name in file.names:
-            places = sorted(self._places.get(name, ()), key=lambda place: (len(place.parts), str(place)))
-            if not places:
+            paths = sorted(self._paths.get(name, ()), key=lambda path: (len(path.parts), str(path)))
+            if not paths:
                 continue
-            if len(places) > 1 and len(places[0].parts) == len(places[1].parts):
+            if len(paths) > 1 and len(paths[0].parts) == len(paths[1].parts):
                 raise SettingsError(
-                    f"{places[0]} and {places[1]} have one name; name the folder of one dataset."
+                    f"{paths[0]} and {paths[1]} have one name; name the folder of one dataset."
                 )
-            if places[0] not in self.used:
-                self.used.append(places[0])
-            return places[0]
+            if paths[0] not in self.used:
+                self.used.append(paths[0])
+            return paths[0]
         return None
 
-    def require(self, file: AnnotationFile) -> Path | None:
-        """As `find`; a file that is not there is noted in `missing`."""
+    def find_required(self, file: AnnotationFile) -> Path | None:
+        """Find a file as `find` does, and add one that is not found to `missing`."""
         path = self.find(file)
         if path is None and file not in self.missing:
             self.missing.append(file)
@@ -80,14 +80,14 @@ class DownloadFolder:
 class VideoFiles:
     """Video files by id.
 
-    Ids are compared up to the first dot, so a file is found under any ending, two of them included, and ids that differ
-    in their ending alone name one video. A leading "v_", as ActivityNet's ids have it, may be there or not.
+    Ids are compared up to the first dot, so a file is found with any extension, double ones included, and ids that differ
+    only in their extension name one video. A leading "v_", as ActivityNet's ids have it, is optional.
 
     Args:
-        folder: Where the videos are, at any depth.
+        folder: Folder of the videos, which may lie at any depth.
 
     Raises:
-        SettingsError: If there is no such folder.
+        SettingsError: If the folder does not exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -99,7 +99,7 @@ class VideoFiles:
                 self._files.setdefault(stem, []).append(file)
 
     def find(self, identifier: str) -> Path | None:
-        """The file of a video: the one named exactly so, else an .mp4, else the first by name."""
+        """Return the file of a video: the one of exactly this name, else an .mp4, else the first by name."""
         stem = identifier.partition(".")[0]
         for name in (stem, stem.removeprefix("v_")):
             files = self._files.get(name)
@@ -109,8 +109,8 @@ class VideoFiles:
                 )
         return None
 
-    def several(self, identifiers: Sequence[str]) -> list[str]:
-        """Those of the ids that more than one file could be."""
+    def ambiguous(self, identifiers: Sequence[str]) -> list[str]:
+        """Return the ids that match more than one file."""
         stems = {name: name.partition(".")[0] for name in identifiers}
         return [
             name
@@ -120,19 +120,19 @@ class VideoFiles:
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """The files under a folder, each folder once even if links lead into it again.
+    """Yield the files under a folder; each folder once, even if links lead to it again.
 
     Raises:
-        SettingsError: If there is no such folder.
+        SettingsError: If the folder does not exist.
     """
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder; name the one that the dataset was downloaded to.")
+        raise SettingsError(f"{folder} is not a folder; name the one that the dataset was downloaded to.")
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
+    for current, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(current)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+        yield from (Path(current, name) for name in sorted(files) if not name.startswith("."))

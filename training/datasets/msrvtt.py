@@ -94,7 +94,7 @@ def read_msrvtt(folder: DownloadFolder, protocol: str) -> Annotations:
     asked = _read_1ka(folder)
     if protocol == "1k-a":
         return pick_videos({"test": list(asked)}, asked)
-    train_list = folder.require(TRAIN_9K if protocol == "9k" else TRAIN_7K)
+    train_list = folder.find_required(TRAIN_9K if protocol == "9k" else TRAIN_7K)
     captions, videos = _read_captions(folder)
     train = read_ids(train_list) if train_list else []
     return pick_videos(
@@ -113,7 +113,7 @@ def _read_full(folder: DownloadFolder) -> Annotations:
         if path is None and split in official:
             lists[split] = official[split]
         else:
-            path = path or folder.require(file)
+            path = path or folder.find_required(file)
             lists[split] = read_ids(path) if path else []
     return pick_videos(lists, captions, lambda name: _duration(videos.get(name, {})))
 
@@ -134,9 +134,9 @@ def _read_1ka(folder: DownloadFolder) -> Captions:
         return _read_table(path)
     ids, choice = folder.find(TEST_1KA_IDS), folder.find(TEST_1KA_CHOICE)
     if not ids and not choice:
-        folder.require(TEST_1KA)
+        folder.find_required(TEST_1KA)
         return {}
-    ids, choice = folder.require(TEST_1KA_IDS), folder.require(TEST_1KA_CHOICE)
+    ids, choice = folder.find_required(TEST_1KA_IDS), folder.find_required(TEST_1KA_CHOICE)
     captions, _ = _read_captions(folder)
     if not ids or not choice or not captions:
         return {}
@@ -163,7 +163,7 @@ def _read_captions(folder: DownloadFolder) -> tuple[Captions, dict[str, Mapping[
     """Captions and records of all videos, from whichever file there is: names are no guide to the form."""
     captions: Captions = {}
     videos: dict[str, Mapping[str, Any]] = {}
-    for path in (folder.require(CAPTIONS), folder.find(OFFICIAL_TEST)):
+    for path in (folder.find_required(CAPTIONS), folder.find(OFFICIAL_TEST)):
         if path:
             content = mapping(read_json(path), path, "the file")
             _add_captions(path, content, captions)

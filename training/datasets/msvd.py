@@ -9,11 +9,11 @@ from colbert_video.training.datasets.annotations import (
     Dataset,
     Protocol,
     Published,
+    clip_duration,
     pick_videos,
 )
 from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 from colbert_video.training.datasets.plain_pickle import read_plain_pickle
-from colbert_video.training.datasets.youtube import clip_duration
 
 CLIP4CLIP = "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msvd_data.zip"
 CAPTIONS = AnnotationFile(
@@ -41,8 +41,8 @@ def read_msvd(folder: DownloadFolder, protocol: str) -> Annotations:
     Raises:
         SettingsError: If a file is not what it should be, or a pickle holds more than plain values.
     """
-    captions = folder.require(CAPTIONS)
-    paths = {split: folder.require(file) for split, file in LISTS.items()}
+    captions = folder.find_required(CAPTIONS)
+    paths = {split: folder.find_required(file) for split, file in LISTS.items()}
     return pick_videos(
         {split: read_ids(path) if path else [] for split, path in paths.items()},
         _read_captions(captions) if captions else {},

@@ -1,7 +1,7 @@
 """Pickles of strings, numbers and containers, and of nothing else.
 
-Two annotation files that the community passes around are pickles. Unpickling runs whatever program the file holds, so the
-opcodes are read first: those that name a class or call something are refused before anything is built.
+Two annotation files in common use are pickles. Unpickling runs whatever program the file holds, so the opcodes are read
+first: those that name a class or call something are rejected before anything is built.
 """
 
 import io
@@ -12,8 +12,8 @@ from typing import Any
 
 from colbert_video.errors import SettingsError
 
-LIMIT = 256 * 2**20
-"""Bytes of a file at most; the largest known one has 7 MB."""
+MAX_BYTES = 256 * 2**20
+"""The largest known file has 7 MB."""
 # fmt: off
 PLAIN = frozenset((
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP",
@@ -30,7 +30,7 @@ MEMO_WRITES = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
 
 
 class _NoClasses(pickle.Unpickler):
-    """The opcodes were checked; this is the second lock."""
+    """Second check, after that of the opcodes."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -43,14 +43,14 @@ def read_plain_pickle(path: Path) -> Any:
         path: The file. Byte strings of Python 2 are read as UTF-8, those of its text protocol as ASCII.
 
     Raises:
-        SettingsError: If the file cannot be read, is larger than `LIMIT`, is damaged, or holds anything but strings,
-            numbers and containers; then nothing of it has been run.
+        SettingsError: If the file cannot be read, is larger than `MAX_BYTES`, is damaged, or holds anything but strings,
+            numbers and containers; then nothing of it was run.
     """
     try:
         size = path.stat().st_size
-        if size > LIMIT:
+        if size > MAX_BYTES:
             raise SettingsError(
-                f"{path} has {size} bytes; captions have at most {LIMIT}. Is it the right file?"
+                f"{path} has {size} bytes; captions have at most {MAX_BYTES}. Is it the right file?"
             )
         data = path.read_bytes()
     except OSError as error:
@@ -80,13 +80,15 @@ def _check_opcodes(path: Path, data: bytes) -> None:
                     f"{path} is refused: at byte {position}, {opcode.name} {_shown(argument)}would make an object of a class; "
                     "only strings, numbers and containers are read. Do not open this file with pickle."
                 )
-            # A place far beyond the values so far would have the memo grow to any size.
+            # An index far beyond the values so far would let the memo grow to any size.
             if opcode.name in MEMO_WRITES and isinstance(argument, int) and argument > number:
                 raise SettingsError(f"{path} is refused: byte {position} asks for memory without need.")
     except SettingsError:
         raise
     except (ValueError, EOFError, IndexError, OverflowError) as error:
-        raise SettingsError(f"{path} is no pickle, or a damaged one: {error}; download it again.") from error
+        raise SettingsError(
+            f"{path} is not a pickle, or a damaged one: {error}; download it again."
+        ) from error
 
 
 def _shown(argument: Any) -> str:

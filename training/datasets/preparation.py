@@ -1,7 +1,7 @@
-"""A checked download: what is there, what is missing, and how that compares with the published splits."""
+"""A checked download: found and missing files, compared with the published splits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,20 +16,19 @@ from colbert_video.training.datasets.download_folder import AnnotationFile
 
 @dataclass(frozen=True)
 class SplitCount:
-    """What one split holds."""
+    """Size of one split."""
 
     videos: int
     """Videos with captions."""
     captions: int
     """Captions; each is a query or a training row."""
     found: int
-    """Videos whose file is there."""
+    """Videos whose file was found."""
     published: Published
-    """What the published split holds."""
 
     @property
     def differs(self) -> bool:
-        """Whether a figure is not the published one."""
+        """True if a figure is not the published one."""
         return self.videos != self.published.videos or self.published.captions not in (None, self.captions)
 
 
@@ -38,38 +37,36 @@ class Preparation:
     """A download folder, read and checked."""
 
     dataset: str
-    """The dataset's name."""
+    """Title of the dataset."""
     protocol: str
-    """The name of the split, and what it is."""
+    """Name and description of the protocol."""
     folder: Path
-    """Where the annotation files are."""
+    """Folder of the annotation files."""
     videos: Path
-    """Where the videos are looked for."""
+    """Folder of the videos."""
     source: str
-    """Where the field gets the videos."""
+    """Download page of the videos."""
     ending: str
-    """What their files end in there."""
+    """Extension of the video files from there."""
     annotations: Annotations
-    """Captioned videos by split."""
     published: Mapping[str, Published]
-    """What each split should hold."""
+    """Published sizes by split."""
     files: Mapping[str, Path]
-    """Video files by id, those that were found."""
+    """Video files that were found, by id."""
     used: Sequence[Path]
     """Annotation files that were read."""
     missing_files: Sequence[AnnotationFile]
-    """Annotation files that are needed and are not there."""
+    """Annotation files that are needed and were not found."""
     notes: Sequence[str]
-    """What else is worth knowing."""
 
     @cached_property
     def counts(self) -> dict[str, SplitCount]:
-        """What each split holds."""
+        """Size of each split of the protocol."""
         return {split: self._count(split, published) for split, published in self.published.items()}
 
     @cached_property
     def missing_videos(self) -> dict[str, list[str]]:
-        """By split, ids whose file was not found."""
+        """Ids of the videos whose file was not found, by split."""
         absent = {
             split: [video.id for video in videos if video.id not in self.files]
             for split, videos in self.annotations.splits.items()
@@ -78,7 +75,7 @@ class Preparation:
 
     @cached_property
     def problems(self) -> list[str]:
-        """What has to be there and is not; with any of it, a manifest is written only on demand."""
+        """What is needed and missing; if there is anything, a manifest is written only on demand."""
         problems = [f"missing file under {self.folder}: {file}" for file in self.missing_files]
         asked = self.annotations.uncaptioned.get("test", ())
         if asked:
@@ -87,7 +84,7 @@ class Preparation:
 
     @cached_property
     def warnings(self) -> list[str]:
-        """Figures that are not the published ones, and listed videos that cannot be used."""
+        """Figures that differ from the published ones, and listed videos that cannot be used."""
         warnings = [
             f"{split} has {_figures(count.videos, count.captions)}; published: "
             f"{_figures(count.published.videos, count.published.captions)}"
@@ -101,11 +98,11 @@ class Preparation:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "dataset": self.dataset,
             "protocol": self.protocol,
-            "splits": {split: _count_values(count) for split, count in self.counts.items()},
+            "splits": {split: asdict(count) for split, count in self.counts.items()},
             "problems": self.problems,
             "warnings": self.warnings,
             "notes": list(self.notes),
@@ -116,7 +113,7 @@ class Preparation:
         }
 
     def report(self) -> list[RenderableType]:
-        """The result for people, a table and sentences; what is missing comes last, where it is seen."""
+        """Return a table and sentences for people; what is missing comes last, where it is seen."""
         table = Table(title=self.dataset, title_justify="left")
         for name in ("split", "videos", "published", "captions", "published", "files found"):
             table.add_column(name, justify="left" if name == "split" else "right")
@@ -166,12 +163,3 @@ def _cells(count: SplitCount) -> list[str]:
 
 def _figures(videos: int, captions: int | None) -> str:
     return f"{videos:,} videos" + ("" if captions is None else f", {captions:,} captions")
-
-
-def _count_values(count: SplitCount) -> dict[str, Any]:
-    return {
-        "videos": count.videos,
-        "captions": count.captions,
-        "found": count.found,
-        "published": {"videos": count.published.videos, "captions": count.published.captions},
-    }

@@ -1,15 +1,12 @@
 """`colbert-video prepare`: checks a dataset's download folder and writes its manifest."""
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.data.manifest import list_some
+from colbert_video.training.data.manifest import caption_rows, check_output, held_out, list_some, write_rows
 from colbert_video.training.datasets.activitynet import ACTIVITYNET
 from colbert_video.training.datasets.annotations import Annotations, CaptionedVideo, Dataset, Published
 from colbert_video.training.datasets.didemo import DIDEMO
@@ -26,7 +23,7 @@ DATASETS: Mapping[str, Dataset] = {
     "didemo": DIDEMO,
     "activitynet": ACTIVITYNET,
 }
-"""By the name that users choose them with."""
+"""Datasets by the name that users choose them with."""
 
 
 def check_dataset(
@@ -41,15 +38,14 @@ def check_dataset(
 
     Args:
         name: "msrvtt", "msvd", "vatex", "didemo" or "activitynet".
-        folder: Where the annotation files are, at any depth.
-        videos: Where the videos are, at any depth; None for the same folder.
-        split_name: Which of the dataset's protocols; None for the one that the paper uses.
-        hold_out: Training videos that become the split "val", where the protocol has none. Which ones depends on their
-            ids alone.
+        folder: Folder of the annotation files, which may lie at any depth.
+        videos: Folder of the videos, likewise; None for the same folder.
+        split_name: The dataset's protocol; None for the one that the paper uses.
+        hold_out: Number of training videos that become the split "val", where the protocol has none; chosen by their ids.
 
     Raises:
-        SettingsError: If a name is unknown, a folder does not exist, or a file is not what it should be. What is missing is
-            no error here but in the result's `problems`.
+        SettingsError: If a name is unknown, a folder does not exist, or a file has the wrong content. What is missing is
+            not an error; it is in the result's `problems`.
     """
     dataset = _choose(name)
     protocol_name = _choose_protocol(dataset, split_name)
@@ -57,18 +53,14 @@ def check_dataset(
     download = DownloadFolder(folder)
     annotations = dataset.read(download, protocol_name)
     annotations, published = _hold_out(annotations, protocol.published, hold_out)
-    places = VideoFiles(folder if videos is None else videos)
-    found = {
-        video.id: path
-        for split in annotations.splits.values()
-        for video in split
-        if (path := places.find(video.id))
-    }
+    files = VideoFiles(folder if videos is None else videos)
+    ids = [video.id for split in annotations.splits.values() for video in split]
+    found = {name: path for name in ids if (path := files.find(name))}
     return Preparation(
         dataset=dataset.title,
         protocol=f"{protocol_name}, {protocol.about}",
         folder=download.path,
-        videos=places.folder,
+        videos=files.folder,
         source=dataset.videos,
         ending=dataset.ending,
         annotations=annotations,
@@ -76,7 +68,7 @@ def check_dataset(
         files=found,
         used=download.used,
         missing_files=download.missing,
-        notes=[*annotations.notes, *_file_notes(places, list(found)), *_validation_note(published)],
+        notes=[*annotations.notes, *_file_notes(files, list(found)), *_validation_note(published)],
     )
 
 
@@ -85,15 +77,15 @@ def write_manifest(preparation: Preparation, output: str | Path, *, allow_missin
 
     Args:
         preparation: From `check_dataset`.
-        output: A .jsonl file; one that is there is replaced. Paths of videos are relative to its folder.
-        allow_missing: Write it although something is missing. Videos that were not found are named as if they were in the
-            folder of videos, so that training and evaluation report them.
+        output: A .jsonl file; an older one is replaced. Paths of videos are relative to its folder.
+        allow_missing: True to write it although something is missing. Videos that were not found are named as if they were
+            in the folder of videos, so that training and evaluation report them.
 
     Returns:
         The number of rows.
 
     Raises:
-        SettingsError: If something is missing and that is not allowed, nothing is there at all, or the file cannot be
+        SettingsError: If something is missing and that is not allowed, there is no captioned video, or the file cannot be
             written.
     """
     output = Path(output)
@@ -103,7 +95,7 @@ def write_manifest(preparation: Preparation, output: str | Path, *, allow_missin
             f"{preparation.dataset} is incomplete: {'; '.join(preparation.problems)}. Get what is missing, or pass "
             "allow_missing=True (--allow-missing) to write what is there."
         )
-    rows = [*manifest_rows(preparation, output.parent)]
+    rows = [*_manifest_rows(preparation, output.parent)]
     if not rows:
         raise SettingsError(
             f"{preparation.folder} has no captioned videos of {preparation.dataset}: {list_some(preparation.problems)}."
@@ -112,63 +104,18 @@ def write_manifest(preparation: Preparation, output: str | Path, *, allow_missin
     return len(rows)
 
 
-def check_output(output: Path) -> None:
-    """Refuse a manifest that is not called as one.
-
-    Raises:
-        SettingsError: If its name does not end in .jsonl.
-    """
-    if output.suffix.lower() != ".jsonl":
-        raise SettingsError(f"{output} does not end in .jsonl, as the manifest does.")
-
-
-def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
-    """Write the rows of a manifest; a manifest that is there is replaced once the new one is whole.
-
-    Raises:
-        SettingsError: If the file cannot be written.
-    """
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        partial.write_text("".join(lines), encoding="utf-8")
-        partial.replace(output)
-    except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
-
-
-def manifest_rows(preparation: Preparation, folder: str | Path) -> Iterator[dict[str, Any]]:
-    """The manifest's rows, as `read_manifest` reads them.
-
-    Args:
-        preparation: From `check_dataset`.
-        folder: Where the manifest will be.
-
-    Yields:
-        `video`, `caption` and `split`; the dataset's `id`; `caption_id`, which counts the captions of a video from 0; and
-        what the dataset knows more.
-    """
+def _manifest_rows(preparation: Preparation, folder: Path) -> Iterator[dict[str, Any]]:
     for split, videos in preparation.annotations.splits.items():
         for video in videos:
-            path = preparation.files.get(
-                video.id, preparation.videos / _expected_name(video, preparation.ending)
+            path = preparation.files.get(video.id, preparation.videos / _expected_name(video, preparation))
+            yield from caption_rows(
+                path, folder, video.captions, split=split, identifier=video.id, metadata=video.metadata
             )
-            shown = relative_path(path, Path(folder))
-            for number, caption in enumerate(video.captions):
-                yield {
-                    "video": shown,
-                    "caption": caption,
-                    "split": split,
-                    "id": video.id,
-                    "caption_id": number,
-                    **video.metadata,
-                }
 
 
 def _choose(name: str) -> Dataset:
     if name not in DATASETS:
-        raise SettingsError(f"{name!r} is no known dataset; choose {', '.join(DATASETS)}.")
+        raise SettingsError(f"{name!r} is not a known dataset; choose {', '.join(DATASETS)}.")
     return DATASETS[name]
 
 
@@ -184,7 +131,7 @@ def _choose_protocol(dataset: Dataset, split_name: str | None) -> str:
 def _hold_out(
     annotations: Annotations, published: Mapping[str, Published], count: int
 ) -> tuple[Annotations, Mapping[str, Published]]:
-    """Make the videos whose ids hash lowest a validation split."""
+    """Move some training videos to a validation split."""
     if count == 0:
         return annotations, published
     if "val" in published or "train" not in published:
@@ -194,7 +141,7 @@ def _hold_out(
     train = annotations.splits["train"]
     if not 0 < count < max(len(train), 1):
         raise SettingsError(f"hold_out is {count}; give 0, or fewer than the {len(train)} training videos.")
-    chosen = {video.id for video in sorted(train, key=_draw)[:count]}
+    chosen = held_out([video.id for video in train], count)
     splits = {
         "train": [video for video in train if video.id not in chosen],
         "val": [video for video in train if video.id in chosen],
@@ -206,12 +153,8 @@ def _hold_out(
     )
 
 
-def _draw(video: CaptionedVideo) -> bytes:
-    return hashlib.sha256(video.id.encode()).digest()
-
-
-def _file_notes(places: VideoFiles, ids: list[str]) -> list[str]:
-    several = places.several(ids)
+def _file_notes(files: VideoFiles, ids: list[str]) -> list[str]:
+    several = files.ambiguous(ids)
     if not several:
         return []
     return [f"{len(several)} videos have several files, of which one is taken: {list_some(several)}."]
@@ -224,13 +167,5 @@ def _validation_note(published: Mapping[str, Published]) -> list[str]:
     return [f"the split has no validation videos: {advice}."]
 
 
-def _expected_name(video: CaptionedVideo, ending: str) -> str:
-    return video.id if "." in video.id else video.id + ending
-
-
-def relative_path(path: Path, folder: Path) -> str:
-    """A path as a manifest in a folder names it."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # Windows: another drive
-        return path.absolute().as_posix()
+def _expected_name(video: CaptionedVideo, preparation: Preparation) -> str:
+    return video.id if "." in video.id else video.id + preparation.ending

@@ -13,10 +13,10 @@ from colbert_video.training.datasets.annotations import (
     Dataset,
     Protocol,
     Published,
+    clip_duration,
     pick_videos,
 )
 from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
-from colbert_video.training.datasets.youtube import clip_duration
 
 OFFICIAL = "https://eric-xw.github.io/vatex-website/download.html"
 CLIP2VIDEO = "https://github.com/CryhanFang/CLIP2Video (data/vatex_data)"
@@ -65,9 +65,9 @@ def read_vatex(folder: DownloadFolder, protocol: str) -> Annotations:
     """
     test = AnnotationFile((f"{protocol}.txt",), "1,500 test videos", CLIP2VIDEO)
     paths = {
-        "train": folder.require(TRAIN),
-        "val": folder.require(VAL),
-        "test": folder.require(test),
+        "train": folder.find_required(TRAIN),
+        "val": folder.find_required(VAL),
+        "test": folder.find_required(test),
     }
     return pick_videos(
         {split: read_ids(path) if path else [] for split, path in paths.items()},
@@ -78,7 +78,7 @@ def read_vatex(folder: DownloadFolder, protocol: str) -> Annotations:
 
 def _read_captions(folder: DownloadFolder) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
-    for path in (folder.require(COLLECTED), *map(folder.find, FURTHER)):
+    for path in (folder.find_required(COLLECTED), *map(folder.find, FURTHER)):
         if path:
             for name, said in _records(read_json(path), path):
                 # A collected file and the official ones may be there both.

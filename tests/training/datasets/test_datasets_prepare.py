@@ -175,14 +175,16 @@ def test_nothing_is_held_out_twice(msvd: Path) -> None:
 
 def test_wrong_names_are_refused_with_the_right_ones(msvd: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        SettingsError, match="'lsmdc' is no known dataset; choose msrvtt, msvd, vatex, didemo, act"
+        SettingsError, match="'lsmdc' is not a known dataset; choose msrvtt, msvd, vatex, didemo, act"
     ):
         check_dataset("lsmdc", msvd)
     with pytest.raises(
         SettingsError, match=r"MSR-VTT has no split named '1K'; choose one of 9k: .*; full: the off"
     ):
         check_dataset("msrvtt", msvd, split_name="1K")
-    with pytest.raises(SettingsError, match="is no folder; name the one that the dataset was downloaded to"):
+    with pytest.raises(
+        SettingsError, match="is not a folder; name the one that the dataset was downloaded to"
+    ):
         check_dataset("msvd", tmp_path / "none")
     with pytest.raises(SettingsError, match=r"train_list.txt does not end in .jsonl"):
         write_manifest(check_dataset("msvd", msvd), msvd / "train_list.txt")
@@ -250,4 +252,4 @@ def test_the_verb_passes_its_options_on(
     code, _, err = run(["prepare", "msvd", str(msvd), "--hold-out", "1"], capsys)
     assert (code, "nothing to hold out" in err) == (2, True)
     code, _, err = run(["prepare", "msvd", str(msvd), "--videos", str(tmp_path / "none")], capsys)
-    assert (code, "none is no folder" in err) == (2, True)
+    assert (code, "none is not a folder" in err) == (2, True)

@@ -22,10 +22,9 @@ from colbert_video.training.datasets.annotation_files import (
     read_json,
     spans,
 )
-from colbert_video.training.datasets.annotations import one_line, paragraph, pick_videos
+from colbert_video.training.datasets.annotations import clip_duration, one_line, paragraph, pick_videos
 from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder, VideoFiles
 from colbert_video.training.datasets.plain_pickle import read_plain_pickle
-from colbert_video.training.datasets.youtube import clip_duration
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -145,7 +144,7 @@ def test_damaged_pickles_are_refused_or_plain(tmp_path: Path, data: bytes) -> No
     if data == b"}.":
         assert read_plain_pickle(path) == {}
         return
-    with pytest.raises(SettingsError, match=r"captions.pkl is (no pickle|a damaged pickle|refused)"):
+    with pytest.raises(SettingsError, match=r"captions.pkl is (not a pickle|a damaged pickle|refused)"):
         read_plain_pickle(path)
 
 
@@ -166,7 +165,7 @@ def test_any_bytes_are_a_value_or_a_settings_error(
 
 
 def test_large_and_absent_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_pickle, "LIMIT", 3)
+    monkeypatch.setattr(plain_pickle, "MAX_BYTES", 3)
     with pytest.raises(SettingsError, match="has 4 bytes; captions have at most 3"):
         read_plain_pickle(pickled(tmp_path, b"abcd"))
     with pytest.raises(SettingsError, match=r"none.pkl cannot be read: No such file"):
@@ -249,10 +248,10 @@ def test_files_are_found_by_any_of_their_names_nearest_first(tmp_path: Path) -> 
     assert DownloadFolder(tmp_path).find(wanted) == tmp_path / "deep" / "er" / "one.json"
     (tmp_path / "one.json").touch()
     folder = DownloadFolder(tmp_path)
-    assert folder.require(wanted) == tmp_path / "one.json"
+    assert folder.find_required(wanted) == tmp_path / "one.json"
     assert (folder.used, folder.missing) == ([tmp_path / "one.json"], [])
     absent = AnnotationFile(("two.json",), "lists", "https://example.org/two")
-    assert folder.require(absent) is folder.require(absent) is None
+    assert folder.find_required(absent) is folder.find_required(absent) is None
     assert folder.missing == [absent]
     assert str(wanted) == "one.json (or uno.json): captions; from https://example.org"
 
@@ -263,7 +262,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / name / "test_list.txt").touch()
     with pytest.raises(SettingsError, match=r"msvd.test_list.txt and .*vatex.test_list.txt have one name"):
         DownloadFolder(tmp_path).find(AnnotationFile(("test_list.txt",), "", ""))
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="is not a folder"):
         DownloadFolder(tmp_path / "none")
 
 
@@ -294,7 +293,7 @@ def test_videos_are_found_under_any_ending(tmp_path: Path) -> None:
     assert files.find("v_xyz") == tmp_path / "deep" / "xyz.mkv"
     assert files.find("f") is None
     assert files.find("g") is None
-    assert files.several(["a", "b.mov", "e", "v_xyz", "f"]) == ["a", "e"]
+    assert files.ambiguous(["a", "b.mov", "e", "v_xyz", "f"]) == ["a", "e"]
 
 
 def test_each_listed_video_gets_its_captions() -> None:
