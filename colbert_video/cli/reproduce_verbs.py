@@ -32,7 +32,7 @@ from colbert_video.errors import SettingsError
 @click.option(
     "--output",
     type=FOLDER,
-    help="Folder of the reproduction; repeat the command to go on in it. Default: reproduce-ROW.",
+    help="Folder of the reproduction; repeat the command to continue it. Default: reproduce-ROW.",
 )
 @click.option(
     "--weights",

@@ -1,6 +1,6 @@
 """Videos of a Hugging Face dataset as records to index, or to train on.
 
-Whatever the column holds - the feature Video, bytes, or paths - is taken as it is stored; nothing is decoded here.
+The column may hold the feature Video, bytes, or paths. Videos are taken as they are stored; nothing is decoded here.
 """
 
 import json
@@ -27,19 +27,19 @@ def dataset_videos(
 ) -> list[VideoRecord]:
     """List the videos of a dataset.
 
-    Videos that are files of this machine stay where they are. Those that come as bytes, or from a URL, are written into
+    Videos that are files on this machine stay where they are. Those that come as bytes, or from a URL, are written into
     a folder, named by their content: the index can then show them, and a repeated run finds them again.
 
     Args:
         dataset: A `datasets.Dataset`, a streamed `IterableDataset`, or any rows.
-        media: Folder for videos that are no files; it must stay for as long as they are to be shown.
+        media: Folder for videos that are not files; keep it for as long as the index shows them.
         video: Column of the videos: the feature Video, {"bytes", "path"}, bytes, or paths.
         id: Column of the ids; None for file names, or "row-000012" where a row names no file.
         metadata: Columns to store with the videos; None for all that JSON can hold.
-        most_bytes: Most bytes that files in `media` may have together; None for no limit.
+        most_bytes: Limit of the total size of the files in `media` in bytes; None for no limit.
 
     Returns:
-        One record a row. A row without a usable video is a record whose file is missing, so that indexing lists it.
+        One record per row. A row without a usable video is a record whose file is missing, so that indexing lists it.
 
     Raises:
         SettingsError: If there is no such column, or `media` is full.
@@ -58,7 +58,7 @@ def dataset_videos(
 
 
 def _undecoded(dataset: Any, video: str) -> tuple[Any, Any]:
-    """The dataset with media as they are stored, and the names of its other columns; None where these are not known."""
+    """Return the dataset with undecoded media, and the names of its other columns, or None where these are unknown."""
     features = getattr(dataset, "features", None)
     if features is None:
         return dataset, None
@@ -77,7 +77,7 @@ def _check_columns(row: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def _jsonable(row: Mapping[str, Any], video: str, plain: Any) -> dict[str, Any]:
-    """The columns that can be stored with a video."""
+    """Return the columns that can be stored with a video."""
     kept = {}
     for name, value in row.items():
         if name == video or (plain is not None and name not in plain):
@@ -91,7 +91,7 @@ def _jsonable(row: Mapping[str, Any], video: str, plain: Any) -> dict[str, Any]:
 
 
 def _file_of(value: Any, folder: MediaFolder, number: int) -> tuple[Path, str]:
-    """The file of a row's video, and a name for it."""
+    """Return the file of a row's video, and a name for it."""
     data: Any = value
     path: str | None = None
     if isinstance(value, Mapping):
@@ -109,7 +109,7 @@ def _file_of(value: Any, folder: MediaFolder, number: int) -> tuple[Path, str]:
 
 
 def _fetched(url: str) -> bytes | None:
-    """The content of a file that a dataset refers to; None if it cannot be had, which the log tells."""
+    """Return the content of a file that a dataset refers to; None, with a warning, if it cannot be fetched."""
     try:
         from datasets.utils.file_utils import xopen
     except ImportError as error:

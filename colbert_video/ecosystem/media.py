@@ -1,4 +1,4 @@
-"""Videos that come as bytes, kept as files: whoever searches an index wants to see what was found."""
+"""Videos that come as bytes, kept as files, so that an index can show what was found."""
 
 import hashlib
 import os
@@ -13,11 +13,11 @@ NAME_LENGTH = 40
 
 
 class MediaFolder:
-    """A folder of videos named by their content, so that the same video is kept once, however often it comes.
+    """A folder of videos named by their content, so that a video that comes repeatedly is kept once.
 
     Args:
-        path: The folder, made if it is missing. Files that are there count.
-        most_bytes: Most bytes that its files may have together; None for as many as there is room for.
+        path: The folder, made if it is missing. Files in it count.
+        most_bytes: Limit of the total size of its files in bytes; None for no limit.
     """
 
     def __init__(self, path: str | Path, *, most_bytes: int | None = None) -> None:
@@ -30,7 +30,7 @@ class MediaFolder:
             raise SettingsError(f"the media folder {path} cannot be used: {error.strerror}.") from error
 
     def keep(self, data: bytes, *, name: str | None = None) -> Path:
-        """Write a video, unless it is there.
+        """Write a video, unless the folder has it.
 
         Args:
             data: The file's content.
@@ -40,7 +40,7 @@ class MediaFolder:
             The file.
 
         Raises:
-            SettingsError: If there is no room, or the file cannot be written.
+            SettingsError: If the limit is exceeded, or the file cannot be written.
         """
         suffix = Path(name or "").suffix.lower()
         digest = hashlib.sha256(data).hexdigest()[:NAME_LENGTH]

@@ -1,7 +1,7 @@
 """A model in the Massive Text Embedding Benchmark (https://github.com/embeddings-benchmark/mteb): text-to-video retrieval.
 
-MTEB's encoders give one vector for each input, ours give bags of tokens that MeanMaxSim compares. So this is one of MTEB's
-search models, which are handed the whole corpus and answer with scores. Frames are read by this library's own sampling,
+MTEB's encoders return one vector for each input, ours return bags of tokens that MeanMaxSim compares. So this is one of
+MTEB's search models, which get the whole corpus and return scores. Frames are read by this library's own sampling,
 the centres of TSN segments, from the files that the dataset stores; the scores are those of `evaluate_model`.
 """
 
@@ -30,30 +30,30 @@ from colbert_video.training.evaluation.gallery import (
 logger = logging.getLogger(__name__)
 
 VIDEOS_AT_ONCE = 256
-"""Rows of a corpus whose videos may lie in a temporary folder at the same time."""
+"""Rows of a corpus whose videos are in a temporary folder at the same time."""
 
 
 class VideoColBERTEncoder:
     """A Video-ColBERT model for `mteb.evaluate(encoder, tasks)`; implements MTEB's SearchProtocol.
 
-    Tasks that retrieve videos by text run (category t2v, and reranking); for others MTEB or this class says that they do
-    not. Instructions are not read, and no prompt is added.
+    Supports tasks that retrieve videos by text (category t2v, and reranking); others end with an error of MTEB or this
+    class. Instructions are not read, and no prompt is added.
 
     Args:
         model: The model, or a name for `VideoColBERT.from_pretrained`.
-        name: "organisation/model" for MTEB's results; None for what the model is known by.
-        interaction: How bags are scored; None for the model's own way.
+        name: "organisation/model" for MTEB's results; None for the model's own name.
+        interaction: Score of the bags; None for the model's own.
         num_frames: Frames of a video; None for the model's own number.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
 
     Raises:
         DependencyError: If mteb is not installed.
         SettingsError: If the model cannot score by the interaction.
 
     Attributes:
-        mteb_model_meta: What MTEB stores with results.
-        refused: Videos of the last corpus that could not be read, by id, with the reason. They are never found, so their
-            queries count as failed.
+        mteb_model_meta: Description that MTEB stores with results.
+        refused: Reasons why videos of the last corpus could not be read, by id. They are never found, so their queries
+            count as failed.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class VideoColBERTEncoder:
 
         Args:
             corpus: A dataset with the columns "id" and "video".
-            **task: What MTEB tells of the task; not read.
+            **task: Description of the task; not read.
 
         Raises:
             SettingsError: If the corpus holds no videos.
@@ -118,15 +118,15 @@ class VideoColBERTEncoder:
 
         Args:
             queries: A dataset with the columns "id" and "text".
-            top_k: Most videos for each query.
-            top_ranked: The videos that each query may find, by query id; None for all.
-            **task: What MTEB tells of the task; not read.
+            top_k: Limit of videos for each query.
+            top_ranked: Videos that each query may find, by query id; None for all.
+            **task: Description of the task; not read.
 
         Returns:
             Score by video id by query id.
 
         Raises:
-            SettingsError: If the queries are no text, or no corpus was indexed.
+            SettingsError: If the queries are not texts, or no corpus was indexed.
         """
         texts = [*queries["text"]] if "text" in queries.column_names else []
         if not texts or not all(isinstance(text, str) for text in texts):
@@ -146,18 +146,18 @@ class VideoColBERTEncoder:
         top_ranked: Mapping[str, list[str]] | None,
     ) -> dict[str, dict[str, float]]:
         videos = [*self._gallery]
-        places = {video: place for place, video in enumerate(videos)}
+        columns = {video: column for column, video in enumerate(videos)}
         found = {}
         for query, row in zip(queries, scores, strict=True):
-            allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in places]
-            own = row[torch.tensor([places[video] for video in allowed], dtype=torch.int64)]  # (allowed,)
+            allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in columns]
+            own = row[torch.tensor([columns[video] for video in allowed], dtype=torch.int64)]  # (allowed,)
             best = best_first(own, top_k).tolist()
             found[query] = {allowed[column]: float(own[column]) for column in best}
         return found
 
 
 def _describe(model: VideoColBERT, name: str | None, interaction: str) -> Any:
-    """MTEB's ModelMeta of a model."""
+    """Build MTEB's ModelMeta of a model."""
     try:
         from mteb.models.model_meta import ModelMeta, ScoringFunction
     except ImportError as error:

@@ -47,14 +47,14 @@ def read_activitynet(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read ActivityNet Captions.
 
     Args:
-        folder: Where the files are.
+        folder: The download.
         protocol: "val_1", the only one.
 
     Returns:
-        One paragraph a video, with `duration` in seconds, and `sentences` with their `timestamps`, [start, end) in seconds.
+        One paragraph per video, with `duration` in seconds, and `sentences` with their `timestamps`, [start, end) in seconds.
 
     Raises:
-        SettingsError: If a file is not what it should be.
+        SettingsError: If a file has the wrong content.
     """
     records: dict[str, dict[str, Any]] = {}
     lists: dict[str, list[str]] = {}

@@ -41,7 +41,7 @@ PROTOCOL = Protocol(
 
 @dataclass
 class _Descriptions:
-    """What is said of one video."""
+    """Descriptions of one video with their times."""
 
     sentences: list[str] = field(default_factory=list)
     timestamps: list[tuple[float, float]] = field(default_factory=list)
@@ -51,14 +51,14 @@ def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read DiDeMo.
 
     Args:
-        folder: Where the files are.
+        folder: The download.
         protocol: "paragraph", the only one.
 
     Returns:
-        One paragraph a video. `timestamps` has start and end of each sentence in seconds, averaged over annotators.
+        One paragraph per video. `timestamps` has start and end of each sentence in seconds, averaged over annotators.
 
     Raises:
-        SettingsError: If a file is not what it should be.
+        SettingsError: If a file has the wrong content.
     """
     lists: dict[str, Sequence[str]] = {}
     said: dict[str, _Descriptions] = {}
@@ -79,7 +79,7 @@ def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
 
 
 def _read_descriptions(path: Path) -> dict[str, _Descriptions]:
-    """Descriptions by id, ending included, in the order of the file."""
+    """Read descriptions by id, extension included, in the order of the file."""
     said: dict[str, _Descriptions] = {}
     for record in items(read_json(path), path, "the file"):
         name = text(value_of(record, "video", path, "a record"), path, "video")
@@ -104,7 +104,7 @@ def _moment(chunks: Sequence[tuple[float, float]], path: Path, name: str) -> tup
 def _choose(
     ids: Sequence[str], said: Mapping[str, _Descriptions]
 ) -> tuple[dict[str, _Descriptions], list[str]]:
-    """The descriptions of each listed id, else those of the same id under another ending; and the ids left out."""
+    """Return the descriptions of each listed id, or of the same id with another extension; and the ids left out."""
     stems: dict[str, list[str]] = {}
     for name in said:
         stems.setdefault(_stem(name), []).append(name)

@@ -60,7 +60,7 @@ FULL_LISTS = {
     "test": AnnotationFile(("MSRVTT_test.full.csv", "test_list_full.txt"), "2,990 test videos", EMCL),
 }
 OFFICIAL_NAMES = {"train": "train", "validate": "val", "test": "test"}
-"""Our name of a split by that of the official file."""
+"""Our names of splits by those of the official file."""
 
 Captions = dict[str, list[str]]
 """Captions by video id."""
@@ -83,11 +83,11 @@ def read_msrvtt(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read MSR-VTT.
 
     Args:
-        folder: Where the files are.
+        folder: The download.
         protocol: "9k", "7k", "1k-a" or "full".
 
     Raises:
-        SettingsError: If a file is not what it should be.
+        SettingsError: If a file has the wrong content.
     """
     if protocol == "full":
         return _read_full(folder)
@@ -128,7 +128,7 @@ def _official_lists(videos: Mapping[str, Mapping[str, Any]]) -> dict[str, list[s
 
 
 def _read_1ka(folder: DownloadFolder) -> Captions:
-    """The one caption of each test video, from the table, or from all captions and a choice of one."""
+    """Read the one caption of each test video, from the table, or from all captions and a choice of one."""
     path = folder.find(TEST_1KA)
     if path:
         return _read_table(path)
@@ -160,7 +160,7 @@ def _chosen(captions: Captions, chosen: Mapping[str, Any], name: str, path: Path
 
 
 def _read_captions(folder: DownloadFolder) -> tuple[Captions, dict[str, Mapping[str, Any]]]:
-    """Captions and records of all videos, from whichever file there is: names are no guide to the form."""
+    """Read captions and records of all videos from the file found; its name does not decide its form."""
     captions: Captions = {}
     videos: dict[str, Mapping[str, Any]] = {}
     for path in (folder.find_required(CAPTIONS), folder.find(OFFICIAL_TEST)):

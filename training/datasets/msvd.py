@@ -35,11 +35,11 @@ def read_msvd(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read MSVD.
 
     Args:
-        folder: Where the files are.
+        folder: The download.
         protocol: "standard", the only one.
 
     Raises:
-        SettingsError: If a file is not what it should be, or a pickle holds more than plain values.
+        SettingsError: If a file has the wrong content, or a pickle holds more than plain values.
     """
     captions = folder.find_required(CAPTIONS)
     paths = {split: folder.find_required(file) for split, file in LISTS.items()}

@@ -57,11 +57,11 @@ def read_vatex(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read VATEX in English.
 
     Args:
-        folder: Where the files are.
-        protocol: Which test list: "test_list" or "test1k5_sec_list".
+        folder: The download.
+        protocol: The test list: "test_list" or "test1k5_sec_list".
 
     Raises:
-        SettingsError: If a file is not what it should be.
+        SettingsError: If a file has the wrong content.
     """
     test = AnnotationFile((f"{protocol}.txt",), "1,500 test videos", CLIP2VIDEO)
     paths = {
@@ -81,13 +81,13 @@ def _read_captions(folder: DownloadFolder) -> dict[str, list[str]]:
     for path in (folder.find_required(COLLECTED), *map(folder.find, FURTHER)):
         if path:
             for name, said in _records(read_json(path), path):
-                # A collected file and the official ones may be there both.
+                # There may be a collected file and the official ones.
                 captions.setdefault(name, [text(caption, path, name) for caption in items(said, path, name)])
     return captions
 
 
 def _records(content: Any, path: Path) -> Iterator[tuple[str, Any]]:
-    """Id and English captions of each video, in any of the three forms."""
+    """Yield id and English captions of each video, from any of the three forms."""
     if isinstance(content, list):
         for record in content:
             name = text(field(record, "videoID", path, "a record"), path, "videoID")

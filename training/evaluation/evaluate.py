@@ -1,8 +1,8 @@
 """Caption-to-video retrieval measured as the paper does (section 5.1), of a model, of an index, or of a run file.
 
-Every caption of the split is a query and every video of the split is in the gallery; with several captions a video the
+Every caption of the split is a query and every video of the split is in the gallery; with several captions per video,
 metrics are averaged over captions, not over videos. Frames are the centres of TSN segments and scores are float32.
-Nothing that inflates figures is done: no normalisation over the queries, no dropped videos unless the result says so.
+Nothing inflates the figures: no normalisation over the queries, no dropped videos unless the result says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ from colbert_video.training.evaluation.trec_folder import TrecFolder, rank_score
 from colbert_video.training.world import write_world
 
 Captions = Literal["all", "first"]
-"""Which captions are queries: every one, or the first of each video."""
+"""Captions that are queries: all, or the first of each video."""
 Missing = Literal["refuse", "report"]
-"""What to do about videos that cannot be found or read: stop, or evaluate without them and say so."""
+"""Videos that cannot be found or read: stop, or evaluate without them and report it."""
 
 
 def evaluate_model(
@@ -49,15 +49,15 @@ def evaluate_model(
     """Evaluate a model on the rows of one split.
 
     Args:
-        model: The model; one in training mode is put back into it.
+        model: The model; its training mode is restored.
         rows: Captions and their videos.
-        interactions: How to score; None for every way that the model has.
-        captions: Which captions are queries.
-        missing: What to do about videos that cannot be read.
+        interactions: Scores to measure; None for all interactions of the model.
+        captions: Captions that are queries.
+        missing: "refuse" videos that cannot be read, or "report" them.
         num_frames: Frames of a video; None for the model's own number.
         cache: Keeps decoded frames.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
-        trec: Where to leave queries, qrels and a run of each interaction.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
+        trec: Folder for queries, qrels and a run of each interaction.
 
     Returns:
         Metrics by interaction; also R@1 within groups if rows have groups.
@@ -68,10 +68,10 @@ def evaluate_model(
     names = applicable_interactions(model, interactions)
     rows = _queries(rows, captions)
     videos = {row.video: row.path for row in rows}
-    _handle_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
+    _check_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
     gallery, refused = encode_gallery(model, videos, num_frames=num_frames, cache=cache, workers=workers)
     reasons = {name: f"{error.kind.value}: {error.detail}" for name, error in refused.items()}
-    _handle_missing(reasons, len(videos), missing)
+    _check_missing(reasons, len(videos), missing)
     rows = [row for row in rows if row.video in gallery]
     scores = score_gallery(model, [row.caption for row in rows], list(gallery.values()), names)
     if trec is not None:
@@ -98,9 +98,9 @@ def evaluate_index(
         queries: Text by query id.
         qrels: Relevance by video id by query id; `caption_queries` makes both of a manifest's rows.
         k: Length of the rankings; a video beyond it counts as ranked last in MdR and MnR.
-        exact: Score every video on its decoded tokens.
-        missing: What to do about relevant videos that are not in the index.
-        trec: Where to leave queries, qrels and the run, which is of length k.
+        exact: True to score every video on its decoded tokens.
+        missing: "refuse" relevant videos that are not in the index, or "report" them.
+        trec: Folder for queries, qrels and the run of length k.
 
     Raises:
         SettingsError: If queries or relevant videos are missing.
@@ -108,7 +108,7 @@ def evaluate_index(
     qrels = {query: judged for query, judged in qrels.items() if query in queries}
     relevant = {video for judged in qrels.values() for video, gain in judged.items() if gain > 0}
     absent = _not_indexed(searcher, relevant)
-    _handle_missing(absent, len(relevant), missing)
+    _check_missing(absent, len(relevant), missing)
     kept = {
         name: {video: gain for video, gain in judged.items() if video not in absent}
         for name, judged in qrels.items()
@@ -127,13 +127,13 @@ def evaluate_index(
 
 
 def evaluate_run(run_path: str | Path, qrels_path: str | Path, *, escaped: bool = False) -> Evaluation:
-    """Evaluate a ranking of any system.
+    """Evaluate a TREC run of any system.
 
     Args:
         run_path: A TREC run.
         qrels_path: TREC qrels. Queries without a relevant video are left out; queries that the run does not have found
             nothing.
-        escaped: Whether "%XX" in the ids of both stands for a byte; see `colbert_video.search.trec`.
+        escaped: True if "%XX" in the ids of both stands for a byte; see `colbert_video.search.trec`.
 
     Raises:
         SettingsError: If a file is unusable, or the two have no query in common.
@@ -160,11 +160,11 @@ def evaluate_toy(
     Args:
         model: The model.
         split: "train", "validation" or "test".
-        seed: Which clips are rendered.
-        clips: How many.
-        interactions: How to score; None for every way that the model has.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
-        trec: Where to leave queries, qrels and a run of each interaction.
+        seed: Seed of the clips.
+        clips: Number of clips.
+        interactions: Scores to measure; None for all interactions of the model.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
+        trec: Folder for queries, qrels and a run of each interaction.
 
     Returns:
         Metrics over all clips, and as `groups` how often a caption ranks its clip above that clip's time reversal.
@@ -181,11 +181,11 @@ def evaluate_toy(
 
 
 def caption_queries(rows: Sequence[ManifestRow], captions: Captions = "all") -> tuple[dict[str, str], Qrels]:
-    """Turn rows into queries and qrels, for `evaluate_index`.
+    """Return queries and qrels of rows, for `evaluate_index`.
 
     Args:
         rows: Captions and their videos.
-        captions: Which captions are queries.
+        captions: Captions that are queries.
 
     Returns:
         Text by query id, and the one relevant video of each; ids are the numbers of the rows.
@@ -203,8 +203,8 @@ def _queries(rows: Sequence[ManifestRow], captions: Captions) -> list[ManifestRo
     return list({row.video: row for row in reversed(rows)}.values())[::-1]
 
 
-def _handle_missing(reasons: Mapping[str, str], videos: int, missing: Missing) -> None:
-    """Stop unless missing videos are to be reported, and even then if none is left."""
+def _check_missing(reasons: Mapping[str, str], videos: int, missing: Missing) -> None:
+    """Raise unless missing videos are to be reported and others are left."""
     if not reasons or (missing == "report" and len(reasons) < videos):
         return
     listed = list_some([f"{video} ({reason})" for video, reason in reasons.items()])
@@ -242,7 +242,7 @@ def _measure(
 def _measure_groups(
     scores: Mapping[str, Float[Tensor, "queries videos"]], rows: Sequence[ManifestRow], relevant: Tensor
 ) -> GroupEvaluation | None:
-    """R@1 of each caption among the videos of its group, where there are at least two."""
+    """Measure R@1 of each caption among the videos of its group, where there are at least two."""
     numbers = {group: number for number, group in enumerate({row.group for row in rows} - {None})}
     asked = torch.tensor([numbers.get(row.group, -1) for row in rows])  # (queries,), -1 for no group
     shown = torch.full((next(iter(scores.values())).shape[1],), -2)  # (videos,), -2 for no group

@@ -1,4 +1,4 @@
-"""The result of an evaluation: metrics with all that is needed to read them honestly."""
+"""The result of an evaluation: metrics with the protocol, missing videos and the tie rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from colbert_video.training.data.manifest import reason_lines
+
 TIES = "expected over random orders of videos with equal scores"
 RANKS = ("MdR", "MnR")
 """Metrics that are ranks; all others are shares."""
 MAX_MISSING = 20
-"""Missing videos that the table lists; `to_dict` has them all."""
+"""Missing videos that tables list; `to_dict` has them all."""
 
 Metrics = dict[str, float]
 """R@1, R@5, R@10, MdR, MnR and nDCG@10 by name."""
@@ -20,19 +22,19 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class GroupEvaluation:
-    """How well videos are told from their hard negatives."""
+    """Retrieval among hard negatives: the videos of a group alone."""
 
     queries: int
     """Captions whose video has others of its group in the gallery."""
     interactions: Mapping[str, Metrics]
     """By interaction, R@1 of these captions among the videos of the group alone."""
     name: str = "groups"
-    """What the groups are."""
+    """Kind of the groups; key in `Evaluation.to_dict`."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Caption-to-video retrieval, measured."""
+    """Metrics of caption-to-video retrieval."""
 
     interactions: Mapping[str, Metrics]
     """Metrics by interaction; "index" for a searched index and "run" for a file."""
@@ -47,11 +49,11 @@ class Evaluation:
     unranked: int = 0
     """Queries whose ranking ends before it reaches a relevant video; they count as ranked last."""
     groups: GroupEvaluation | None = None
-    """Telling videos from their hard negatives; None if the data name no groups."""
+    """Retrieval among hard negatives; None if the data name no groups."""
 
     @property
     def complete(self) -> bool:
-        """Whether every video is in the gallery; without some, each query has less to be confused with."""
+        """True if every video is in the gallery; a smaller one makes each query easier."""
         return not self.missing
 
     @property
@@ -60,7 +62,7 @@ class Evaluation:
         return self.videos + len(self.missing)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the groups' part is called by their name."""
+        """Return plain values for JSON; the groups' part has their name as key."""
         values: dict[str, Any] = {
             "interactions": {name: dict(metrics) for name, metrics in self.interactions.items()},
             "protocol": self.protocol,
@@ -77,7 +79,7 @@ class Evaluation:
         return values
 
     def table(self) -> RenderableType:
-        """The result for people; what is missing comes first."""
+        """Return the result for people; missing videos come first."""
         parts: list[RenderableType] = []
         if self.missing:
             parts.append(Text("\n".join(self._missing_lines()), style="bold red"))
@@ -85,12 +87,10 @@ class Evaluation:
         return Group(*parts)
 
     def _missing_lines(self) -> list[str]:
-        lines = [
-            f"{len(self.missing)} of {self.expected} videos are missing; these figures are not those of the whole gallery:"
+        return [
+            f"{len(self.missing)} of {self.expected} videos are missing; these figures are not those of the whole gallery:",
+            *reason_lines(self.missing, MAX_MISSING),
         ]
-        lines += [f"  {video}: {reason}" for video, reason in list(self.missing.items())[:MAX_MISSING]]
-        more = len(self.missing) - MAX_MISSING
-        return lines + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
 
     def _metric_table(self) -> Table:
         title = None if self.complete else f"incomplete: {self.videos} of {self.expected} videos"

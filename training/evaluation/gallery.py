@@ -1,4 +1,4 @@
-"""A gallery of videos, encoded once, and the scores of captions against it under every interaction."""
+"""A gallery of videos, encoded once, and the scores of captions against it by every interaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,13 +28,13 @@ from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FrameRequest
 
 Baseline = Literal["mms_f_pooled"]
-"""Scores that are only evaluated, never trained or searched by."""
+"""Scores that are only evaluated, never used in training or search."""
 Scoring = Interaction | Baseline
-"""Every score that an evaluation knows."""
+"""Scores of an evaluation."""
 ZERO_SHOT: tuple[Scoring, ...] = ("mp_f", "mms_f_pooled")
-"""The baselines, which every model has."""
+"""Baselines, which every model has."""
 VIDEOS_PER_ROUND = 64
-"""Videos decoded, then encoded together; always the same ones, so that repeated evaluations agree in every digit."""
+"""Videos decoded, then encoded together; fixed, so that repeated evaluations agree in every digit."""
 QUERIES_AT_ONCE = 256
 """Captions encoded and scored together."""
 FRAME_ONLY = ("mms_f", "mp_f")
@@ -42,16 +42,15 @@ FRAME_ONLY = ("mms_f", "mp_f")
 BOTH = ("mms_fv", "rrf")
 """Interactions made of MMS_F and MMS_V."""
 KNOWN = tuple(dict.fromkeys((*INTERACTIONS, *ZERO_SHOT)))
-"""Every name of a score."""
+"""Names of all scores."""
 
 
 def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = None) -> tuple[Scoring, ...]:
-    """The interactions to evaluate a model with.
+    """Return the interactions to evaluate a model with.
 
     Args:
-        model: An untrained one makes frame tokens alone.
-        chosen: Some interactions, or the zero-shot baselines, which every model has; None for all interactions that the
-            model has.
+        model: An untrained one has only the interactions of frame tokens.
+        chosen: Interactions, or the zero-shot baselines, which every model has; None for all interactions of the model.
 
     Raises:
         SettingsError: If one is unknown or the model cannot score with it.
@@ -82,7 +81,7 @@ def encode_gallery(
         videos: Files by id.
         num_frames: Frames of a video; None for the model's own number.
         cache: Keeps decoded frames.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
 
     Returns:
         Tokens of each video (one bag of each kind, on the CPU), and the reason for each video without, both by id in
@@ -172,7 +171,7 @@ def _centre_sampling(model: VideoColBERT, num_frames: int | None) -> SamplingSet
 
 
 def _bags(tokens: VideoTokens) -> Iterator[VideoTokens]:
-    """Videos one by one, without padding."""
+    """Yield the tokens of each video, without padding."""
     frame_bags = tokens.frame.to("cpu").unpadded()
     video_bags = [None] * len(frame_bags) if tokens.video is None else tokens.video.to("cpu").unpadded()
     for frame, video in zip(frame_bags, video_bags, strict=True):
@@ -189,7 +188,7 @@ def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:
 
 @contextmanager
 def _evaluating(model: VideoColBERT) -> Iterator[None]:
-    """Switch a model that is being trained to evaluation for a while."""
+    """Switch a model to evaluation inside the block; then restore its mode."""
     training = model.training
     model.eval()
     try:
@@ -199,10 +198,10 @@ def _evaluating(model: VideoColBERT) -> Iterator[None]:
 
 
 def pooled_max_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queries videos"]:
-    """Cosine of the pooled query token and the frame nearest to it.
+    """Compute the cosine of the pooled query token and the nearest frame.
 
     Args:
-        queries: Query tokens; all but the pooled one are left out.
+        queries: Query tokens, of which only the pooled one is used.
         bags: Frame tokens.
 
     Returns:

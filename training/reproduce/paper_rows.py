@@ -31,32 +31,30 @@ class PaperRow:
     """One row of a table of Video-ColBERT's paper, and how to train it."""
 
     dataset: str
-    """As `prepare` calls it."""
+    """Key of `DATASETS`."""
     backbone: str
-    """One of `BACKBONES`."""
+    """Key of `BACKBONES`."""
     figures: Figures
-    """What the paper prints."""
     source: str = MAIN
-    """Where it prints it."""
+    """Table of the paper."""
     variant: str | None = None
     """Name of an ablation; None for the main results."""
     interaction: Interaction = "mms_fv"
-    """How the trained model scores."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of `TrainingConfig` in which the row differs from the recipe."""
+    """Settings of `TrainingConfig` that differ from the recipe."""
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of `ModelConfig` in which the row differs from the recipe."""
+    """Settings of `ModelConfig` that differ from the recipe."""
     ran: str | None = None
-    """When and where it was run with this library; None if it was not."""
+    """Time and place of a run with this library; None if there was none."""
 
     @property
     def recipe(self) -> str:
-        """The shipped recipe that trains it."""
+        """Name of the shipped recipe."""
         return f"{self.dataset}-{self.backbone}"
 
     @property
     def name(self) -> str:
-        """The recipe's name, with the variant if there is one."""
+        """Name of the recipe, with the variant if there is one."""
         return self.recipe if self.variant is None else f"{self.recipe}-{self.variant}"
 
 
@@ -65,23 +63,20 @@ class ZeroShotRow:
     """Published figures of an image-text model that was not trained on videos of the dataset."""
 
     dataset: str
-    """As `prepare` calls it."""
     split_name: str
-    """Which of its protocols."""
+    """Protocol of the dataset."""
     model: str
     """open_clip's name and tag."""
     figures: Figures
-    """What the source prints."""
     source: str
-    """Where it is printed."""
     interaction: str = "mp_f"
-    """The score of ours that is meant."""
+    """Our score that corresponds to the source's."""
     note: str = ""
-    """In what it may differ from what `evaluate` does."""
+    """Possible difference from our evaluation."""
 
 
 def _main(dataset: str, *rows: tuple[float, float, float, float]) -> list[PaperRow]:
-    """A dataset's rows, one for each backbone: R@1, R@5, R@10 and nDCG@10."""
+    """Build a dataset's rows, one for each backbone: R@1, R@5, R@10 and nDCG@10."""
     names = ("R@1", "R@5", "R@10", "nDCG@10")
     return [
         PaperRow(dataset, backbone, dict(zip(names, row, strict=True)))
@@ -90,12 +85,12 @@ def _main(dataset: str, *rows: tuple[float, float, float, float]) -> list[PaperR
 
 
 def _ablation(table: str, variant: str, r1: float, backbone: str = "clip-b32", **how: Any) -> PaperRow:
-    """A row of the tables on MSR-VTT, which are read here for R@1."""
+    """Build a row of the tables on MSR-VTT, of which only R@1 is used."""
     return PaperRow("msrvtt", backbone, {"R@1": r1}, source=table, variant=variant, **how)
 
 
 def _interaction(variant: Interaction, r1: float) -> PaperRow:
-    """The paper trains each interaction on its own; rank fusion has no gradient and ranks the model of mms_fv."""
+    """Build a row of Table 3, which trains each interaction alone; rank fusion uses the model of mms_fv."""
     trained: dict[str, Any] = {} if variant == "rrf" else {"interaction": variant}
     return _ablation("Table 3", variant, r1, interaction=variant, training=trained)
 
@@ -166,7 +161,7 @@ ZERO_SHOT_ROWS: tuple[ZeroShotRow, ...] = (
 
 
 def find_row(dataset: str, backbone: str, variant: str | None = None) -> PaperRow:
-    """The paper's row of a dataset, a backbone and, for ablations, a variant.
+    """Return the paper's row of a dataset, a backbone and, for ablations, a variant.
 
     Raises:
         SettingsError: If the paper has no such row; the text names those near it.
@@ -186,5 +181,5 @@ def find_row(dataset: str, backbone: str, variant: str | None = None) -> PaperRo
 
 
 def zero_shot_rows(dataset: str, model: str) -> list[ZeroShotRow]:
-    """The known zero-shot figures of a model, named as open_clip does with its tag, on a dataset."""
+    """Return the known zero-shot figures of a model, by open_clip's name and tag, on a dataset."""
     return [row for row in ZERO_SHOT_ROWS if (row.dataset, row.model) == (dataset, model)]

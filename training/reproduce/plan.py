@@ -1,4 +1,4 @@
-"""What `colbert-video reproduce` is asked to do: a row of the paper, the data, and everything in which the run departs."""
+"""The request of `colbert-video reproduce`: a row of the paper, the data, and all changes to the recipe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ SMOKE: Mapping[str, Any] = {
     "training.batch_size": 4,
     "training.chunk_size": None,
 }
-"""What a smoke run overrides, whatever else is set."""
+"""Overrides of a smoke run, which take precedence."""
 WITHOUT_EFFECT = (
     "data.cache",
     "data.cache_gigabytes",
@@ -32,33 +32,32 @@ WITHOUT_EFFECT = (
     "training.keep_checkpoints",
     "training.seed",
 )
-"""Overrides that leave a run what the paper describes: they say how fast it is, or how the dice fall."""
+"""Overrides that keep a run comparable with the paper: they decide its speed, or the random numbers."""
 
 
 @dataclass(frozen=True)
 class ReproducePlan:
-    """One row, and how it is run."""
+    """One row of the paper, and how it is run."""
 
     row: PaperRow
-    """What is to be reproduced; of a zero-shot evaluation, dataset and backbone alone."""
+    """Row to reproduce; a zero-shot evaluation reads only its dataset and backbone."""
     annotations: Path
     """Folder of the annotation files."""
     videos: Path
     """Folder of the videos."""
     split_name: str | None = None
-    """Which of the dataset's protocols; None for the paper's."""
+    """Protocol of the dataset; None for the paper's."""
     hold_out: int = 0
     """Training videos to validate on, where the dataset has no validation videos."""
     weights: str | None = None
     """File of the backbone's weights, or folder of a saved untrained model, instead of a download."""
     zero_shot: bool = False
-    """Evaluate the backbone as it is, without training."""
+    """True to evaluate the backbone without training."""
     smoke: bool = False
-    """Run the whole chain on a few videos, for a few steps."""
+    """True to run all stages on a few videos, for a few steps."""
     seed: int = 0
-    """The training's seed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """More overrides of the recipe, such as {"training.chunk_size": 32}."""
+    """Further overrides of the recipe, such as {"training.chunk_size": 32}."""
 
     def __post_init__(self) -> None:
         if self.weights is not None and not Path(self.weights).expanduser().exists():
@@ -71,7 +70,7 @@ class ReproducePlan:
 
     @property
     def name(self) -> str:
-        """The row's name, as folders and reports have it."""
+        """Name of the row in folders and reports."""
         return f"{self.row.recipe}-zero-shot" if self.zero_shot else self.row.name
 
     @property
@@ -84,19 +83,19 @@ class ReproducePlan:
 
     @property
     def expected(self) -> Published:
-        """What the published test split holds."""
+        """Published size of the test split."""
         return DATASETS[self.row.dataset].protocols[self.protocol].published["test"]
 
     @property
     def model_name(self) -> str:
-        """The backbone as open_clip names it, with its tag."""
+        """open_clip's name of the backbone, with its tag."""
         backbone, _, tag = BACKBONES[self.row.backbone].partition(":")
         backbone = self.settings.get("model.backbone", backbone)
         return f"{backbone}:{self.settings.get('model.pretrained', tag)}"
 
     @property
     def description(self) -> dict[str, Any]:
-        """Plain values that a repeated command must find unchanged."""
+        """Plain values that a repeated command must have unchanged."""
         return {
             "row": self.name,
             "annotations": str(self.annotations.resolve()),
@@ -110,11 +109,11 @@ class ReproducePlan:
         }
 
     def recipe(self, manifest: Path, **reading: Any) -> Recipe:
-        """The shipped recipe with all that the row, the data and the user change.
+        """Load the shipped recipe with all changes of the row, the data and the user.
 
         Args:
             manifest: The prepared captions.
-            **reading: Settings of `DataConfig` that say how data are read; None leaves the recipe's.
+            **reading: Settings of `DataConfig` for reading videos; None keeps the recipe's.
         """
         given = dict(self.settings)
         settings = load_recipe(self.row.recipe).model.settings
@@ -129,7 +128,7 @@ class ReproducePlan:
         return load_recipe(self.row.recipe, overrides={**values, **given, **(SMOKE if self.smoke else {})})
 
     def departures(self) -> list[str]:
-        """In what the run is not the published one, as far as that was asked for."""
+        """List the requested differences from the published run."""
         departures = []
         if self.smoke:
             steps = "no training" if self.zero_shot else f"{SMOKE['training.max_steps']} training steps"
@@ -139,7 +138,7 @@ class ReproducePlan:
         if self.hold_out:
             departures.append(f"{self.hold_out} training videos are held out to choose the model on")
         return departures + [
-            f"{name}={value!r} is set" for name, value in self.settings.items() if name in self._telling
+            f"{name}={value!r} is set" for name, value in self.settings.items() if name in self._deviating
         ]
 
     @property
@@ -148,11 +147,11 @@ class ReproducePlan:
 
     @property
     def _validated(self) -> bool:
-        """Whether there are videos to choose a model on."""
+        """True if there are videos to choose a model on."""
         return self.hold_out > 0 or "val" in DATASETS[self.row.dataset].protocols[self.protocol].published
 
     @property
-    def _telling(self) -> Sequence[str]:
-        """Overrides that change what is measured; zero-shot figures are looked up by the model that is set."""
+    def _deviating(self) -> Sequence[str]:
+        """Overrides that change the result; zero-shot figures are looked up by the model that is set."""
         named = ("model.backbone", "model.pretrained") if self.zero_shot else ()
         return [name for name in self.settings if name not in (*WITHOUT_EFFECT, *named)]

@@ -1,8 +1,8 @@
 """`colbert-video reproduce`: a row of the paper from the downloaded files to the figures, in one command.
 
 It prepares the manifest, trains with the shipped recipe, evaluates on the test split as the paper does (section 5.1), and
-puts the published figures beside those it gets. A finished stage is not repeated, and training goes on from its last
-checkpoint, so the same command goes on after any interruption.
+puts the published figures beside its own. A finished stage is not repeated, and training continues from its last
+checkpoint, so the same command continues after any interruption.
 """
 
 import logging
@@ -42,14 +42,14 @@ def reproduce(
     workers: int | None = None,
     device: str | None = None,
 ) -> Reproduction | None:
-    """Prepare, train, evaluate and compare; what is done already is not done again.
+    """Prepare, train, evaluate and compare; finished stages are not repeated.
 
     Args:
         plan: The row, and how it is run.
-        output: Folder of the reproduction; new, empty, or with the same one that was begun before.
-        allow_missing: Go on without videos that are missing or cannot be read, and mark the result as incomplete.
+        output: Folder of the reproduction; new, empty, or with the same reproduction.
+        allow_missing: True to continue without videos that are missing or cannot be read; the result is then incomplete.
         cache: Folder that keeps decoded frames.
-        workers: Decoding processes; None for one a core, 0 to decode in this process.
+        workers: Decoding processes; None for one per core, 0 to decode in this process.
         device: "cpu", or None for every visible GPU, else the CPU.
 
     Returns:
@@ -57,8 +57,8 @@ def reproduce(
 
     Raises:
         SettingsError: If data, settings or folder cannot be used, or videos are missing and that is not allowed.
-        ModelError: If the backbone or its weights cannot be had.
-        TrainingError: If training cannot go on.
+        ModelError: If the backbone or its weights cannot be loaded.
+        TrainingError: If training cannot continue.
     """
     folder = ReproduceFolder(output)
     reading: dict[str, Any] = {
@@ -120,7 +120,7 @@ def _checked(plan: ReproducePlan) -> Preparation:
 
 
 def _few_videos(preparation: Preparation) -> Preparation:
-    """The first videos of each split that are there."""
+    """Keep the first videos of each split that were found."""
     found = {
         split: [video for video in videos if video.id in preparation.files][:SMOKE_VIDEOS]
         for split, videos in preparation.annotations.splits.items()
@@ -133,7 +133,7 @@ def _check_problems(preparation: Preparation, allow_missing: bool) -> None:
         return
     raise SettingsError(
         f"{preparation.dataset} is incomplete: {'; '.join(preparation.problems)}. Get what is missing: figures on fewer "
-        "videos are not the paper's. To go on without it and have the result marked so, pass --allow-missing; to try the "
+        "videos are not the paper's. To continue without it and have the result marked so, pass --allow-missing; to try the "
         "chain on what is there, --smoke."
     )
 
@@ -177,7 +177,7 @@ def _evaluate(
 
 
 def _scored(plan: ReproducePlan) -> Sequence[Scoring] | None:
-    """The baselines; all interactions of a model with both bags trained; else the one that was trained."""
+    """Return the baselines, all interactions of a model with both bags trained, or the one that was trained."""
     if plan.zero_shot:
         return ZERO_SHOT
     return None if plan.row.interaction in BOTH else [plan.row.interaction]
@@ -218,7 +218,7 @@ def _compare(plan: ReproducePlan, folder: ReproduceFolder) -> Reproduction:
 
 
 def _with_remedy(error: ModelError, plan: ReproducePlan) -> ModelError:
-    """Weights are the one thing that is downloaded; without a network they are brought along."""
+    """Add how to bring weights without a network; nothing else is downloaded."""
     backbone, _, tag = plan.model_name.partition(":")
     return ModelError(
         f"{error} Without a network, run VideoColBERT.from_backbone({backbone!r}, {tag!r}).save_pretrained('backbone') where "

@@ -1,7 +1,7 @@
-"""The folder of a reproduction: what was asked for, and what each finished stage left.
+"""The folder of a reproduction: the request, and the results of each finished stage.
 
-- request.json: the row, the data and the settings, which a repeated command must find again
-- captions.jsonl, prepared.json: the manifest, and what was found missing or different when it was written
+- request.json: the row, the data and the settings, which a repeated command must have again
+- captions.jsonl, prepared.json: the manifest, and what was missing or different when it was written
 - training/: the run, as `colbert-video train` makes it
 - evaluation.json: the metrics on the test split
 - report.json: these figures beside the published ones
@@ -14,11 +14,11 @@ from typing import Any
 
 from colbert_video.durable import write_bytes_durably
 from colbert_video.errors import SettingsError
-from colbert_video.training.run.run_folder import RunFolder
+from colbert_video.training.run.run_folder import RunFolder, differences
 
 
 class ReproduceFolder:
-    """Reads and writes the folder of a reproduction; a stage is finished when its JSON file is there.
+    """Reads and writes the folder of a reproduction; a stage is finished when its JSON file exists.
 
     Args:
         path: The folder; `claim` makes it.
@@ -38,21 +38,17 @@ class ReproduceFolder:
         return best if (best / "config.json").is_file() else self.training.final
 
     def claim(self, description: Mapping[str, Any]) -> None:
-        """Take the folder for one reproduction, or find that it is this one's already.
+        """Reserve the folder for one reproduction, or check that it holds the same one.
 
         Raises:
             SettingsError: If it holds something else; the text names what differs.
         """
         now = json.loads(json.dumps(description))
         if self.request.is_file():
-            before = self.read(self.request)
-            differing = [name for name in now if before.get(name) != now[name]]
+            differing = differences(self.read(self.request), now)
             if differing:
-                listed = ", ".join(
-                    f"{name} (was {before.get(name)!r}, is {now[name]!r})" for name in differing
-                )
                 raise SettingsError(
-                    f"{self.path} holds another reproduction: {listed}. Repeat the command as it was to go on with it, or "
+                    f"{self.path} holds another reproduction: {differing}. Repeat the command as it was to continue it, or "
                     "choose another folder (--output)."
                 )
             return
@@ -64,7 +60,7 @@ class ReproduceFolder:
         self.write(self.request, now)
 
     def read(self, path: Path) -> Any:
-        """A stage's JSON file.
+        """Read a stage's JSON file.
 
         Raises:
             SettingsError: If it is damaged.

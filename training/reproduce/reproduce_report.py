@@ -1,4 +1,4 @@
-"""A reproduced row beside the published one, with everything that keeps the two from being compared."""
+"""A reproduced row beside the published one, with all reasons why the two cannot be compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from colbert_video.training.evaluation.evaluation import RANKS, Evaluation
+from colbert_video.training.data.manifest import reason_lines
+from colbert_video.training.evaluation.evaluation import MAX_MISSING, RANKS, Evaluation
 from colbert_video.training.reproduce.paper_rows import PAPER_ROWS, ZERO_SHOT_ROWS, Figures
 
 PAPERS = ("R@1", "R@5", "R@10", "nDCG@10")
@@ -16,7 +17,7 @@ PAPERS = ("R@1", "R@5", "R@10", "nDCG@10")
 METRICS = (*PAPERS, "MdR", "MnR")
 """Metrics of a report."""
 NOTHING = "–"
-"""Stands where a source prints no figure."""
+"""Shown where a source prints no figure."""
 
 
 @dataclass(frozen=True)
@@ -24,45 +25,40 @@ class Reference:
     """Published figures."""
 
     source: str
-    """Where they are printed."""
     figures: Figures
-    """As printed there."""
     note: str = ""
-    """In what they were made in another way."""
+    """Possible difference from our evaluation."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A row, ours and theirs."""
+    """Our figures of a row and the published ones."""
 
     row: str
-    """Its name."""
     split: str
-    """Name of the dataset's protocol."""
+    """Protocol of the dataset."""
     model: str
-    """What was evaluated."""
     seed: int | None
-    """The training's seed; None without training."""
+    """Seed of the training; None without training."""
     evaluation: Evaluation
-    """Our figures."""
     references: Mapping[str, Sequence[Reference]]
-    """Theirs, by the interaction that they are compared with."""
+    """Published figures by the interaction that they are compared with."""
     expected_videos: int
     """Videos of the published test split."""
     expected_queries: int | None
-    """Its queries."""
+    """Queries of the published test split."""
     departures: Sequence[str] = ()
-    """In what the run was not the published one."""
+    """Differences from the published run."""
 
     @property
     def complete(self) -> bool:
-        """Whether the test split is whole: no video missing, no video or query more or less than published."""
+        """True if the test split is whole: no video missing, and as many videos and queries as published."""
         queries = self.expected_queries in (None, self.evaluation.queries)
         return self.evaluation.complete and self.evaluation.videos == self.expected_videos and queries
 
     @property
     def reservations(self) -> list[str]:
-        """All that keeps the figures from being compared; nothing if they can be."""
+        """Reasons why the figures cannot be compared; empty if they can."""
         reservations = list(self.departures)
         if not self.complete:
             reservations.append(
@@ -77,7 +73,7 @@ class Reproduction:
         return {name: as_printed(metrics) for name, metrics in self.evaluation.interactions.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; R@k in percent, as papers print it."""
+        """Return plain values for JSON; R@k in percent, as papers print it."""
         return {
             "row": self.row,
             "split": self.split,
@@ -108,7 +104,7 @@ class Reproduction:
         }
 
     def report(self) -> list[RenderableType]:
-        """The result for people; what keeps it from being compared comes last, where it is seen."""
+        """Return the result for people; reasons against a comparison come last, where they are seen."""
         training = "no training" if self.seed is None else f"seed {self.seed}"
         size = f"{self.evaluation.queries:,} queries, {self.evaluation.videos:,} of {self.expected_videos:,} videos"
         lines = [
@@ -119,7 +115,10 @@ class Reproduction:
         parts: list[RenderableType] = [self._table(), Text("\n".join(lines))]
         if self.reservations:
             warning = ["NOT COMPARABLE with the published figures:", *(f"  {x}" for x in self.reservations)]
-            parts.append(Text("\n".join([*warning, *self._missing_lines()]), style="bold red"))
+            warning += reason_lines(
+                {f"missing {x}": y for x, y in self.evaluation.missing.items()}, MAX_MISSING
+            )
+            parts.append(Text("\n".join(warning), style="bold red"))
         return parts
 
     def _table(self) -> Table:
@@ -132,20 +131,15 @@ class Reproduction:
                 table.add_row("difference", *_cells(differences, sign="+"), end_section=True)
         return table
 
-    def _missing_lines(self, most: int = 20) -> list[str]:
-        lines = [f"  missing {video}: {reason}" for video, reason in self.evaluation.missing.items()]
-        more = len(lines) - most
-        return lines[:most] + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
-
 
 def as_printed(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics in the units of papers: R@k in percent, nDCG as a share, ranks as they are."""
+    """Convert metrics to the units of papers: R@k in percent, nDCG as a share, ranks unchanged."""
     shares = (*RANKS, "nDCG@10")
     return {name: value if name in shares else 100 * value for name, value in metrics.items()}
 
 
 def rows_table() -> list[RenderableType]:
-    """All rows that can be reproduced, and the zero-shot figures that are known."""
+    """Return tables of all rows that can be reproduced, and of the known zero-shot figures."""
     paper = _figures_table("Video-ColBERT (Reddy et al., CVPR 2025)", PAPERS, "printed in", "run here")
     for row in PAPER_ROWS:
         paper.add_row(row.name, row.source, row.ran or "no", *_cells(row.figures, PAPERS))
@@ -158,7 +152,7 @@ def rows_table() -> list[RenderableType]:
 
 
 def rows_dict() -> dict[str, Any]:
-    """The same for JSON."""
+    """Return the rows of `rows_table` as plain values for JSON."""
     return {
         "paper": [
             {

@@ -1,4 +1,4 @@
-"""The model of a recipe: a backbone of open_clip or of its own form, or a saved model to go on from."""
+"""The model of a recipe: a backbone of open_clip or of its own form, or a saved model to continue from."""
 
 import json
 import tempfile

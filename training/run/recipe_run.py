@@ -44,7 +44,7 @@ def train_recipe(
     Raises:
         SettingsError: If recipe, data or folder cannot be used.
         ModelError: If the model cannot be built.
-        TrainingError: If training cannot go on, or `output` holds another run.
+        TrainingError: If training cannot continue, or `output` holds another run.
     """
     paths = {"data.manifest": manifest, "data.cache": cache}
     overrides: dict[str, Any] = {name: str(path) for name, path in paths.items() if path is not None}

@@ -11,7 +11,7 @@ A checkpoint is written beside its place, synced and renamed, so that a kill at 
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,11 @@ class RunFolder:
             raise TrainingError(
                 f"{self._description} is unreadable ({error}); start again in another folder."
             ) from error
-        now = _flat(json.loads(json.dumps({"format": FORMAT, **description})))
-        before = _flat(saved)
-        differing = [
-            f"{name} (was {_short(before.get(name))}, is {_short(now.get(name))})"
-            for name in sorted({*before, *now})
-            if name.rpartition(".")[2] not in ignored and before.get(name) != now.get(name)
-        ]
+        differing = differences(saved, json.loads(json.dumps({"format": FORMAT, **description})), ignored)
         if differing:
-            more = f", and {len(differing) - MAX_LISTED} more" if len(differing) > MAX_LISTED else ""
             raise TrainingError(
                 f"the run in {self.path} cannot be resumed, because it was started with another configuration: "
-                f"{', '.join(differing[:MAX_LISTED])}{more}. Use what it was started with, or start again in another folder."
+                f"{differing}. Use what it was started with, or start again in another folder."
             )
 
     def save(
@@ -208,6 +201,18 @@ class RunFolder:
         except (ModelError, RuntimeError) as error:
             raise TrainingError(f"the model {self.final} cannot be loaded: {error}") from error
         model.config, model.name = finished.config, finished.name
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], ignored: Sequence[str] = ()) -> str:
+    """Describe the fields that differ between two nested mappings of plain values; "" if none do."""
+    old, new = _flat(before), _flat(now)
+    differing = [
+        f"{name} (was {_short(old.get(name))}, is {_short(new.get(name))})"
+        for name in sorted({*old, *new})
+        if name.rpartition(".")[2] not in ignored and old.get(name) != new.get(name)
+    ]
+    more = [f"and {len(differing) - MAX_LISTED} more"] if len(differing) > MAX_LISTED else []
+    return ", ".join(differing[:MAX_LISTED] + more)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

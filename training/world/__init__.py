@@ -1,7 +1,7 @@
-"""A synthetic world of moving shapes: real H.264 clips with captions, half of them told apart by motion alone.
+"""A synthetic world of moving shapes: real H.264 clips with captions, half of which differ in motion alone.
 
-Appearance (colours, shapes, sizes, background) can be read off any single frame; motion (direction, growth,
-rotation, the order of two events) only off their order, because each moving scene has a partner that is its time
+Appearance (colours, shapes, sizes, background) can be read from any single frame; motion (direction, growth,
+rotation, the order of two events) only from their order, because each moving scene has a partner that is its time
 reversal. A model without temporal modelling can do no better than guess between the two.
 """
 

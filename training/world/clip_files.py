@@ -15,8 +15,8 @@ from colbert_video.training.world.render import render
 from colbert_video.training.world.sample import sample_scenes
 from colbert_video.training.world.scene import Scene, scene_split
 
-# Every frame is coded alone and with the same quantiser: were frames predicted from the ones before, traces of
-# the past in single frames would tell the direction of time, which only the order of the frames may tell.
+# Every frame is coded alone and with the same quantiser: were frames predicted from earlier ones, traces of
+# the past in single frames would reveal the direction of time, which only the order of the frames may reveal.
 ENCODER_OPTIONS = {"preset": "ultrafast", "g": "1", "qp": "24", "threads": "1"}
 MUXER_OPTIONS = {"movflags": "+faststart", "fflags": "+bitexact"}
 
@@ -28,17 +28,14 @@ class WorldClip:
     id: str
     """Name of the file without its ending, such as "clip-0001"."""
     path: Path
-    """The file."""
     scene: Scene
-    """What it shows."""
     split: str
-    """The scene's split."""
     pair: str | None
     """Id of the clip that is this one played in reverse, or None if it was not written."""
 
     @property
     def caption(self) -> str:
-        """The scene's caption."""
+        """Caption of the scene, true of no other clip."""
         return self.scene.caption
 
     @property
@@ -60,11 +57,11 @@ def write_clip(
 
     Args:
         pixels: RGB frames of even height and width.
-        path: The file; one that exists is replaced.
-        fps: Frames a second.
+        path: The file; an older one is replaced.
+        fps: Frames per second.
 
     Raises:
-        SettingsError: There are no frames, a side is odd, or `fps` is less than 1.
+        SettingsError: If there are no frames, a side is odd, or `fps` is less than 1.
     """
     frames, height, width, _ = pixels.shape
     if not frames or height % 2 or width % 2 or not height * width:
@@ -96,24 +93,24 @@ def write_world(
     this one played in reverse, or null) and motion (the motion class). It is written last.
 
     Args:
-        folder: Where to write; made if missing.
-        count: How many clips.
+        folder: Made if missing.
+        count: Number of clips.
         seed: The same seed gives the same clips.
         split: Draw from this split alone; None for all of them.
         paired_fraction: Share of the clips that come with their time reversal, in [0, 1].
         size: Height and width in pixels.
         frames: Frames of each clip.
-        fps: Frames a second.
+        fps: Frames per second.
 
     Returns:
         The clips, in the order of their names.
 
     Raises:
-        SettingsError: An argument is out of range, or the folder already holds a world.
+        SettingsError: If an argument is out of range, or the folder already holds a world.
     """
     folder = Path(folder)
     scenes = sample_scenes(count, seed=seed, paired_fraction=paired_fraction, split=split)
-    _check_written(folder)
+    _check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clips = _name_clips(folder, scenes)
     with progress_bar("rendering clips", len(clips)) as bar:
@@ -131,17 +128,17 @@ def render_moments(
     """Write the clips of several scenes one after another into one file.
 
     Args:
-        scenes: What to show, in order; at least one.
-        path: The file; one that exists is replaced.
+        scenes: At least one, in order.
+        path: The file; an older one is replaced.
         size: Height and width in pixels.
         frames: Frames of each scene.
-        fps: Frames a second.
+        fps: Frames per second.
 
     Returns:
-        When each scene is shown: [start, end) in seconds.
+        Time of each scene: [start, end) in seconds.
 
     Raises:
-        SettingsError: There are no scenes, or an argument is out of range.
+        SettingsError: If there are no scenes, or an argument is out of range.
     """
     if not scenes:
         raise SettingsError("scenes is empty: give at least one scene.")
@@ -164,7 +161,7 @@ def _partner(scene: Scene, ids: dict[Scene, str]) -> str | None:
     return ids.get(reverse) if reverse is not None else None
 
 
-def _check_written(folder: Path) -> None:
-    """Clips of two worlds must not mix under one list of captions."""
+def _check_unused(folder: Path) -> None:
+    """Check that the folder holds no clips: those of two worlds must not share one list of captions."""
     if (folder / "captions.jsonl").exists() or any(folder.glob("clip-*.mp4")):
         raise SettingsError(f"{folder} already holds clips: give another folder or delete them first.")

@@ -1,4 +1,4 @@
-"""From a scene to pixels: where each figure is in every frame, then anti-aliased painting."""
+"""Pixels of a scene: the position of each figure in every frame, then anti-aliased painting."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,8 @@ BACKGROUND_VALUES = {
 }
 RADII = {"small": 0.115, "large": 0.19}  # parts of the frame's side
 GROWTH = (0.08, 0.2)  # smallest and largest radius of a figure that grows
-LANES = (0.27, 0.73)  # where two figures keep out of each other's way
-SMALLEST = 16
+LANES = (0.27, 0.73)  # of two figures that must not overlap
+MIN_SIZE = 16
 
 REST_PLACES = {
     "rest_left": (0.27, 0.5),
@@ -36,7 +36,7 @@ REST_PLACES = {
     "rest_bottom": (0.5, 0.73),
     "rest_centre": (0.5, 0.5),
 }
-"""Where a figure that rests stands: x from the left and y from the top, as shares of the picture."""
+"""Positions of figures at rest: x from the left and y from the top, as shares of the picture."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,6 @@ class Layer:
     """One figure's path; lengths are parts of the frame's side."""
 
     figure: Figure
-    """What is painted."""
     poses: Float[np.ndarray, "frames 4"]
     """Centre x, centre y, radius and angle (radians, clockwise) in every frame."""
     visible: Float[np.ndarray, " frames"]
@@ -55,7 +54,7 @@ def render(scene: Scene, *, size: int = 96, frames: int = 36) -> UInt8[np.ndarra
     """Draw a scene's clip; the clip of `scene.reversed()` has exactly the same frames in reverse order.
 
     Args:
-        scene: What to draw.
+        scene: The scene.
         size: Height and width in pixels, even and at least 16.
         frames: Number of frames, at least 2; the motion fills them all.
 
@@ -63,11 +62,11 @@ def render(scene: Scene, *, size: int = 96, frames: int = 36) -> UInt8[np.ndarra
         RGB frames.
 
     Raises:
-        SettingsError: An argument is out of range.
+        SettingsError: If an argument is out of range.
     """
-    if size < SMALLEST or size % 2:
+    if size < MIN_SIZE or size % 2:
         raise SettingsError(
-            f"size is {size}: H.264 4:2:0 needs an even number; give one of at least {SMALLEST}."
+            f"size is {size}: H.264 4:2:0 needs an even number; give one of at least {MIN_SIZE}."
         )
     if frames < 2:
         raise SettingsError(f"frames is {frames}: motion needs at least 2.")
@@ -109,7 +108,7 @@ def _layers(scene: Scene, frames: int, rng: np.random.Generator) -> list[Layer]:
 
 
 def _first_poses(scene: Scene, frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames 4"]:
-    """The path of the figure that moves, as if it were alone."""
+    """Return the path of the figure that moves, as if it were alone."""
     times = _times(frames)
     radius = _radius(scene.first)
     poses = _still_pose(radius, frames, rng)
@@ -137,12 +136,12 @@ def _radius(figure: Figure) -> float:
 
 
 def _times(frames: int) -> Float[np.ndarray, " frames"]:
-    """Middle of each frame in (0, 1): symmetric, so that reversing the frames reverses the time."""
+    """Return the middle of each frame in (0, 1): symmetric, so that reversing the frames reverses time."""
     return (np.arange(frames) + 0.5) / frames
 
 
 def _shade(values: tuple[int, int, int], rng: np.random.Generator) -> Float32[np.ndarray, "3"]:
-    """The colour a little darker or lighter, in [0, 255]."""
+    """Make the colour slightly darker or lighter, in [0, 255]."""
     return (np.array(values) * rng.uniform(0.88, 1.0) + rng.uniform(-6, 6, 3)).astype(np.float32)
 
 

@@ -14,19 +14,19 @@ DESCRIPTION = "world.json"
 
 @dataclass(frozen=True)
 class WorldRecipe:
-    """How much of the synthetic world is rendered; its splits are called "train" and "validation"."""
+    """Size and seed of a rendered world; its splits are called "train" and "validation"."""
 
     train: int
     """Clips to train on, in each round."""
     validation: int
-    """Clips to choose the best model by; their scenes are other ones."""
+    """Clips to choose the best model on, of other scenes."""
     paired_fraction: float = 0.5
     """Share of the training clips that come with their time reversal."""
     seed: int = 0
-    """Which clips are rendered."""
+    """Seed of the scenes."""
     rounds: int = 1
-    """Drawings of training scenes. One round draws every scene at most once, so small families of scenes run out; in
-    another round they come again, in other words, shades, places and speeds."""
+    """Rounds of drawing training scenes. One round draws every scene at most once, so small families of scenes run out; in
+    the next round they come again with other words, shades, places and speeds."""
 
     def __post_init__(self) -> None:
         for name in ("train", "validation"):
@@ -44,14 +44,14 @@ def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
     """Render both splits, unless that was done before.
 
     Args:
-        recipe: What to render.
-        folder: Where; it appears when everything is rendered.
+        recipe: Size and seed.
+        folder: Folder of the world, which appears when everything is rendered.
 
     Returns:
         The manifest of both splits.
 
     Raises:
-        SettingsError: If the folder holds something else.
+        SettingsError: If the folder holds another world or other files.
     """
     folder = Path(folder)
     if folder.exists():
@@ -71,7 +71,7 @@ def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
 def _render_training(recipe: WorldRecipe, folder: Path, number: int) -> list[dict[str, str | None]]:
     """Render one round; its clips of one look form a group, so that motion and place have to be learnt.
 
-    Scenes of other rounds stay out of the group: a scene that comes again would pass for a negative of itself.
+    Scenes of other rounds stay out of the group: a scene that comes again would be a negative of itself.
     """
     name = f"train-{number}"
     clips = write_world(
@@ -103,7 +103,7 @@ def _check_rendered(recipe: WorldRecipe, folder: Path) -> None:
         found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"{folder} exists and is no rendered world; remove it or choose another output."
+            f"{folder} exists and is not a rendered world; remove it or choose another output."
         ) from error
     if found != asdict(recipe):
         raise SettingsError(

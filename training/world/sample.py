@@ -27,26 +27,26 @@ class Family:
     """Scenes of one form: every combination of the words that the form leaves open."""
 
     motions: tuple[str, ...]
-    """The motions to choose from."""
+    """Motions to choose from."""
     weight: float
-    """How often a scene of this family is drawn, relative to the others."""
+    """Relative frequency of this family."""
     shapes: tuple[str, ...] = SHAPES
-    """The first figure's shapes."""
+    """Shapes of the first figure."""
     sizes: tuple[str | None, ...] = SIZES
-    """The first figure's sizes."""
+    """Sizes of the first figure."""
     second: tuple[tuple[str, ...], ...] = ()
     """Choices for the second figure: none, a colour alone, or colour, shape and size."""
 
     @property
     def choices(self) -> tuple[tuple[Any, ...], ...]:
-        """The words to choose from, one tuple for each open place."""
+        """Words to choose from, one tuple for each open attribute."""
         return (self.motions, BACKGROUNDS, COLOURS, self.shapes, self.sizes, *self.second)
 
     def scene(self, number: int, variation: int) -> Scene | None:
-        """The combination of that number, or None where its two figures are not distinct."""
+        """Return the combination of that number, or None where its two figures are not distinct."""
         lengths = tuple(len(words) for words in self.choices)
-        places = np.unravel_index(number, lengths)
-        motion, background, *rest = (words[place] for words, place in zip(self.choices, places, strict=True))
+        indices = np.unravel_index(number, lengths)
+        motion, background, *rest = (words[i] for words, i in zip(self.choices, indices, strict=True))
         first = Figure(*rest[:3])
         second = _second_figure(first, rest[3:])
         if second is not None and _clash(motion, first, second):
@@ -54,7 +54,7 @@ class Family:
         return Scene(motion, background, first, second, variation)
 
     def deal(self, rng: np.random.Generator, split: str | None) -> Iterator[Scene]:
-        """All scenes of the family that belong to `split` (None: to any), in random order."""
+        """Yield all scenes of the family that belong to `split` (None: to any), in random order."""
         size = math.prod(len(words) for words in self.choices)
         for number in rng.permutation(size):
             scene = self.scene(int(number), int(rng.integers(2**31)))
@@ -85,10 +85,10 @@ def sample_scenes(
     """Draw distinct scenes; no caption is true of another scene among them.
 
     Args:
-        count: How many scenes.
+        count: Number of scenes.
         seed: The same seed gives the same scenes.
         paired_fraction: Share of the scenes, in [0, 1], that come with their time reversal, rounded down to
-            whole pairs. Partners stand next to each other, pairs and single scenes in random order. The
+            whole pairs. Partners are next to each other, pairs and single scenes in random order. The
             partners of the single scenes are not in the list.
         split: "train", "validation" or "test" to draw from that split alone (see `scene_split`); None for all.
 
@@ -96,7 +96,7 @@ def sample_scenes(
         `count` scenes.
 
     Raises:
-        SettingsError: An argument is out of range, or the world holds too few scenes.
+        SettingsError: If an argument is out of range, or the world has too few scenes.
     """
     _check(count, seed, paired_fraction, split)
     rng = np.random.default_rng(seed)
@@ -107,14 +107,14 @@ def sample_scenes(
     single = [[scene] for scene in _draw(MOVING + STILL, count - 2 * pairs, rng, split, seen)]
     together = paired + single
     return [
-        scene for place in rng.permutation(len(together)) for scene in together[place] if scene is not None
+        scene for number in rng.permutation(len(together)) for scene in together[number] if scene is not None
     ]
 
 
 def _draw(
     families: tuple[Family, ...], count: int, rng: np.random.Generator, split: str | None, seen: set[Scene]
 ) -> list[Scene]:
-    """Draw scenes of which neither the scene nor its partner was seen; both count as seen from then on."""
+    """Draw scenes of which neither the scene nor its partner is in `seen`, and add both to it."""
     decks = [(family.weight, family.deal(rng, split)) for family in families]
     drawn: list[Scene] = []
     while len(drawn) < count:
@@ -124,10 +124,10 @@ def _draw(
                 f" ({'all splits' if split is None else split}): ask for fewer, or for a larger paired_fraction."
             )
         weights = np.array([weight for weight, _ in decks])
-        place = int(rng.choice(len(decks), p=weights / weights.sum()))
-        scene = _next_unseen(decks[place][1], seen)
+        chosen = int(rng.choice(len(decks), p=weights / weights.sum()))
+        scene = _next_unseen(decks[chosen][1], seen)
         if scene is None:
-            del decks[place]  # this family is used up; the others go on
+            del decks[chosen]  # this family is used up; the others remain
         else:
             drawn.append(scene)
     return drawn
@@ -149,7 +149,7 @@ def _second_figure(first: Figure, words: list[Any]) -> Figure | None:
 
 
 def _clash(motion: str, first: Figure, second: Figure) -> bool:
-    """Whether the two figures are too alike, or the mirror image of another combination."""
+    """Return True if the two figures are too alike, or repeat another combination in reverse order."""
     if motion == "recolour":
         return first.colour == second.colour
     alike = first.colour == second.colour or first.shape == second.shape

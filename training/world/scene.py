@@ -1,4 +1,4 @@
-"""What a synthetic clip shows: figures, colours and a background, and motion that no single frame tells.
+"""Content of a synthetic clip: figures, colours and a background, and motion that no single frame shows.
 
 Every motion is one of a pair that are each other's time reversal (left and right, growing and shrinking, red
 then blue and blue then red), so both partners consist of the same frames and only their order differs.
@@ -91,7 +91,6 @@ class Figure:
     """One of `SIZES`; None where the size is what changes."""
 
     def __post_init__(self) -> None:
-        """Refuse words outside the vocabulary."""
         _check_unknown("colour", self.colour, COLOURS)
         _check_unknown("shape", self.shape, tuple(dict.fromkeys(SHAPES + TURNING_SHAPES)))
         if self.size is not None:
@@ -99,12 +98,12 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """The figure in words, such as "small red circle"."""
+        """Words for the figure, such as "small red circle"."""
         return " ".join(word for word in (self.size, self.colour, self.shape) if word)
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What figures are ordered by."""
+        """Sort key of figures."""
         return self.colour, self.shape, self.size or ""
 
 
@@ -113,7 +112,7 @@ class Scene:
     """All attributes of one clip; its caption names every one of them but `variation`.
 
     Raises:
-        SettingsError: A word is outside the vocabulary, or the figures do not fit the motion.
+        SettingsError: If a word is outside the vocabulary, or the figures do not fit the motion.
     """
 
     motion: str
@@ -125,10 +124,9 @@ class Scene:
     second: Figure | None = None
     """The figure that stays still beside the first; the later state or figure of a recolouring or sequence."""
     variation: int = 0
-    """Draws the wording, the start position, the shades, the speed and the grain; the caption is true for all."""
+    """Seed of wording, start position, shades, speed and grain; the caption is true for all."""
 
     def __post_init__(self) -> None:
-        """Refuse words outside the vocabulary and figures that do not fit the motion."""
         _check_unknown("motion", self.motion, tuple(MOTION_CLASSES))
         _check_unknown("background", self.background, BACKGROUNDS)
         if self.variation < 0:
@@ -158,13 +156,13 @@ class Scene:
 
     @property
     def backwards(self) -> bool:
-        """Whether the clip is drawn as its partner played in reverse; true of exactly one of each pair."""
+        """True if the clip is drawn as its partner played in reverse; so it is for exactly one of each pair."""
         if self.second is not None and self.motion in ("recolour", "sequence"):
             return self.first.key > self.second.key
         return self.motion in BACKWARDS
 
     def reversed(self) -> "Scene | None":
-        """The scene whose clip is this one played in reverse, or None for a still scene."""
+        """Return the scene whose clip is this one played in reverse, or None for a still scene."""
         if self.motion_class == "still":
             return None
         if self.second is not None and self.motion in ("recolour", "sequence"):
@@ -187,7 +185,7 @@ def scene_split(scene: Scene) -> str:
 
 
 def _action(scene: Scene, wording: int) -> str:
-    """The sentence without its background; "single" and "lone" say that there is no other figure."""
+    """Return the sentence without its background; "single" and "lone" say that there is no other figure."""
     first, second, phrase = scene.first, scene.second, PHRASES[scene.motion][wording]
     alone = ("a single", "a lone", "a single")[wording]
     if second is None:
@@ -206,7 +204,7 @@ def _with_article(figure: Figure) -> str:
 
 
 def _figure_problem(scene: Scene) -> str | None:
-    """The rule that the figures break, if any."""
+    """Return the rule that the figures break, if any."""
     first, second, kind = scene.first, scene.second, scene.motion_class
     if (first.size is None) != (kind == "resize"):
         return "a figure that grows or shrinks has no size, every other has one"
@@ -220,7 +218,7 @@ def _figure_problem(scene: Scene) -> str | None:
 
 
 def _second_problem(first: Figure, second: Figure, kind: str) -> str | None:
-    """The rule that the second figure breaks, if any."""
+    """Return the rule that the second figure breaks, if any."""
     if kind in ("rotate", "visibility"):
         return "only one figure is allowed"
     if second.size is None or second.shape not in SHAPES:

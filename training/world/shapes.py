@@ -11,7 +11,7 @@ Plane = Float32[np.ndarray, "poses height width"]
 def coverage(
     shape: str, x: Plane, y: Plane, radius: Float32[np.ndarray, "poses 1 1"]
 ) -> Float32[np.ndarray, "poses height width"]:
-    """Share of each pixel that the shape covers.
+    """Compute the share of each pixel that the shape covers.
 
     Args:
         shape: A key of `DISTANCES`.

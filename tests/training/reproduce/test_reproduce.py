@@ -235,7 +235,7 @@ class TestWeights:
 
         build_tiny(tiny_names.clip, trained=True).save_pretrained(tmp_path / "trained")
         with pytest.raises(
-            ModelError, match=r"holds a trained model; to go on from it, give it as model\.che"
+            ModelError, match=r"holds a trained model; to continue from it, give it as model\.che"
         ):
             reproduce(replace(plan, weights=str(tmp_path / "trained")), tmp_path / "run", device="cpu")
 

@@ -89,7 +89,7 @@ def test_the_world_is_rendered_once(tmp_path: Path, monkeypatch: Any) -> None:
     ):
         render_world(WorldRecipe(train=5, validation=2, seed=3), tmp_path / "world")
     (tmp_path / "other").mkdir()
-    with pytest.raises(SettingsError, match=r"other exists and is no rendered world"):
+    with pytest.raises(SettingsError, match=r"other exists and is not a rendered world"):
         render_world(world, tmp_path / "other")
 
 
