@@ -189,14 +189,7 @@ def check_file(path: str) -> None:
 
 
 def choose_stream(path: str, streams: Any) -> Any:
-    """Return the stream that players choose: one marked as default, else the largest picture.
-
-    Args:
-        path: The file, for the error.
-        streams: The container's video streams.
-
-    Returns:
-        The `av.video.stream.VideoStream`.
+    """Return the `av.video.stream.VideoStream` that players choose: one marked as default, else the largest picture.
 
     Raises:
         VideoError: If there is no stream, only cover art, no decoder for it, or it is encrypted.

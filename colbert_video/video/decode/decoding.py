@@ -8,7 +8,8 @@ import av
 import numpy as np
 
 from colbert_video.video.decode.container import OpenVideo
-from colbert_video.video.decode.resize import FrameResizer
+from colbert_video.video.decode.resize import FrameResizer, SourcePicture
+from colbert_video.video.frames import SampledFrames, repeat_warning
 
 # Their decoders drop a frame only if its bitstream says that no other frame refers to it. Others, such as dav1d for AV1,
 # take the switch at the start only or guess.
@@ -45,16 +46,26 @@ class ChosenFrames:
     """End of the last frame, in seconds."""
     fps: float
     """Mean number of frames shown per second."""
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    def sampled(self, source: SourcePicture, *, codec: str, decoder: str) -> SampledFrames:
+        """Return them as the result for the caller, with a warning where frames repeat."""
+        return SampledFrames(
+            pixels=np.stack(self.pixels),
+            times=np.array(self.times, dtype=np.float64),
+            duration=self.duration,
+            fps=self.fps,
+            width=source.width,
+            height=source.height,
+            rotation=source.rotation,
+            codec=codec,
+            decoder=decoder,
+            warnings=self.warnings + repeat_warning(self.times),
+        )
 
 
 class FrameDecoder:
-    """Decodes runs of packets of one open file.
-
-    Args:
-        video: The open file.
-        resizer: Makes pixels of frames.
-    """
+    """Decodes runs of packets of one open file, and counts what does not decode."""
 
     def __init__(self, video: OpenVideo, resizer: FrameResizer) -> None:
         self.video = video

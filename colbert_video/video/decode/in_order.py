@@ -23,15 +23,6 @@ def read_in_order(
 
     The frames to keep are chosen as if every packet held one frame; where that proves wrong, the file is decoded again.
 
-    Args:
-        path: A local file.
-        settings: What to read.
-        deadline: Time limit.
-        resizer: Makes pixels of frames.
-
-    Returns:
-        The chosen frames.
-
     Raises:
         VideoError: If no frame decodes.
     """
@@ -53,13 +44,7 @@ def read_in_order(
 def listed_timeline(video: OpenVideo) -> Timeline:
     """List a file's frames as if every packet held one, reading it to its end.
 
-    AVI stores only dts, one for each place in time; the pts seen for it are FFmpeg's guesses and not used.
-
-    Args:
-        video: The open file, at its start.
-
-    Returns:
-        The timeline.
+    AVI stores only dts, one for each point in time; the pts seen for it are FFmpeg's guesses and not used.
 
     Raises:
         VideoError: If the stream holds no data.

@@ -13,12 +13,12 @@ from jaxtyping import Int, UInt8
 
 from colbert_video.errors import DependencyError, FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
-from colbert_video.video.decode.decoding import FrameDecoder
+from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder
 from colbert_video.video.decode.in_order import listed_timeline
 from colbert_video.video.decode.resize import FrameResizer, SourcePicture, resized
 from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.files import locate, native_name
-from colbert_video.video.frames import SampledFrames, SamplingSettings, repeat_warning
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 REMEDY = "use decoder='pyav'"
 TIME_ERROR_SECONDS = 2e-3
@@ -87,14 +87,7 @@ class OtherDecoder:
 
 
 def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
-    """Read sampled frames with the decoder that the settings name.
-
-    Args:
-        path: A local file.
-        settings: What to read; `decoder` is "decord" or "torchcodec".
-
-    Returns:
-        The frames.
+    """Read sampled frames with decord or torchcodec, as the settings say.
 
     Raises:
         VideoError: If the file cannot be used; of kind `UNSUPPORTED` where PyAV might read it.
@@ -107,18 +100,13 @@ def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
         pixels = decoder.decode(library, settings, listing)
     except decoder.errors(library) as error:
         raise unsupported(path, f"{decoder.name} fails: {_first_line(error)}") from error
-    return SampledFrames(
+    chosen = ChosenFrames(
+        times=listing.timeline.times[listing.chosen].tolist(),
         pixels=pixels[np.searchsorted(listing.rows, listing.chosen)],
-        times=listing.timeline.times[listing.chosen],
         duration=listing.timeline.duration,
         fps=listing.timeline.fps,
-        width=listing.source.width,
-        height=listing.source.height,
-        rotation=listing.source.rotation,
-        codec=listing.codec,
-        decoder=decoder.name,
-        warnings=repeat_warning(listing.chosen.tolist()),
     )
+    return chosen.sampled(listing.source, codec=listing.codec, decoder=decoder.name)
 
 
 def unsupported(path: str, what: str) -> VideoError:

@@ -20,13 +20,8 @@ def read_from_packets(
 ) -> ChosenFrames | None:
     """Sample a file whose packets fit into memory.
 
-    Args:
-        video: The open file, at its start.
-        settings: What to read.
-        resizer: Makes pixels of frames.
-
     Returns:
-        The chosen frames; None if the timestamps cannot be trusted, or half of the frames do not decode.
+        The chosen frames; None if the timestamps cannot be trusted, or fewer than half of the frames decode.
     """
     packets = PacketList(list(video.packets()), hides_frames=video.codec == "vp8")
     if not packets.ordered:
@@ -89,14 +84,7 @@ class PacketList:
         )
 
     def runs(self, wanted: Sequence[int]) -> list[PacketRun]:
-        """Return the fewest packets that hold the wanted frames and all they refer to.
-
-        Args:
-            wanted: Distinct timestamps of shown frames.
-
-        Returns:
-            Runs that do not overlap.
-        """
+        """Return the fewest packets that hold the frames of distinct timestamps, as runs that do not overlap."""
         spans = sorted((self._start(stamp), self.position[stamp], stamp) for stamp in wanted)
         merged: list[tuple[int, int, list[int]]] = []
         for start, end, stamp in spans:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 
 import av
-import numpy as np
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
@@ -21,7 +20,7 @@ from colbert_video.video.decode.packets import read_from_packets
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.seeking import read_by_seeking
 from colbert_video.video.files import locate
-from colbert_video.video.frames import SampledFrames, SamplingSettings, repeat_warning
+from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 KEPT_BYTES = 64 * 2**20
 """Files up to this size have their packets kept in memory; larger ones are sought through."""
@@ -65,7 +64,9 @@ def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
             chosen = methods[1](video, settings, resizer)
     if chosen is None:
         chosen = read_in_order(path, settings, deadline, resizer)
-    return _sampled(chosen, resizer, codec)
+    if resizer.source is None:
+        raise VideoError(path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
+    return chosen.sampled(resizer.source, codec=codec, decoder="pyav")
 
 
 def _methods(video: OpenVideo) -> tuple[Method, ...]:
@@ -77,21 +78,3 @@ def _methods(video: OpenVideo) -> tuple[Method, ...]:
     if (video.container.duration or 0) / av.time_base > LONG_SECONDS:
         return partial(read_by_seeking, shortest=LONG_SECONDS), read_from_packets
     return (read_from_packets,)
-
-
-def _sampled(chosen: ChosenFrames, resizer: FrameResizer, codec: str) -> SampledFrames:
-    source = resizer.source
-    if source is None:
-        raise VideoError(resizer.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
-    return SampledFrames(
-        pixels=np.stack(chosen.pixels),
-        times=np.array(chosen.times, dtype=np.float64),
-        duration=chosen.duration,
-        fps=chosen.fps,
-        width=source.width,
-        height=source.height,
-        rotation=source.rotation,
-        codec=codec,
-        decoder="pyav",
-        warnings=chosen.warnings + repeat_warning(chosen.times),
-    )

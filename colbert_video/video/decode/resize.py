@@ -37,10 +37,6 @@ class FrameResizer:
 
     PyAV 18 and newer let swscale round accurately and filter chroma at full resolution, which comes within 0.7 grey
     levels of converting at full size and resizing with Pillow. Older ones do not offer that, so there Pillow resizes.
-
-    Args:
-        path: The file, for errors.
-        settings: Size, interpolation and largest picture.
     """
 
     def __init__(self, path: str, settings: SamplingSettings) -> None:
@@ -52,13 +48,7 @@ class FrameResizer:
         self._accurate = all(hasattr(Interpolation, name) for name in ACCURATE)
 
     def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
-        """Resize one frame and turn it upright.
-
-        Args:
-            frame: As decoded.
-
-        Returns:
-            RGB pixels.
+        """Return the pixels of a decoded frame, resized and upright.
 
         Raises:
             VideoError: If the frame has more than `max_pixels` pixels.
@@ -88,17 +78,7 @@ class FrameResizer:
 def resized(
     pixels: UInt8[np.ndarray, "_ _ 3"], width: int, height: int, interpolation: str
 ) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Resize RGB pixels with Pillow.
-
-    Args:
-        pixels: One picture.
-        width: Of the result.
-        height: Of the result.
-        interpolation: "bicubic" or "bilinear".
-
-    Returns:
-        The resized picture.
-    """
+    """Return one RGB picture resized with Pillow; `interpolation` is "bicubic" or "bilinear"."""
     from PIL import Image
 
     return np.asarray(

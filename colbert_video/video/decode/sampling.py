@@ -14,10 +14,6 @@ from colbert_video.errors import SettingsError
 def segment_centres(available: int, wanted: int) -> Int[np.ndarray, "wanted"]:
     """Return the row of the middle frame of each segment.
 
-    Args:
-        available: Number of frames of the video.
-        wanted: Number of segments.
-
     Returns:
         `int(n/T/2 + i*n/T)` for segment i, n = available and T = wanted; ascending, repeated where n < T. Computed in
         integers, so that no rounding moves a frame.
@@ -34,13 +30,8 @@ def random_in_segments(available: int, wanted: int, rng: np.random.Generator) ->
 
     Segments have fractional borders, so that the last frames are drawn as often as all others.
 
-    Args:
-        available: Number of frames of the video.
-        wanted: Number of segments.
-        rng: Draws the frames.
-
     Returns:
-        `int(i*n/T + U(0, n/T))` for segment i; ascending.
+        `int(i*n/T + U(0, n/T))` for segment i, n = available and T = wanted; ascending.
 
     Raises:
         SettingsError: If either number is below 1.
@@ -79,11 +70,6 @@ def snap_to(
     positions: Int[np.ndarray, "wanted"], landmarks: Int[np.ndarray, "landmarks"], reach: int
 ) -> Int[np.ndarray, "wanted"]:
     """Move each position to the nearest landmark, where one is near enough.
-
-    Args:
-        positions: Ascending positions.
-        landmarks: Positions that are cheaper to reach.
-        reach: Largest move.
 
     Returns:
         Ascending positions, none more than `reach` from where it was.

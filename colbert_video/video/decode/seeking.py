@@ -63,14 +63,9 @@ def read_by_seeking(
 ) -> ChosenFrames | None:
     """Sample a large or long file.
 
-    Args:
-        video: The open file.
-        settings: What to read.
-        resizer: Makes pixels of frames.
-        shortest: Seconds that the video must last at least.
-
     Returns:
-        The chosen frames; None if the file cannot be sought through or is shorter, or fewer than half of the frames decode.
+        The chosen frames; None if the file cannot be sought through, lasts less than `shortest` seconds, or fewer than
+        half of the frames decode.
 
     Raises:
         VideoError: If no frame lies in the window.
@@ -114,11 +109,8 @@ def _within_window(video: OpenVideo, whole: StampSpan, window: tuple[float, floa
 class Seeker:
     """Finds frames of one open file by seeking.
 
-    Whether a seek lands where it should depends on the format and its index, so every landing is checked against the
-    packets found there, and tried again further back where it came too late.
-
-    Args:
-        video: The open file.
+    Formats and their indexes differ in where a seek lands, so every landing is checked against the packets found there,
+    and tried again further back where it came too late.
     """
 
     def __init__(self, video: OpenVideo) -> None:

@@ -82,11 +82,7 @@ class Timeline:
         return round_seconds(stamps * float(self.time_base) - self.origin)
 
     def choose(self, path: str, settings: SamplingSettings) -> Int[np.ndarray, "wanted"]:
-        """Choose the frames that the settings ask for.
-
-        Args:
-            path: The file, for the error.
-            settings: Number, placement and window.
+        """Choose frames by the number, placement and window of the settings; `path` is for the error.
 
         Returns:
             Ascending rows of the timeline; some repeat if there are fewer frames than wanted.
@@ -101,11 +97,7 @@ class Timeline:
         return first + random_in_segments(available, settings.num_frames, rng)
 
     def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
-        """Return the row of the first frame within a window, and the number of frames in it.
-
-        Args:
-            path: The file, for the error.
-            window: [start, end) in seconds; None for all of it.
+        """Return the row of the first frame within a window, and the number of frames in it; `path` is for the error.
 
         Raises:
             VideoError: If no frame lies in the window.

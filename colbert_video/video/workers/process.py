@@ -47,14 +47,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
 
     def read(self, path: str, settings: SamplingSettings) -> SampledFrames | VideoError:
-        """Decode one file.
-
-        Args:
-            path: The file.
-            settings: What to read.
-
-        Returns:
-            The frames, or the reason for the refusal.
+        """Decode one file; return its frames, or the reason for the refusal.
 
         Raises:
             ColBERTVideoError: If no process can be started; the file is not to blame for that.
