@@ -102,7 +102,7 @@ def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
         raise unsupported(path, f"{decoder.name} fails: {_first_line(error)}") from error
     chosen = ChosenFrames(
         times=listing.timeline.times[listing.chosen].tolist(),
-        pixels=pixels[np.searchsorted(listing.rows, listing.chosen)],
+        pixels=list(pixels[np.searchsorted(listing.rows, listing.chosen)]),
         duration=listing.timeline.duration,
         fps=listing.timeline.fps,
     )
