@@ -128,5 +128,9 @@ setup(
         "torchcodec": ["torchcodec>=0.13"],
         "test": TEST,
     },
-    entry_points={"console_scripts": ["colbert-video = colbert_video.cli:main"]},
+    entry_points={
+        "console_scripts": ["colbert-video = colbert_video.cli:main"],
+        # Opens a cluster by its address for `Indexer.index(cluster="auto")`; another package may offer its own class.
+        "colbert_video.clusters": ["ray = colbert_video.cluster:RayCluster"],
+    },
 )

@@ -3,71 +3,76 @@
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from colbert_video.errors import NothingIndexedError, SettingsError
-from colbert_video.indexing.base_indexer import Upkeep
+from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
 from colbert_video.indexing.build.changes import (
-    Changes,
     find_changes,
-    find_vanished,
+    find_checksums,
+    find_missing,
     keep_up,
+    remember_checksums,
     try_windows_again,
-    without,
 )
-from colbert_video.indexing.build.commit import Committed, commit_segment
-from colbert_video.indexing.build.ingest import (
-    Decoding,
-    Staged,
-    commit_staged,
-    prepare_staging,
-    sampling_for,
-    stage_videos,
-)
+from colbert_video.indexing.build.commit import commit_segment
+from colbert_video.indexing.build.index_run import Cluster, Decoding, Helpers, Work, find_cluster
+from colbert_video.indexing.build.ingest import LocalHelpers, ingest, prepare_staging
 from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.entries import Failure
-from colbert_video.indexing.helpers import hired, joined
-from colbert_video.indexing.index.folder import check_finished, load_settings, writing
-from colbert_video.indexing.index.index_settings import SAMPLE_BYTES, IndexSettings
+from colbert_video.indexing.index.folder import check_not_finished, is_finished, load_settings, writing
+from colbert_video.indexing.index.index_settings import CODEC_SETTINGS, IndexSettings, find_mismatch
+from colbert_video.indexing.upkeep.compact import CompactReport, compact_index
+from colbert_video.indexing.upkeep.export import ExportReport, export_index
+from colbert_video.indexing.upkeep.index_hub import push_index
+from colbert_video.indexing.upkeep.reencode import encode_again
+from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.video.sources import VideoRecord, Videos, find_videos
+from colbert_video.video.sources import Videos, find_videos
 from colbert_video.video.windows import check_window_ids
 
 
-class Indexer(Upkeep):
-    """Builds and extends an index.
+class Indexer:
+    """Builds, extends and maintains an index.
+
+    An existing index knows its settings: leave them out to add to it. One that is given and contradicts the index is an
+    error, not ignored.
 
     Args:
         path: The index folder.
         model: The model that encodes videos, or a name for `VideoColBERT.from_pretrained`; an existing index knows its
             own.
         dim: Dimensions of tokens, needed only for `index_tokens` without a model.
-        nbits: Bits kept of each residual dimension: 1, 2, 4 or 8.
-        buckets: How residual buckets are chosen: "lloyd_max", or stock ColBERT's "quantile".
-        rotate: Whether tokens are turned by a random rotation before compression.
-        seed: Makes rotation, sample and centroids reproducible.
+        nbits: Bits kept of each residual dimension: 1, 2, 4 or 8. None for 4.
+        buckets: How residual buckets are chosen: "lloyd_max", or stock ColBERT's "quantile". None for "lloyd_max".
+        rotate: Rotate tokens at random before compression. None for True.
+        seed: Makes rotation, sample and centroids reproducible. None for 0.
         num_frames: Frames sampled from each video or window; None for the model's own number.
-        window: Cut long videos into windows of so many seconds, or "shots" for one window a shot; None keeps them
+        window: Cut long videos into windows of so many seconds, or "shots" for one window per shot; None keeps them
             whole. The index remembers this, and `add` cuts as `index` did.
         stride: Seconds from the start of one window to the next; None for half a window.
         pool_factor: So many frames of a video share a token on average, those that look most alike; None for no pooling.
         pool_similarity: Frames of at least this mean cosine share a token, so that still videos take least space; None
             for no pooling. The index remembers both.
-        sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus.
+        sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus. None for
+            1 GiB.
         snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
             0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index remembers
             this, and `add` and `compact` take frames as `index` did.
-        decoder: "pyav", "decord" or "torchcodec". This, `timeout` and `workers` are matters of the machine and of one run:
-            the index does not remember them.
+        decoder: "pyav", "decord" or "torchcodec". This, `timeout` and `workers` belong to the machine and to one run: the
+            index does not remember them.
         timeout: Seconds that one file, or one window of it, may take to decode.
-        workers: Decoding processes; None for one a core.
+        workers: Decoding processes; None for one per core.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
+
+    Raises:
+        SettingsError: If `decoder`, `timeout` or `workers` is out of range.
     """
 
     def __init__(
@@ -76,37 +81,45 @@ class Indexer(Upkeep):
         *,
         model: VideoColBERT | str | Path | None = None,
         dim: int | None = None,
-        nbits: int = 4,
-        buckets: Literal["lloyd_max", "quantile"] = "lloyd_max",
-        rotate: bool = True,
-        seed: int = 0,
+        nbits: int | None = None,
+        buckets: Literal["lloyd_max", "quantile"] | None = None,
+        rotate: bool | None = None,
+        seed: int | None = None,
         num_frames: int | None = None,
         window: float | Literal["shots"] | None = None,
         stride: float | None = None,
         pool_factor: float | None = None,
         pool_similarity: float | None = None,
-        sample_bytes: int = SAMPLE_BYTES,
+        sample_bytes: int | None = None,
         snap: float | None = None,
         decoder: Literal["pyav", "decord", "torchcodec"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        super().__init__(path, model=model, decoding=Decoding(decoder, timeout, workers), device=device)
-        self._dim = dim
-        self._codec_settings: dict[str, Any] = {
+        self.path = Path(path)
+        self._model = model
+        self._decoding = Decoding(decoder, timeout, workers)
+        self._device = device
+        given: dict[str, Any] = {
+            "dim": dim,
             "nbits": nbits,
             "buckets": buckets,
             "rotate": rotate,
             "seed": seed,
+            "num_frames": num_frames,
+            "window": window,
+            "stride": stride,
+            "pool_factor": pool_factor,
+            "pool_similarity": pool_similarity,
             "sample_bytes": sample_bytes,
+            "snap": snap,
         }
-        self._num_frames = num_frames
-        self._window, self._stride = window, stride
-        self._pool_factor, self._pool_similarity = pool_factor, pool_similarity
-        self._snap = snap
+        self._given = {name: value for name, value in given.items() if value is not None}
 
-    def index(self, videos: Videos, *, overwrite: bool = False, cluster: str | None = None) -> IndexReport:
+    def index(
+        self, videos: Videos, *, overwrite: bool = False, cluster: Cluster | str | None = None
+    ) -> IndexReport:
         """Index videos into a new index.
 
         A run that was interrupted goes on where it stopped when it is repeated: finished videos are neither decoded nor
@@ -116,9 +129,9 @@ class Indexer(Upkeep):
             videos: A folder (searched recursively), a file, a glob, tar archives of WebDataset ("v-{0000..0012}.tar"),
                 or an iterable of paths, (id, path), (id, path, metadata) or VideoRecord.
             overwrite: Replace an existing index; it stays searchable until the new one is committed.
-            cluster: Let a Ray cluster decode, encode and compress: "auto" for the running one, or one that is started
-                here, or HOST:PORT of its head. The index folder and the videos must have the same path on all machines.
-                None for this machine alone, without Ray.
+            cluster: Let a cluster decode, encode and compress: a `colbert_video.cluster.RayCluster`, or the address of
+                one: "auto" for the running one, or one that is started here, or HOST:PORT of its head. The index folder
+                and the videos must have the same path on all machines. None for this machine alone, without Ray.
 
         Returns:
             What was indexed and what failed; a file that fails never stops the run.
@@ -130,29 +143,17 @@ class Indexer(Upkeep):
             NothingIndexedError: If every video failed.
             ClusterError: If the cluster cannot be joined, or none of its machines can do the work.
         """
-        started = time.monotonic()
-        check_finished(self.path, overwrite=overwrite)
-        sources = find_videos(videos)
-        with joined(cluster) as session:
-            model = self._load_model(None)
-            settings = self._settings(model)
-            _check_ids(settings, (record.id for record in sources.records))
-            with writing(self.path, create=True) as catalog:
-                check_finished(self.path, overwrite=overwrite)  # another run may have finished meanwhile
-                prepare_staging(self.path, catalog, settings)
-                staged, committed = self._ingest(catalog, session, model, settings, sources.records)
-                return self._report(
-                    catalog,
-                    started,
-                    indexed=committed.videos,
-                    **vars(staged),
-                    ignored=sources.ignored,
-                )
+        return self._index(videos, overwrite=overwrite, checksum=False, cluster=cluster)
 
     def add(
-        self, videos: Videos, *, checksum: bool = False, sync: bool = False, cluster: str | None = None
+        self,
+        videos: Videos,
+        *,
+        checksum: bool = False,
+        sync: bool = False,
+        cluster: Cluster | str | None = None,
     ) -> IndexReport:
-        """Add videos to an existing index; a video whose id is there already takes the old one's place.
+        """Add videos to an existing index; a video whose id is there already replaces the old one.
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
         again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
@@ -162,33 +163,34 @@ class Indexer(Upkeep):
             videos: As for `index`.
             checksum: Read all files and let their content decide whether they changed, so that files which were only
                 moved, copied or touched are kept. Checksums are remembered from the first run with this setting on.
-            sync: Remove videos whose files are gone from the given folders; otherwise they are only reported.
+            sync: Remove videos whose files are missing from the given folders; otherwise they are only reported.
             cluster: As for `index`.
 
         Raises:
-            IndexFolderError: If there is no finished index, or it was made by another model.
+            IndexFolderError: If there is no finished index.
+            SettingsError: If the model or a setting that was given is not that of the index.
             NothingIndexedError: If every video failed.
             ClusterError: As for `index`.
         """
         started = time.monotonic()
         videos = videos if isinstance(videos, str | os.PathLike) else list(videos)
         sources = find_videos(videos)
-        with joined(cluster) as session, writing(self.path, create=False) as catalog:
-            settings = load_settings(self.path, catalog)
+        with find_cluster(cluster) as joined, writing(self.path, create=False) as catalog:
+            settings = self._stored_settings(catalog)
             _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
+            work = Work(self.path, settings, self._decoding)
             changes = find_changes(catalog, sources.records, checksum=checksum)
-            changes, failed = self._try_windows_again(catalog, model, settings, sources.records, changes)
-            prepare_staging(self.path, catalog, settings)
+            changes, failed = try_windows_again(catalog, sources.records, changes, work, model)
             unchanged = len(sources.records) - len(changes.changed)
-            staged, committed = self._ingest(
-                catalog, session, model, settings, changes.changed, unchanged=unchanged
-            )
+            prepare_staging(catalog, settings)
+            with self._helpers(joined, work, model) as helpers:
+                staged, committed = ingest(catalog, changes.changed, settings, helpers, unchanged=unchanged)
             keep_up(catalog, changes)
             catalog.record_failures(failed)
-            vanished = find_vanished(catalog, videos, sources.records)
-            if sync and vanished:
-                catalog.remove(vanished)
+            missing = find_missing(catalog, videos, sources.records)
+            if sync and missing:
+                catalog.remove(missing)
             return self._report(
                 catalog,
                 started,
@@ -196,10 +198,38 @@ class Indexer(Upkeep):
                 **{**vars(staged), "failures": (*failed, *staged.failures)},
                 unchanged=unchanged,
                 ignored=sources.ignored,
-                vanished=tuple(vanished),
-                removed=tuple(vanished) if sync else (),
+                vanished=tuple(missing),
+                removed=tuple(missing) if sync else (),
                 drift=committed.drift,
             )
+
+    def sync(
+        self, videos: Videos, *, checksum: bool = False, cluster: Cluster | str | None = None
+    ) -> IndexReport:
+        """Bring the index in line with videos, whatever it holds now.
+
+        Without a finished index this is `index`, also of a run that was interrupted. Otherwise it is `add`: videos that
+        are new or changed are encoded, and those whose files are missing from the given folders are removed. Videos
+        of other folders stay, and a folder without any video is an error: it may be a disk that is not mounted.
+
+        Args:
+            videos: As for `index`.
+            checksum: As for `add`.
+            cluster: As for `index`.
+
+        Returns:
+            What was indexed, what is unchanged, what was removed, and what failed.
+
+        Raises:
+            IndexFolderError: If the path is something else than an index, or it cannot be written.
+            SettingsError: If no video is found, ids clash, or a setting that was given is not that of the index.
+            ModelError: If the model cannot be loaded.
+            NothingIndexedError: If every video failed.
+            ClusterError: As for `index`.
+        """
+        if is_finished(self.path):
+            return self.add(videos, checksum=checksum, sync=True, cluster=cluster)
+        return self._index(videos, overwrite=False, checksum=checksum, cluster=cluster)
 
     def index_tokens(
         self,
@@ -215,35 +245,35 @@ class Indexer(Upkeep):
         """Index tokens that are already computed, by any encoder.
 
         Args:
-            ids: One id a video.
-            frame_tokens: Unit vectors, one bag a video: a list of (tokens, dim), or (videos, tokens, dim); memory maps
+            ids: One id per video.
+            frame_tokens: Unit vectors, one bag per video: a list of (tokens, dim), or (videos, tokens, dim); memory maps
                 are read chunk by chunk.
             video_tokens: The second bag, or None for an index of frame tokens alone.
             metadata: JSON values of each video.
-            query_tokens: Some dozens of queries of that encoder, whatever they ask, one bag a query. Rounding errors of
+            query_tokens: A few dozen queries of that encoder, whatever they ask, one bag per query. Rounding errors of
                 the stored tokens then cancel along the direction that queries share, which makes scores more exact; for
-                a model's own tokens `index` sees to that. Only for a new index, whose codec remembers it.
+                a model's own tokens `index` does this by itself. Only for a new index, whose codec remembers it.
             add: Add to an existing index instead of making a new one; ids that are there already are replaced.
             overwrite: Replace an existing index.
 
         Raises:
             IndexFolderError: If there is an index already and neither `add` nor `overwrite` is set.
-            SettingsError: If shapes, ids or lengths are wrong.
+            SettingsError: If shapes, ids or lengths are wrong, or with `add` the model or a setting that was given is not
+                that of the index.
         """
         started = time.monotonic()
         if add and query_tokens is not None:
             raise SettingsError(
                 "query_tokens is for a new index; what is added is stored by the codec there."
             )
-        if not add:
-            check_finished(self.path, overwrite=overwrite)
-        bags = (
-            {"frame": frame_tokens}
-            if video_tokens is None
-            else {"frame": frame_tokens, "video": video_tokens}
-        )
+        if not (add or overwrite):
+            check_not_finished(self.path)
+        given = {"frame": frame_tokens, "video": video_tokens}
+        bags = {bag: tokens for bag, tokens in given.items() if tokens is not None}
         with writing(self.path, create=not add) as catalog:
-            settings = load_settings(self.path, catalog) if add else self._token_settings(tuple(bags))
+            settings = self._stored_settings(catalog) if add else self._token_settings(tuple(bags))
+            if add and self._model is not None and settings.model_fingerprint is not None:
+                self._load_model(settings)
             if tuple(bags) != settings.bags:
                 raise SettingsError(
                     f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
@@ -252,83 +282,195 @@ class Indexer(Upkeep):
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
             direction = direction_of_tokens(query_tokens, settings.dim)
             committed = commit_segment(
-                self.path, catalog, source, settings, replace_all=not add, query_direction=direction
+                catalog, source, settings, replace_all=not add, query_direction=direction
             )
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
 
-    def _ingest(
-        self,
-        catalog: Catalog,
-        session: Any,
-        model: VideoColBERT,
-        settings: IndexSettings,
-        records: Sequence[VideoRecord],
-        *,
-        unchanged: int | None = None,
-    ) -> tuple[Staged, Committed]:
-        """Encode records and commit those that can be: beside `unchanged` others, or (None) in place of all there is."""
-        decoding, replace_all = self._decoding, unchanged is None
-        by_name = not isinstance(self._model, VideoColBERT)
-        with hired(
-            session,
-            self.path,
-            model,
-            by_name=by_name,
-            settings=settings,
-            decoding=decoding,
-            device=self._device,
-        ) as helpers:
-            staged = stage_videos(
-                self.path, catalog, records, model, settings=settings, decoding=decoding, helpers=helpers
-            )
-            good = without(records, staged.failures)
-            if staged.failures and not good and not unchanged:
-                raise NothingIndexedError(staged.failures)
-            committed = commit_staged(
-                self.path,
+    def remove(self, ids: str | Iterable[str]) -> list[str]:
+        """Remove videos by id, with all their windows; their space is freed when the index is compacted.
+
+        Args:
+            ids: One id or several, of videos or of single windows.
+
+        Returns:
+            The ids that were removed.
+
+        Raises:
+            SettingsError: If an id is not in the index; then nothing is removed.
+        """
+        wanted = [ids] if isinstance(ids, str) else list(ids)
+        with writing(self.path, create=False) as catalog:
+            known = catalog.rows_of(wanted)
+            unknown = [name for name in wanted if name not in known]
+            if unknown:
+                raise SettingsError(f"id {unknown[0]!r} is not in {self.path}; nothing was removed.")
+            catalog.remove(wanted)
+            return list(dict.fromkeys(wanted))
+
+    def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:
+        """Rewrite all videos into one segment, which frees the space of removed and replaced ones.
+
+        Nothing is decoded from video files unless retrain="paths": compressed tokens are copied. Afterwards
+        `segments/<name>/frame` and `video` are ColBERT indexes of the whole corpus.
+
+        Args:
+            retrain: Also train a new codec for the corpus as it is now. "stored" compresses the stored tokens again, which
+                lose some precision twice. "paths" encodes every video again from its file, with the model that made the
+                index; where the file is missing or has changed, the stored tokens are used, and the report says so. If
+                that is interrupted, the same call goes on where it stopped.
+
+        Returns:
+            What was done; `compacted` is False if there was nothing to do.
+
+        Raises:
+            IndexFolderError: If there is no finished index, or a file of it is damaged; then nothing is changed.
+            SettingsError: If there is no such way to retrain, or no model for it.
+            ModelError: If the model cannot be loaded.
+        """
+        if retrain not in (None, "stored", "paths"):
+            raise SettingsError(f"retrain={retrain!r} must be None, 'stored' or 'paths'.")
+        with writing(self.path, create=False) as catalog:
+            settings, reencoded, direction = load_settings(catalog), None, None
+            if retrain == "paths":
+                model = self._load_model(settings)
+                work = Work(self.path, settings, self._decoding)
+                reencoded = encode_again(catalog, settings, LocalHelpers(work, model))
+                direction = typical_direction(model)
+            return compact_index(
                 catalog,
                 settings,
-                good,
-                staged.failures,
-                replace_all=replace_all,
-                helpers=helpers,
-                query_direction=typical_direction(model) if replace_all else None,
+                retrain=retrain is not None,
+                reencoded=reencoded,
+                query_direction=direction,
             )
-        return staged, committed
 
-    def _try_windows_again(
+    def verify(self) -> VerifyReport:
+        """Read the whole index and compare every file with the catalog; nothing is changed.
+
+        Returns:
+            What is damaged, by file, and which files belong to nothing.
+
+        Raises:
+            IndexFolderError: If there is no index.
+        """
+        return verify_index(self.path)
+
+    def export(self, target: str | Path, *, keep_paths: bool = True) -> ExportReport:
+        """Copy the index into a new folder, or an archive if the name ends in ".tar", that opens anywhere.
+
+        Args:
+            target: Where to; it must not exist.
+            keep_paths: Keep the paths of video files in the copy.
+
+        Raises:
+            IndexFolderError: If there is no finished index, it is damaged, or the target exists or cannot be written.
+        """
+        return export_index(self.path, Path(target), keep_paths=keep_paths)
+
+    def push_to_hub(
         self,
-        catalog: Catalog,
-        model: VideoColBERT,
-        settings: IndexSettings,
-        records: Sequence[VideoRecord],
-        changes: Changes,
-    ) -> tuple[Changes, list[Failure]]:
-        """What is to be done once failed windows of unchanged videos were tried again, and those that failed."""
-        if settings.cutting is None:
-            return changes, []
-        sampling = sampling_for(model, settings, self._decoding)
-        return try_windows_again(catalog, records, changes, sampling=sampling, workers=self._decoding.workers)
+        repository: str,
+        *,
+        private: bool = True,
+        keep_paths: bool = False,
+        revision: str | None = None,
+        message: str | None = None,
+        token: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Push the index to a dataset repository of the Hugging Face Hub, in one commit; `Searcher.from_hub` opens it.
 
-    def _settings(self, model: VideoColBERT) -> IndexSettings:
-        return IndexSettings(
-            dim=model.dim,
-            bags=model.config.bags,
-            model=model.name,
-            model_fingerprint=model.fingerprint(),
-            num_frames=self._num_frames or model.config.num_frames,
-            window=self._window,
-            stride=self._stride,
-            pool_factor=self._pool_factor,
-            pool_similarity=self._pool_similarity,
-            snap=self._snap,
-            **self._codec_settings,
-        )
+        Args:
+            repository: "user/name"; made if it is missing.
+            private: Make a new repository private; one that exists stays as it is.
+            keep_paths: Keep the paths of video files in what is pushed; ids and metadata always go along.
+            revision: Branch, made if it is missing; None for the main branch.
+            message: The commit's message.
+            token: Access token; None for that of `hf auth login` or HF_TOKEN.
+            endpoint: Address of another Hub than huggingface.co.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            IndexFolderError: If there is no finished index, or it is damaged.
+            HubError: If the Hub cannot be reached or refuses.
+        """
+        where = HubRepository(repository, "dataset", revision, token, endpoint)
+        return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
+
+    def _index(
+        self, videos: Videos, *, overwrite: bool, checksum: bool, cluster: Cluster | str | None
+    ) -> IndexReport:
+        started = time.monotonic()
+        if not overwrite:
+            check_not_finished(self.path)
+        sources = find_videos(videos)
+        with find_cluster(cluster) as joined:
+            model = self._load_model(None)
+            settings = self._new_settings(model)
+            _check_ids(settings, (record.id for record in sources.records))
+            with writing(self.path, create=True) as catalog:
+                if not overwrite:
+                    check_not_finished(self.path)  # another run may have finished meanwhile
+                checksums = find_checksums(sources.records) if checksum else {}
+                prepare_staging(catalog, settings)
+                with self._helpers(joined, Work(self.path, settings, self._decoding), model) as helpers:
+                    staged, committed = ingest(
+                        catalog,
+                        sources.records,
+                        settings,
+                        helpers,
+                        unchanged=None,
+                        query_direction=typical_direction(model),
+                    )
+                remember_checksums(catalog, checksums)
+                return self._report(
+                    catalog, started, indexed=committed.videos, **vars(staged), ignored=sources.ignored
+                )
+
+    def _helpers(
+        self, cluster: Cluster | None, work: Work, model: VideoColBERT
+    ) -> AbstractContextManager[Helpers]:
+        """Return who encodes and compresses, as a context manager: the cluster's machines, or this process."""
+        if cluster is None:
+            return nullcontext(LocalHelpers(work, model))
+        by_name = not isinstance(self._model, VideoColBERT)
+        return cluster.helpers(work, model, by_name=by_name, device=self._device)
+
+    def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
+        """Load the model that was given, or the one that an existing index names."""
+        source = self._model if self._model is not None or settings is None else settings.model
+        if source is None:
+            this_index = "; this index was made from precomputed tokens, use index_tokens" if settings else ""
+            raise SettingsError(
+                f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
+            )
+        if isinstance(source, VideoColBERT):
+            model = source
+        else:
+            model = VideoColBERT.from_pretrained(source, device=self._device)
+        mismatch = None if settings is None else find_mismatch(model, settings, self.path)
+        if mismatch is not None:
+            raise IndexFolderError(mismatch) if self._model is None else SettingsError(mismatch)
+        return model
+
+    def _stored_settings(self, catalog: Catalog) -> IndexSettings:
+        """Load the settings of the index, which what was given must not contradict."""
+        settings = load_settings(catalog)
+        settings.check_given(self._given, self.path)
+        return settings
+
+    def _new_settings(self, model: VideoColBERT) -> IndexSettings:
+        made_by = {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
+        defaults = {"num_frames": model.config.num_frames, "bags": model.config.bags}
+        return IndexSettings(**{**defaults, **self._given, **made_by})
 
     def _token_settings(self, bags: tuple[str, ...]) -> IndexSettings:
-        if self._dim is None:
-            raise SettingsError("index_tokens needs dim=, the dimensions of a token: Indexer(path, dim=512).")
-        return IndexSettings(dim=self._dim, bags=bags, **self._codec_settings)
+        if "dim" not in self._given:
+            raise SettingsError("dim is missing: Indexer(path, dim=512) for tokens of 512 dimensions.")
+        names = ("dim", *CODEC_SETTINGS)
+        return IndexSettings(bags=bags, **{name: self._given[name] for name in names if name in self._given})
 
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
         defaults: dict[str, Any] = {"resumed": 0, "ignored": 0, "unchanged": 0, "failures": ()}

@@ -106,7 +106,7 @@ def index(
     from colbert_video.indexing.indexer import Indexer
 
     indexer = Indexer(index_path, **settings)
-    _finish(indexer.index(_one_or_many(videos), overwrite=overwrite, cluster=cluster), as_json)
+    _finish(indexer.index(_one_or_many(videos), overwrite=overwrite, cluster=_ray_cluster(cluster)), as_json)
 
 
 @click.command()
@@ -136,7 +136,8 @@ def add(
     from colbert_video.indexing.indexer import Indexer
 
     indexer = Indexer(index_path, **decoding)
-    _finish(indexer.add(_one_or_many(videos), checksum=checksum, sync=sync, cluster=cluster), as_json)
+    report = indexer.add(_one_or_many(videos), checksum=checksum, sync=sync, cluster=_ray_cluster(cluster))
+    _finish(report, as_json)
 
 
 @click.command()
@@ -166,6 +167,14 @@ def info(index_path: Path, as_json: bool) -> None:
 def _one_or_many(videos: tuple[str, ...]) -> Any:
     """Return a single argument as it is, because it must exist, and several as a list."""
     return videos[0] if len(videos) == 1 else list(videos)
+
+
+def _ray_cluster(address: str | None) -> Any:
+    if address is None:
+        return None
+    from colbert_video.cluster import RayCluster
+
+    return RayCluster(address)
 
 
 def _finish(report: Any, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.interaction import INTERACTIONS, Interaction
+from colbert_video.video.frames import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ class ModelConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
+
+    def sampling(self, num_frames: int | None = None, **settings: Any) -> SamplingSettings:
+        """Return how frames of a video are taken for the model: as many, and of the size, that it wants.
+
+        Args:
+            num_frames: Frames of each video; None for the model's own number.
+            **settings: Other fields of `SamplingSettings`, such as `decoder` and `timeout`.
+        """
+        return SamplingSettings(
+            num_frames=num_frames or self.num_frames,
+            height=self.preprocess.height,
+            width=self.preprocess.width,
+            interpolation=self.preprocess.interpolation,
+            **settings,
+        )
 
     @property
     def bags(self) -> tuple[str, ...]:

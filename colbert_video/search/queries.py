@@ -17,7 +17,7 @@ from colbert_video.indexing.index.index_settings import IndexSettings, check_mod
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.files import native_name
-from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
 from colbert_video.video.workers.pool import FramePool, FrameRequest
 
@@ -230,14 +230,7 @@ def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
 def _read_clip(
     model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
 ) -> SampledFrames:
-    preprocess = model.config.preprocess
-    sampling = SamplingSettings(
-        num_frames=settings.num_frames or model.config.num_frames,
-        height=preprocess.height,
-        width=preprocess.width,
-        interpolation=preprocess.interpolation,
-    )
-    with FramePool(sampling, workers=1) as pool:
+    with FramePool(model.config.sampling(settings.num_frames), workers=1) as pool:
         result = next(iter(pool.read_many([FrameRequest(str(Path(path).absolute()), window=window)])))
     if result.frames is None:
         raise result.error or VideoError(str(path), FailureKind.UNREADABLE, "no frames came back")

@@ -96,6 +96,15 @@ def locate(path: str | os.PathLike[str]) -> FileRange:
     return FileRange(str(Path(native).absolute()), 0, status.st_size, status.st_mtime_ns, archived=False)
 
 
+def file_stamp(path: str | os.PathLike[str]) -> tuple[int | None, int | None]:
+    """Return a video's size in bytes and modification time in nanoseconds, to notice changes; (None, None) without a file."""
+    try:
+        found = locate(path)
+    except (OSError, ValueError):
+        return None, None
+    return found.size, found.modified_ns
+
+
 def exists(path: str | os.PathLike[str]) -> bool:
     """Return True if a path leads to a file or a member of an archive."""
     try:

@@ -15,6 +15,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.video.files import (
     ARCHIVE,
     Archive,
+    file_stamp,
     is_archive,
     locate,
     native_name,
@@ -76,12 +77,8 @@ class VideoRecord:
             check_window(self.window)
 
     def stamp(self) -> tuple[int | None, int | None]:
-        """Return size in bytes and modification time in nanoseconds, to notice changes; (None, None) without a file."""
-        try:
-            found = locate(self.path)
-        except (OSError, ValueError):
-            return None, None
-        return found.size, found.modified_ns
+        """Return size in bytes and modification time in nanoseconds of its file, as `file_stamp`."""
+        return file_stamp(self.path)
 
 
 @dataclass(frozen=True)

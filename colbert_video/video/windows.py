@@ -20,6 +20,8 @@ from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 Span = tuple[float, float]
 """A part of a video, [start, end) in seconds."""
+Cut = tuple[Span, ...] | VideoError
+"""The windows of a video in order, none if it stays whole; or why its file was refused."""
 WINDOW_ID = re.compile(r"#t=([0-9]+(?:\.[0-9]+)?),([0-9]+(?:\.[0-9]+)?)\Z")
 DECIMALS = 3
 """Windows begin and end at whole milliseconds, so that an id says exactly where."""
@@ -78,6 +80,13 @@ class Cutting:
                 f"stride={self.stride!r} must be above 0 and at most window={self.window}, or moments between windows are lost."
             )
 
+    @property
+    def seconds_between(self) -> float | None:
+        """Seconds from the start of one window to the next; None for shots."""
+        if isinstance(self.window, str):
+            return None
+        return self.window / 2 if self.stride is None else self.stride
+
     def even_spans(self, duration: float) -> list[Span]:
         """Return windows of equal length over a video.
 
@@ -93,29 +102,18 @@ class Cutting:
         Raises:
             SettingsError: If windows are shots.
         """
-        if isinstance(self.window, str):
+        stride = self.seconds_between
+        if isinstance(self.window, str) or stride is None:
             raise SettingsError("shots are found in the video; they are not evenly spaced.")
-        stride = self.window / 2 if self.stride is None else self.stride
         more = max(0, math.ceil((duration - self.window) / stride - 0.5 - 1e-9))
         starts = [round(number * stride, DECIMALS) for number in range(more + 1)]
         ends = [round(start + self.window, DECIMALS) for start in starts[:-1]]
         return list(zip(starts, [*ends, round(duration, DECIMALS)], strict=True))
 
 
-@dataclass(frozen=True)
-class CutVideo:
-    """A video and its windows, or why it cannot be read."""
-
-    record: VideoRecord
-    spans: tuple[Span, ...] = ()
-    """The windows in order; empty if the video stays whole."""
-    error: VideoError | None = None
-    """The reason for a refusal; None if the file was read."""
-
-
 def cut_videos(
     records: Sequence[VideoRecord], cutting: Cutting, *, sampling: SamplingSettings, workers: int | None
-) -> Iterator[CutVideo]:
+) -> Iterator[tuple[VideoRecord, Cut]]:
     """Find the windows of videos.
 
     Each file is opened for its length; with shots, a few small frames of each second are read besides. A record that
@@ -128,29 +126,31 @@ def cut_videos(
         workers: Decoding processes; None for one per core.
 
     Yields:
-        One result for each record, in the order in which they get ready; a video that makes a single window stays whole.
+        Each record with its windows, in the order in which they get ready; a video that makes a single window stays whole.
     """
-    yield from (CutVideo(record) for record in records if record.window is not None)
+    yield from ((record, ()) for record in records if record.window is not None)
     requests = [FrameRequest(record.path, tag=record) for record in records if record.window is None]
     searches: list[_CutSearch] = []
     with FramePool(_small(sampling, num_frames=1), workers=workers) as pool:
         for result in pool.read_many(requests):
             record: VideoRecord = result.request.tag
-            if result.frames is None:
-                yield CutVideo(record, error=result.error)
-            elif cutting.window != SHOTS:
-                yield CutVideo(record, _several(cutting.even_spans(result.frames.duration)))
-            elif result.frames.duration > 0:
-                searches.append(_CutSearch(record, result.frames.duration))
+            if result.error is not None:
+                yield record, result.error
+                continue
+            duration = 0.0 if result.frames is None else result.frames.duration
+            if cutting.window != SHOTS:
+                yield record, _several(cutting.even_spans(duration))
+            elif duration > 0:
+                searches.append(_CutSearch(record, duration))
             else:
-                yield CutVideo(record)  # a still picture
+                yield record, ()  # a still picture
     if searches:
         yield from _cut_into_shots(searches, sampling, workers)
 
 
 def _cut_into_shots(
     searches: Sequence["_CutSearch"], sampling: SamplingSettings, workers: int | None
-) -> Iterator[CutVideo]:
+) -> Iterator[tuple[VideoRecord, Cut]]:
     requests = (request for search in searches for request in search.requests())
     dense = _small(sampling, num_frames=SECTION_SECONDS * FRAMES_PER_SECOND)
     with FramePool(dense, workers=workers) as pool:
@@ -161,7 +161,7 @@ def _cut_into_shots(
             elif result.error is not None:
                 search.errors.append(result.error)
             if len(search.seen) + len(search.errors) == search.sections:
-                yield search.result()
+                yield search.record, search.result()
                 search.seen.clear()
 
 
@@ -183,10 +183,10 @@ class _CutSearch:
         for number, window in enumerate(pairwise(borders)):
             yield FrameRequest(self.record.path, window=window, tag=(self, number))
 
-    def result(self) -> CutVideo:
+    def result(self) -> Cut:
         """Return the shots; sections that could not be read are left out, as long as one could."""
         if not self.seen:
-            return CutVideo(self.record, error=self.errors[0])
+            return self.errors[0]
         sections = [self.seen[number] for number in sorted(self.seen)]
         times = np.concatenate([section.times for section in sections])
         changes = sections[0].changes
@@ -194,7 +194,7 @@ class _CutSearch:
             between = jumps(np.stack([before.last, section.first]))
             changes = np.concatenate([changes, between, section.changes])
         cuts = find_cuts(times, changes, self.duration)
-        return CutVideo(self.record, _several(shot_spans(cuts, self.duration)))
+        return _several(shot_spans(cuts, self.duration))
 
 
 @dataclass(frozen=True)

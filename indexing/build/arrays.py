@@ -10,7 +10,7 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.index.chunks import TokenChunk
 
 VIDEOS_PER_CHUNK, BYTES_PER_CHUNK = 2048, 2**27
 """Videos of a bag that are read at once, and bytes that their tokens take in float32, so that arrays larger than memory
@@ -33,15 +33,15 @@ class TokenBlock(Protocol):
 
 
 Tokens = TokenBlock | Sequence[np.ndarray] | Sequence[Tensor]
-"""One bag a video: (videos, tokens, dim), or a list of (tokens, dim)."""
+"""One bag per video: (videos, tokens, dim), or a list of (tokens, dim)."""
 
 
 class ArraySource:
     """Videos given as arrays of tokens, as a `TokenSource`.
 
     Args:
-        ids: One id a video.
-        bags: Tokens of each bag, one item a video.
+        ids: One id per video.
+        bags: Tokens of each bag, one item per video.
         dim: Dimensions every token must have.
         metadata: JSON values of each video, or None.
 
@@ -82,7 +82,7 @@ class ArraySource:
         return len(self._ids)
 
     def counts(self) -> dict[str, int]:
-        """Tokens in each bag."""
+        """Return the number of tokens in each bag."""
         return {bag: _count(tokens) for bag, tokens in self._bags.items()}
 
     def __iter__(self) -> Iterator[TokenChunk]:
@@ -90,11 +90,14 @@ class ArraySource:
         while start < len(self._ids):
             stop = min(self._chunk_end(tokens, start) for tokens in self._bags.values())
             bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
-            yield TokenChunk([self._entry(position) for position in range(start, stop)], bags)
+            chunk = TokenChunk.from_bags([self._entry(row) for row in range(start, stop)], bags)
+            for bag, tokens in chunk.tokens.items():
+                self._check_norms(bag, start, tokens, chunk.doclens[bag])
+            yield chunk
             start = stop
 
     def _chunk_end(self, tokens: Tokens, start: int) -> int:
-        """Where a chunk that begins with video `start` ends, by one bag's size."""
+        """Return where a chunk that begins with video `start` ends, by one bag's size."""
         most, stop = BYTES_PER_CHUNK // (4 * self._dim), start + 1
         end = min(start + VIDEOS_PER_CHUNK, len(self._ids))
         if _is_block(tokens):
@@ -104,53 +107,46 @@ class ArraySource:
             stop += 1
         return stop
 
-    def _entry(self, position: int) -> VideoEntry:
-        metadata = {} if self._metadata is None else self._metadata[position]
-        return VideoEntry(id=self._ids[position], metadata=metadata)
+    def _entry(self, row: int) -> VideoEntry:
+        metadata = {} if self._metadata is None else self._metadata[row]
+        return VideoEntry(id=self._ids[row], metadata=metadata)
 
-    def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> BagTokens:
+    def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> list[Float[Tensor, "_ dim"]]:
         if _is_block(tokens):
-            stacked = _tensor(tokens[start:stop])
-            joined, doclens = stacked.flatten(0, 1), torch.full((stop - start,), stacked.shape[1])
-            self._check_shape(bag, start, tuple(stacked.shape[1:]))
+            bags = list(_tensor(tokens[start:stop]))  # (videos, tokens, dim)
         else:
-            runs = [_tensor(tokens[position]) for position in range(start, stop)]
-            for position, run in enumerate(runs, start):
-                self._check_shape(bag, position, tuple(run.shape))
-            joined, doclens = torch.cat(runs), torch.tensor([len(run) for run in runs])
-        self._check_norms(bag, start, joined, doclens)
-        return BagTokens(joined, doclens)
-
-    def _check_shape(self, bag: str, position: int, shape: tuple[int, ...]) -> None:
-        if len(shape) != 2 or shape[1] != self._dim or not shape[0]:
-            raise SettingsError(
-                f"{self._where(bag, position)} have shape {shape}; (tokens, {self._dim}) with a token is needed."
-            )
+            bags = [_tensor(tokens[row]) for row in range(start, stop)]
+        for row, each in enumerate(bags, start):
+            if each.ndim != 2 or each.shape[1] != self._dim or not len(each):
+                raise SettingsError(
+                    f"{self._where(bag, row)} have shape {tuple(each.shape)}; (tokens, {self._dim}) with a token is needed."
+                )
+        return bags
 
     def _check_norms(
         self, bag: str, start: int, tokens: Float[Tensor, "tokens dim"], doclens: Int64[Tensor, "videos"]
     ) -> None:
-        norms = tokens.norm(dim=1)
+        norms = tokens.norm(dim=1)  # (tokens,)
         bad = (~((norms - 1).abs() < NORM_TOLERANCE)).nonzero()  # also true of NaN
         if len(bad):
             token = int(bad[0])
-            position = start + int(torch.searchsorted(doclens.cumsum(0), token, right=True))
+            row = start + int(torch.searchsorted(doclens.cumsum(0), token, right=True))
             raise SettingsError(
-                f"{self._where(bag, position)} are not unit vectors (a length is {float(norms[token]):.3g}); "
+                f"{self._where(bag, row)} are not unit vectors (a length is {float(norms[token]):.3g}); "
                 "L2-normalise them first."
             )
 
-    def _where(self, bag: str, position: int) -> str:
-        return f"{bag} tokens of video {self._ids[position]!r}"
+    def _where(self, bag: str, row: int) -> str:
+        return f"{bag} tokens of video {self._ids[row]!r}"
 
 
 def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:
-    """Whether the bags of all videos lie in one array, (videos, tokens, dim)."""
+    """Return whether the bags of all videos lie in one array, (videos, tokens, dim)."""
     return len(getattr(tokens, "shape", ())) == 3
 
 
 def _tensor(tokens: Any) -> Float[Tensor, "..."]:
-    """Tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
+    """Return tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
     return (
         torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
     )
@@ -159,4 +155,4 @@ def _tensor(tokens: Any) -> Float[Tensor, "..."]:
 def _count(tokens: Tokens) -> int:
     if _is_block(tokens):
         return tokens.shape[0] * tokens.shape[1]
-    return sum(len(tokens[position]) for position in range(len(tokens)))
+    return sum(len(tokens[row]) for row in range(len(tokens)))

@@ -1,4 +1,4 @@
-"""What an index run has to do: which videos are new or changed, which merely moved, and which files are gone."""
+"""What an index run has to do: which videos are new or changed, which only moved, and which files are missing."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,11 +8,12 @@ from typing import Any
 
 from colbert_video.durable import checksum as checksum_of
 from colbert_video.indexing.build.encoding import failure_of
+from colbert_video.indexing.build.index_run import Work
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
+from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import progress_bar
 from colbert_video.video.files import exists, native_name, readable_name
-from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord, Videos
 from colbert_video.video.windows import parse_window_id
 from colbert_video.video.workers.pool import FramePool, FrameRequest
@@ -41,11 +42,11 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
     Args:
         catalog: The index's catalog.
         records: The videos.
-        checksum: Whether to read the files.
+        checksum: Read the files.
     """
     ids = [record.id for record in records]
     known = catalog.rows_of(ids)
-    now = dict(_checksums(records)) if checksum else {}
+    now = find_checksums(records) if checksum else {}
     before = catalog.checksums(ids) if checksum else {}
     changes = Changes([], [], now)
     for record in records:
@@ -65,12 +66,12 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
 
 
 def renewed(record: VideoRecord, rows: Sequence[VideoEntry]) -> VideoRecord:
-    """A video that is encoded again; where no metadata is given, it keeps what is stored."""
+    """Return a record to encode again; where no metadata is given, it keeps what is stored."""
     return replace(record, metadata=record.metadata or dict(rows[0].metadata if rows else {}))
 
 
 def _same_cut(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
-    """Whether a video would be cut as it was; an index cuts all its videos alike."""
+    """Return whether a video would be cut as it was; an index cuts all its videos alike."""
     if not rows or rows[0].parent is not None:
         return bool(rows) and record.window is None
     entry = rows[0]
@@ -87,33 +88,41 @@ def _same_content(
     return now == before
 
 
-def _checksums(records: Sequence[VideoRecord]) -> Iterator[tuple[str, str]]:
-    """SHA-256 of each record's file; missing files have none, they fail when they are read."""
-    known: dict[str, str] = {}  # parts of a video may share a file
+def find_checksums(records: Sequence[VideoRecord]) -> dict[str, str]:
+    """Return the SHA-256 of the records' files, by id; missing files have none, they fail when they are read."""
+    known: dict[str, str | None] = {}  # by path: parts of a video may share a file
     with progress_bar("hashing files", total=len(records)) as bar:
         for record in records:
-            try:
-                if record.path not in known:
-                    known[record.path] = checksum_of(Path(native_name(record.path)))[1]
-                yield record.id, known[record.path]
-            except (OSError, ValueError):
-                pass
+            if record.path not in known:
+                known[record.path] = _checksum(record.path)
             bar.advance()
+    found = {record.id: known[record.path] for record in records}
+    return {name: sha for name, sha in found.items() if sha is not None}
+
+
+def _checksum(path: str) -> str | None:
+    try:
+        return checksum_of(Path(native_name(path)))[1]
+    except (OSError, ValueError):
+        return None
 
 
 def keep_up(catalog: Catalog, changes: Changes) -> None:
     """Bring the rows of unchanged videos up to date, and remember what the files' content is now."""
     if changes.updated:
         catalog.update(changes.updated)
-    if changes.checksums:
-        live = catalog.rows_of(changes.checksums).keys()
-        failed = {failure.id for failure in catalog.failures()}
-        known = {name: sha for name, sha in changes.checksums.items() if name in live - failed}
-        catalog.set_checksums(known)
+    remember_checksums(catalog, changes.checksums)
 
 
-def find_vanished(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord]) -> list[str]:
-    """Find videos of an index whose files are gone from the folders that are being indexed.
+def remember_checksums(catalog: Catalog, checksums: Mapping[str, str]) -> None:
+    """Remember the SHA-256 of files, by the ids of their videos, of those videos that were indexed whole."""
+    if checksums:
+        indexed = catalog.rows_of(checksums).keys() - {failure.id for failure in catalog.failures()}
+        catalog.set_checksums({name: sha for name, sha in checksums.items() if name in indexed})
+
+
+def find_missing(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord]) -> list[str]:
+    """Find videos of an index whose files are missing from the folders that are being indexed.
 
     Args:
         catalog: The index's catalog.
@@ -124,12 +133,12 @@ def find_vanished(catalog: Catalog, videos: Videos, records: Sequence[VideoRecor
         Ids of videos whose path lies below one of the folders and leads to no file.
     """
     found = {record.id for record in records}
-    gone = []
+    missing = set()
     for folder in _folders(videos):
         for identity, path in catalog.ids_below(os.path.join(folder, "")).items():  # noqa: PTH118 - with a separator
             if identity not in found and not exists(path):
-                gone.append(identity)
-    return sorted(set(gone))
+                missing.add(identity)
+    return sorted(missing)
 
 
 def _folders(videos: Videos) -> list[str]:
@@ -139,13 +148,13 @@ def _folders(videos: Videos) -> list[str]:
 
 
 def without(records: Sequence[VideoRecord], failures: Sequence[Failure]) -> list[VideoRecord]:
-    """Records that did not fail; a video of which only some windows failed is not among those."""
+    """Return the records that did not fail; of a video that failed in part, only the failed windows have failures."""
     failed = {failure.id for failure in failures}
     return [record for record in records if record.id not in failed]
 
 
 def staged_rows(catalog: Catalog) -> dict[str, list[VideoEntry]]:
-    """The rows of each staged video, by id."""
+    """Return the rows of each staged video, by id."""
     rows: dict[str, list[VideoEntry]] = {}
     for name in catalog.staged_chunks():
         for entry in catalog.staged_entries(name).values():
@@ -154,7 +163,7 @@ def staged_rows(catalog: Catalog) -> dict[str, list[VideoEntry]]:
 
 
 def is_staged(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
-    """Whether staged rows are what a record would become: of the file as it is now, cut alike, with its metadata."""
+    """Return whether staged rows are what a record would become: of the file as it is now, cut alike, with its metadata."""
     return (
         _same_cut(record, rows)
         and {entry_stamp(entry) for entry in rows} == {stamp(record)}
@@ -163,12 +172,12 @@ def is_staged(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
 
 
 def stamp(record: VideoRecord) -> tuple[Any, ...]:
-    """Path, size and modification time of a video's file now."""
+    """Return path, size and modification time of a video's file now."""
     return (record.path, *record.stamp())
 
 
 def entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
-    """Path, size and modification time of a video's file when it was encoded."""
+    """Return path, size and modification time of a video's file when it was encoded."""
     return (entry.path, entry.source_size, entry.source_mtime_ns)
 
 
@@ -176,22 +185,23 @@ def try_windows_again(
     catalog: Catalog,
     records: Sequence[VideoRecord],
     changes: Changes,
-    *,
-    sampling: SamplingSettings,
-    workers: int | None,
+    work: Work,
+    model: VideoColBERT,
 ) -> tuple[Changes, list[Failure]]:
     """Read the failed windows of unchanged videos once more.
 
     Args:
-        catalog: The catalog of an index with windows.
+        catalog: The index's catalog.
         records: The videos of this run.
         changes: What is to be done with them.
-        sampling: How frames are read.
-        workers: Decoding processes; None for one a core.
+        work: How files are read.
+        model: For which frames are read.
 
     Returns:
         What is to be done now, and the windows that failed again.
     """
+    if work.settings.cutting is None:
+        return changes, []
     settled = {record.id: record for record in records}
     for record in changes.changed:
         del settled[record.id]
@@ -200,7 +210,7 @@ def try_windows_again(
         return changes, []
     readable: set[str] = set()
     failures: dict[str, list[Failure]] = {}
-    with FramePool(sampling, workers=workers) as pool:
+    with FramePool(work.sampling(model), workers=work.decoding.workers) as pool:
         for result in pool.read_many(requests):
             video, window = result.request.tag
             if result.frames is not None:
@@ -222,7 +232,7 @@ def _requests(failures: Iterable[Failure], records: dict[str, VideoRecord]) -> I
 def _with_videos(
     catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, ids: set[str]
 ) -> Changes:
-    """Changes with some more videos to encode, in the order of the records."""
+    """Return the changes with some more videos to encode, in the order of the records."""
     stored = catalog.rows_of(sorted(ids))
     changed = {record.id: record for record in changes.changed}
     changed |= {record.id: renewed(record, stored[record.id]) for record in records if record.id in ids}

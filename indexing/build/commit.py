@@ -46,7 +46,6 @@ class Committed:
 
 
 def commit_segment(
-    folder: Path,
     catalog: Catalog,
     source: TokenSource,
     settings: IndexSettings,
@@ -61,20 +60,19 @@ def commit_segment(
     Files are written and synced first, so that a crash at any moment leaves the index as it was or as it will be.
 
     Args:
-        folder: The index folder.
-        catalog: Its catalog, open for writing.
+        catalog: The index's catalog, open for writing.
         source: The videos with their tokens.
         settings: The index's settings.
-        replace_all: Whether a new codec is trained and the new segment replaces all others; otherwise it is added,
-            and replaces only videos of the same id.
+        replace_all: Train a new codec, and replace all other segments by the new one; otherwise it is added, and
+            replaces only videos of the same id.
         failures: What could not be indexed with it, to be remembered.
-        compress: Who compresses the tokens.
+        compress: Compresses the tokens.
         query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
 
     Returns:
         How many videos there are, and how well the codec stores them.
     """
-    name = new_name()
+    folder, name = catalog.folder, new_name()
     if replace_all:
         codec_name = new_name()
         codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
@@ -82,7 +80,7 @@ def commit_segment(
         values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: drift.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
         catalog.replace_everything([segment], settings=values, forget_failures=True, failures=failures)
-        sweep(folder, catalog)
+        sweep(catalog)
         return Committed(len({entry.video for entry in entries}), drift)
     codec_name = catalog.codecs()[-1]
     check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
@@ -90,7 +88,7 @@ def commit_segment(
     entries, files = _write(folder, name, sampled, codecs, codec_name, compress)
     added, values = _drift_of_addition(catalog, sampled, codecs)
     catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values, failures=failures)
-    sweep(folder, catalog)
+    sweep(catalog)
     return Committed(len({entry.video for entry in entries}), added)
 
 
@@ -111,7 +109,7 @@ def _write(
 def _drift_of_addition(
     catalog: Catalog, sampled: SampledSource, codecs: Mapping[str, ResidualCodec]
 ) -> tuple[Drift | None, dict[str, Any]]:
-    """How well added videos are stored, and the settings to remember it by."""
+    """Return how well added videos are stored, and the settings to remember it by."""
     before = stored_drift(catalog)
     if before is None:
         return None, {}

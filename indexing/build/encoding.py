@@ -1,23 +1,25 @@
 """Decoding and encoding videos: worker processes feed batches of frames to the model.
 
 Both go on at the same time: while a batch is encoded, the processes decode the next ones, as many as may wait in memory.
+An item is what becomes one row of the catalog: a video, or a window of one.
 """
 
-import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from colbert_video.errors import ColBERTVideoError, VideoError
-from colbert_video.indexing.build.parts import Part
+from colbert_video.indexing.build.index_run import Staged
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
-from colbert_video.indexing.index.staging import EncodedVideo
+from colbert_video.indexing.index.staging import EncodedVideo, Note
 from colbert_video.model.pooling import Pooling, pool
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.sources import VideoRecord
+from colbert_video.video.windows import Span, window_id
 from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult
-
-logger = logging.getLogger(__name__)
 
 VIDEOS_PER_BATCH = 8
 """Videos that the model encodes at once; each waits in memory as 12 or 64 small frames."""
@@ -25,12 +27,6 @@ VIDEOS_AHEAD = 2 * VIDEOS_PER_BATCH
 """Decoded videos that may wait for the model: a batch that it takes at once, and another for uneven decoding."""
 BYTES_AHEAD = 2**29
 """Memory that these may take together; of videos with many large frames, fewer wait."""
-
-
-Stamp = tuple[int | None, int | None]
-"""Size of a file and when it was changed, in nanoseconds since 1970."""
-Decoded = tuple[Part, Stamp, SampledFrames]
-"""A video or window, its file's stamp, and its frames."""
 
 
 @dataclass
@@ -53,110 +49,157 @@ class Stopwatch:
             yield result
 
 
-def encode_parts(
-    parts: Iterable[Part],
+def items_from_record(record: VideoRecord, spans: Sequence[Span] = ()) -> list[VideoEntry]:
+    """Return the items that a video becomes: its windows, or without any the video itself.
+
+    What is known only once the file is read is still missing: `start` and `end` are None where all of it is wanted.
+    """
+    if not spans:
+        start, end = record.window or (None, None)
+        return [VideoEntry(record.id, record.path, None, start, end, metadata=record.metadata)]
+    return [
+        VideoEntry(window_id(record.id, span), record.path, record.id, *span, metadata=record.metadata)
+        for span in spans
+    ]
+
+
+def encode_items(
+    items: Iterable[VideoEntry],
     model: VideoColBERT,
+    processes: FramePool,
     *,
-    sampling: SamplingSettings,
-    workers: int | None,
     watch: Stopwatch,
     pooling: Pooling | None = None,
 ) -> Iterator[EncodedVideo | Failure]:
-    """Decode and encode videos and windows, in the order in which they get ready.
+    """Decode and encode items, in the order in which they get ready.
 
     Args:
-        parts: The videos and windows.
+        items: The videos and windows.
         model: Encodes them.
-        sampling: Which frames are read, by which decoder, within which time.
-        workers: Decoding processes; None for one a core.
-        watch: Told where the time goes.
+        processes: Decode them, with the settings that the model wants.
+        watch: Notes where the time goes.
         pooling: Which frames share a token; None if each has its own.
 
     Yields:
-        For each part either its tokens or the reason why there are none.
+        For each item either its tokens or the reason why there are none.
     """
-    with FramePool(sampling, workers=workers) as processes:
-        yield from encode_with(processes, parts, model, watch=watch, pooling=pooling)
-    logger.debug("the model worked %.1f s and waited %.1f s for frames", watch.encoding, watch.waiting)
-
-
-def encode_with(
-    processes: FramePool,
-    parts: Iterable[Part],
-    model: VideoColBERT,
-    *,
-    watch: Stopwatch,
-    pooling: Pooling | None = None,
-) -> Iterator[EncodedVideo | Failure]:
-    """`encode_parts` with decoding processes that are running already and go on running."""
-    batch: list[Decoded] = []
-    requests = (_request(part) for part in parts)
+    batch: list[tuple[VideoEntry, SampledFrames]] = []
+    requests = (_request(item) for item in items)
     results = processes.read_many(requests, ahead=videos_ahead(processes.settings))
     for result in watch.waited_for(results):
-        part, stamp = result.request.tag
+        item = result.request.tag
         if result.frames is None:
-            yield failure_of(part.id, part.record.path, result.error)
+            yield failure_of(item.id, item.path, result.error)
             continue
-        batch.append((part, stamp, result.frames))
+        batch.append((item, result.frames))
         if len(batch) == VIDEOS_PER_BATCH:
             yield from _encode(batch, model, pooling, watch)
             batch = []
     yield from _encode(batch, model, pooling, watch)
 
 
-def _request(part: Part) -> FrameRequest:
-    """Ask for a part's frames, with its file's stamp from before it is read: what is written meanwhile counts as changed."""
-    return FrameRequest(part.record.path, window=part.span, tag=(part, part.record.stamp()))
+def _request(item: VideoEntry) -> FrameRequest:
+    """Ask for an item's frames, with its file's stamp from before it is read: what is written meanwhile counts as changed."""
+    path = str(item.path)
+    size, mtime_ns = file_stamp(path)
+    window = None if item.start is None or item.end is None else (item.start, item.end)
+    return FrameRequest(path, window=window, tag=replace(item, source_size=size, source_mtime_ns=mtime_ns))
 
 
 def videos_ahead(sampling: SamplingSettings) -> int:
-    """How many decoded videos may wait for the model."""
+    """Return how many decoded videos may wait for the model."""
     size = sampling.num_frames * sampling.height * sampling.width * 3
     return min(VIDEOS_AHEAD, max(1, BYTES_AHEAD // size))
 
 
 def _encode(
-    batch: list[Decoded], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
+    batch: list[tuple[VideoEntry, SampledFrames]],
+    model: VideoColBERT,
+    pooling: Pooling | None,
+    watch: Stopwatch,
 ) -> Iterator[EncodedVideo]:
     if not batch:
         return
     started = time.monotonic()
-    bags = model.encode_videos([frames.pixels for _, _, frames in batch])
+    tokens = model.encode_videos([frames.pixels for _, frames in batch])
     watch.encoding += time.monotonic() - started
-    for position, (part, stamp, frames) in enumerate(batch):
-        tokens = {"frame": bags.frame[position].cpu()}
-        if bags.video is not None:
-            tokens["video"] = bags.video[position].cpu()
-        stored = {bag: tokens[bag] for bag in model.config.bags}
-        encoded = EncodedVideo(_entry(part, stamp, frames), stored, frames.damage)
+    for row, (item, frames) in enumerate(batch):
+        bags = {"frame": tokens.frame[row].cpu()}  # (frames, dim)
+        if tokens.video is not None:
+            bags["video"] = tokens.video[row].cpu()  # (frames + expansion, dim)
+        stored = {bag: bags[bag] for bag in model.config.bags}
+        encoded = EncodedVideo(_with_times(item, frames), stored, Note(frames.damage))
         yield encoded if pooling is None else _pooled(encoded, pooling)
 
 
+def _with_times(item: VideoEntry, frames: SampledFrames) -> VideoEntry:
+    return replace(
+        item,
+        start=item.start or 0.0,
+        end=frames.duration if item.end is None else min(item.end, frames.duration),
+        duration=frames.duration,
+        frame_times=tuple(frames.times.tolist()),
+    )
+
+
 def _pooled(video: EncodedVideo, pooling: Pooling) -> EncodedVideo:
-    """The same video with one token for frames that look alike."""
-    groups = pooling.group(video.bags, len(video.entry.frame_times))
+    """Give frames that look alike one token."""
+    groups = pooling.group(video.bags, len(video.entry.frame_times))  # (frames,) the token of each
     bags = {bag: pool(tokens, groups) for bag, tokens in video.bags.items()}
     return replace(video, entry=replace(video.entry, frame_tokens=tuple(groups.tolist())), bags=bags)
 
 
-def _entry(part: Part, stamp: Stamp, frames: SampledFrames) -> VideoEntry:
-    size, mtime_ns = stamp
-    return VideoEntry(
-        id=part.id,
-        path=part.record.path,
-        parent=part.parent,
-        start=part.span[0] if part.span else 0.0,
-        end=min(part.span[1], frames.duration) if part.span else frames.duration,
-        duration=frames.duration,
-        frame_times=tuple(frames.times.tolist()),
-        metadata=part.record.metadata,
-        source_size=size,
-        source_mtime_ns=mtime_ns,
-    )
-
-
 def failure_of(identity: str, path: str, error: ColBERTVideoError | None) -> Failure:
-    """What the catalog keeps of a video or window that was refused."""
+    """Return what the catalog keeps of a video or window that was refused."""
     if isinstance(error, VideoError):
         return Failure(identity, path, error.kind.value, error.detail)
     return Failure(identity, path, "error", str(error))
+
+
+class Gathering:
+    """Keeps encoded items until all those of their video are there, and collects what failed or is damaged.
+
+    Args:
+        items: All items that will come.
+        failures: Videos that failed before, such as those that could not be cut.
+    """
+
+    def __init__(self, items: Iterable[VideoEntry], failures: Sequence[Failure] = ()) -> None:
+        self._videos = {item.id: item.video for item in items}
+        self._missing = Counter(self._videos.values())
+        self._encoded: defaultdict[str, list[EncodedVideo]] = defaultdict(list)
+        self._failed: defaultdict[str, list[Failure]] = defaultdict(list)
+        self._failures = list(failures)
+        self._damaged: dict[str, tuple[str, ...]] = {}
+
+    def add(self, result: EncodedVideo | Failure) -> list[EncodedVideo]:
+        """Take one item; return all items of its video, by their start, if this was its last, and none otherwise.
+
+        If no item of a video could be read, its failures become one, that of the video. Otherwise its first item takes
+        them along into staging.
+        """
+        if isinstance(result, Failure):
+            video = self._videos[result.id]
+            self._failed[video].append(result)
+        else:
+            video = result.entry.video
+            self._encoded[video].append(result)
+        self._missing[video] -= 1
+        return [] if self._missing[video] else self._whole(video)
+
+    def _whole(self, video: str) -> list[EncodedVideo]:
+        encoded = sorted(self._encoded.pop(video, []), key=lambda item: item.entry.start or 0.0)
+        failed = self._failed.pop(video, [])
+        if not encoded:
+            self._failures.append(replace(failed[0], id=video))
+            return []
+        damage = tuple(dict.fromkeys(words for item in encoded for words in item.note.damage))
+        if damage:
+            self._damaged[video] = damage
+        self._failures += failed
+        encoded[0] = replace(encoded[0], note=Note(encoded[0].note.damage, tuple(failed)))
+        return encoded
+
+    def staged(self, waited: float) -> Staged:
+        """Return what became of the videos, once all items have come and those with tokens are staged."""
+        return Staged(0, tuple(self._failures), self._damaged, waited)

@@ -2,131 +2,112 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.errors import IndexFolderError, NothingIndexedError
-from colbert_video.indexing.build.changes import is_staged, staged_rows
+from colbert_video.errors import IndexFolderError, NothingIndexedError, VideoError
+from colbert_video.indexing.build.changes import is_staged, staged_rows, without
 from colbert_video.indexing.build.commit import Committed, commit_segment
-from colbert_video.indexing.build.encoding import Stopwatch, encode_parts, failure_of
-from colbert_video.indexing.build.parts import Gathering, Part, parts_of
+from colbert_video.indexing.build.encoding import (
+    Gathering,
+    Stopwatch,
+    encode_items,
+    failure_of,
+    items_from_record,
+)
+from colbert_video.indexing.build.index_run import Helpers, Staged, Work
 from colbert_video.indexing.build.segment_builder import CompressedChunk, compress
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.entries import Failure
+from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.folder import PENDING_KEY, sweep
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import EncodedVideo, StagedSource, StagingWriter, staged_notes
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.progress import progress_bar
+from colbert_video.progress import Bar, progress_bar
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord
-from colbert_video.video.windows import CutVideo, cut_videos
+from colbert_video.video.windows import Span, cut_videos
+from colbert_video.video.workers.pool import FramePool
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How video files are read here and now; which frames are taken is the index's matter.
+def ingest(
+    catalog: Catalog,
+    records: Sequence[VideoRecord],
+    settings: IndexSettings,
+    helpers: Helpers,
+    *,
+    unchanged: int | None,
+    query_direction: Float[Tensor, "dim"] | None = None,
+) -> tuple[Staged, Committed]:
+    """Encode records and commit those that can be encoded.
+
+    Args:
+        catalog: The index's catalog, open for writing; `prepare_staging` went before.
+        records: The videos.
+        settings: The index's settings.
+        helpers: Those who encode and compress.
+        unchanged: Other videos that stay beside these; None to replace all that the index holds.
+        query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
 
     Raises:
-        SettingsError: If a value is out of range.
+        NothingIndexedError: If every video failed.
     """
-
-    decoder: Literal["pyav", "decord", "torchcodec"]
-    """Who decodes."""
-    timeout: float
-    """Seconds that one file, or one window of it, may take."""
-    workers: int | None
-    """Decoding processes; None for one a core."""
-
-    def __post_init__(self) -> None:
-        self.sampling()
-
-    def sampling(self, **picture: Any) -> SamplingSettings:
-        """These settings with others of the frames."""
-        return SamplingSettings(decoder=self.decoder, timeout=self.timeout, **picture)
-
-
-@dataclass(frozen=True)
-class Staged:
-    """What became of the videos of a run until they wait in staging."""
-
-    resumed: int
-    """Videos that an interrupted run had staged before."""
-    failures: tuple[Failure, ...]
-    """What failed, also of the resumed videos."""
-    damaged: Mapping[str, tuple[str, ...]]
-    """Videos of which something was damaged, by id, with what that was."""
-    waited: float
-    """Seconds in which the model waited for frames."""
+    staged = stage_videos(catalog, records, helpers)
+    good = without(records, staged.failures)
+    if staged.failures and not good and not unchanged:
+        raise NothingIndexedError(staged.failures)
+    source = StagedSource(catalog, ids=[record.id for record in good])
+    committed = Committed(0, None)
+    if len(source):
+        committed = commit_segment(
+            catalog,
+            source,
+            settings,
+            replace_all=unchanged is None,
+            failures=staged.failures,
+            compress=helpers.compress,
+            query_direction=query_direction,
+        )
+    else:
+        catalog.record_failures(staged.failures)
+    catalog.drop_staged()  # what an interrupted run of other videos left
+    sweep(catalog)
+    return staged, committed
 
 
-@runtime_checkable
-class Helpers(Protocol):
-    """Other machines that do the work of a run; the catalog is written by this process alone."""
-
-    def stage(self, catalog: Catalog, records: Sequence[VideoRecord]) -> Staged:
-        """Encode records and stage them."""
-        ...
-
-    def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterable[CompressedChunk]:
-        """Compress what was staged, in its order."""
-        ...
-
-
-def prepare_staging(folder: Path, catalog: Catalog, settings: IndexSettings) -> None:
+def prepare_staging(catalog: Catalog, settings: IndexSettings) -> None:
     """Keep what an interrupted run staged if it was made the same way and can be read; otherwise start again."""
     staged = catalog.staged_ids()
-    reason = _why_useless(folder, catalog, settings, staged) if staged else None
+    reason = _why_useless(catalog, settings, staged) if staged else None
     if reason is not None:
         logger.warning("%s: %d videos of the interrupted run are encoded again", reason, len(staged))
         catalog.drop_staged()
-        sweep(folder, catalog)
+        sweep(catalog)
     catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
 
 
-def _why_useless(folder: Path, catalog: Catalog, settings: IndexSettings, staged: set[str]) -> str | None:
-    """Why staged videos cannot be used; None if they can."""
+def _why_useless(catalog: Catalog, settings: IndexSettings, staged: set[str]) -> str | None:
+    """Return why staged videos cannot be used; None if they can."""
     if catalog.settings().get(PENDING_KEY) != settings.to_dict():
         return "settings changed"
     try:
-        StagedSource(folder, catalog, ids=sorted(staged)).counts()
-        staged_notes(folder, catalog, staged)
+        StagedSource(catalog, ids=sorted(staged)).counts()
+        staged_notes(catalog, staged)
     except IndexFolderError as error:
         return str(error)
     return None
 
 
-def stage_videos(
-    folder: Path,
-    catalog: Catalog,
-    records: Sequence[VideoRecord],
-    model: VideoColBERT,
-    *,
-    settings: IndexSettings,
-    decoding: Decoding,
-    helpers: Helpers | None = None,
-) -> Staged:
+def stage_videos(catalog: Catalog, records: Sequence[VideoRecord], helpers: Helpers) -> Staged:
     """Encode and stage all records that an interrupted run has not staged.
 
     The windows of a video are staged together, so that what is staged of it is all of it. What that run noted of them,
-    damage and windows that could not be read, is told again.
-
-    Args:
-        folder: The index folder.
-        catalog: Its catalog, open for writing.
-        records: The videos.
-        model: Encodes them here.
-        settings: The index's settings.
-        decoding: How video files are read.
-        helpers: Who encodes them elsewhere; None to do it here.
+    damage and windows that could not be read, is reported again.
     """
     staged = staged_rows(catalog)
     missing = [record for record in records if not is_staged(record, staged.get(record.id, []))]
@@ -134,11 +115,8 @@ def stage_videos(
     if stale:
         catalog.forget_staged(stale)
     waiting = {record.id for record in records} - {record.id for record in missing}
-    noted = staged_notes(folder, catalog, waiting)
-    if helpers is not None:
-        done = helpers.stage(catalog, missing)
-    else:
-        done = _stage_here(folder, catalog, missing, model, settings, decoding)
+    noted = staged_notes(catalog, waiting)
+    done = helpers.stage(catalog, missing)
     return Staged(
         resumed=len(waiting),
         failures=(*(failure for note in noted.values() for failure in note.failures), *done.failures),
@@ -147,127 +125,68 @@ def stage_videos(
     )
 
 
-def _stage_here(
-    folder: Path,
-    catalog: Catalog,
-    records: Sequence[VideoRecord],
-    model: VideoColBERT,
-    settings: IndexSettings,
-    decoding: Decoding,
-) -> Staged:
-    sampling = sampling_for(model, settings, decoding)
-    parts, failures = cut_into_parts(records, settings, sampling, decoding.workers)
-    gathering, watch = Gathering(parts), Stopwatch()
-    damaged: dict[str, tuple[str, ...]] = {}
-    with (
-        StagingWriter(folder, catalog) as staging,
-        progress_bar("encoding videos", len(parts)) as bar,
-    ):
-        encoded = encode_parts(
-            parts, model, sampling=sampling, workers=decoding.workers, watch=watch, pooling=settings.pooling
-        )
-        for result in encoded:
-            if isinstance(result, Failure):
-                bar.note(refusal(result))
-            elif result.damage:
-                bar.note(f"damaged {result.entry.id}: {'; '.join(result.damage)}")
-                note_damage(damaged, result)
-            whole = gathering.add(result)
-            if whole is not None:
-                staging.add(*whole.encoded)
-                failures += whole.failures
-            bar.advance()
-    return Staged(0, tuple(failures), damaged, watch.waiting)
+class LocalHelpers:
+    """This process and its decoding processes as `Helpers` of a run.
+
+    Args:
+        work: What is done.
+        model: Encodes the videos.
+    """
+
+    def __init__(self, work: Work, model: VideoColBERT) -> None:
+        self._work, self._model = work, model
+
+    def stage(self, catalog: Catalog, records: Sequence[VideoRecord]) -> Staged:
+        """Encode records and stage them, chunk by chunk."""
+        sampling, workers = self._work.sampling(self._model), self._work.decoding.workers
+        items, failures = cut_into_items(records, self._work.settings, sampling, workers)
+        gathering, watch = Gathering(items, failures), Stopwatch()
+        with (
+            StagingWriter(catalog) as staging,
+            FramePool(sampling, workers=workers) as processes,
+            progress_bar("encoding videos", len(items)) as bar,
+        ):
+            for result in encode_items(
+                items, self._model, processes, watch=watch, pooling=self._work.settings.pooling
+            ):
+                _note(bar, result)
+                staging.add(*gathering.add(result))
+                bar.advance()
+        logger.debug("the model worked %.1f s and waited %.1f s for frames", watch.encoding, watch.waiting)
+        return gathering.staged(watch.waiting)
+
+    def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterable[CompressedChunk]:
+        """Compress what was staged, in its order."""
+        return compress(source, codecs)
 
 
-def note_damage(damaged: dict[str, tuple[str, ...]], part: EncodedVideo) -> None:
-    """Add what is damaged of a part to what is known of its video."""
-    known = damaged.get(part.entry.video, ())
-    damaged[part.entry.video] = tuple(dict.fromkeys([*known, *part.damage]))
-
-
-def cut_into_parts(
+def cut_into_items(
     records: Sequence[VideoRecord], settings: IndexSettings, sampling: SamplingSettings, workers: int | None
-) -> tuple[list[Part], list[Failure]]:
-    """What there is to encode, and files that cannot be cut."""
-    cutting = settings.cutting
-    if cutting is None:
-        return [part for record in records for part in parts_of(CutVideo(record))], []
-    cut: dict[str, CutVideo] = {}
+) -> tuple[list[VideoEntry], list[Failure]]:
+    """Return the items to encode, in the order of the records, and the files that cannot be cut."""
+    spans: dict[str, Sequence[Span]] = {}
     failures: list[Failure] = []
+    if settings.cutting is None:
+        return [item for record in records for item in items_from_record(record)], failures
     with progress_bar("cutting videos", len(records)) as bar:
-        for video in cut_videos(records, cutting, sampling=sampling, workers=workers):
-            if video.error is None:
-                cut[video.record.id] = video
+        for record, found in cut_videos(records, settings.cutting, sampling=sampling, workers=workers):
+            if isinstance(found, VideoError):
+                failures.append(failure_of(record.id, record.path, found))
+                _note(bar, failures[-1])
             else:
-                failures.append(failure_of(video.record.id, video.record.path, video.error))
-                bar.note(refusal(failures[-1]))
+                spans[record.id] = found
             bar.advance()
-    in_order = (cut[record.id] for record in records if record.id in cut)
-    return [part for video in in_order for part in parts_of(video)], failures
+    cut = (record for record in records if record.id in spans)
+    return [item for record in cut for item in items_from_record(record, spans[record.id])], failures
+
+
+def _note(bar: Bar, result: EncodedVideo | Failure) -> None:
+    if isinstance(result, Failure):
+        bar.note(refusal(result))
+    elif result.note.damage:
+        bar.note(f"damaged {result.entry.id}: {'; '.join(result.note.damage)}")
 
 
 def refusal(failure: Failure) -> str:
-    """One line about a refused video."""
+    """Return one line about a refused video."""
     return f"refused {failure.id}: {failure.kind}: {failure.detail}"
-
-
-def sampling_for(model: VideoColBERT, settings: IndexSettings, decoding: Decoding) -> SamplingSettings:
-    """Which frames the model wants of each video, and how they are read."""
-    preprocess = model.config.preprocess
-    return decoding.sampling(
-        num_frames=settings.num_frames or model.config.num_frames,
-        snap=settings.snap,
-        height=preprocess.height,
-        width=preprocess.width,
-        interpolation=preprocess.interpolation,
-    )
-
-
-def commit_staged(
-    folder: Path,
-    catalog: Catalog,
-    settings: IndexSettings,
-    records: Sequence[VideoRecord],
-    failures: Sequence[Failure],
-    *,
-    replace_all: bool,
-    helpers: Helpers | None = None,
-    query_direction: Float[Tensor, "dim"] | None = None,
-) -> Committed:
-    """Turn the staged videos of this run into a segment.
-
-    Args:
-        folder: The index folder.
-        catalog: Its catalog, open for writing.
-        settings: The index's settings.
-        records: The videos of this run that did not fail.
-        failures: Those that did, to be remembered.
-        replace_all: Whether the segment replaces all others.
-        helpers: Who compresses them elsewhere; None to do it here.
-        query_direction: As for `commit_segment`.
-
-    Raises:
-        NothingIndexedError: If nothing is staged to replace everything with.
-    """
-    source = StagedSource(folder, catalog, ids=[record.id for record in records])
-    committed = Committed(0, None)
-    if len(source):
-        by = compress if helpers is None else helpers.compress
-        committed = commit_segment(
-            folder,
-            catalog,
-            source,
-            settings,
-            replace_all=replace_all,
-            failures=failures,
-            compress=by,
-            query_direction=query_direction,
-        )
-    elif replace_all:
-        raise NothingIndexedError(failures)
-    else:
-        catalog.record_failures(failures)
-    catalog.drop_staged()  # what an interrupted run of other videos left
-    sweep(folder, catalog)
-    return committed

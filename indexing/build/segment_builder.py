@@ -19,7 +19,7 @@ from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.codec.fit import FittedCodec, Sample, fit_codec
 from colbert_video.indexing.codec.kmeans import num_partitions
-from colbert_video.indexing.index.chunks import BagTokens, TokenSource
+from colbert_video.indexing.index.chunks import TokenChunk, TokenSource
 from colbert_video.indexing.segments.segment import BagWriter
 from colbert_video.progress import progress_bar
 
@@ -88,7 +88,7 @@ def _samples(
     for chunk in source:
         numbers = _numbers(chunk.entries, int(numbers[-1]) + 1)
         for bag, count in counts.items():
-            tokens, doclens = chunk.bags[bag].tokens, chunk.bags[bag].doclens
+            tokens, doclens = chunk.tokens[bag], chunk.doclens[bag]
             if bag not in samples:
                 size = _sample_size(count, centroids[bag], tokens.shape[1], sample_bytes)
                 owners = torch.empty(size, dtype=torch.int64)
@@ -124,43 +124,31 @@ def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int6
 
 
 @dataclass(frozen=True)
-class CompressedBag:
-    """The tokens of several videos' bags of one kind as they are stored."""
-
-    tokens: EncodedTokens
-    """Codes and residuals."""
-    doclens: Int[Tensor, "videos"]
-    """Tokens of each video."""
-
-
-@dataclass(frozen=True)
 class CompressedChunk:
-    """Some videos with their compressed tokens."""
+    """Some videos with their tokens as they are stored, those of one bag end to end."""
 
     entries: Sequence[VideoEntry]
-    """What the catalog keeps of each video."""
-    bags: Mapping[str, CompressedBag]
-    """Compressed tokens by bag name."""
+    """What the catalog keeps of each video; empty where tokens alone matter, as on a cluster's workers."""
+    tokens: Mapping[str, EncodedTokens]
+    """Codes and residuals by bag name."""
+    doclens: Mapping[str, Int[Tensor, "videos"]]
+    """Tokens of each video, by bag name."""
 
 
-def compress_bags(
-    bags: Mapping[str, BagTokens], codecs: Mapping[str, ResidualCodec]
-) -> dict[str, CompressedBag]:
+Compress = Callable[[TokenSource, Mapping[str, ResidualCodec]], Iterable[CompressedChunk]]
+"""Compresses all tokens: in this process, or elsewhere."""
+
+
+def compress_chunk(chunk: TokenChunk, codecs: Mapping[str, ResidualCodec]) -> CompressedChunk:
     """Compress the tokens of some videos, each bag with its codec."""
-    return {
-        bag: CompressedBag(codec.encode(bags[bag].tokens.float()), bags[bag].doclens)
-        for bag, codec in codecs.items()
-    }
+    tokens = {bag: codec.encode(chunk.tokens[bag].float()) for bag, codec in codecs.items()}
+    return CompressedChunk(chunk.entries, tokens, chunk.doclens)
 
 
 def compress(source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
     """Compress all tokens in this process, chunk by chunk."""
     for chunk in source:
-        yield CompressedChunk(chunk.entries, compress_bags(chunk.bags, codecs))
-
-
-Compress = Callable[[TokenSource, Mapping[str, ResidualCodec]], Iterable[CompressedChunk]]
-"""Who compresses: this process, or others for it."""
+        yield compress_chunk(chunk, codecs)
 
 
 def write_segment(
@@ -178,7 +166,7 @@ def write_segment(
         source: The segment's tokens.
         codecs: The codec of each bag.
         codec_folder: Where the codecs are saved, `codec_folder/frame` and so on; segments link these files.
-        compress: Who compresses them.
+        compress: Compresses them.
 
     Returns:
         The catalog entries in the order of the segment.
@@ -192,8 +180,8 @@ def write_segment(
         bar = stack.enter_context(progress_bar("compressing videos", total=len(source)))
         for chunk in compress(source, codecs):
             for bag, writer in writers.items():
-                stored = chunk.bags[bag]
-                writer.append(stored.tokens.codes, stored.tokens.residuals, stored.doclens)
+                tokens = chunk.tokens[bag]
+                writer.append(tokens.codes, tokens.residuals, chunk.doclens[bag])
             entries.extend(chunk.entries)
             bar.advance(len(chunk.entries))
         for writer in writers.values():

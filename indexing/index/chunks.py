@@ -15,28 +15,23 @@ BAGS = ("frame", "video")
 
 
 @dataclass(frozen=True)
-class BagTokens:
-    """The tokens of several videos' bags of one kind, end to end."""
-
-    tokens: Float[Tensor, "tokens dim"]
-    """Unit vectors, not rotated."""
-    doclens: Int[Tensor, "videos"]
-    """Tokens of each video."""
-
-    @classmethod
-    def from_list(cls, bags: Sequence[Float[Tensor, "_ dim"]]) -> "BagTokens":
-        """Join one bag a video."""
-        return cls(torch.cat(list(bags)), torch.tensor([len(bag) for bag in bags]))
-
-
-@dataclass(frozen=True)
 class TokenChunk:
-    """Some videos with their tokens."""
+    """Some videos with their tokens, those of one bag end to end."""
 
     entries: Sequence[VideoEntry]
-    """What the catalog keeps of each video."""
-    bags: Mapping[str, BagTokens]
-    """Tokens by bag name."""
+    """What the catalog keeps of each video; empty where tokens alone matter, as on a cluster's workers."""
+    tokens: Mapping[str, Float[Tensor, "_ dim"]]
+    """Unit vectors by bag name, (tokens, dim), not rotated."""
+    doclens: Mapping[str, Int[Tensor, "videos"]]
+    """Tokens of each video, by bag name."""
+
+    @classmethod
+    def from_bags(
+        cls, entries: Sequence[VideoEntry], bags: Mapping[str, Sequence[Float[Tensor, "_ dim"]]]
+    ) -> "TokenChunk":
+        """Join the bags of several videos, one (tokens, dim) for each video."""
+        doclens = {name: torch.tensor([len(bag) for bag in each]) for name, each in bags.items()}
+        return cls(entries, {name: torch.cat(list(each)) for name, each in bags.items()}, doclens)
 
 
 @runtime_checkable
@@ -44,13 +39,13 @@ class TokenSource(Protocol):
     """Where a segment's tokens come from; read twice, once for the codec's sample and once to compress."""
 
     def counts(self) -> Mapping[str, int]:
-        """Tokens in each bag, over all chunks."""
+        """Return the number of tokens in each bag, over all chunks."""
         ...
 
     def __len__(self) -> int:
-        """How many videos there are."""
+        """Return how many videos and windows there are."""
         ...
 
     def __iter__(self) -> Iterator[TokenChunk]:
-        """All chunks, in the order of the segment."""
+        """Yield all chunks, in the order of the segment."""
         ...

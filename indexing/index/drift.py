@@ -116,8 +116,8 @@ class SampledSource:
     def __iter__(self) -> Iterator[TokenChunk]:
         share = {bag: SAMPLE / count for bag, count in self.counts().items()}
         for chunk in self.source:
-            for bag, joined in chunk.bags.items():
-                self._keep(bag, joined.tokens, share[bag])
+            for bag, tokens in chunk.tokens.items():
+                self._keep(bag, tokens, share[bag])
             yield chunk
 
     def _keep(self, bag: str, tokens: Float[Tensor, "tokens dim"], share: float) -> None:

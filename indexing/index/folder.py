@@ -29,7 +29,7 @@ PENDING_KEY = "pending"
 
 
 def is_index(folder: Path) -> bool:
-    """Whether `folder` holds an index, finished or not."""
+    """Return whether `folder` holds an index, finished or not."""
     return (folder / CATALOG_NAME).is_file()
 
 
@@ -38,7 +38,7 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
 
     Args:
         folder: The index folder.
-        create: Whether to start an index where there is none.
+        create: Start an index where there is none.
 
     Raises:
         IndexFolderError: If the folder is something else, cannot be written, or another process writes to it.
@@ -47,7 +47,7 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
         for room in (SEGMENTS, CODECS, STAGING):
             check_link(folder / room)
         catalog = Catalog.open(folder, writable=True)
-        sweep(folder, catalog)
+        sweep(catalog)
         return catalog
     if not create:
         raise IndexFolderError(
@@ -64,7 +64,7 @@ def open_for_writing(folder: Path, *, create: bool) -> Catalog:
 
 
 def _is_beginning(folder: Path) -> bool:
-    """Whether a folder is empty, or holds only what a process left that died while it began an index."""
+    """Return whether a folder is empty, or holds only what a process left that died while it began an index."""
     begun = (LOCK_NAME, UNFINISHED_NAME)
     return folder.is_dir() and all(path.name.startswith(begun) for path in folder.iterdir())
 
@@ -75,18 +75,18 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
 
     Args:
         folder: The index folder.
-        create: Whether to start an index where there is none.
+        create: Start an index where there is none.
 
     Raises:
         IndexFolderError: As `open_for_writing`.
     """
-    fresh, existed = not is_index(folder), folder.exists()
+    new, existed = not is_index(folder), folder.exists()
     catalog = open_for_writing(folder, create=create)
     try:
         yield catalog
     except BaseException as error:
-        if fresh and not catalog.staged_ids() and not catalog.live_segments():
-            _clear(folder, catalog, keep_folder=existed)
+        if new and not catalog.staged_ids() and not catalog.live_segments():
+            _clear(catalog, keep_folder=existed)
         catalog.close()
         if isinstance(error, OSError):
             raise IndexFolderError(
@@ -97,38 +97,48 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
 
 
 def stored_settings(catalog: Catalog) -> IndexSettings | None:
-    """The settings of the live segments; None before the first commit."""
+    """Return the settings of the live segments; None before the first commit."""
     values = catalog.settings().get(SETTINGS_KEY)
     return None if values is None else IndexSettings.from_dict(values)
 
 
-def load_settings(folder: Path, catalog: Catalog) -> IndexSettings:
-    """The settings of the live segments.
+def load_settings(catalog: Catalog, *, name: str | None = None) -> IndexSettings:
+    """Return the settings of the live segments.
+
+    Args:
+        catalog: The index's catalog.
+        name: What errors call the index; None for its folder.
 
     Raises:
         IndexFolderError: Before the first commit.
     """
     settings = stored_settings(catalog)
     if settings is None:
-        raise IndexFolderError(f"{folder} is not finished; repeat the index run that was interrupted first.")
+        raise IndexFolderError(
+            f"{name or catalog.folder} is not finished; repeat the index run that was interrupted first."
+        )
     return settings
 
 
-def check_finished(folder: Path, *, overwrite: bool) -> None:
-    """Refuse to begin an index where there is a finished one.
-
-    Args:
-        folder: The index folder.
-        overwrite: Whether that is meant.
+def is_finished(folder: Path) -> bool:
+    """Return whether `folder` holds an index with at least one commit.
 
     Raises:
-        IndexFolderError: If there is one and it is not to be overwritten.
+        IndexFolderError: If its catalog is damaged.
     """
-    if overwrite or not is_index(folder):
-        return
+    if not is_index(folder):
+        return False
     with Catalog.open(folder) as catalog:
-        finished = catalog.live_segments()
-    if finished:
+        return bool(catalog.live_segments())
+
+
+def check_not_finished(folder: Path) -> None:
+    """Check that there is no finished index where a new one is to be made.
+
+    Raises:
+        IndexFolderError: If there is one.
+    """
+    if is_finished(folder):
         raise IndexFolderError(
             f"{folder} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
             "with overwrite=True (--overwrite)."
@@ -152,17 +162,17 @@ def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, R
 
 
 def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:
-    """Size and SHA-256 of the files in a folder of the index, by path relative to the index."""
+    """Return size and SHA-256 of the files in a folder of the index, by path relative to the index."""
     return {name: known for name, known in catalog.files().items() if name.startswith(f"{folder}/")}
 
 
 def stored_drift(catalog: Catalog) -> Drift | None:
-    """What is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
+    """Return what is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
     values = catalog.settings().get(DRIFT_KEY)
     return None if values is None else Drift.from_dict(values)
 
 
-def sweep(folder: Path, catalog: Catalog) -> None:
+def sweep(catalog: Catalog) -> None:
     """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
 
     So is the journal of a catalog in the making, whose deletion a power cut may have undone. What cannot be deleted
@@ -173,21 +183,22 @@ def sweep(folder: Path, catalog: Catalog) -> None:
         CODECS: set(catalog.codecs()),
     }
     for room, names in named.items():
-        for path in (folder / room).glob("*"):
+        for path in (catalog.folder / room).glob("*"):
             if path.name not in names:
                 delete_leftover(path)
-    for path in folder.glob(f"{UNFINISHED_NAME}*"):
+    for path in catalog.folder.glob(f"{UNFINISHED_NAME}*"):
         delete_leftover(path)
-    remove_unlisted_chunks(folder, catalog)
+    remove_unlisted_chunks(catalog)
 
 
-def _clear(folder: Path, catalog: Catalog, *, keep_folder: bool) -> None:
-    """Remove what was written into a fresh index folder, while no other writer can begin there.
+def _clear(catalog: Catalog, *, keep_folder: bool) -> None:
+    """Remove what was written into a new index folder, while no other writer can begin there.
 
     The lock goes last, and the catalog before it: if something cannot be removed, as open files on Windows, the folder
     is still one in which an index can be begun. Who opened the lock's file before it went cannot lock it any more.
     """
-    catalog.close_database()  # the database alone; the lock is held until the folder is clear
+    folder = catalog.folder
+    catalog.close_database()  # the lock is held until the folder is clear
     try:
         while waste := [path for path in folder.iterdir() if not path.name.startswith(LOCK_NAME)]:
             for path in sorted(waste, key=lambda path: path.name.startswith(CATALOG_NAME)):

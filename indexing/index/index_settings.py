@@ -1,10 +1,9 @@
 """What an index remembers about how it was made."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec.packing import check_nbits
@@ -16,6 +15,8 @@ from colbert_video.video.windows import Cutting
 SAMPLE_BYTES = 2**30
 """1 GiB holds 524,288 tokens of 512 dimensions in float32."""
 MIN_SAMPLE_BYTES = 2**20
+CODEC_SETTINGS = ("nbits", "buckets", "rotate", "seed", "sample_bytes")
+"""Settings that apply to precomputed tokens too; the others say how videos are read."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,6 @@ class IndexSettings:
     """The properties that every segment of an index shares."""
 
     dim: int
-    """Dimensions of a token."""
     bags: tuple[str, ...]
     """Bags that are stored: "frame", "video" or both; their MeanMaxSims are summed."""
     nbits: int = 4
@@ -31,7 +31,7 @@ class IndexSettings:
     buckets: Literal["lloyd_max", "quantile"] = "lloyd_max"
     """How residual buckets are chosen; "quantile" is stock ColBERT's way."""
     rotate: bool = True
-    """Whether tokens are turned by a random rotation before compression."""
+    """True to rotate tokens at random before compression."""
     seed: int = 0
     """Makes rotation, sample and centroids reproducible."""
     model: str | None = None
@@ -89,6 +89,26 @@ class IndexSettings:
             return None
         return Pooling(self.pool_factor, self.pool_similarity)
 
+    def check_given(self, given: Mapping[str, Any], path: Path) -> None:
+        """Check that settings which were given for an existing index are its own.
+
+        Args:
+            given: The settings, by field name.
+            path: The index, for the error.
+
+        Raises:
+            SettingsError: If one contradicts the index.
+        """
+        cutting = self.cutting
+        stride = self.stride if cutting is None else cutting.seconds_between
+        for name, value in given.items():
+            known = stride if name == "stride" else getattr(self, name)
+            if value != known:
+                raise SettingsError(
+                    f"{name}={value!r} was given, but {path} was made with {name}={known!r}: leave {name} out, or index "
+                    f"again with overwrite=True."
+                )
+
     @classmethod
     def from_dict(cls, values: Any) -> "IndexSettings":
         """Rebuild from `to_dict`.
@@ -107,51 +127,23 @@ class IndexSettings:
 
 
 def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:
-    """Refuse a model whose tokens do not belong in an index.
+    """Check that a model's tokens can be compared with those of an index.
 
     Raises:
         IndexFolderError: If the index was made by another model, or from tokens of other dimensions.
     """
+    mismatch = find_mismatch(model, settings, path)
+    if mismatch is not None:
+        raise IndexFolderError(mismatch)
+
+
+def find_mismatch(model: VideoColBERT, settings: IndexSettings, path: Path) -> str | None:
+    """Return why a model's tokens do not belong in the index at `path`; None if they do."""
     if model.dim != settings.dim:
-        raise IndexFolderError(
-            f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
-        )
+        return f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."
     if settings.model_fingerprint is not None and model.fingerprint() != settings.model_fingerprint:
-        raise IndexFolderError(
+        return (
             f"{path} was made by another model ({settings.model or 'unnamed'}); use that one, or index again with "
             "overwrite=True."
         )
-
-
-def load_model(
-    given: VideoColBERT | str | Path | None,
-    settings: IndexSettings | None,
-    path: Path,
-    *,
-    device: str | torch.device | None,
-) -> VideoColBERT:
-    """Load the given model, or the one that an index names; refuse one that did not make the index.
-
-    Args:
-        given: A model, a name for `VideoColBERT.from_pretrained`, or None.
-        settings: Those of the index that is to be extended; None for a new one.
-        path: The index folder.
-        device: Where a model given by name runs.
-
-    Raises:
-        SettingsError: If neither names a model.
-        ModelError: If it cannot be loaded.
-        IndexFolderError: If it did not make the index.
-    """
-    source = given if given is not None or settings is None else settings.model
-    if source is None:
-        this_index = "; this index was made from precomputed tokens, use index_tokens" if settings else ""
-        raise SettingsError(
-            f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
-        )
-    model = (
-        source if isinstance(source, VideoColBERT) else VideoColBERT.from_pretrained(source, device=device)
-    )
-    if settings is not None:
-        check_model(model, settings, path)
-    return model
+    return None

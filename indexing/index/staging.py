@@ -32,7 +32,7 @@ from colbert_video.durable import (
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
-from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.index.chunks import TokenChunk
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""
@@ -47,24 +47,31 @@ NOTES = "notes"
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is noted of one staged item, for the report of a run that goes on."""
+
+    damage: tuple[str, ...] = ()
+    """What was damaged in its file and how decoding handled it, in words."""
+    failures: tuple[Failure, ...] = ()
+    """Windows of the same video that could not be read; noted with the first that could."""
+
+
+@dataclass(frozen=True)
 class EncodedVideo:
-    """One video after the model."""
+    """One video, or one window of a video, after the model."""
 
     entry: VideoEntry
     """What the catalog keeps of it."""
     bags: Mapping[str, Float[Tensor, "_ dim"]]
     """Its tokens by bag name, (tokens, dim) each."""
-    damage: tuple[str, ...] = ()
-    """What was damaged in its file and how decoding handled it, in words."""
-    lost: tuple[Failure, ...] = ()
-    """Windows of the same video that could not be read; told by the first that could."""
+    note: Note = Note()
 
 
 class StagingWriter:
     """Collects encoded videos and stages them chunk by chunk; leaving the block stages the rest, also on errors."""
 
-    def __init__(self, folder: Path, catalog: Catalog) -> None:
-        self._folder = folder / STAGING
+    def __init__(self, catalog: Catalog) -> None:
+        self._folder = catalog.folder / STAGING
         self._catalog = catalog
         self._waiting: list[EncodedVideo] = []
         self._since = time.monotonic()
@@ -97,20 +104,17 @@ class StagingWriter:
 
 
 def chunk_file(staging: Path, name: str) -> Path:
-    """Where a chunk lies in the folder of staged chunks."""
+    """Return where a chunk lies in the folder of staged chunks."""
     return staging / f"{name}.safetensors"
 
 
 def write_chunk(path: Path, videos: Sequence[EncodedVideo]) -> None:
     """Write the tokens of some videos, in order, and wait until they are on disk; the file's name is not synced."""
-    tensors = {}
-    for bag in videos[0].bags:
-        joined = BagTokens.from_list([video.bags[bag] for video in videos])
-        tensors[f"{bag}.tokens"] = joined.tokens.half().cpu().contiguous()
-        tensors[f"{bag}.doclens"] = joined.doclens
-    notes = {row: Note(video.damage, video.lost) for row, video in enumerate(videos)}
+    chunk = TokenChunk.from_bags((), {bag: [video.bags[bag] for video in videos] for bag in videos[0].bags})
+    tensors = {f"{bag}.tokens": tokens.half().cpu().contiguous() for bag, tokens in chunk.tokens.items()}
+    tensors |= {f"{bag}.doclens": doclens for bag, doclens in chunk.doclens.items()}
     with naming(path):
-        save_file(tensors, path, pack_notes(notes))
+        save_file(tensors, path, pack_notes({row: video.note for row, video in enumerate(videos)}))
     fsync_file(path)
 
 
@@ -121,15 +125,14 @@ class StagedSource:
     them an interrupted run had staged before, does not show in the index.
 
     Args:
-        folder: The index folder.
-        catalog: Its catalog, which must not change while this is read.
+        catalog: The index's catalog, which must not change while this is read.
         ids: Which videos, in order, with all their windows; an interrupted run may have staged others.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, *, ids: Sequence[str]) -> None:
-        self._folder = folder / STAGING
+    def __init__(self, catalog: Catalog, *, ids: Sequence[str]) -> None:
+        self._folder = catalog.folder / STAGING
         self._catalog = catalog
-        self._places = {identity: place for place, identity in enumerate(ids)}
+        self._order = {identity: number for number, identity in enumerate(ids)}
         self._entries = lru_cache(CHUNKS_AT_HAND)(catalog.staged_entries)
         self._read = lru_cache(CHUNKS_AT_HAND)(read_chunk)
 
@@ -137,7 +140,7 @@ class StagedSource:
         return sum(len(rows) for _, rows in self._runs)
 
     def counts(self) -> dict[str, int]:
-        """Tokens in each bag."""
+        """Return the number of tokens in each bag."""
         counts: dict[str, int] = {}
         for name, rows in self._runs:
             for bag, doclens in _load(chunk_file(self._folder, name), ".doclens").items():
@@ -146,10 +149,10 @@ class StagedSource:
 
     def __iter__(self) -> Iterator[TokenChunk]:
         for path, entries in self.runs():
-            yield TokenChunk(list(entries.values()), select_rows(self._read(path), list(entries)))
+            yield select_rows(self._read(path), list(entries), list(entries.values()))
 
     def runs(self) -> Iterator[tuple[Path, dict[int, VideoEntry]]]:
-        """Successive videos that lie in one chunk file, by row; all of a chunk, unless videos of others lie between."""
+        """Yield successive videos that lie in one chunk file, by row; all of a chunk, unless others' lie between."""
         for name, rows in self._runs:
             entries = self._entries(name)
             yield chunk_file(self._folder, name), {row: entries[row] for row in rows}
@@ -159,27 +162,22 @@ class StagedSource:
         """Chunk and rows of each run."""
         names = self._catalog.staged_chunks()
         found = sorted(
-            (self._places[entry.video], number, row)
+            (self._order[entry.video], number, row)
             for number, name in enumerate(names)
             for row, entry in self._catalog.staged_entries(name).items()
-            if entry.video in self._places
+            if entry.video in self._order
         )
-        runs = groupby(found, key=lambda place: place[1])
+        runs = groupby(found, key=lambda item: item[1])
         return [(names[number], [row for *_, row in run]) for number, run in runs]
 
 
-def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
+def check_chunk(catalog: Catalog, name: str) -> None:
     """Read a staged chunk of an index.
 
-    Args:
-        folder: The index folder.
-        name: The chunk.
-        rows: Rows that it must hold.
-
     Raises:
-        IndexFolderError: If it is missing, damaged, or too short.
+        IndexFolderError: If it is missing, damaged, or lacks a row that the catalog lists.
     """
-    path = chunk_file(folder / STAGING, name)
+    path, rows = chunk_file(catalog.folder / STAGING, name), catalog.staged_entries(name)
     read_notes(path)
     tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
     for bag, lengths in doclens.items():
@@ -192,7 +190,7 @@ def check_chunk(folder: Path, name: str, *, rows: Collection[int]) -> None:
 
 
 def _load(path: Path, part: str) -> dict[str, Tensor]:
-    """The tensors of a chunk whose names end in `part`, by bag."""
+    """Return the tensors of a chunk whose names end in `part`, by bag."""
     with _opened(path) as chunk:
         keys = [key for key in chunk.keys() if key.endswith(part)]  # noqa: SIM118 - chunk is no dict
         return {key.removesuffix(part): chunk.get_tensor(key) for key in keys}
@@ -200,7 +198,7 @@ def _load(path: Path, part: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A chunk open for reading."""
+    """Open a chunk for reading."""
     check_link(path)
     try:
         with safe_open(path, framework="pt") as chunk:
@@ -211,18 +209,8 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-@dataclass(frozen=True)
-class Note:
-    """What is noted of one staged row."""
-
-    damage: tuple[str, ...] = ()
-    """What was damaged in its file and how decoding handled it, in words."""
-    failures: tuple[Failure, ...] = ()
-    """Windows of the same video that could not be read; with its first row."""
-
-
 def read_notes(path: Path) -> dict[int, Note]:
-    """What is noted in a chunk, by row.
+    """Return what is noted in a chunk, by row.
 
     Raises:
         IndexFolderError: If the chunk is missing or damaged.
@@ -231,25 +219,25 @@ def read_notes(path: Path) -> dict[int, Note]:
         return unpack_notes(chunk.metadata())
 
 
-def staged_notes(folder: Path, catalog: Catalog, ids: Collection[str]) -> dict[str, Note]:
-    """What is noted of some staged videos of an index, by id; that of all windows of one together.
+def staged_notes(catalog: Catalog, ids: Collection[str]) -> dict[str, Note]:
+    """Return what is noted of some staged videos of an index, by id; that of all windows of one together.
 
     Raises:
         IndexFolderError: If a chunk is missing or damaged.
     """
     notes: dict[str, Note] = {}
     for name in catalog.staged_chunks():
-        told = read_notes(chunk_file(folder / STAGING, name))
+        stored = read_notes(chunk_file(catalog.folder / STAGING, name))
         for row, entry in catalog.staged_entries(name).items():
-            if row in told and entry.video in ids:
+            if row in stored and entry.video in ids:
                 before = notes.get(entry.video, Note())
-                damage = tuple(dict.fromkeys([*before.damage, *told[row].damage]))
-                notes[entry.video] = Note(damage, (*before.failures, *told[row].failures))
+                damage = tuple(dict.fromkeys([*before.damage, *stored[row].damage]))
+                notes[entry.video] = Note(damage, (*before.failures, *stored[row].failures))
     return notes
 
 
 def read_chunk(path: Path) -> dict[str, tuple[Tensor, ...]]:
-    """The bags of all rows of a chunk, (tokens, dim) each, by bag name.
+    """Return the bags of all rows of a chunk, (tokens, dim) each, by bag name.
 
     Raises:
         IndexFolderError: If the chunk is missing or damaged.
@@ -258,22 +246,25 @@ def read_chunk(path: Path) -> dict[str, tuple[Tensor, ...]]:
     return {bag: tokens.split(doclens[bag].tolist()) for bag, tokens in _load(path, ".tokens").items()}
 
 
-def select_rows(chunk: Mapping[str, Sequence[Tensor]], rows: Sequence[int]) -> dict[str, BagTokens]:
-    """The bags of some rows of a chunk; a video that was staged again later leaves its older row unused."""
-    return {bag: BagTokens.from_list([videos[row] for row in rows]) for bag, videos in chunk.items()}
+def select_rows(
+    chunk: Mapping[str, Sequence[Tensor]], rows: Sequence[int], entries: Sequence[VideoEntry] = ()
+) -> TokenChunk:
+    """Return some rows of a chunk; a video that was staged again later leaves its older row unused."""
+    bags = {bag: [videos[row] for row in rows] for bag, videos in chunk.items()}
+    return TokenChunk.from_bags(entries, bags)
 
 
-def remove_unlisted_chunks(folder: Path, catalog: Catalog) -> None:
+def remove_unlisted_chunks(catalog: Catalog) -> None:
     """Delete chunk files that the catalog does not list: leftovers of a crash, or chunks that became a segment."""
     listed = {f"{name}.safetensors" for name in catalog.staged_chunks()}
-    for path in (folder / STAGING).glob("*"):
+    for path in (catalog.folder / STAGING).glob("*"):
         if path.name not in listed:
             delete_leftover(path)
 
 
 def pack_notes(notes: Mapping[int, Note]) -> dict[str, str] | None:
-    """Text of the notes on some rows, by row; None if there is nothing to note."""
-    told = {
+    """Return text of the notes on some rows, by row; None if there is nothing to note."""
+    noted = {
         row: {
             "damage": note.damage,
             "failures": [
@@ -283,7 +274,7 @@ def pack_notes(notes: Mapping[int, Note]) -> dict[str, str] | None:
         for row, note in notes.items()
         if note.damage or note.failures
     }
-    return {NOTES: json.dumps(told)} if told else None
+    return {NOTES: json.dumps(noted)} if noted else None
 
 
 def unpack_notes(metadata: Mapping[str, str] | None) -> dict[int, Note]:
@@ -294,14 +285,14 @@ def unpack_notes(metadata: Mapping[str, str] | None) -> dict[int, Note]:
     """
     text = (metadata or {}).get(NOTES, "{}")
     try:
-        return {int(row): _note(told) for row, told in json.loads(text).items()}
+        return {int(row): _note(values) for row, values in json.loads(text).items()}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"its notes are damaged ({error!r})") from error
 
 
-def _note(told: Any) -> Note:
+def _note(values: Any) -> Note:
     failures = []
-    for failure in told["failures"]:
+    for failure in values["failures"]:
         identity, path, kind, detail = map(str, failure)
         failures.append(Failure(identity, path, kind, detail))
-    return Note(tuple(map(str, told["damage"])), tuple(failures))
+    return Note(tuple(map(str, values["damage"])), tuple(failures))

@@ -65,7 +65,6 @@ class CompactReport:
 
 
 def compact_index(
-    folder: Path,
     catalog: Catalog,
     settings: IndexSettings,
     *,
@@ -79,8 +78,7 @@ def compact_index(
     the index as it was or as it will be. Meanwhile both need space on disk.
 
     Args:
-        folder: The index folder.
-        catalog: Its catalog, open for writing.
+        catalog: The index's catalog, open for writing.
         settings: The index's settings.
         retrain: Train a new codec.
         reencoded: Videos that were encoded again for it; None if all stored tokens are to be used.
@@ -97,20 +95,20 @@ def compact_index(
     dropped = sum(row.count for row in rows) - videos
     needed = videos > 0 and (retrain or dropped > 0 or len(rows) > 1)
     if needed:
-        check_files(folder, files)
-        segments = open_segments(folder, catalog, settings)
+        check_files(catalog.folder, files)
+        segments = open_segments(catalog, settings)
         if query_direction is None:
             query_direction = _known_direction(segments)
         if reencoded is not None:
-            source = MixedSource(folder, catalog, segments, reencoded.ids)
-            _retrained(folder, catalog, settings, source, query_direction, new_rows=True)
+            source = MixedSource(catalog, segments, reencoded.ids)
+            _retrain(catalog, settings, source, query_direction, new_rows=True)
         elif retrain:
             stored = StoredSource(catalog, segments)
-            _retrained(folder, catalog, settings, stored, query_direction, new_rows=False)
+            _retrain(catalog, settings, stored, query_direction, new_rows=False)
         else:
-            _copied(folder, catalog, settings, segments)
+            _copy_all(catalog, settings, segments)
     return CompactReport(
-        path=folder,
+        path=catalog.folder,
         compacted=needed,
         retrained=needed and retrain,
         videos=catalog.count_videos(),
@@ -125,14 +123,14 @@ def compact_index(
 
 
 def _known_direction(segments: Sequence[StoredSegment]) -> Float[Tensor, "dim"] | None:
-    """Along which direction rounding errors cancel in the newest segment, whose codec is the newest."""
+    """Return along which direction rounding errors cancel in the newest segment, whose codec is the newest."""
     codecs = segments[-1].codecs.values()
     return next((codec.query_direction for codec in codecs if codec.query_direction is not None), None)
 
 
-def _copied(folder: Path, catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]) -> None:
+def _copy_all(catalog: Catalog, settings: IndexSettings, segments: list[StoredSegment]) -> None:
     """Copy what is stored with the newest codec; encode the rest with it."""
-    codec_name, name = catalog.codecs()[-1], new_name()
+    folder, codec_name, name = catalog.folder, catalog.codecs()[-1], new_name()
     codecs = load_codecs(folder, codec_name, settings)
     videos = sum(len(segment.live) for segment in segments)
     with ExitStack() as stack:
@@ -148,32 +146,31 @@ def _copied(folder: Path, catalog: Catalog, settings: IndexSettings, segments: l
         }
         bar = stack.enter_context(progress_bar("copying videos", total=videos))
         for segment in segments:
-            for ordinals in segment.chunks():
+            for rows in segment.chunks():
                 for bag, writer in writers.items():
-                    _copy(segment, bag, ordinals, writer, codecs[bag])
-                bar.advance(len(ordinals))
+                    _copy(segment, bag, rows, writer, codecs[bag])
+                bar.advance(len(rows))
         for writer in writers.values():
             writer.finish()
-    _commit(folder, catalog, name, codec_name, videos, {})
+    _commit(catalog, name, codec_name, videos, {})
 
 
 def _copy(
     segment: StoredSegment,
     bag: str,
-    ordinals: Int64[Tensor, "videos"],
+    rows: Int64[Tensor, "videos"],
     writer: BagWriter,
     codec: ResidualCodec,
 ) -> None:
     if segment.codecs[bag].fingerprint == codec.fingerprint:
-        writer.append(*segment.encoded(bag, ordinals))
+        writer.append(*segment.encoded(bag, rows))
         return
-    tokens = segment.decoded(bag, ordinals)
-    encoded = codec.encode(tokens.tokens)
-    writer.append(encoded.codes, encoded.residuals, tokens.doclens)
+    tokens, doclens = segment.decoded(bag, rows)
+    encoded = codec.encode(tokens)
+    writer.append(encoded.codes, encoded.residuals, doclens)
 
 
-def _retrained(
-    folder: Path,
+def _retrain(
     catalog: Catalog,
     settings: IndexSettings,
     source: TokenSource,
@@ -182,26 +179,25 @@ def _retrained(
     new_rows: bool,
 ) -> None:
     """Train a codec and encode everything with it; new tokens need new rows, as frames may have been read at other times."""
-    name, codec_name = new_name(), new_name()
+    folder, name, codec_name = catalog.folder, new_name(), new_name()
     codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
     entries = write_segment(
         folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
     )
     values = {DRIFT_KEY: drift.to_dict()}
     if not new_rows:
-        _commit(folder, catalog, name, codec_name, len(entries), values)
+        _commit(catalog, name, codec_name, len(entries), values)
         return
     files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     checksums = catalog.checksums(sorted({entry.video for entry in entries}))
     catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values)
     catalog.set_checksums(checksums)  # the files have not changed
     catalog.drop_staged()
-    sweep(folder, catalog)
+    sweep(catalog)
 
 
-def _commit(
-    folder: Path, catalog: Catalog, name: str, codec_name: str, videos: int, settings: dict[str, Any]
-) -> None:
+def _commit(catalog: Catalog, name: str, codec_name: str, videos: int, settings: dict[str, Any]) -> None:
+    folder = catalog.folder
     files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     catalog.move_everything(name, codec_name, videos, files, settings=settings)
-    sweep(folder, catalog)
+    sweep(catalog)

@@ -77,7 +77,7 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: b
     with Catalog.open(folder) as catalog, workplace(target) as work:
         while True:
             view = catalog.hold()
-            load_settings(folder, catalog)
+            load_settings(catalog)
             attempt = work / "attempt"
             attempt.mkdir()
             try:
@@ -288,7 +288,7 @@ def _checked(folder: Path, names: set[str], target: Path, source: str) -> Export
     with Catalog.open(folder) as catalog:
         catalog.check_integrity()
         view, files = catalog.snapshot(), catalog.files()
-        load_settings(Path(source), catalog)
+        load_settings(catalog, name=source)
         odd = names ^ {*files, CATALOG_NAME}
         if odd:
             raise IndexFolderError(f"{source} and its catalog disagree about {min(odd)!r}; export it again.")

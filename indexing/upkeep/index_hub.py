@@ -48,7 +48,7 @@ def push_index(
         HubError: If the Hub cannot be reached or refuses.
     """
     with Catalog.open(folder) as catalog:
-        settings = load_settings(folder, catalog)
+        settings = load_settings(catalog)
     parent = folder.absolute().parent
     try:
         work = tempfile.TemporaryDirectory(prefix=f".{folder.name}.push-", dir=parent)

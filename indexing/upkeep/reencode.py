@@ -1,25 +1,24 @@
-"""Encoding an index's videos again from their files, as far as these are still what was indexed.
+"""Encoding an index's videos again from their files, where these are still what was indexed.
 
-Videos whose files are gone or have changed keep the tokens that are stored.
+Videos whose files are missing or have changed keep the tokens that are stored.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from colbert_video.errors import FailureKind
 from colbert_video.indexing.build.changes import entry_stamp, stamp, without
-from colbert_video.indexing.build.ingest import Decoding, prepare_staging, stage_videos
+from colbert_video.indexing.build.index_run import Helpers
+from colbert_video.indexing.build.ingest import prepare_staging, stage_videos
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import StagedSource
 from colbert_video.indexing.upkeep.stored import StoredSegment, StoredSource
-from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.sources import VideoRecord
 
 CHANGED = "changed"
@@ -38,22 +37,18 @@ class Reencoded:
     """Videos that keep their stored tokens, each with the reason."""
 
 
-def encode_again(
-    folder: Path, catalog: Catalog, settings: IndexSettings, model: VideoColBERT, decoding: Decoding
-) -> Reencoded:
+def encode_again(catalog: Catalog, settings: IndexSettings, helpers: Helpers) -> Reencoded:
     """Encode and stage all live videos whose files are as they were; a run that was interrupted goes on.
 
     Args:
-        folder: The index folder.
-        catalog: Its catalog, open for writing.
+        catalog: The index's catalog, open for writing.
         settings: The index's settings.
-        model: The model that made it.
-        decoding: How video files are read.
+        helpers: Those who encode, with the model that made the index.
     """
     entries = catalog.entries()
     records, kept = _still_there(entries)
-    prepare_staging(folder, catalog, settings)
-    failures = stage_videos(folder, catalog, records, model, settings=settings, decoding=decoding).failures
+    prepare_staging(catalog, settings)
+    failures = stage_videos(catalog, records, helpers).failures
     kept += [failure for failure in failures if failure.id in {record.id for record in records}]
     live, staged = _parts(entries), _parts(_staged(catalog))
     ids = []
@@ -73,7 +68,7 @@ def _staged(catalog: Catalog) -> Iterator[VideoEntry]:
 
 
 def _parts(entries: Iterable[VideoEntry]) -> defaultdict[str, set[str]]:
-    """The ids of each video's windows, or its own."""
+    """Return the ids of each video's windows, or its own."""
     parts: defaultdict[str, set[str]] = defaultdict(set)
     for entry in entries:
         parts[entry.video].add(entry.id)
@@ -81,7 +76,7 @@ def _parts(entries: Iterable[VideoEntry]) -> defaultdict[str, set[str]]:
 
 
 def _still_there(entries: Sequence[VideoEntry]) -> tuple[list[VideoRecord], list[Failure]]:
-    """The videos that can be encoded again, in their order, and why the others cannot."""
+    """Return the videos that can be encoded again, in their order, and why the others cannot."""
     records: list[VideoRecord] = []
     kept: list[Failure] = []
     for entry in {entry.video: entry for entry in entries}.values():  # any window of each
@@ -102,7 +97,7 @@ def _still_there(entries: Sequence[VideoEntry]) -> tuple[list[VideoRecord], list
 
 
 def _window(entry: VideoEntry) -> tuple[float, float] | None:
-    """The part of a file that was indexed by itself; None for all of it, and for one of many windows."""
+    """Return the part of a file that was indexed by itself; None for all of it, and for one of many windows."""
     if entry.parent is not None or entry.start is None or entry.end is None:
         return None
     return None if (entry.start, entry.end) == (0.0, entry.duration) else (entry.start, entry.end)
@@ -112,16 +107,13 @@ class MixedSource:
     """The tokens of an index, again where its videos were encoded again, else as they are stored.
 
     Args:
-        folder: The index folder.
-        catalog: Its catalog, which must not change while this is read.
+        catalog: The index's catalog, which must not change while this is read.
         segments: Its opened segments.
         ids: Videos that are staged, in order.
     """
 
-    def __init__(
-        self, folder: Path, catalog: Catalog, segments: Sequence[StoredSegment], ids: Sequence[str]
-    ) -> None:
-        self._staged = StagedSource(folder, catalog, ids=ids)
+    def __init__(self, catalog: Catalog, segments: Sequence[StoredSegment], ids: Sequence[str]) -> None:
+        self._staged = StagedSource(catalog, ids=ids)
         rest = [_without(catalog, segment, set(ids)) for segment in segments]
         self._stored = StoredSource(catalog, rest)
 
@@ -129,7 +121,7 @@ class MixedSource:
         return len(self._staged) + len(self._stored)
 
     def counts(self) -> dict[str, int]:
-        """Tokens in each bag."""
+        """Return the number of tokens in each bag."""
         staged, stored = self._staged.counts(), self._stored.counts()
         return {bag: staged.get(bag, 0) + count for bag, count in stored.items()}
 
@@ -139,7 +131,7 @@ class MixedSource:
 
 
 def _without(catalog: Catalog, segment: StoredSegment, ids: set[str]) -> StoredSegment:
-    """A segment as if some of its videos were removed."""
+    """Return a segment as if some of its videos were removed."""
     entries = catalog.entries_at(segment.row.name, segment.live.tolist())
-    rest = [ordinal for ordinal in segment.live.tolist() if entries[ordinal].video not in ids]
+    rest = [row for row in segment.live.tolist() if entries[row].video not in ids]
     return replace(segment, live=torch.tensor(rest, dtype=torch.int64))

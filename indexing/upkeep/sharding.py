@@ -205,7 +205,7 @@ def shard_index(
     with Catalog.open(folder) as catalog, _workplace(target) as work:
         while True:
             view, unfinished = catalog.hold(), work / CORPUS
-            load_settings(folder, catalog)
+            load_settings(catalog)
             count = _number_of_shards(view.videos, shards, videos_per_shard)
             try:
                 report = _write(folder, catalog, unfinished, count, view.count)
@@ -282,10 +282,7 @@ def _parts(folder: Path, catalog: Catalog, count: int) -> tuple[list[list[Part]]
     taken: list[dict[str, list[int]]] = [{} for _ in range(count)]
     for segment, ordinal, video in places:
         taken[shard_of[video]].setdefault(segment, []).append(ordinal)
-    segments = {
-        segment.row.name: segment
-        for segment in open_segments(folder, catalog, load_settings(folder, catalog))
-    }
+    segments = {segment.row.name: segment for segment in open_segments(catalog, load_settings(catalog))}
     parts = [[(segments[name], torch.tensor(ordinals)) for name, ordinals in own.items()] for own in taken]
     videos = Counter(shard_of.values())
     return parts, tuple(videos[number] for number in range(count))

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from jaxtyping import Int, Int32, Int64, UInt8
+from jaxtyping import Float, Int, Int32, Int64, UInt8
 from torch import Tensor
 
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import SegmentRow
 from colbert_video.indexing.codec.codec import ResidualCodec
-from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.index.chunks import TokenChunk
 from colbert_video.indexing.index.folder import SEGMENTS, load_codecs
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.opened_segment import Segment
@@ -45,20 +44,22 @@ class StoredSegment:
         rows, doclens = stored.token_rows(ordinals)  # (tokens,), (videos,)
         return stored.codes[rows], stored.residuals[rows], doclens
 
-    def decoded(self, bag: str, ordinals: Int[Tensor, "videos"]) -> BagTokens:
-        """Tokens of some videos as the model gave them (not rotated), but for what compression lost."""
+    def decoded(
+        self, bag: str, ordinals: Int[Tensor, "videos"]
+    ) -> tuple[Float[Tensor, "tokens dim"], Int64[Tensor, "videos"]]:
+        """Decode some videos: tokens as the model gave them (not rotated) but for what compression lost, and doclens."""
         codes, residuals, doclens = self.encoded(bag, ordinals)
         codec = self.codecs[bag]
-        return BagTokens(codec.decode(codes, residuals) @ codec.rotation.T, doclens)
+        return codec.decode(codes, residuals) @ codec.rotation.T, doclens
 
 
-def open_segments(folder: Path, catalog: Catalog, settings: IndexSettings) -> list[StoredSegment]:
+def open_segments(catalog: Catalog, settings: IndexSettings) -> list[StoredSegment]:
     """Open all segments of an index, oldest first.
 
     Raises:
         IndexFolderError: If a file is missing or damaged.
     """
-    rows = catalog.live_segments()
+    folder, rows = catalog.folder, catalog.live_segments()
     codecs = {name: load_codecs(folder, name, settings) for name in {row.codec for row in rows}}
     opened = []
     for row in rows:
@@ -96,4 +97,8 @@ class StoredSource:
             for ordinals in segment.chunks():
                 entries = self._catalog.entries_at(segment.row.name, ordinals.tolist())
                 bags = {bag: segment.decoded(bag, ordinals) for bag in segment.bags}
-                yield TokenChunk([entries[ordinal] for ordinal in ordinals.tolist()], bags)
+                yield TokenChunk(
+                    [entries[ordinal] for ordinal in ordinals.tolist()],
+                    {bag: tokens for bag, (tokens, _) in bags.items()},
+                    {bag: doclens for bag, (_, doclens) in bags.items()},
+                )

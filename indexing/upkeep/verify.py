@@ -94,7 +94,7 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
     view = catalog.hold()
     catalog.check_integrity()
     files = catalog.files()
-    problems = [*_damaged_files(folder, files), *_damaged_staging(folder, catalog)]
+    problems = [*_damaged_files(folder, files), *_damaged_staging(catalog)]
     damaged = {problem.path for problem in problems}
     settings = stored_settings(catalog)
     if settings is None and view.segments:
@@ -132,11 +132,11 @@ def _link_above(folder: Path, name: str) -> str | None:
     return None
 
 
-def _damaged_staging(folder: Path, catalog: Catalog) -> Iterator[Problem]:
+def _damaged_staging(catalog: Catalog) -> Iterator[Problem]:
     """Chunks that an interrupted run would need to go on."""
     for name in catalog.staged_chunks():
         try:
-            check_chunk(folder, name, rows=catalog.staged_entries(name))
+            check_chunk(catalog, name)
         except IndexFolderError as error:
             yield Problem(f"{STAGING}/{name}.safetensors", str(error))
 

@@ -9,11 +9,11 @@ import pytest
 from counting_clips import write_counting_clip
 
 from colbert_video import Indexer, VideoColBERT
+from colbert_video.cluster import RayCluster
 from colbert_video.cluster.indexing import cluster_run as indexing
 from colbert_video.cluster.indexing.cluster_worker import _loaded
 from colbert_video.cluster.session import Session
 from colbert_video.errors import ClusterError, ModelError
-from colbert_video.indexing import indexer
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.verify import verify_index
@@ -63,6 +63,18 @@ class HereRay:
         actor.worker._processes.close()
 
 
+class HereCluster(RayCluster):
+    """A cluster that is this process."""
+
+    def __init__(self, ray: HereRay) -> None:
+        super().__init__()
+        self._ray = ray
+
+    def __enter__(self) -> "HereCluster":
+        self._sessions.append(Session(self._ray, "", started=False, ours=False))
+        return self
+
+
 def contents(path: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Rows of the catalog, and every file of the segments in their order."""
     with Catalog.open(path) as catalog:
@@ -77,20 +89,15 @@ def contents(path: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
 
 
 def test_index_and_add_give_the_files_of_a_local_run(
-    tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_trained_model: VideoColBERT
 ) -> None:
     (tmp_path / "clips").mkdir()
     for number in range(20):
         write_counting_clip(tmp_path / "clips" / f"{number:02}.mp4", frames=3, first=2 * number)
     (tmp_path / "clips" / "99.mp4").write_bytes(b"no video")
     videos = sorted(str(path) for path in (tmp_path / "clips").iterdir())
-    monkeypatch.setattr(
-        indexer,
-        "joined",
-        lambda cluster: Session(HereRay(), "", started=False, ours=False) if cluster else original(cluster),
-    )
     made = {}
-    for name, cluster in (("here", None), ("there", "auto")):
+    for name, cluster in (("here", None), ("there", HereCluster(HereRay()))):
         run = Indexer(tmp_path / name, model=tiny_trained_model, workers=1)
         report = run.index([*videos[:16], videos[20]], cluster=cluster)
         assert (report.indexed, [failure.id for failure in report.failures]) == (16, ["99.mp4"])
@@ -112,18 +119,15 @@ def test_an_index_folder_that_is_not_shared_is_noticed(
             worker._work = replace(worker._work, folder=tmp_path / "elsewhere")
             return super().actor(worker)
 
-    session = Session(Elsewhere(), "", started=False, ours=False)
-    monkeypatch.setattr(indexer, "joined", lambda cluster: session)
     monkeypatch.setattr(indexing, "SEEN_SECONDS", 0.2)
     clip = write_counting_clip(tmp_path / "clip.mp4", frames=3)
     with pytest.raises(ClusterError, match=r"must lie on storage\s+that all machines of the cluster share"):
-        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clip, cluster="auto")
+        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(
+            clip, cluster=HereCluster(Elsewhere())
+        )
 
 
 def test_a_worker_refuses_another_model_of_the_same_name() -> None:
     settings = IndexSettings(dim=64, bags=("frame", "video"), model="toy", model_fingerprint="another")
     with pytest.raises(ModelError, match="toy is another model on this machine than on the one that runs"):
         _loaded("toy", "cpu", settings)
-
-
-original = indexer.joined

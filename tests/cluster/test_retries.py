@@ -57,4 +57,4 @@ def test_a_chunk_is_named_by_what_it_holds(tmp_path: Path) -> None:
     ]
     assert len({name, *others}) == 3
     assert chunk_file(tmp_path, name).stat().st_size == size
-    assert len(select_rows(read_chunk(chunk_file(tmp_path, name)), [1])["frame"].tokens) == 3
+    assert len(select_rows(read_chunk(chunk_file(tmp_path, name)), [1]).tokens["frame"]) == 3

@@ -111,7 +111,7 @@ def go_on(path: Path) -> Content:
 
 def stage(path: Path, ids: str = "uv") -> None:
     """Stage encoded videos, as an index run does before it has enough of them."""
-    with Catalog.open(path, writable=True) as catalog, StagingWriter(path, catalog) as writer:
+    with Catalog.open(path, writable=True) as catalog, StagingWriter(catalog) as writer:
         for name in ids:
             bags = {bag: unit_tokens(2, DIM, seed=ord(name)) for bag in ("frame", "video")}
             writer.add(EncodedVideo(VideoEntry(name), bags))
@@ -120,11 +120,11 @@ def stage(path: Path, ids: str = "uv") -> None:
 def staged(path: Path) -> Content:
     """The tokens of every staged video, as an index run that goes on would read them."""
     with Catalog.open(path) as catalog:
-        chunks = list(StagedSource(path, catalog, ids=sorted(catalog.staged_ids())))
+        chunks = list(StagedSource(catalog, ids=sorted(catalog.staged_ids())))
         for name in catalog.staged_chunks():
-            check_chunk(path, name, rows=catalog.staged_entries(name))
+            check_chunk(catalog, name)
     return {
-        entry.id: chunk.bags["frame"].tokens.tolist()
+        entry.id: chunk.tokens["frame"].tolist()
         for chunk in chunks
         for entry in chunk.entries
     }  # fmt: skip

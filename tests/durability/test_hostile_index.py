@@ -31,6 +31,8 @@ from colbert_video.indexing.upkeep.verify import verify_index
 
 EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
 """Mutated index folders that are opened: by default each file a little more than once."""
+FOUND = list("bbccddee")
+"""What `use` finds in the index as it was written."""
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +96,12 @@ def codec_folder(index: Path) -> Path:
     return folder / "frame"
 
 
-def use(index: Path) -> None:
-    """Everything that users do with an index, short of changing it."""
+def use(index: Path) -> list[str]:
+    """Do everything that users do with an index, short of changing it; return the ids that are found, each twice."""
     with Searcher(index) as searcher:
-        searcher.search_tokens(QUERY, k=9)
-        searcher.search_tokens(QUERY, k=9, exact=True)
+        hits = searcher.search_tokens(QUERY, k=9)
+        exact = searcher.search_tokens(QUERY, k=9, exact=True)
+    return sorted(hit.id for hit in (*hits, *exact))
 
 
 def change(index: Path) -> None:
@@ -291,7 +294,7 @@ def test_names_that_lead_elsewhere_are_refused(index: Path, name: Any, column: s
     except sqlite3.IntegrityError:
         pytest.skip("the schema refuses it")
     if (column, name) == ("codecs.name", 7):  # becomes the text "7", a name that readers do not look for
-        use(index)
+        assert use(index) == FOUND
     else:
         refused(index, "the catalog is damaged or was tampered with|is damaged|is not named|is missing")
     before = sorted(index.parent.iterdir())
@@ -402,7 +405,7 @@ def test_rows_that_cannot_be_are_refused(index: Path, statement: str) -> None:
 
 def test_large_metadata_is_no_trouble(index: Path) -> None:
     catalog(index, "UPDATE videos SET metadata = ?", values=(json.dumps({"x": "y" * 2**22}),))
-    use(index)
+    assert use(index) == FOUND
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
@@ -423,7 +426,7 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
 
 
 def fuzz(original: Path, work: Path, start: int, stop: int, pipe: Any) -> None:
-    """Open mutated indexes and tell of each before and after, so that a crash is known by its number."""
+    """Open mutated indexes and report each before and after, so that a crash is known by its number."""
     torch.set_num_threads(1)
     names = sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file())
     names += [Path("catalog.sqlite")] * (len(names) // 3)

@@ -252,16 +252,16 @@ def test_staged_videos_that_were_lost_are_encoded_again(damage: str, original: P
     path = shutil.copytree(original, tmp_path / "i")
     stage(path)
     with Catalog.open(path, writable=True) as catalog:
-        settings = load_settings(path, catalog)
+        settings = load_settings(catalog)
         catalog.set_settings(**{PENDING_KEY: settings.to_dict()})
-        prepare_staging(path, catalog, settings)
+        prepare_staging(catalog, settings)
         assert catalog.staged_ids() == {"u", "v"}
         (chunk,) = (path / "staging").iterdir()
         content = chunk.read_bytes()
         chunk.unlink()
         if damage == "shorter":
             chunk.write_bytes(content[:-1])
-        prepare_staging(path, catalog, settings)
+        prepare_staging(catalog, settings)
         assert catalog.staged_ids() == set()
 
 

@@ -181,7 +181,7 @@ def test_an_index_of_another_model_is_not_added_to(
     tmp_path: Path, clips_folder: Path, tiny_model: VideoColBERT, tiny_trained_model: VideoColBERT
 ) -> None:
     Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clips_folder)
-    with pytest.raises(IndexFolderError, match="was made by another model"):
+    with pytest.raises(SettingsError, match="was made by another model"):
         Indexer(tmp_path / "i", model=tiny_model, workers=1).add(clips_folder)
 
 
@@ -205,7 +205,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from colbert_video import Indexer, VideoColBERT
-from colbert_video.indexing import encoding, staging
+from colbert_video.indexing.build import encoding
+from colbert_video.indexing.index import staging
 staging.VIDEOS_PER_CHUNK = 1
 encoding.VIDEOS_PER_BATCH = 1
 original = VideoColBERT.encode_videos

@@ -324,7 +324,7 @@ def test_an_interrupted_run_goes_on_file_by_file(
 ) -> None:
     """The interruption falls between the windows of the second file, whose first ones are encoded again."""
     encoded: list[str] = []
-    original = ingest.encode_parts
+    original = ingest.encode_items
 
     def stopping(parts: list, *arguments: object, **options: object) -> Iterator[object]:
         for number, result in enumerate(original(parts, *arguments, **options)):
@@ -333,7 +333,7 @@ def test_an_interrupted_run_goes_on_file_by_file(
             encoded.append(result.entry.id)
             yield result
 
-    monkeypatch.setattr(ingest, "encode_parts", stopping)
+    monkeypatch.setattr(ingest, "encode_items", stopping)
     monkeypatch.setattr(staging, "VIDEOS_PER_CHUNK", 1)
     stop_after: int | None = 3  # clip, and two windows of the film
     with pytest.raises(KeyboardInterrupt):

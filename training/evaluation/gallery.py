@@ -24,7 +24,6 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import progress_bar
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.reading import FrameReader
-from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FrameRequest
 
 Baseline = Literal["mms_f_pooled"]
@@ -90,7 +89,7 @@ def encode_gallery(
     encoded: dict[str, VideoTokens] = {}
     refused: dict[str, VideoError] = {}
     names = list(videos)
-    sampling = _centre_sampling(model, num_frames)
+    sampling = model.config.sampling(num_frames)
     with (
         _evaluating(model),
         FrameReader(sampling, workers=workers, cache=cache) as reader,
@@ -158,16 +157,6 @@ def _score(
         elif name not in scores:
             scores[name] = fuse(queries, videos, name)
     return {name: scores[name] for name in interactions}
-
-
-def _centre_sampling(model: VideoColBERT, num_frames: int | None) -> SamplingSettings:
-    preprocess = model.config.preprocess
-    return SamplingSettings(
-        num_frames=num_frames or model.config.num_frames,
-        height=preprocess.height,
-        width=preprocess.width,
-        interpolation=preprocess.interpolation,
-    )
 
 
 def _bags(tokens: VideoTokens) -> Iterator[VideoTokens]:

@@ -129,12 +129,6 @@ class ManifestData:
         return max(1, available_cores() // processes_here())
 
     def _sampling(self, model: VideoColBERT) -> SamplingSettings:
-        preprocess = model.config.preprocess
-        return SamplingSettings(
-            num_frames=self.config.num_frames or model.config.num_frames,
-            height=preprocess.height,
-            width=preprocess.width,
-            interpolation=preprocess.interpolation,
-            decoder=self.config.decoder,
-            timeout=self.config.timeout,
+        return model.config.sampling(
+            self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
         )

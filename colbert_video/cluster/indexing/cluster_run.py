@@ -20,26 +20,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 
-from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Shelf, Work, read_compressed
+from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Shelf, read_compressed
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
 from colbert_video.cluster.indexing.machines import Share, shares
 from colbert_video.cluster.indexing.retries import LONE_TRIES, Losses, jobs
-from colbert_video.cluster.session import Session
+from colbert_video.cluster.session import Session, check_address, connect
 from colbert_video.durable import delete_leftover, make_folder_durably, new_name
 from colbert_video.errors import ClusterError
 from colbert_video.indexing.build.encoding import VIDEOS_PER_BATCH
-from colbert_video.indexing.build.ingest import Decoding, Staged, refusal
+from colbert_video.indexing.build.index_run import Staged, Work
+from colbert_video.indexing.build.ingest import refusal
 from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.drift import SampledSource
-from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import STAGING, StagedSource, chunk_file
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
@@ -61,34 +62,52 @@ SEEN_SECONDS = 60.0
 """Until a file that a worker wrote must be visible here: network file systems remember what was not there."""
 
 
-@contextmanager
-def cluster_helpers(
-    session: Session,
-    *,
-    folder: Path,
-    model: VideoColBERT,
-    by_name: bool,
-    settings: IndexSettings,
-    decoding: Decoding,
-    device: str | torch.device | None,
-) -> Iterator["ClusterHelpers"]:
-    """Workers of a cluster, which start with the first job, and end with the block.
+class RayCluster:
+    """A Ray cluster that works for `Indexer.index`, `add` and `sync`: pass it as `cluster=`.
+
+    It is joined while a run lasts. Only then Ray is imported.
 
     Args:
-        session: The cluster.
-        folder: The index folder, on storage that all machines share.
-        model: The model, which is sent once to each machine.
-        by_name: Whether workers load it by its name instead.
-        settings: The index's settings.
-        decoding: How video files are read; None for its workers means one for each core of a worker's share.
-        device: Where workers run the model; None for a GPU each if the cluster has any, else the CPU.
+        address: "auto" for the cluster that this process is connected to, else that of RAY_ADDRESS, else the one that runs
+            on this machine, else a new one here; "local" for a new one here; or HOST:PORT of a cluster's head.
+
+    Raises:
+        SettingsError: If the address is not valid.
     """
-    work = Work(folder.resolve(), settings, decoding)
-    helpers = ClusterHelpers(session, work, model, by_name=by_name, device=device)
-    try:
-        yield helpers
-    finally:
-        helpers.close()
+
+    def __init__(self, address: str = "auto") -> None:
+        check_address(address)
+        self.address = address
+        self._sessions: list[Session] = []
+
+    def __enter__(self) -> "RayCluster":
+        self._sessions.append(connect(self.address))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sessions.pop().close()
+
+    @contextmanager
+    def helpers(
+        self, work: Work, model: VideoColBERT, *, by_name: bool, device: str | torch.device | None
+    ) -> Iterator["ClusterHelpers"]:
+        """Give the workers of a run, which start with the first job, and end with the block.
+
+        Args:
+            work: What they do; its folder is on storage that all machines share. None for the decoding processes of a
+                worker means one for each core of its share.
+            model: The model, which is sent once to each machine.
+            by_name: Let workers load it by its name instead.
+            device: Where workers run the model; None for a GPU each if the cluster has any, else the CPU.
+        """
+        work = replace(work, folder=work.folder.resolve())
+        helpers = ClusterHelpers(self._sessions[-1], work, model, by_name=by_name, device=device)
+        try:
+            yield helpers
+        finally:
+            helpers.close()
 
 
 class ClusterHelpers:
@@ -98,7 +117,7 @@ class ClusterHelpers:
         session: The cluster.
         work: What all workers share.
         model: The model.
-        by_name: Whether workers load it by its name.
+        by_name: True if workers load it by its name.
         device: Where workers run it; None to choose.
     """
 
@@ -142,9 +161,9 @@ class ClusterHelpers:
                     continue
                 receipt: Receipt = outcome.value
                 self._keep(catalog, receipt)
-                failures += _noted(receipt.failures, bar)
-                damaged |= receipt.damaged
-                waited += receipt.waited
+                failures += _noted(receipt.staged.failures, bar)
+                damaged |= receipt.staged.damaged
+                waited += receipt.staged.waited
                 bar.advance(len(outcome.job.tag))
         return Staged(0, tuple(failures), damaged, waited / self._size)
 
@@ -188,7 +207,7 @@ class ClusterHelpers:
         path = self._work.folder / STAGING / name
         _await_file(path, size)
         for number, (_, entries) in enumerate(stack):
-            yield CompressedChunk(entries, read_compressed(path, number, self._work.settings.bags))
+            yield read_compressed(path, number, self._work.settings.bags, entries)
         delete_leftover(path)
 
     def _keep(self, catalog: Catalog, receipt: Receipt) -> None:

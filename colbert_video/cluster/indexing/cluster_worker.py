@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from colbert_video.durable import checksum, fsync_folder, naming, new_name
 from colbert_video.errors import ModelError
-from colbert_video.indexing.build.encoding import Stopwatch, encode_with
-from colbert_video.indexing.build.ingest import Decoding, cut_into_parts, note_damage, sampling_for
-from colbert_video.indexing.build.parts import Gathering
-from colbert_video.indexing.build.segment_builder import CompressedBag, compress_bags
-from colbert_video.indexing.catalog.entries import Failure, VideoEntry
+from colbert_video.indexing.build.encoding import Gathering, Stopwatch, encode_items
+from colbert_video.indexing.build.index_run import Staged, Work
+from colbert_video.indexing.build.ingest import cut_into_items
+from colbert_video.indexing.build.segment_builder import CompressedChunk, compress_chunk
+from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import (
@@ -40,18 +40,6 @@ DIGITS = 24
 
 
 @dataclass(frozen=True)
-class Work:
-    """What all workers of a run share."""
-
-    folder: Path
-    """The index folder, the same path on every machine."""
-    settings: IndexSettings
-    """Those of the index."""
-    decoding: Decoding
-    """How video files are read."""
-
-
-@dataclass(frozen=True)
 class Receipt:
     """What became of some videos."""
 
@@ -61,12 +49,8 @@ class Receipt:
     """Bytes of its file."""
     entries: tuple[VideoEntry, ...]
     """Its videos and windows, in order."""
-    failures: tuple[Failure, ...]
-    """Videos without tokens, and why."""
-    damaged: Mapping[str, tuple[str, ...]]
-    """Videos of which something was damaged, by id, with what that was."""
-    waited: float
-    """Seconds in which the model waited for frames."""
+    staged: Staged
+    """What failed and what is damaged."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +75,7 @@ class Encoder:
     def __init__(self, work: Work, model: VideoColBERT | str, device: str) -> None:
         self._work = work
         self._model = _loaded(model, device, work.settings)
-        self._sampling = sampling_for(self._model, work.settings, work.decoding)
+        self._sampling = work.sampling(self._model)
         self._processes = FramePool(self._sampling, workers=work.decoding.workers)
         self._done = 0
         self._codecs: dict[str, Mapping[str, ResidualCodec]] = {}
@@ -105,29 +89,23 @@ class Encoder:
 
     def encode(self, records: Sequence[VideoRecord]) -> Receipt:
         """Decode and encode some videos and stage them as one chunk, those of which all windows were read."""
-        parts, failures = cut_into_parts(
+        items, failures = cut_into_items(
             records, self._work.settings, self._sampling, self._processes.workers
         )
         encoded: list[EncodedVideo] = []
-        damaged: dict[str, tuple[str, ...]] = {}
-        watch = Stopwatch()
-        gathering = Gathering(parts)
-        results = encode_with(
-            self._processes, parts, self._model, watch=watch, pooling=self._work.settings.pooling
+        watch, gathering = Stopwatch(), Gathering(items, failures)
+        results = encode_items(
+            items, self._model, self._processes, watch=watch, pooling=self._work.settings.pooling
         )
         for result in results:
-            if isinstance(result, EncodedVideo) and result.damage:
-                note_damage(damaged, result)
-            whole = gathering.add(result)
-            if whole is not None:
-                encoded += whole.encoded
-                failures += whole.failures
+            encoded += gathering.add(result)
             self._done += 1
+        staged = gathering.staged(watch.waiting)
         places = {record.id: place for place, record in enumerate(records)}
         encoded.sort(key=lambda video: places[video.entry.video])  # stable: windows stay in order
         name, size = stage_by_content(self._work.folder / STAGING, encoded) if encoded else (None, 0)
         entries = tuple(video.entry for video in encoded)
-        return Receipt(name, size, entries, tuple(failures), damaged, watch.waiting)
+        return Receipt(name, size, entries, staged)
 
     def compress(
         self, shelves: Sequence[Shelf], codecs: Mapping[str, ResidualCodec], codec: str
@@ -146,11 +124,12 @@ class Encoder:
             self._codecs = {codec: codecs}
         staging, tensors = self._work.folder / STAGING, {}
         for number, shelf in enumerate(shelves):
-            bags = select_rows(read_chunk(chunk_file(staging, shelf.chunk)), shelf.rows)
-            for bag, stored in compress_bags(bags, self._codecs[codec]).items():
-                tensors[f"{number}.{bag}.codes"] = stored.tokens.codes
-                tensors[f"{number}.{bag}.residuals"] = stored.tokens.residuals
-                tensors[f"{number}.{bag}.doclens"] = stored.doclens
+            chunk = select_rows(read_chunk(chunk_file(staging, shelf.chunk)), shelf.rows)
+            compressed = compress_chunk(chunk, self._codecs[codec])
+            for bag, tokens in compressed.tokens.items():
+                tensors[f"{number}.{bag}.codes"] = tokens.codes
+                tensors[f"{number}.{bag}.residuals"] = tokens.residuals
+                tensors[f"{number}.{bag}.doclens"] = compressed.doclens[bag]
             self._done += 1
         temporary = staging / f"{new_name()}.tmp"
         with naming(temporary):
@@ -161,14 +140,16 @@ class Encoder:
         return path.name, size
 
 
-def read_compressed(path: Path, number: int, bags: Sequence[str]) -> dict[str, CompressedBag]:
-    """Read the bags of one of the shelves that were compressed into a file."""
-    tensors = load_file(path)
-    found = {}
-    for bag in bags:
-        stored = {name: tensors[f"{number}.{bag}.{name}"] for name in ("codes", "residuals", "doclens")}
-        found[bag] = CompressedBag(EncodedTokens(stored["codes"], stored["residuals"]), stored["doclens"])
-    return found
+def read_compressed(
+    path: Path, number: int, bags: Sequence[str], entries: Sequence[VideoEntry]
+) -> CompressedChunk:
+    """Read one of the shelves that were compressed into a file, which holds the tokens of `entries`."""
+    stored = load_file(path)
+    tokens = {
+        bag: EncodedTokens(stored[f"{number}.{bag}.codes"], stored[f"{number}.{bag}.residuals"])
+        for bag in bags
+    }
+    return CompressedChunk(entries, tokens, {bag: stored[f"{number}.{bag}.doclens"] for bag in bags})
 
 
 def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str, int]:

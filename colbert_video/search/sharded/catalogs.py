@@ -28,10 +28,7 @@ class CorpusCatalogs:
     def __init__(self, corpus: ShardedCorpus) -> None:
         with ExitStack() as stack:
             self._catalogs = [stack.enter_context(Catalog.open(folder)) for folder in corpus.folders]
-            every = [
-                load_settings(folder, catalog)
-                for folder, catalog in zip(corpus.folders, self._catalogs, strict=True)
-            ]
+            every = [load_settings(catalog) for catalog in self._catalogs]
             _check_strangers(corpus, every)
             self.settings: IndexSettings = every[0]
             self._open = stack.pop_all()

@@ -17,20 +17,20 @@ from video_writer import write_clip
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.cli.tables import report_text
 from colbert_video.errors import SettingsError
-from colbert_video.indexing.build import encoding
+from colbert_video.indexing.build import ingest
 from colbert_video.indexing.build.encoding import (
     VIDEOS_AHEAD,
     VIDEOS_PER_BATCH,
     Stopwatch,
-    encode_parts,
+    encode_items,
+    items_from_record,
     videos_ahead,
 )
-from colbert_video.indexing.build.parts import parts_of
 from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.index.staging import EncodedVideo
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
-from colbert_video.video.windows import CutVideo
 from colbert_video.video.workers import process
 from colbert_video.video.workers.pool import FramePool
 
@@ -63,17 +63,17 @@ class Held:
             self.now -= count
 
 
-def parts(tmp_path: Path, count: int) -> Iterator[Any]:
+def items(tmp_path: Path, count: int) -> Iterator[Any]:
     for number in range(count):
         path = tmp_path / f"{number}.mp4"
         path.touch()
-        yield from parts_of(CutVideo(VideoRecord(str(number), str(path), {}, None)))
+        yield from items_from_record(VideoRecord(str(number), str(path), {}, None))
 
 
 def encode(tmp_path: Path, model: VideoColBERT, count: int, watch: Stopwatch) -> list[Any]:
     sampling = SamplingSettings(num_frames=1, height=8, width=8)
-    found = encode_parts(parts(tmp_path, count), model, sampling=sampling, workers=2, watch=watch)
-    return list(found)
+    with FramePool(sampling, workers=2) as processes:
+        return list(encode_items(items(tmp_path, count), model, processes, watch=watch))
 
 
 @pytest.mark.usefixtures("fake_workers")
@@ -102,10 +102,7 @@ def test_a_slow_model_finds_its_next_batch_ready_and_holds_no_more_than_that(
 
 @pytest.mark.usefixtures("fake_workers")
 def test_time_is_told_apart(
-    tmp_path: Path,
-    tiny_trained_model: VideoColBERT,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_many, original = FramePool.read_many, VideoColBERT.encode_videos
 
@@ -121,14 +118,10 @@ def test_time_is_told_apart(
     monkeypatch.setattr(FramePool, "read_many", slow_reading)
     monkeypatch.setattr(VideoColBERT, "encode_videos", slow_encoding)
     watch, started = Stopwatch(), time.monotonic()
-    with caplog.at_level(logging.DEBUG, logger=encoding.__name__):
-        encode(tmp_path, tiny_trained_model, 20, watch)
+    encode(tmp_path, tiny_trained_model, 20, watch)
     assert watch.waiting >= 20 * 0.02
     assert watch.encoding >= 3 * 0.3
     assert watch.waiting + watch.encoding <= time.monotonic() - started
-    assert (
-        f"the model worked {watch.encoding:.1f} s and waited {watch.waiting:.1f} s for frames" in caplog.text
-    )
 
 
 def test_large_videos_are_read_ahead_by_fewer() -> None:
@@ -154,10 +147,15 @@ def damaged_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_damage_is_reported_and_short_videos_are_not(
-    tmp_path: Path, damaged_folder: Path, tiny_trained_model: VideoColBERT
+    tmp_path: Path,
+    damaged_folder: Path,
+    tiny_trained_model: VideoColBERT,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     torch.set_num_threads(1)
-    report = Indexer(tmp_path / "index", model=tiny_trained_model, workers=1).index(damaged_folder)
+    with caplog.at_level(logging.DEBUG, logger=ingest.__name__):
+        report = Indexer(tmp_path / "index", model=tiny_trained_model, workers=1).index(damaged_folder)
+    assert f"s and waited {report.waited:.1f} s for frames" in caplog.text
     assert report.indexed == 3
     assert list(report.damaged) == ["broken.mp4"]
     assert any("damaged packets or frames" in words for words in report.damaged["broken.mp4"])
@@ -223,7 +221,7 @@ def test_the_index_remembers_snap_and_the_run_its_decoder(
     with Catalog.open(path, writable=True) as catalog:
         stored = catalog.settings()["index"]
         catalog.set_settings(index={name: stored[name] for name in stored.keys() - {"snap"}})
-    Indexer(path, **given, snap=0.0).add(clips[2])  # an index from before this was remembered
+    Indexer(path, **given).add(clips[2])  # an index from before this was remembered
     assert settings[-1].snap is None
     with pytest.raises(SettingsError, match=r"snap is 0\.3; it must be between 0 and 0\.25"):
         Indexer(tmp_path / "other", **given, snap=0.3).index(clips[0])
@@ -242,8 +240,9 @@ def test_a_file_that_is_written_while_it_is_read_counts_as_changed(
         return encode_videos(self, *given)
 
     monkeypatch.setattr(VideoColBERT, "encode_videos", writing)
-    parts = list(parts_of(CutVideo(VideoRecord("clip", str(clip)))))
-    sampling = SamplingSettings(num_frames=2, height=32, width=32)
-    (video,) = encode_parts(parts, tiny_trained_model, sampling=sampling, workers=1, watch=Stopwatch())
+    items = items_from_record(VideoRecord("clip", str(clip)))
+    with FramePool(SamplingSettings(num_frames=2, height=32, width=32), workers=1) as processes:
+        (video,) = encode_items(items, tiny_trained_model, processes, watch=Stopwatch())
+    assert isinstance(video, EncodedVideo)
     assert (video.entry.source_size, video.entry.source_mtime_ns) == before
     assert VideoRecord("clip", str(clip)).stamp() != before

@@ -101,7 +101,7 @@ class WindowSource(CountingSource):
     def __iter__(self) -> Iterator[TokenChunk]:
         for chunk in super().__iter__():
             entries = [replace(entry, parent=f"p{int(entry.id) // 3}") for entry in chunk.entries]
-            yield TokenChunk(entries, chunk.bags)
+            yield replace(chunk, entries=entries)
 
 
 def test_windows_of_one_video_belong_together(seen: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:

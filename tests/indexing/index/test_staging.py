@@ -33,17 +33,17 @@ def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(staging, "VIDEOS_PER_CHUNK", 4)
     videos = _videos(10)
     with Catalog.create(tmp_path) as catalog:
-        with StagingWriter(tmp_path, catalog) as writer:
+        with StagingWriter(catalog) as writer:
             for video in videos:
                 writer.add(video)
-        source = StagedSource(tmp_path, catalog, ids=[video.entry.id for video in videos])
+        source = StagedSource(catalog, ids=[video.entry.id for video in videos])
         chunks = list(source)
         assert [len(chunk.entries) for chunk in chunks] == [4, 4, 2]
         assert [entry.id for chunk in chunks for entry in chunk.entries] == [
             video.entry.id for video in videos
         ]
         assert source.counts()["video"] == sum(len(video.bags["video"]) for video in videos)
-        joined = torch.cat([chunk.bags["frame"].tokens for chunk in chunks]).float()
+        joined = torch.cat([chunk.tokens["frame"] for chunk in chunks]).float()
         assert torch.allclose(joined, torch.cat([video.bags["frame"] for video in videos]), atol=1e-3)
 
 
@@ -52,15 +52,15 @@ def test_they_come_in_the_order_that_is_asked_for_however_they_got_ready(tmp_pat
     ready = [[2, 0, 3], [5, 1], [6, 4]]  # as several processes, or several runs, stage them
     with Catalog.create(tmp_path) as catalog:
         for chunk in ready:
-            with StagingWriter(tmp_path, catalog) as writer:
+            with StagingWriter(catalog) as writer:
                 writer.add(*(videos[number] for number in chunk))
-        source = StagedSource(tmp_path, catalog, ids=[video.entry.id for video in videos])
+        source = StagedSource(catalog, ids=[video.entry.id for video in videos])
         chunks = list(source)
         assert [[entry.id for entry in chunk.entries] for chunk in chunks] == [
             ["v0"], ["v1"], ["v2", "v3"], ["v4"], ["v5"], ["v6"],
         ]  # fmt: skip
         for bag in ("frame", "video"):
-            joined = torch.cat([chunk.bags[bag].tokens for chunk in chunks]).float()
+            joined = torch.cat([chunk.tokens[bag] for chunk in chunks]).float()
             assert torch.allclose(joined, torch.cat([video.bags[bag] for video in videos]), atol=1e-3)
             assert source.counts()[bag] == len(joined)
         assert len(source) == 7
@@ -69,25 +69,28 @@ def test_they_come_in_the_order_that_is_asked_for_however_they_got_ready(tmp_pat
 def test_what_was_added_before_an_error_is_staged(tmp_path: Path) -> None:
     with Catalog.create(tmp_path) as catalog:
         with pytest.raises(KeyboardInterrupt):
-            _stage_and_interrupt(tmp_path, catalog)
+            _stage_and_interrupt(catalog)
         assert catalog.staged_ids() == {"v0"}
 
 
-def _stage_and_interrupt(folder: Path, catalog: Catalog) -> None:
-    with StagingWriter(folder, catalog) as writer:
+def _stage_and_interrupt(catalog: Catalog) -> None:
+    with StagingWriter(catalog) as writer:
         writer.add(_videos(1)[0])
         raise KeyboardInterrupt
 
 
 def test_notes_come_back_with_the_rows_that_count(tmp_path: Path) -> None:
     lost = (Failure("v0#t=0,6", "v0.mp4", "timeout", "60 s"),)
-    first, second, third = (replace(video, damage=(f"of {video.entry.id}",)) for video in _videos(3))
+    first, second, third = (replace(video, note=Note((f"of {video.entry.id}",))) for video in _videos(3))
     with Catalog.create(tmp_path) as catalog:
-        for batch in ([replace(first, lost=lost), second], [replace(second, damage=()), third]):
-            with StagingWriter(tmp_path, catalog) as writer:
+        for batch in (
+            [replace(first, note=Note(("of v0",), lost)), second],
+            [replace(second, note=Note()), third],
+        ):
+            with StagingWriter(catalog) as writer:
                 writer.add(*batch)
-        assert staged_notes(tmp_path, catalog, {"v0", "v1"}) == {"v0": Note(("of v0",), lost)}
-        assert staged_notes(tmp_path, catalog, {"v2"}) == {"v2": Note(("of v2",))}
+        assert staged_notes(catalog, {"v0", "v1"}) == {"v0": Note(("of v0",), lost)}
+        assert staged_notes(catalog, {"v2"}) == {"v2": Note(("of v2",))}
 
 
 @pytest.mark.parametrize("text", ["[", "[]", '{"x": {}}', '{"0": {"damage": []}}', '{"0": null}', "[" * 9999])
@@ -100,10 +103,10 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
     older, newer = _videos(3, seed=1), _videos(2, seed=2)
     with Catalog.create(tmp_path) as catalog:
         for batch in (older, newer):
-            with StagingWriter(tmp_path, catalog) as writer:
+            with StagingWriter(catalog) as writer:
                 for video in batch:
                     writer.add(video)
-        chunks = list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))
+        chunks = list(StagedSource(catalog, ids=sorted(catalog.staged_ids())))
         ids = [entry.id for chunk in chunks for entry in chunk.entries]
         assert sorted(ids) == ["v0", "v1", "v2"]
         kept = {
@@ -111,7 +114,7 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
             for chunk in chunks
             for entry, run in zip(
                 chunk.entries,
-                chunk.bags["frame"].tokens.split(chunk.bags["frame"].doclens.tolist()),
+                chunk.tokens["frame"].split(chunk.doclens["frame"].tolist()),
                 strict=True,
             )
         }
@@ -121,33 +124,33 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
 
 def test_unlisted_chunk_files_are_removed(tmp_path: Path) -> None:
     with Catalog.create(tmp_path) as catalog:
-        with StagingWriter(tmp_path, catalog) as writer:
+        with StagingWriter(catalog) as writer:
             writer.add(_videos(1)[0])
         stray = tmp_path / "staging" / "stray.safetensors"
         stray.write_bytes(b"half a chunk")
-        remove_unlisted_chunks(tmp_path, catalog)
+        remove_unlisted_chunks(catalog)
         assert not stray.exists()
-        assert len(list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))) == 1
+        assert len(list(StagedSource(catalog, ids=sorted(catalog.staged_ids())))) == 1
 
 
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     with Catalog.create(tmp_path) as catalog:
-        with StagingWriter(tmp_path, catalog) as writer:
+        with StagingWriter(catalog) as writer:
             writer.add(_videos(1)[0])
         path = next((tmp_path / "staging").iterdir())
         path.write_bytes(path.read_bytes()[:20])
         with pytest.raises(IndexFolderError, match=path.name):
-            list(StagedSource(tmp_path, catalog, ids=sorted(catalog.staged_ids())))
+            list(StagedSource(catalog, ids=sorted(catalog.staged_ids())))
 
 
 def test_only_the_wanted_videos_are_read(tmp_path: Path) -> None:
     videos = _videos(5)
     with Catalog.create(tmp_path) as catalog:
-        with StagingWriter(tmp_path, catalog) as writer:
+        with StagingWriter(catalog) as writer:
             for video in videos:
                 writer.add(video)
-        source = StagedSource(tmp_path, catalog, ids=["v1", "v3", "unknown"])
+        source = StagedSource(catalog, ids=["v1", "v3", "unknown"])
         (chunk,) = source
         assert (len(source), [entry.id for entry in chunk.entries]) == (2, ["v1", "v3"])
         assert source.counts()["frame"] == len(videos[1].bags["frame"]) + len(videos[3].bags["frame"])
-        assert len(chunk.bags["frame"].tokens) == source.counts()["frame"]
+        assert len(chunk.tokens["frame"]) == source.counts()["frame"]

@@ -59,7 +59,7 @@ def write_windows(path: Path, videos: dict[str, int]) -> None:
     tokens = {"frame": bags(len(entries), 64, 1), "video": bags(len(entries), 64, 2)}
     with writing(path, create=True) as catalog:
         settings = IndexSettings(64, tuple(tokens), nbits=8)
-        commit_segment(path, catalog, WindowSource(entries, tokens), settings, replace_all=True)
+        commit_segment(catalog, WindowSource(entries, tokens), settings, replace_all=True)
 
 
 @pytest.fixture(scope="module")

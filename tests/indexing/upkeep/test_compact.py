@@ -94,8 +94,8 @@ def test_segments_of_another_codec_are_encoded_again(
     (retrained / "codec" / foreign).rename(index / "codec" / "zz-newest")
     with Catalog.open(index, writable=True) as catalog:
         catalog._connection.execute("INSERT INTO codecs VALUES ('zz-newest', 0)")
-        segments = open_segments(index, catalog, load_settings(index, catalog))
-        module._copied(index, catalog, load_settings(index, catalog), segments)
+        segments = open_segments(catalog, load_settings(catalog))
+        module._copy_all(catalog, load_settings(catalog), segments)
     after = everything(index)
     assert after.keys() == before.keys()
     assert [path.name for path in (index / "codec").iterdir()] == ["zz-newest"]
@@ -143,7 +143,7 @@ def test_what_compaction_decodes_is_what_was_indexed(tmp_path: Path) -> None:
     tokens = [unit_tokens(3, DIM, seed=number) for number in range(20)]
     Indexer(tmp_path / "i", dim=DIM, nbits=8).index_tokens([f"v{number}" for number in range(20)], tokens)
     with Catalog.open(tmp_path / "i") as catalog:
-        (segment,) = open_segments(tmp_path / "i", catalog, load_settings(tmp_path, catalog))
-    decoded = segment.decoded("frame", segment.live[[4, 7]])
-    assert decoded.doclens.tolist() == [3, 3]
-    assert (decoded.tokens[3:] - tokens[7]).abs().max() < 0.02
+        (segment,) = open_segments(catalog, load_settings(catalog))
+    decoded, doclens = segment.decoded("frame", segment.live[[4, 7]])
+    assert doclens.tolist() == [3, 3]
+    assert (decoded[3:] - tokens[7]).abs().max() < 0.02

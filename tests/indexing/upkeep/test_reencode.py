@@ -12,7 +12,7 @@ from operations import everything
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.cli.tables import compact_text
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing import indexer as indexing
+from colbert_video.indexing.build import ingest
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep import compact as module
@@ -151,7 +151,7 @@ def test_what_an_interrupted_run_staged_otherwise_is_not_taken(
     indexer = Indexer(path, model=tiny_trained_model, workers=1)
     before = everything(path)
     with monkeypatch.context() as patch:
-        patch.setattr(indexing, "commit_staged", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(ingest, "commit_segment", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             indexer.add([VideoRecord("clip-0003.mp4", file, {"n": -1}, (0.0, 0.2))])
     assert indexer.compact(retrain="paths").reencoded == 8

@@ -8,7 +8,7 @@ from token_corpus import DIM, random_bags
 
 from colbert_video.indexing.build.commit import commit_segment
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.indexing.index.chunks import BagTokens, TokenChunk
+from colbert_video.indexing.index.chunks import TokenChunk
 from colbert_video.indexing.index.folder import load_settings, writing
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.video.windows import window_id
@@ -31,9 +31,7 @@ class WindowSource:
         return {bag: sum(map(len, tokens)) for bag, tokens in self.bags.items()}
 
     def __iter__(self) -> Iterator[TokenChunk]:
-        yield TokenChunk(
-            self.entries, {bag: BagTokens.from_list(tokens) for bag, tokens in self.bags.items()}
-        )
+        yield TokenChunk.from_bags(self.entries, self.bags)
 
 
 def window_entries(videos: Mapping[str, int]) -> list[VideoEntry]:
@@ -56,6 +54,6 @@ def commit_windows(path: Path, videos: Mapping[str, int], *, seed: int, add: boo
     }
     source = WindowSource(entries, bags)
     with writing(path, create=not add) as catalog:
-        settings = load_settings(path, catalog) if add else IndexSettings(DIM, tuple(bags), nbits=8)
-        commit_segment(path, catalog, source, settings, replace_all=not add)
+        settings = load_settings(catalog) if add else IndexSettings(DIM, tuple(bags), nbits=8)
+        commit_segment(catalog, source, settings, replace_all=not add)
     return source

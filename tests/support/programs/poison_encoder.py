@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Work
+from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt
+from colbert_video.indexing.build.index_run import Work
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool
