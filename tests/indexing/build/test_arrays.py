@@ -22,10 +22,8 @@ def test_lists_and_arrays_give_the_same_chunks(monkeypatch: pytest.MonkeyPatch) 
         assert source.counts() == {"frame": 28}
         chunks = list(source)
         assert [len(chunk.entries) for chunk in chunks] == [3, 3, 1]
-        assert torch.equal(
-            torch.cat([chunk.bags["frame"].tokens for chunk in chunks]), stacked.reshape(-1, DIM)
-        )
-        assert chunks[0].bags["frame"].doclens.tolist() == [4, 4, 4]
+        assert torch.equal(torch.cat([chunk.tokens["frame"] for chunk in chunks]), stacked.reshape(-1, DIM))
+        assert chunks[0].doclens["frame"].tolist() == [4, 4, 4]
 
 
 class Dataset:
@@ -47,7 +45,7 @@ def test_a_dataset_is_read_once_and_by_slices(monkeypatch: pytest.MonkeyPatch) -
     dataset = Dataset(unit_tokens(7, 4, DIM, seed=0).numpy())
     source = ArraySource([str(number) for number in range(7)], {"frame": dataset}, dim=DIM)
     assert source.counts() == {"frame": 28}
-    tokens = torch.cat([chunk.bags["frame"].tokens for chunk in source])
+    tokens = torch.cat([chunk.tokens["frame"] for chunk in source])
     assert torch.equal(tokens, torch.from_numpy(dataset.values).flatten(0, 1))
     assert dataset.read == [(0, 3), (3, 6), (6, 7)]
 
@@ -61,7 +59,7 @@ def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, form: str)
         bags = {bag: list(tokens) for bag, tokens in bags.items()}
     chunks = list(ArraySource([str(number) for number in range(7)], bags, dim=DIM))
     assert [len(chunk.entries) for chunk in chunks] == [2, 2, 2, 1]  # three videos would be 12 video tokens
-    assert torch.equal(torch.cat([chunk.bags["video"].tokens for chunk in chunks]), video.flatten(0, 1))
+    assert torch.equal(torch.cat([chunk.tokens["video"] for chunk in chunks]), video.flatten(0, 1))
 
 
 def test_a_video_larger_than_a_chunk_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +67,7 @@ def test_a_video_larger_than_a_chunk_is_read_whole(monkeypatch: pytest.MonkeyPat
     source = ArraySource(
         ["a", "b"], {"frame": [unit_tokens(9, DIM, seed=0), unit_tokens(1, DIM, seed=1)]}, dim=DIM
     )
-    assert [chunk.bags["frame"].doclens.tolist() for chunk in source] == [[9], [1]]
+    assert [chunk.doclens["frame"].tolist() for chunk in source] == [[9], [1]]
 
 
 def test_metadata_travels_with_its_video() -> None:
