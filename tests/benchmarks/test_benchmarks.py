@@ -1,5 +1,6 @@
 """The search benchmark: its corpus, its exact answers, its measures on a small corpus, and its page."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,17 @@ def test_most_promising_adds_up_what_the_query_tokens_found(load: Any) -> None:
     assert sorted(most_promising([(similarity, videos)], 2).tolist()) == [1, 2]
     assert most_promising([(similarity, videos)], 1).tolist() == [2]
     assert most_promising([(similarity, videos)], 5).tolist() == [1, 2, 3]
+
+
+def test_bits_are_measured_as_said(load: Any) -> None:
+    import torch
+
+    bits = load("bits")
+    exact, scores = torch.arange(40.0).reshape(2, 20), torch.arange(40.0).reshape(2, 20)
+    scores[1] = -scores[1]
+    assert bits.recall(scores, exact) == 0.5
+    report = json.loads((BENCHMARKS / "results" / "bits.json").read_text(encoding="utf-8"))
+    assert [(row["pool_factor"], row["nbits"]) for row in report["rows"]] == [
+        (factor, nbits) for factor in bits.FACTORS for nbits in bits.NBITS
+    ]
+    assert [row["bytes_per_video"] for row in report["rows"][:4]] == [14 * (8 * n + 4) for n in (1, 2, 4, 8)]

@@ -1,7 +1,5 @@
 """The documentation site builds strictly, asks no other site for anything, and its generated parts are current."""
 
-import importlib
-import json
 import os
 import re
 import subprocess
@@ -76,18 +74,3 @@ def test_reference_holds_the_public_names(site: Path) -> None:
     } <= anchors
     assert "colbert_video.training.DualSigmoidLoss" in anchors
     assert "colbert_video.errors.FailureKind" in anchors
-
-
-def test_bits_are_measured_as_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    bits = importlib.import_module("bits")
-    exact, scores = torch.arange(40.0).reshape(2, 20), torch.arange(40.0).reshape(2, 20)
-    scores[1] = -scores[1]
-    assert bits.recall(scores, exact) == 0.5
-    report = json.loads((ROOT / "benchmarks" / "results" / "bits.json").read_text(encoding="utf-8"))
-    assert [(row["pool_factor"], row["nbits"]) for row in report["rows"]] == [
-        (factor, nbits) for factor in bits.FACTORS for nbits in bits.NBITS
-    ]
-    assert [row["bytes_per_video"] for row in report["rows"][:4]] == [14 * (8 * n + 4) for n in (1, 2, 4, 8)]

@@ -1,0 +1,45 @@
+"""The page that leads through the source names files and rooms that exist, and all rooms."""
+
+import re
+
+import house
+import pytest
+from paths import ROOT
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+FOLDERS = ("colbert_video", "indexing", "training", "tests", "benchmarks", "docs", "examples")
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/architecture.md", "docs/index-format.md", "CONTRIBUTING.md", "README.md"]
+)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert named
+
+
+def test_the_table_has_every_room() -> None:
+    rooms = {path.rpartition("/")[0] for path in house.source_tree()}
+    packages = ("indexing", "training")
+    folders = {f"{room}/" if room.split("/")[0] in packages else f"colbert_video/{room}/" for room in rooms}
+    in_table = re.findall(r"^\| `([\w/]+/)` \|", PAGE, flags=re.MULTILINE)
+    assert sorted(in_table) == sorted(folder.replace("//", "/") for folder in folders)
+
+
+def test_the_picture_has_the_ranks_in_their_order() -> None:
+    """Higher rooms stand in higher lines; `indexing` itself is drawn as its `indexer`."""
+    lines = PAGE.split("```")[1].splitlines()
+    names = [
+        ["indexer" if room == "indexing" else room.split("/")[-1] for room in level] for level in house.LEVELS
+    ]
+    heights = [
+        {number for number, line in enumerate(lines) for name in level if name in line.split()}
+        for level in names
+        if level != [""]
+    ]
+    assert all(len(height) == 1 for height in heights)
+    order = [max(height) for height in heights]
+    assert order == sorted(order, reverse=True)
+    assert house.BASE_MODULES - {"__init__", "__main__"} == set(lines[-1].split())
