@@ -72,7 +72,7 @@ def _note(text: str) -> str:
 
 def _card(hit: Hit, picture: str | None) -> str:
     shown = "" if picture is None else f'<div style="{STYLE["frame"]}">{picture}</div>'
-    also = ", ".join(moment(other.start, other.end) for other in hit.moments[:3])
+    also = ", ".join(format_moment(other.start, other.end) for other in hit.moments[:3])
     lines = [
         f"<b>{hit.rank}. {escape(hit.id)}</b>",
         f"{format_moment(hit.start, hit.end)} · {hit.score:.3f}",

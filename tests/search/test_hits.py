@@ -81,6 +81,11 @@ def test_the_page_shows_the_middle_of_the_moment(tmp_path: Path) -> None:
     assert "0:01.0–0:03.0 · 1.000" in html
 
 
+def test_the_page_names_further_moments() -> None:
+    html = Hits([hit(moments=(Moment(4.0, 5.0, 0.25), Moment(61.5, 63.0, 0.2)))])._repr_html_()
+    assert "also at 0:04.0–0:05.0, 1:01.5–1:03.0" in html
+
+
 def test_whatever_an_index_says_is_escaped() -> None:
     evil = '<script>alert("x")</script>'
     html = Hits([hit(id=evil, metadata={evil: evil})])._repr_html_()
