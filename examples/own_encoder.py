@@ -3,7 +3,7 @@
     python examples/own_encoder.py --index tokens.index
 
 The encoder here is a stand-in that gives random unit vectors. Put your own in its place: anything that turns a video
-into one vector a frame, and a text into one vector a word, in one space.
+into one vector per frame, and a text into one vector per word, in one space.
 """
 
 import argparse

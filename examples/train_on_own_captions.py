@@ -2,7 +2,7 @@
 
     python examples/train_on_own_captions.py captions.jsonl --output run
 
-captions.jsonl has one JSON object a line: {"video": "clips/1.mp4", "caption": "a dog jumps", "split": "train"}, with rows of
+captions.jsonl has one JSON object per line: {"video": "clips/1.mp4", "caption": "a dog jumps", "split": "train"}, with rows of
 the splits train, val and test. Paths are relative to it. Needs the extra `train`.
 """
 
