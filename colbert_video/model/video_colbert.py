@@ -26,7 +26,7 @@ from colbert_video.model.checkpoint import (
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.queries import check_queries_fit, default_query_length, warn_of_cuts
+from colbert_video.model.query_settings import check_queries_fit, default_query_length, warn_of_cuts
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 

@@ -18,7 +18,7 @@ from colbert_video.model import checkpoint
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.queries import default_query_length
+from colbert_video.model.query_settings import default_query_length
 from colbert_video.model.video_colbert import VideoColBERT
 
 TEXTS = ["a dog catches a frisbee on the beach", "two people", "a " * 90]
