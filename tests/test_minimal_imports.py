@@ -48,7 +48,7 @@ for module in pkgutil.walk_packages(colbert_video.__path__, "colbert_video."):
 torch = sys.modules.get("torch")
 print(json.dumps([imported, failed, torch is not None and torch.cuda.is_initialized()]))
 """
-SERVICE = ("colbert_video.serve.", "colbert_video.cluster.served")
+SERVICE = ("colbert_video.serve.", "colbert_video.cluster.deployment")
 
 
 @pytest.fixture(scope="module")

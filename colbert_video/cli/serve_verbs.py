@@ -86,16 +86,21 @@ def serve(
 ) -> None:
     """Serve indexes over HTTP: a search page, and an interface for programs.
 
-    INDEX is an index folder or a sharded corpus, or NAME=FOLDER to choose its name. New commits are seen within a second. Stop with Ctrl-C
-    or SIGTERM.
+    INDEX is an index folder or a sharded corpus, or NAME=FOLDER to choose its name. New commits are seen within a
+    second. Stop with Ctrl-C or SIGTERM.
     """
     check_server()
-    from colbert_video.cluster.served import open_served
+    from colbert_video.serve.indexes import Opener, ServedIndex
     from colbert_video.serve.launch import serve as run
     from colbert_video.serve.service_settings import ServeSettings, is_local
 
     cluster, indexes = split_address(cluster, indexes)
-    on_cluster = cluster_options(cluster, replicas=replicas, deadline=deadline)
+    options = cluster_options(cluster, replicas=replicas, deadline=deadline)
+    opened: Opener = partial(ServedIndex, preload=preload)
+    if options is not None:
+        from colbert_video.cluster.deployment import cluster_opener
+
+        opened = cluster_opener(preload=preload, **options)
     if token is None and not is_local(host):
         token = secrets.token_urlsafe(32)
         _say(f"token: {token}")
@@ -114,13 +119,13 @@ def serve(
         settings,
         model=model,
         device=device,
-        opened=partial(open_served, cluster=on_cluster, preload=preload),
+        opened=opened,
         announce=lambda address: _say(f"serving {address}"),
     )
 
 
 def split_address(cluster: str | None, indexes: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """Tell the address after --cluster from an index that stands there, as in `--cluster corpus.shards`."""
+    """Return the address after --cluster and the indexes, of which the first may stand there: `--cluster corpus.shards`."""
     if cluster is not None and (Path(cluster.rpartition("=")[2]).exists() or ":" not in cluster):
         named = cluster in ("auto", "local") and not Path(cluster).exists()
         cluster, indexes = (cluster, indexes) if named else ("auto", (cluster, *indexes))
@@ -130,7 +135,11 @@ def split_address(cluster: str | None, indexes: tuple[str, ...]) -> tuple[str | 
 
 
 def cluster_options(cluster: str | None, **given: Any) -> dict[str, Any] | None:
-    """Arguments of `ClusterSearcher`; None without a cluster."""
+    """Return the arguments of `ClusterSearcher`; None without a cluster.
+
+    Raises:
+        UsageError: If an option is for searches on a cluster, and there is none.
+    """
     chosen = {name: value for name, value in given.items() if value is not None}
     if cluster is None:
         if chosen:
@@ -140,7 +149,7 @@ def cluster_options(cluster: str | None, **given: Any) -> dict[str, Any] | None:
 
 
 def check_server() -> None:
-    """Refuse to serve without the packages for it.
+    """Check that the packages for serving are installed.
 
     Raises:
         DependencyError: If one is missing.

@@ -1,11 +1,23 @@
-"""The service as a deployment of Ray Serve: the same application, started and watched over by a Ray cluster."""
+"""The service over a cluster: shards are scored by actors of Ray, and Ray Serve may run the service itself."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.cluster.session import import_ray
+from colbert_video.serve.app import create_app
+from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
+
+
+def cluster_opener(**options: Any) -> Opener:
+    """Return what `IndexRegistry.open` needs to have sharded corpora searched on a cluster.
+
+    Args:
+        **options: Arguments of `ClusterSearcher`, such as replicas=2.
+    """
+    return partial(ServedIndex, open_corpus=partial(ClusterSearcher, **options))
 
 
 def serve_deployment(
@@ -25,7 +37,7 @@ def serve_deployment(
         corpora: Sharded corpora, or NAME=FOLDER, as every machine sees them.
         settings: Limits and token. Ray Serve has its own host and port; clients' Host headers are checked by these.
         cluster: Arguments of `ClusterSearcher`, such as {"replicas": 2}.
-        model: Encodes queries; None for the models that the shards name.
+        model: Encodes queries; None for the model that the shards name.
         device: Where models run.
         **options: Options of the deployment, such as num_replicas or ray_actor_options.
 
@@ -39,14 +51,13 @@ def serve_deployment(
     from ray import serve
 
     def build() -> Any:
-        from colbert_video.cluster.served import open_served
-        from colbert_video.serve.app import create_app
-        from colbert_video.serve.indexes import IndexRegistry
-
         limits = settings or ServeSettings()
-        opened = partial(open_served, cluster=dict(cluster or {}))
         indexes = IndexRegistry.open(
-            corpora, model=model, device=device, refresh_seconds=limits.refresh_seconds, opened=opened
+            corpora,
+            model=model,
+            device=device,
+            refresh_seconds=limits.refresh_seconds,
+            opened=cluster_opener(**(cluster or {})),
         )
         return create_app(indexes, limits)
 

@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 import colbert_video
 from colbert_video.serve.guard import Guard
-from colbert_video.serve.http_errors import install_handlers
+from colbert_video.serve.http_errors import ErrorAnswer, install_handlers
 from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.routes import (
     index_routes,
@@ -20,7 +20,6 @@ from colbert_video.serve.routes import (
     session_routes,
     status_routes,
 )
-from colbert_video.serve.schemas import ErrorAnswer
 from colbert_video.serve.service import Service
 from colbert_video.serve.service_settings import ServeSettings
 
@@ -47,13 +46,13 @@ def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None) ->
 
     Args:
         indexes: What it searches; it closes them when it stops.
-        settings: What it may do; None for the defaults.
+        settings: Its limits; None for the defaults.
 
     Returns:
         An ASGI application.
     """
     settings = settings or ServeSettings()
-    service = Service.build(indexes, settings)
+    service = Service.from_settings(settings, indexes)
     app = FastAPI(
         title="colbert_video",
         description=DESCRIPTION,
@@ -90,7 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """The page, the page that shows the addresses, and their scripts; all from this package, nothing from elsewhere."""
+    """Add the search page, the page of addresses, and their scripts, all from this package."""
 
     async def home() -> FileResponse:
         page = STATIC / "index.html"

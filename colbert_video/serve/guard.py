@@ -1,4 +1,4 @@
-"""Around every request: checks, limits, headers, measurements, and an answer whatever happens."""
+"""What surrounds every request: checks, limits, headers, measurements, and an answer whatever happens."""
 
 import asyncio
 import hashlib
@@ -8,17 +8,16 @@ import logging
 import secrets
 import socket
 import time
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 import h11
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from colbert_video.serve.http_errors import ServiceError, busy, error_response, translated
+from colbert_video.serve.http_errors import ServiceError, busy, error_response
 from colbert_video.serve.service_metrics import Metrics
 from colbert_video.serve.service_settings import ServeSettings
 
@@ -44,7 +43,10 @@ SAFE_HEADERS = {
 
 
 class Gatekeeper:
-    """Refuses requests before anything looks at them.
+    """Decides who may ask, from the head of a request alone.
+
+    Starlette's TrustedHostMiddleware does not do: every address in numbers is answered here, as only names can be rebound
+    to another machine, and refusals are JSON with a remedy.
 
     Args:
         settings: The token, the address and the names of the service.
@@ -60,23 +62,23 @@ class Gatekeeper:
 
     @property
     def token_required(self) -> bool:
-        """Whether there is a token."""
+        """True if clients must show a token."""
         return self._token is not None
 
     def check(self, scope: Scope) -> None:
-        """Look at the head of a request.
+        """Check the head of a request.
 
         Raises:
-            ServiceError: 400, 401 or 403, if it is refused.
+            ServiceError: 400 for a foreign host name, 403 if another web page asks, 401 without the token.
         """
-        headers = Headers(scope=scope)
-        self._check_host(headers.get("host", ""))
+        client = HTTPConnection(scope)
+        self._check_host(client.headers.get("host", ""))
         path = path_within(scope)
         if path.startswith("/api/"):
-            _check_site(scope["method"], headers)
+            _check_site(scope["method"], client.headers)
         if path in OPEN_PATHS or path.startswith(STATIC):
             return
-        if not self.is_known(headers):
+        if not self.is_known(client):
             raise ServiceError(
                 401,
                 "token_needed",
@@ -85,20 +87,20 @@ class Gatekeeper:
                 {"WWW-Authenticate": "Bearer"},
             )
 
-    def is_known(self, headers: Headers) -> bool:
-        """Whether a client has shown the token, or needs none."""
+    def is_known(self, client: HTTPConnection) -> bool:
+        """Return whether a client has shown the token, or needs none."""
         if self._token is None:
             return True
-        kind, _, token = headers.get("authorization", "").partition(" ")
+        kind, _, token = client.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._matches(token.strip()):
             return True
-        return hmac.compare_digest(_cookie(headers, self.cookie).encode(), self._session.encode())
+        return hmac.compare_digest(client.cookies.get(self.cookie, "").encode(), self._session.encode())
 
     def login(self, token: str) -> str:
-        """The value of the cookie for a client that knows the token.
+        """Return the value of the cookie for a client that knows the token.
 
         Raises:
-            ServiceError: 401, if it does not.
+            ServiceError: 401, if this is another token.
         """
         if not self._matches(token, encoding="utf-8"):
             raise ServiceError(
@@ -115,8 +117,11 @@ class Gatekeeper:
         return self._token is None or hmac.compare_digest(given, self._token)
 
     def _check_host(self, host: str) -> None:
-        """Only names of this service: a foreign name that leads here is how a web page gets around its own origin."""
-        name = _host_name(host)
+        """Take only names of this service: through a foreign name that leads here, a web page gets around its origin."""
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            name = ""
         if name in self._hosts or _is_address(name):
             return
         raise ServiceError(
@@ -128,12 +133,12 @@ class Gatekeeper:
 
 
 class Guard:
-    """The outermost layer of the service.
+    """The outermost layer of the service: it admits, counts and limits requests, and answers whatever happens.
 
     Args:
         app: What answers.
-        gatekeeper: Refuses requests.
-        metrics: Counts them.
+        gatekeeper: Decides who may ask.
+        metrics: Counts requests.
         most_requests: Requests answered at once.
         stall_seconds: Time a client may take without reading any of the answer.
     """
@@ -178,22 +183,20 @@ class Guard:
             await self.app(scope, receive, answer.send)
         except (_StalledError, ClientDisconnect):
             logger.info("a client stopped reading or went away")
-        except ServiceError as error:
-            await error_response(error)(scope, receive, answer.send)
         except Exception as error:
-            if answer.complete:  # the application has told of it already
+            if answer.complete:  # the application has reported it already
                 return
             if answer.status is not None:  # too late to say anything: the connection is cut
                 raise
-            await error_response(translated(error))(scope, receive, answer.send)
+            await error_response(error)(scope, receive, answer.send)
 
 
 class _StalledError(Exception):
-    """A client does not read."""
+    """A client has not read for too long."""
 
 
 class _Answer:
-    """Sends an answer with the safe headers, and watches how it goes."""
+    """An answer on its way: gets the safe headers, is measured, and given up if the client does not read."""
 
     def __init__(self, send: Send, stall_seconds: float) -> None:
         self._send = send
@@ -220,7 +223,7 @@ class _Answer:
 
 
 def _check_site(method: str, headers: Headers) -> None:
-    """Other web pages may lead people here, and nothing else; browsers say who asks."""
+    """Let other web pages link here, and nothing else; browsers say who asks."""
     site = headers.get("sec-fetch-site", "none")
     follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
     if site not in ("none", "same-origin") and not follows_link:
@@ -232,15 +235,8 @@ def _check_site(method: str, headers: Headers) -> None:
         )
 
 
-def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
 def _is_address(name: str) -> bool:
-    """Numbers cannot be rebound to another machine."""
+    """Whether a host is an address in numbers, which cannot be rebound to another machine."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -248,19 +244,11 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _cookie(headers: Headers, name: str) -> str:
-    try:
-        cookie = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    return cookie[name].value if name in cookie else ""
-
-
 def connection_class(header_seconds: float) -> type[H11Protocol]:
-    """Connections of uvicorn with a time limit for heads, from the first byte; without one, from the connection's start.
+    """Return a class of uvicorn connections with a time limit for heads, which uvicorn has not.
 
     Args:
-        header_seconds: The limit.
+        header_seconds: Time for a head from its first byte; for the first head, from the connection's start.
     """
 
     class Connection(H11Protocol):
@@ -270,20 +258,20 @@ def connection_class(header_seconds: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._wind_up()
+            self._start_clock()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is not h11.IDLE:
                 self._stop_clock()  # a head was read, or the client is being turned away
             elif self._alarm is None:
-                self._wind_up()
+                self._start_clock()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_clock()
             super().connection_lost(exc)
 
-        def _wind_up(self) -> None:
+        def _start_clock(self) -> None:
             self._alarm = self.loop.call_later(header_seconds, self.transport.close)
 
         def _stop_clock(self) -> None:
@@ -295,7 +283,7 @@ def connection_class(header_seconds: float) -> type[H11Protocol]:
 
 
 def path_within(scope: Scope) -> str:
-    """The path below the place where the service is mounted, as its routes know it.
+    """Return the path below the prefix at which the service is mounted, as its routes know it.
 
     Another application that mounts the service, and a proxy that strips nothing, leave their prefix in the path and say
     so in `root_path` (ASGI specification, HTTP connection scope); a proxy that strips it says so too, but the path is

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,15 +24,27 @@ from colbert_video.errors import (
 logger = logging.getLogger(__name__)
 
 SEE_DOCS = "See api/docs for the addresses and their parameters."
-STATUSES = {
-    400: ("bad_request", SEE_DOCS),
-    404: ("not_found", SEE_DOCS),
-    405: ("method_not_allowed", SEE_DOCS),
-}
+SEE_LOG = "Look into the service's log."
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+HANDLED = (SettingsError, VideoError, IndexFolderError, ModelError, ShardsUnavailableError, Exception)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str = Field(description="For programs.")
+    message: str = Field(description="What came and which rule it breaks.")
+    remedy: str = Field(description="What to do about it.")
+
+
+class ErrorAnswer(BaseModel):
+    """The form of every error."""
+
+    error: ErrorBody
 
 
 class ServiceError(Exception):
-    """A refusal, ready to be sent.
+    """An error that is sent to the client as it is.
 
     Args:
         status: HTTP status.
@@ -53,54 +66,47 @@ class ServiceError(Exception):
 
 
 class JSON(Response):
-    """JSON in ASCII, so that any text that Python can hold can be sent."""
+    """An answer as JSON in ASCII, so that any text that Python can hold can be sent, lone surrogates included."""
 
     media_type = "application/json"
 
-    def render(self, content: Any) -> bytes:
-        """Return the bytes of `content`."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+    def render(self, content: BaseModel) -> bytes:
+        """Return the bytes of an answer.
+
+        Raises:
+            ValueError: If it holds a number that is not finite.
+        """
+        plain = content.model_dump(by_alias=True)
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def busy(what: str, *, seconds: int = 1) -> ServiceError:
-    """The refusal of work that does not fit into a queue."""
+    """Return the error for work that does not fit into a queue."""
     return ServiceError(
         503, "busy", f"too many {what} are waiting.", "Try again in a moment.", {"Retry-After": str(seconds)}
     )
 
 
-def error_response(error: ServiceError) -> JSON:
-    """The answer that tells a client of an error."""
-    body = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    return JSON({"error": body}, error.status, headers=error.headers)
+def error_response(error: Exception) -> JSON:
+    """Return the answer to a request that failed; paths and causes are logged, not sent."""
+    known = error if isinstance(error, ServiceError) else _service_error(error)
+    body = ErrorBody(code=known.code, message=known.message, remedy=known.remedy)
+    return JSON(ErrorAnswer(error=body), known.status, headers=known.headers)
 
 
-def translated(error: Exception) -> ServiceError:
-    """What clients are told of an error; paths and causes of failures stay in the log."""
-    if isinstance(error, ServiceError):
-        return error
+def _service_error(error: Exception) -> ServiceError:
     if isinstance(error, SettingsError):
         return ServiceError(422, "bad_parameter", str(error), SEE_DOCS)
     if isinstance(error, VideoError):
         return _video_error(error)
     if isinstance(error, (IndexFolderError, ModelError)):
         logger.error("%s", error)
-        return ServiceError(
-            503,
-            "index_unavailable",
-            "the index or its model cannot be used just now.",
-            "Look into the service's log.",
-            {"Retry-After": "5"},
-        )
+        message, later = "the index or its model cannot be used just now.", {"Retry-After": "5"}
+        return ServiceError(503, "index_unavailable", message, SEE_LOG, later)
     if isinstance(error, ShardsUnavailableError):
         logger.error("%s", error)
-        return ServiceError(
-            503,
-            "shards_unavailable",
-            "no part of the index answered in time.",
-            "Try again in a moment.",
-            {"Retry-After": "2"},
-        )
+        message, later = "no part of the index answered in time.", {"Retry-After": "2"}
+        return ServiceError(503, "shards_unavailable", message, "Try again in a moment.", later)
     logger.exception("a request failed", exc_info=error)
     return ServiceError(
         500, "internal", "the service failed to answer.", "Look into the service's log; try again."
@@ -122,36 +128,25 @@ def _video_error(error: VideoError) -> ServiceError:
 
 def install_handlers(app: FastAPI) -> None:
     """Give every error of an app the one form."""
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    for kind in (
-        ServiceError,
-        SettingsError,
-        VideoError,
-        IndexFolderError,
-        ModelError,
-        ShardsUnavailableError,
-        Exception,
-    ):
-        app.add_exception_handler(kind, _own)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    for kind in (ServiceError, *HANDLED):
+        app.add_exception_handler(kind, _answer)
 
 
-async def _own(_: Request, error: Exception) -> Response:
-    return error_response(translated(error))
+async def _answer(_: Request, error: Exception) -> Response:
+    return error_response(error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _answer_invalid(_: Request, error: Exception) -> Response:
     found = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     name = ".".join(str(part) for part in found.get("loc", ())[1:]) or "the request"
-    return error_response(
-        ServiceError(422, "bad_parameter", f"{name}: {found.get('msg', 'is invalid')}.", SEE_DOCS)
-    )
+    message = f"{name}: {found.get('msg', 'is invalid')}."
+    return error_response(ServiceError(422, "bad_parameter", message, SEE_DOCS))
 
 
-async def _http(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    code, remedy = STATUSES.get(status, (f"http_{status}", SEE_DOCS))
-    headers = error.headers if isinstance(error, HTTPException) else None
-    return error_response(
-        ServiceError(status, code, f"{HTTPStatus(status).phrase.lower()}.", remedy, headers)
-    )
+async def _answer_http(_: Request, error: Any) -> Response:
+    """Answer for an address or a method that Starlette does not know."""
+    status = error.status_code
+    code, message = CODES.get(status, f"http_{status}"), f"{HTTPStatus(status).phrase.lower()}."
+    return error_response(ServiceError(status, code, message, SEE_DOCS, error.headers))

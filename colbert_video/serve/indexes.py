@@ -1,11 +1,11 @@
-"""The indexes of a service: opened once, looked after while it runs, closed at its end."""
+"""The indexes of a service: opened once, watched while it runs, closed at its end."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,42 +14,29 @@ from colbert_video.errors import ColBERTVideoError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
+from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.hits import Hits
 from colbert_video.search.searcher import Searcher
-from colbert_video.serve.http_errors import ServiceError
+from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
+from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
+from colbert_video.serve.http_errors import SEE_LOG, ServiceError
 
 logger = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
 
 
-@runtime_checkable
-class OpenCatalog(Protocol):
-    """What is known of videos."""
-
-    @property
-    def version(self) -> int:
-        """A number that grows with each commit."""
-        ...
-
-    def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
-        """Rows that ids stand for, as `Catalog.rows_of` gives them."""
-        ...
-
-    def close(self) -> None:
-        """Close its files."""
-        ...
-
-
 class ServedIndex:
-    """One index under its name.
+    """One index, or one sharded corpus, under its name.
 
     Args:
         name: What clients call it.
-        path: The index folder.
+        path: Its folder.
         model: Encodes queries; None for the model that the index names.
         device: Where that model runs.
         preload: Ask the system to read its files ahead, and those of new commits.
+        open_corpus: Opens a searcher of a sharded corpus elsewhere than in this process, with the arguments of
+            `ShardedSearcher`; only corpora are served then. None to search here.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
@@ -63,41 +50,37 @@ class ServedIndex:
         model: VideoColBERT | str | None = None,
         device: str | None = None,
         preload: bool = False,
+        open_corpus: Callable[..., ShardedSearcher] | None = None,
     ) -> None:
         self.name = name
         self.path = path
         self.state: State = "loading"
         self.note: str | None = None
         self.model: VideoColBERT | None = None
-        self.description = self._describe()
         self._names_model = model is not None
-        self._device = device
         self._preload = preload
-        self._catalog = self._open_catalog()
+        self._corpus = ShardedCorpus.open(path) if open_corpus is not None or is_corpus(path) else None
+        self.description = self._describe()
+        self._catalog = Catalog.open(path) if self._corpus is None else CorpusCatalogs(self._corpus)
         try:
             self.version = self._catalog.version
-            self.searcher = self._open_searcher(model)
+            open_searcher = Searcher if self._corpus is None else open_corpus or ShardedSearcher
+            self.searcher: Searcher = open_searcher(path, model=model, device=device)
         except BaseException:
             self._catalog.close()
             raise
 
     def _describe(self) -> Mapping[str, Any]:
-        return describe_index(self.path)
-
-    def _open_catalog(self) -> OpenCatalog:
-        return Catalog.open(self.path)
-
-    def _open_searcher(self, model: VideoColBERT | str | None) -> Searcher:
-        return Searcher(self.path, model=model, device=self._device)
+        return describe_index(self.path) if self._corpus is None else describe_corpus(self._corpus)
 
     @property
     def fingerprint(self) -> str | None:
-        """Digest of the model that made it."""
+        """Digest of the model that made it; None if it was made of tokens."""
         return self.description.get("model_fingerprint")
 
     @property
     def takes_text(self) -> bool:
-        """Whether queries can be encoded."""
+        """True if there is a model to encode queries."""
         return self._names_model or self.description.get("model") is not None
 
     def preload(self) -> None:
@@ -113,18 +96,15 @@ class ServedIndex:
         """
         try:
             if self.takes_text:
-                self._share((loaded or {}).get(self.fingerprint or ""))
+                shared = (loaded or {}).get(self.fingerprint or "")
+                if shared is not None and self.model is None:  # nobody searches before it has a model
+                    self.searcher.use_model(shared)
                 self.model = self.searcher.model
                 self.model.encode_queries(["warm"])
             self.state, self.note = "ready", None
         except Exception as error:  # whatever it is, the other indexes go on
-            logger.error("index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError))
+            self._log(error)
             self.state, self.note = "failed", "its model cannot be loaded; the service's log says why"
-
-    def _share(self, model: VideoColBERT | None) -> None:
-        """Search with a model that another index has loaded, unless this one has; nobody searches before it has one."""
-        if model is not None and self.model is None:
-            self.searcher.use_model(model)
 
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything new.
@@ -145,9 +125,7 @@ class ServedIndex:
         except Exception as error:  # whatever it is, the older state is still there
             self.model, self.state = model, state
             if self.note is None:
-                logger.error(
-                    "index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError)
-                )
+                self._log(error)
             self.note = (
                 "its newest state cannot be opened, an older one is searched; the service's log says why"
             )
@@ -155,44 +133,36 @@ class ServedIndex:
         self.load_model()
         return True
 
+    def _log(self, error: Exception) -> None:
+        logger.error("index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError))
+
     def rows(self, video_id: str) -> list[VideoEntry]:
-        """Catalog rows of a video: its own, or those of its windows.
+        """Return the catalog rows of a video: its own, or those of its windows.
 
         Raises:
             ServiceError: 404, if it is not in the index.
         """
         found = self._catalog.rows_of([video_id])
         if video_id not in found:
-            raise ServiceError(
-                404,
-                "no_such_video",
-                f"video {video_id[:200]!r} is not in index {self.name!r}.",
-                "Check the id.",
-            )
+            message = f"video {video_id[:200]!r} is not in index {self.name!r}."
+            raise ServiceError(404, "no_such_video", message, "Check the id.")
         return found[video_id]
 
     def query_model(self) -> VideoColBERT:
-        """The model, to encode a query.
+        """Return the model, to encode a query.
 
         Raises:
-            ServiceError: 503 while it is loaded; 422 if there is none.
+            ServiceError: 503 while it is loaded or after that failed; 422 if there is none.
         """
         if not self.takes_text:
-            raise ServiceError(
-                422,
-                "no_model",
-                f"index {self.name!r} names no model that could encode a query.",
-                "Start the service with --model.",
-            )
-        if self.model is None:
-            raise ServiceError(
-                503,
-                "not_ready" if self.state == "loading" else "index_unavailable",
-                f"the model of index {self.name!r} is not loaded.",
-                "Try again in a moment." if self.state == "loading" else "Look into the service's log.",
-                {"Retry-After": "2"},
-            )
-        return self.model
+            message = f"index {self.name!r} names no model that could encode a query."
+            raise ServiceError(422, "no_model", message, "Start the service with --model.")
+        if self.model is not None:
+            return self.model
+        message, later = f"the model of index {self.name!r} is not loaded.", {"Retry-After": "2"}
+        if self.state == "loading":
+            raise ServiceError(503, "not_ready", message, "Try again in a moment.", later)
+        raise ServiceError(503, "index_unavailable", message, SEE_LOG, later)
 
     def search_tokens(
         self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any
@@ -209,13 +179,8 @@ class ServedIndex:
         """
         hits = self.searcher.search_tokens(tokens, **options)
         if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
-            raise ServiceError(
-                503,
-                "not_ready",
-                f"index {self.name!r} was replaced by one of another model.",
-                "Try again in a moment.",
-                {"Retry-After": "1"},
-            )
+            message = f"index {self.name!r} was replaced by one of another model."
+            raise ServiceError(503, "not_ready", message, "Try again in a moment.", {"Retry-After": "1"})
         return hits
 
     def close(self) -> None:
@@ -225,7 +190,7 @@ class ServedIndex:
 
 
 Opener = Callable[..., ServedIndex]
-"""`ServedIndex`, or what makes one of the same arguments."""
+"""`ServedIndex`, or a function that returns one, with some of its arguments set."""
 
 
 class IndexRegistry:
@@ -239,7 +204,7 @@ class IndexRegistry:
     def __init__(self, indexes: Sequence[ServedIndex], *, refresh_seconds: float = 1.0) -> None:
         self._indexes = {index.name: index for index in indexes}
         self._refresh_seconds = refresh_seconds
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
 
     @classmethod
     def open(
@@ -254,67 +219,59 @@ class IndexRegistry:
         """Open indexes.
 
         Args:
-            folders: Index folders, or NAME=FOLDER to choose the name; else it is the folder's.
+            folders: Folders of indexes or sharded corpora, or NAME=FOLDER to choose the name; else it is the folder's.
             model: Encodes queries; None for the models that the indexes name.
             device: Where models run.
             refresh_seconds: How often to look for new commits.
             opened: Opens one.
 
         Raises:
-            SettingsError: If there is none, or two have one name.
-            IndexFolderError: If one cannot be opened.
+            SettingsError: If no folder is given, or two have one name.
+            IndexFolderError: If an index cannot be opened.
         """
-        named = _named_folders(folders)
         indexes: list[ServedIndex] = []
-        try:
-            for name, path in named.items():
+        with ExitStack() as stack:
+            for name, path in _named_folders(folders).items():
                 indexes.append(opened(name, path, model=model, device=device))
-        except BaseException:
-            for index in indexes:
-                index.close()
-            raise
+                stack.callback(indexes[-1].close)
+            stack.pop_all()
         return cls(indexes, refresh_seconds=refresh_seconds)
 
     def __iter__(self) -> Iterator[ServedIndex]:
         return iter(self._indexes.values())
 
     def get(self, name: str | None) -> ServedIndex:
-        """An index by name; the first without one.
+        """Return an index by its name; the first without a name.
 
         Raises:
-            ServiceError: 404, if there is none of that name.
+            ServiceError: 404, if no index has that name.
         """
         if not name:
-            return next(iter(self._indexes.values()))
+            return next(iter(self))
         if name not in self._indexes:
-            raise ServiceError(
-                404,
-                "no_such_index",
-                f"there is no index {name[:200]!r}.",
-                f"There are: {', '.join(self._indexes)}.",
-            )
+            message = f"there is no index {name[:200]!r}."
+            raise ServiceError(404, "no_such_index", message, f"There are: {', '.join(self._indexes)}.")
         return self._indexes[name]
 
     @property
     def ready(self) -> bool:
-        """Whether every index can be searched."""
+        """True if every index can be searched."""
         return all(index.state == "ready" for index in self)
 
     def start(self, forget: Callable[[VideoColBERT], None]) -> None:
-        """Read files into memory where that is wanted, load models and watch for commits, in threads of the running event loop.
+        """Load models and watch for commits, in threads of the running event loop.
 
         Args:
             forget: Called with each model that no index uses any more.
         """
-        loop = asyncio.get_running_loop()
-        self._tasks.append(loop.create_task(self._look_after(forget)))
+        self._watch = asyncio.get_running_loop().create_task(self._look_after(forget))
 
     async def close(self) -> None:
         """Stop watching and close every index."""
-        for task in self._tasks:
-            task.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
             with suppress(asyncio.CancelledError):
-                await task
+                await self._watch
         for index in self:
             index.close()
 

@@ -1,22 +1,21 @@
-"""The forms of the service's answers, for its documentation; the answers themselves are built as plain values."""
+"""The service's answers: what is documented is what is built."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from pydantic import BaseModel, Field
 
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.search.explain import PADDING, Explanation
+from colbert_video.search.hit import Hit
+from colbert_video.search.moments import frame_relevance, item_moment
+from colbert_video.serve.media.media_files import MediaFile
+from colbert_video.serve.service_settings import THUMBNAIL_WIDTHS, ServeSettings
 
-class ErrorBody(BaseModel):
-    """What went wrong."""
-
-    code: str = Field(description="For programs.")
-    message: str = Field(description="What came and which rule it breaks.")
-    remedy: str = Field(description="What to do about it.")
-
-
-class ErrorAnswer(BaseModel):
-    """The form of every error."""
-
-    error: ErrorBody
+DIGITS = 4
+"""Of similarities in explanations."""
 
 
 class MomentAnswer(BaseModel):
@@ -47,6 +46,31 @@ class ResultAnswer(BaseModel):
     reason: str | None = Field(description="Why browsers cannot play it.")
     media: str | None = Field(description="Address of the file, relative to the service's root.")
     thumbnail: str | None = Field(description="Address of a picture of the moment.")
+
+    @classmethod
+    def from_hit(
+        cls, hit: Hit, prob: float, index: str, media: MediaFile | None, reason: str | None
+    ) -> "ResultAnswer":
+        """Return a hit as it is sent: with ColBERT's fields, and without its path.
+
+        Args:
+            hit: The hit.
+            prob: Its share of the softmax.
+            index: Name of the index.
+            media: Its file; None if that cannot be served.
+            reason: Why browsers cannot play it; None if they can.
+        """
+        text = hit.metadata.get("text")
+        return cls(
+            **hit.to_dict(),  # its path is no field, and left out
+            pid=hit.id,
+            prob=prob,
+            text=text if isinstance(text, str) else hit.id,
+            playable=reason is None,
+            reason=reason,
+            media=media and media_url(index, hit.id),
+            thumbnail=media and thumbnail_url(index, hit.id, hit.middle),
+        )
 
 
 class SearchAnswer(BaseModel):
@@ -95,6 +119,34 @@ class ExplainAnswer(BaseModel):
     start: float | None
     end: float | None
 
+    @classmethod
+    def from_explanation(
+        cls, query: str, found: Explanation, entry: VideoEntry, *, shots: bool
+    ) -> "ExplainAnswer":
+        """Return an explanation with the relevance of each frame and the best moment.
+
+        Args:
+            query: The text.
+            found: The explanation.
+            entry: The explained video or window.
+            shots: True if windows are shots, each of which is one moment as it is.
+        """
+        relevance = frame_relevance(found.similarities.values(), len(found.times))  # (frames,)
+        start, end = item_moment(entry, lambda: relevance, shots=shots)
+        plain = found.to_dict()
+        rounded = {bag: matrix.round(DIGITS).tolist() for bag, matrix in found.similarities.items()}
+        return cls(
+            id=plain["id"],
+            query=query,
+            scores=plain["scores"],
+            times=plain["times"],
+            tokens=[TokenAnswer(**token, padding=token["token"] == PADDING) for token in plain["tokens"]],
+            similarities=rounded,
+            relevance=relevance.round(DIGITS).tolist(),
+            start=start,
+            end=end,
+        )
+
 
 class WindowAnswer(BaseModel):
     """A part of a long video that is searched by itself."""
@@ -122,6 +174,47 @@ class VideoAnswer(BaseModel):
     media: str | None
     thumbnail: str | None
     copy_: str | None = Field(alias="copy", description="Address of a copy that browsers play.")
+
+    @classmethod
+    def from_rows(
+        cls,
+        video_id: str,
+        index: str,
+        rows: Sequence[VideoEntry],
+        media: MediaFile | None,
+        reason: str | None,
+        *,
+        copies: bool,
+    ) -> "VideoAnswer":
+        """Return everything that is known of a video, except where its file is.
+
+        Args:
+            video_id: The video, or one of its windows.
+            index: Name of the index.
+            rows: Its catalog row, or those of its windows.
+            media: Its file; None if that cannot be served.
+            reason: Why browsers cannot play it; None if they can.
+            copies: True if the service makes copies that browsers play.
+        """
+        first, whole = rows[0], rows[0].id == video_id
+        copied = copies and media is not None and reason is not None
+        return cls(
+            id=video_id,
+            index=index,
+            duration=first.duration,
+            frame_times=list(first.frame_times) if whole else [],
+            metadata=dict(first.metadata),
+            windows=[] if whole else [WindowAnswer(id=row.id, start=row.start, end=row.end) for row in rows],
+            playable=reason is None,
+            reason=reason,
+            content_type=media and media.kind.content_type,
+            bytes=media and media.size,
+            codec=media and media.kind.codec,
+            container=media and media.kind.container,
+            media=media and media_url(index, video_id),
+            thumbnail=media and thumbnail_url(index, video_id, None),
+            copy=media_url(index, video_id, copy="h264") if copied else None,
+        )
 
 
 class ListedVideoAnswer(BaseModel):
@@ -177,6 +270,11 @@ class LimitsAnswer(BaseModel):
     most_upload_bytes: int
     thumbnail_widths: list[int]
 
+    @classmethod
+    def from_settings(cls, settings: ServeSettings) -> "LimitsAnswer":
+        """Return the limits among the settings, which have their names."""
+        return cls(**vars(settings), thumbnail_widths=list(THUMBNAIL_WIDTHS))
+
 
 class IndexDetailAnswer(IndexAnswer):
     """An index at length."""
@@ -211,3 +309,22 @@ class StatusAnswer(BaseModel):
     """How the service is."""
 
     status: Literal["alive", "ready"]
+
+
+def media_url(index: str, video_id: str, **more: str) -> str:
+    """Return the address of a video file, relative to the service's root."""
+    return "api/video/media?" + urlencode({"index": index, "id": video_id, **more})
+
+
+def thumbnail_url(index: str, video_id: str, time: float | None) -> str:
+    """Return the address of a picture of a moment in seconds; of the beginning without one."""
+    at = {} if time is None else {"t": f"{time:.2f}"}
+    return "api/video/thumbnail?" + urlencode({"index": index, "id": video_id, **at})
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    """Return shares of the exponentials, as ColBERT's server gives them."""
+    highest = max(scores, default=0.0)
+    weights = [math.exp(score - highest) for score in scores]
+    total = sum(weights)
+    return [weight / total for weight in weights]

@@ -1,4 +1,4 @@
-"""Everything that the addresses of a service share."""
+"""What all addresses of a service share."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from fastapi import Request
 from colbert_video.serve.guard import Gatekeeper
 from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.media.copies import CopyMaker
+from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.thumbnails import Thumbnailer
 from colbert_video.serve.service_metrics import Metrics
 from colbert_video.serve.service_settings import ServeSettings
@@ -18,25 +19,18 @@ class Service:
     """The parts of a running service."""
 
     settings: ServeSettings
-    """What it may do."""
     indexes: IndexRegistry
-    """What it searches."""
     gatekeeper: Gatekeeper
-    """Who may ask."""
     metrics: Metrics
-    """What it counts."""
     encoder: QueryEncoder
-    """Encodes texts."""
     searches: WorkPool
-    """Scores queries."""
+    media: MediaFiles
     thumbnails: Thumbnailer
-    """Decodes pictures."""
     copies: CopyMaker
-    """Makes files that browsers play."""
 
     @classmethod
-    def build(cls, indexes: IndexRegistry, settings: ServeSettings) -> "Service":
-        """Make the parts as the settings say."""
+    def from_settings(cls, settings: ServeSettings, indexes: IndexRegistry) -> "Service":
+        """Make the parts with the limits of the settings."""
         metrics = Metrics()
         return cls(
             settings,
@@ -51,6 +45,7 @@ class Service:
                 observe=metrics.batches.observe,
             ),
             WorkPool("searches", threads=settings.search_threads, waiting=settings.waiting_searches),
+            MediaFiles(settings.media_roots),
             Thumbnailer(
                 workers=settings.thumbnail_workers,
                 waiting=settings.waiting_thumbnails,
@@ -68,19 +63,20 @@ class Service:
         )
 
     def start(self) -> None:
-        """Begin to work; within a running event loop."""
+        """Start the encoder and watch the indexes; within a running event loop."""
         self.encoder.start()
         self.indexes.start(self.encoder.forget)
 
     async def close(self) -> None:
-        """Stop, part by part, and close the indexes last."""
+        """Stop every part; the indexes last, as running searches use them."""
         await self.copies.close()
         await self.encoder.close()
         self.thumbnails.close()
+        self.media.close()
         self.searches.close()
         await self.indexes.close()
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request has reached."""
+def get_service(request: Request) -> Service:
+    """Return the service that a request has reached."""
     return request.app.state.service

@@ -35,7 +35,7 @@ class WorkPool:
 
     @property
     def taken(self) -> int:
-        """Calls that run or wait."""
+        """Number of calls that run or wait."""
         return self._taken
 
     async def run(self, call: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
@@ -49,7 +49,7 @@ class WorkPool:
         loop = asyncio.get_running_loop()
         future = self._threads.submit(partial(call, *arguments, **options))
         self._taken += 1
-        # A caller that went away leaves its call running: its place is free only when the thread is.
+        # The call of a client that went away runs on: its slot is free only when the thread is.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         return await asyncio.wrap_future(future)
 
@@ -57,7 +57,7 @@ class WorkPool:
         self._taken -= 1
 
     def close(self) -> None:
-        """Wait for running calls; waiting ones are given up."""
+        """Wait for running calls; cancel waiting ones."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
@@ -66,13 +66,13 @@ class TextEncoder(Protocol):
     """What encodes texts: `VideoColBERT`, or a stand-in."""
 
     def encode_queries(self, texts: list[str]) -> QueryTokens:
-        """Query tokens of each text."""
+        """Return the tokens of each text."""
         ...
 
 
 @dataclass
 class _Waiting:
-    """A text that someone waits for."""
+    """A text that a request waits for."""
 
     model: TextEncoder
     text: str
@@ -113,15 +113,15 @@ class QueryEncoder:
 
     @property
     def waiting(self) -> int:
-        """Texts not yet taken into a batch."""
+        """Number of texts not yet taken into a batch."""
         return self._queue.qsize()
 
     def start(self) -> None:
-        """Begin to encode; within a running event loop."""
+        """Start to encode; within a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Stop; what is being encoded is waited for."""
+        """Wait for the batch that is being encoded; cancel what waits."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -131,7 +131,7 @@ class QueryEncoder:
         self._thread.shutdown(wait=True)
 
     async def encode(self, model: TextEncoder, text: str) -> Float[Tensor, "query_tokens dim"]:
-        """The scored tokens of a query.
+        """Return the scored tokens of a query.
 
         Args:
             model: Encodes it.
@@ -139,7 +139,7 @@ class QueryEncoder:
 
         Raises:
             ServiceError: 503, if too many texts are waiting.
-            SettingsError: If the text is none that the model takes.
+            SettingsError: If the model does not take the text.
         """
         known = self._cache.get((model, text))
         if known is not None:
@@ -204,7 +204,7 @@ class QueryEncoder:
 
 def _encode(model: TextEncoder, texts: list[str]) -> dict[str, Tensor]:
     encoded = model.encode_queries(texts).to("cpu")
-    return {text: encoded[position] for position, text in enumerate(texts)}
+    return {text: encoded[row] for row, text in enumerate(texts)}  # of each, (query_tokens, dim)
 
 
 def _fail(group: Sequence[_Waiting], error: Exception) -> None:

@@ -9,7 +9,6 @@ from serving import ODD_ID, build_index, error_of, serving
 from window_corpus import commit_windows
 
 from colbert_video import Indexer
-from colbert_video.cluster.served import open_served
 from colbert_video.indexing.upkeep.sharding import shard_index
 
 
@@ -21,7 +20,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) ->
     commit_windows(folder / "cut", {"long": 3, "short": 0, "other": 2}, seed=0, add=False)
     shard_index(folder / "cut", folder / "shards", shards=2)
     indexes = [folder / name for name in ("clips.index", "cut", "shards")]
-    with serving(*indexes, model=tiny_trained_model, opened=open_served, most_listed=50) as client:
+    with serving(*indexes, model=tiny_trained_model, most_listed=50) as client:
         yield client
 
 

@@ -20,12 +20,12 @@ from starlette.requests import ClientDisconnect
 
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.serve.http_errors import ServiceError
-from colbert_video.serve.media.containers import identify
 from colbert_video.serve.media.copies import CopyMaker, ffmpeg_arguments
-from colbert_video.serve.media.media_files import locate_media
+from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.ranges import ByteRange, asked_range
 from colbert_video.serve.media.thumbnails import ThumbnailCache
 from colbert_video.serve.routes.media_routes import CHUNK, FilePart
+from colbert_video.video.workers.pool import FramePool
 
 MEDIA = "/api/video/media"
 THUMBNAIL = "/api/video/thumbnail"
@@ -173,27 +173,32 @@ def test_a_video_s_page(client: Any, corpus: Path) -> None:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def status_of(path: Path | str, *roots: Path) -> int:
+def status_of(files: MediaFiles, path: Path | str) -> int:
     try:
-        locate_media(str(path), roots)
+        files.locate(str(path))
     except ServiceError as error:
         return error.status
     return 200
 
 
-def test_only_videos_are_served_whatever_an_index_names(corpus: Path, tmp_path: Path) -> None:
+def test_only_videos_are_served_whatever_an_index_names(
+    corpus: Path, tmp_path: Path, media_files: Any
+) -> None:
+    files = media_files()
     (tmp_path / "secrets.mp4").write_text("GET my secrets")
     (tmp_path / "boxes.mp4").write_bytes(b"\0\0\0\x08free" * 100_000)
     (tmp_path / "empty.mp4").touch()
     os.mkfifo(tmp_path / "pipe.mp4")
-    assert status_of(corpus / "red.mp4") == 200
+    assert status_of(files, corpus / "red.mp4") == 200
     for name in ("secrets.mp4", "boxes.mp4", "empty.mp4", "pipe.mp4", "nothing.mp4", "", "a\0b"):
-        assert status_of(f"{tmp_path}/{name}") == 404
-    assert status_of("/etc/passwd") == 404
-    assert status_of("/dev/zero") == 404
+        assert status_of(files, f"{tmp_path}/{name}") == 404
+    assert status_of(files, "/etc/passwd") == 404
+    assert status_of(files, "/dev/zero") == 404
 
 
-def test_links_are_followed_only_within_the_media_roots(corpus: Path, tmp_path: Path) -> None:
+def test_links_are_followed_only_within_the_media_roots(
+    corpus: Path, tmp_path: Path, media_files: Any
+) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     shutil.copy(corpus / "red.mp4", inside / "red.mp4")
@@ -202,10 +207,11 @@ def test_links_are_followed_only_within_the_media_roots(corpus: Path, tmp_path: 
     (tmp_path / "inside-not.mp4").symlink_to(corpus / "red.mp4")
     root = tmp_path / "root"
     root.symlink_to(inside)
-    assert status_of(inside / "far.mp4") == 200
-    assert [status_of(inside / name, root) for name in ("red.mp4", "near.mp4", "far.mp4")] == [200, 200, 404]
-    assert status_of(inside / ".." / "inside-not.mp4", inside) == 404
-    assert status_of(corpus / "red.mp4", inside, corpus) == 200
+    names = ("red.mp4", "near.mp4", "far.mp4")
+    assert status_of(media_files(), inside / "far.mp4") == 200
+    assert [status_of(media_files(root), inside / name) for name in names] == [200, 200, 404]
+    assert status_of(media_files(inside), inside / ".." / "inside-not.mp4") == 404
+    assert status_of(media_files(inside, corpus), corpus / "red.mp4") == 200
 
 
 @pytest.mark.parametrize(
@@ -240,57 +246,87 @@ KINDS = [
     ("a.mp4", "libx264", ("mp4", "h264", True)),
     ("a.mov", "libx264", ("mp4", "h264", True)),
     ("a.mp4", "mpeg4", ("mp4", "mpeg-4 part 2", False)),
-    ("a.mkv", "libx264", ("matroska", "V_MPEG4/ISO/AVC", False)),
+    ("a.mkv", "libx264", ("matroska", "h264", False)),
     ("a.webm", "libvpx-vp9", ("webm", "vp9", True)),
-    ("a.avi", "mpeg4", ("avi", None, False)),
-    ("a.ts", "mpeg2video", ("mpegts", None, False)),
-    ("a.flv", "flv1", ("flv", None, False)),
-    ("a.mpg", "mpeg1video", ("mpeg", None, False)),
+    ("a.avi", "mpeg4", ("avi", "mpeg-4 part 2", False)),
+    ("a.ts", "mpeg2video", ("mpegts", "mpeg2video", False)),
+    ("a.flv", "flv1", ("flv", "flv1", False)),
+    ("a.mpg", "mpeg1video", ("mpeg", "mpeg1video", False)),
 ]
 
 
 @pytest.mark.parametrize(("name", "codec", "expected"), KINDS, ids=[f"{case[0]}-{case[1]}" for case in KINDS])
-def test_kinds_of_files(name: str, codec: str, expected: tuple[str, str, bool], tmp_path: Path) -> None:
+def test_kinds_of_files(
+    name: str, codec: str, expected: tuple[str, str, bool], tmp_path: Path, media_files: Any
+) -> None:
     path = tmp_path / name
     if codec == "mpeg1video" or codec == "mpeg2video":
         write_rate_25(path, codec)
     else:
         write_colour(path, (0, 200, 0), codec=codec, frames=3)
-    with path.open("rb") as file:
-        kind = identify(file)
-    assert kind is not None
-    assert (kind.container, kind.codec, kind.playable) == expected
+    kind = media_files().locate(str(path)).kind
+    assert (kind.container, kind.codec, kind.reason is None) == expected
 
 
 def write_rate_25(path: Path, codec: str) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(5):
+        for _ in range(50):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
         container.mux(stream.encode())
 
 
-def test_real_files_are_recognised(clips: Path) -> None:
-    found = {}
+def test_real_files_are_recognised(clips: Path, media_files: Any) -> None:
+    found: dict[str, Any] = {}
     for path in clips.iterdir():
-        with path.open("rb") as file:
-            kind = identify(file)
-        found[path.name] = kind and (kind.container, kind.playable)
-    assert found["tc_h264_10bit.mp4"] == ("mp4", False)
-    assert found["exo_h265_meta.mp4"] == ("mp4", False)
-    assert found["tc_nasa.mp4"] == ("mp4", True)
-    assert found["mdn_rabbit320.webm"] == ("webm", True)
-    assert found["SOURCES.md"] is None
-    assert found["mp_zero_bytes.webm"] is None
+        media, reason = media_files().find(str(path))
+        found[path.name] = (media and media.kind.container, reason)
+    assert found["tc_h264_10bit.mp4"] == ("mp4", "browsers do not play H.264 of profile High 10")
+    assert found["sk_scene_cuts.mp4"] == (
+        "mp4",
+        "browsers do not play H.264 of profile High 4:4:4 Predictive",
+    )
+    assert found["exo_h265_meta.mp4"] == ("mp4", "browsers do not play HEVC")
+    assert found["exo_audio_ac3.mp4"] == ("mp4", "there is nothing to play: no video stream")
+    assert found["tc_nasa.mp4"] == ("mp4", None)
+    assert found["mdn_rabbit320.webm"] == ("webm", None)
+    assert found["SOURCES.md"] == (None, "the video's file is of no kind that is served.")
+    assert found["mp_zero_bytes.webm"] == (None, "the video's file is of no kind that is served.")
 
 
 @given(
     data=st.binary(max_size=200),
     start=st.sampled_from([b"\0\0\0\x18ftypisom", b"\0\0\0\x10moov", b"\x1a\x45\xdf\xa3", b""]),
 )
-def test_no_bytes_confuse_the_recognition(data: bytes, start: bytes) -> None:
-    identify(io.BytesIO(start + data))
+def test_no_bytes_are_taken_for_a_video(
+    data: bytes, start: bytes, tmp_path_factory: pytest.TempPathFactory, media_files: Any
+) -> None:
+    path = tmp_path_factory.mktemp("bytes") / "a.mp4"
+    path.write_bytes(start + data)
+    assert status_of(media_files(), path) == 404
+
+
+def test_a_file_is_examined_once_until_it_changes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = FramePool.read_header
+    monkeypatch.setattr(
+        FramePool, "read_header", lambda pool, path: read.append(path) or original(pool, path)
+    )
+    path = str(shutil.copy(corpus / "red.mp4", tmp_path / "a.mp4"))
+    files = MediaFiles()
+    try:
+        assert [files.locate(path).kind.container for _ in range(3)] == ["mp4"] * 3
+        assert read == [path]
+        shutil.copy(corpus / "green.avi", path)
+        assert files.locate(path).kind.container == "avi"
+        Path(path).write_text("no video")
+        assert [status_of(files, path) for _ in range(2)] == [404, 404]
+        assert read == [path] * 3
+    finally:
+        files.close()
 
 
 # --- thumbnails ------------------------------------------------------------------------------------------------------
@@ -349,9 +385,8 @@ def test_a_copy_that_browsers_play_is_made_once(client: Any) -> None:
     wait_until(lambda: ask(client, "green", method="HEAD", copy="h264").status_code == 200)
     whole = ask(client, "green", copy="h264")
     assert whole.headers["content-type"] == "video/mp4"
-    kind = identify(io.BytesIO(whole.content))
-    assert kind is not None
-    assert (kind.codec, kind.playable) == ("h264", True)
+    with av.open(io.BytesIO(whole.content)) as copied:
+        assert copied.streams.video[0].codec_context.name == "h264"
     assert ask(client, "green", copy="h264", range="bytes=0-3").content == whole.content[:4]
 
 
@@ -384,8 +419,8 @@ async def settled(maker: CopyMaker, media: Any) -> str:
     return copy.state
 
 
-def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path) -> None:
-    media = [locate_media(str(corpus / name), ()) for name in ("red.mp4", "green.avi", "blue.mp4")]
+def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path, media_files: Any) -> None:
+    media = [media_files().locate(str(corpus / name)) for name in ("red.mp4", "green.avi", "blue.mp4")]
 
     async def scenario() -> None:
         slow = copy_maker(tmp_path, seconds=0.3)
@@ -420,9 +455,9 @@ def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path
     assert list(tmp_path.glob("colbert-video-copies-*")) == []
 
 
-def test_without_ffmpeg_there_are_no_copies(corpus: Path, tmp_path: Path) -> None:
+def test_without_ffmpeg_there_are_no_copies(corpus: Path, tmp_path: Path, media_files: Any) -> None:
     maker = copy_maker(tmp_path)
     maker._program = None
     assert not maker.available
     with pytest.raises(ServiceError, match="ffmpeg, which is not installed"):
-        maker.wanted(locate_media(str(corpus / "red.mp4"), ()))
+        maker.wanted(media_files().locate(str(corpus / "red.mp4")))

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tar_writer import write_tar
@@ -10,7 +11,6 @@ from video_writer import write_clip
 
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media.copies import ffmpeg_arguments
-from colbert_video.serve.media.media_files import locate_media, open_media
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 
@@ -27,14 +27,14 @@ def shard(tmp_path: Path, clip: bytes) -> Path:
     return write_tar(folder / "x.tar", {"deep/a.mp4": clip, "a.json": b"{}", "b.mp4": clip})
 
 
-def test_a_member_is_a_file_of_its_own(shard: Path, clip: bytes) -> None:
-    media, file = open_media(f"{shard}/deep/a.mp4", [shard.parent])
+def test_a_member_is_a_file_of_its_own(shard: Path, clip: bytes, media_files: Any) -> None:
+    media, file = media_files(shard.parent).open(f"{shard}/deep/a.mp4")
     with file:
         file.seek(4)
         assert file.read(4) == b"ftyp"
         file.seek(0)
         assert file.read() == clip
-    assert (media.size, media.kind.container, media.kind.playable) == (len(clip), "mp4", True)
+    assert (media.size, media.kind.container, media.kind.reason) == (len(clip), "mp4", None)
     assert media.path == f"{shard}/deep/a.mp4"
     assert media.modified_ns == shard.stat().st_mtime_ns
     assert len(read_frames(media.path, SamplingSettings(num_frames=2))) == 2
@@ -50,21 +50,21 @@ def test_a_member_is_a_file_of_its_own(shard: Path, clip: bytes) -> None:
         ("gone.tar/b.mp4", "not where it was"),
     ],
 )
-def test_nothing_else_is_handed_out(shard: Path, name: str, message: str) -> None:
+def test_nothing_else_is_handed_out(shard: Path, name: str, message: str, media_files: Any) -> None:
     with pytest.raises(ServiceError, match=message) as caught:
-        open_media(f"{shard.parent}/{name}", [])
+        media_files().open(f"{shard.parent}/{name}")
     assert caught.value.status == 404
 
 
-def test_archives_lie_in_the_media_roots(shard: Path, tmp_path: Path) -> None:
+def test_archives_lie_in_the_media_roots(shard: Path, tmp_path: Path, media_files: Any) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     with pytest.raises(ServiceError, match="outside the media roots"):
-        locate_media(f"{shard}/b.mp4", [inside])
+        media_files(inside).locate(f"{shard}/b.mp4")
     (inside / "link.tar").symlink_to(shard)
     with pytest.raises(ServiceError, match="outside the media roots"):
-        locate_media(f"{inside}/link.tar/b.mp4", [inside])
-    assert locate_media(f"{inside}/link.tar/b.mp4", [shard.parent]).path == f"{shard}/b.mp4"
+        media_files(inside).locate(f"{inside}/link.tar/b.mp4")
+    assert media_files(shard.parent).locate(f"{inside}/link.tar/b.mp4").path == f"{shard}/b.mp4"
 
 
 def test_copies_are_made_of_members(shard: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A service that has its indexes read ahead: each of them, new commits too, and on a cluster by the actors."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,10 @@ from operations import add_tokens
 from serving import wait_until
 from starlette.testclient import TestClient
 
-from colbert_video.cluster import cluster_searcher, served
+from colbert_video.cluster import cluster_searcher, deployment
 from colbert_video.cluster.actor import ShardActor
 from colbert_video.cluster.cluster_searcher import PRELOAD_SECONDS, START_SECONDS, ClusterSearcher
-from colbert_video.cluster.served import open_served
+from colbert_video.cluster.deployment import cluster_opener
 from colbert_video.indexing.scan.index_reader import IndexReader, mapped_files
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
@@ -48,11 +49,8 @@ def files(*indexes: Path) -> set[Path]:
 
 
 def test_all_indexes_of_a_service_are_read_ahead(folder: Path, read: list[Path]) -> None:
-    def opened(name: str, path: Path, **options: Any) -> ServedIndex:
-        return open_served(name, path, preload=True, **options)
-
     indexes = [str(folder / "one"), str(folder / "many")]
-    registry = IndexRegistry.open(indexes, refresh_seconds=0.05, opened=opened)
+    registry = IndexRegistry.open(indexes, refresh_seconds=0.05, opened=partial(ServedIndex, preload=True))
     with TestClient(create_app(registry, ServeSettings()), base_url="http://127.0.0.1") as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
         shards = (folder / "many" / f"shard-{number:04d}" for number in range(2))
@@ -62,7 +60,7 @@ def test_all_indexes_of_a_service_are_read_ahead(folder: Path, read: list[Path])
 
 def test_new_commits_are_read_ahead(tmp_path: Path, read: list[Path]) -> None:
     add_tokens(tmp_path / "i", "ab", seed=0, add=False)
-    index = open_served("i", tmp_path / "i", preload=True)
+    index = ServedIndex("i", tmp_path / "i", preload=True)
     index.preload()
     assert set(read) == files(tmp_path / "i")
     read.clear()
@@ -74,7 +72,7 @@ def test_new_commits_are_read_ahead(tmp_path: Path, read: list[Path]) -> None:
 
 
 def test_unless_it_is_wanted_nothing_is_read_ahead(folder: Path, read: list[Path]) -> None:
-    index = open_served("one", folder / "one")
+    index = ServedIndex("one", folder / "one")
     index.preload()
     index.close()
     assert read == []
@@ -119,12 +117,12 @@ def test_a_corpus_on_a_cluster_leaves_reading_to_the_actors(
         def preload(self) -> None:
             raise AssertionError("the actors read for themselves")
 
-    monkeypatch.setattr(served, "ClusterSearcher", Recorded)
-    for preload, cluster in ((True, {}), (False, {}), (False, {"preload": True})):
-        corpus = open_served("many", folder / "many", preload=preload, cluster=cluster)
+    monkeypatch.setattr(deployment, "ClusterSearcher", Recorded)
+    for preload in (True, False):
+        corpus = cluster_opener(preload=preload)("many", folder / "many")
         corpus.preload()
         corpus.close()
-    assert opened == [True, False, True]
+    assert opened == [True, False]
 
 
 def test_the_command_line_asks_for_it(

@@ -11,6 +11,9 @@ from serving import build_index, serving
 schemathesis = pytest.importorskip("schemathesis")
 # The limits of values are settings of the service, which the interface cannot state: what is beyond them is refused.
 positive_data_acceptance = pytest.importorskip("schemathesis.specs.openapi.checks").positive_data_acceptance
+# Some refusals are documented server errors: 501 without ffmpeg, 503 while much is waiting, 504 for slow decoding. Which of
+# them come depends on the machine, so they are as good as any documented answer; 500 is not documented anywhere.
+not_a_server_error = schemathesis.checks.not_a_server_error
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +59,8 @@ def test_generated_requests(path: str, client: Any) -> None:
         case.query = {name: KNOWN.get(name, value) for name, value in (case.query or {}).items()}
         request = case.as_transport_kwargs(base_url="http://127.0.0.1")
         response = client.request(**{name: value for name, value in request.items() if value is not None})
-        assert response.status_code < 500, response.text
-        case.validate_response(response, excluded_checks=[positive_data_acceptance])
+        assert response.status_code != 500, response.text
+        case.validate_response(response, excluded_checks=[positive_data_acceptance, not_a_server_error])
 
     answered()
 

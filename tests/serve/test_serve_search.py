@@ -23,10 +23,10 @@ from colbert_video import Indexer, Searcher
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.explain import Explanation
-from colbert_video.serve.answers import explanation, softmax
 from colbert_video.serve.app import create_app
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.schemas import ExplainAnswer, softmax
 
 
 @pytest.fixture(scope="module")
@@ -208,10 +208,10 @@ def test_a_shot_is_explained_as_one_moment() -> None:
     cosines = np.array([[0.0, 0.9, 0.0]], dtype=np.float32)
     found = Explanation("film#t=0,10", (), times, {"frame": cosines})
     entry = VideoEntry("film#t=0,10", None, "film", 0.0, 10.0, 60.0, times)
-    shot = explanation("words", found, entry, shots=True)
-    assert (shot["start"], shot["end"]) == (0.0, 10.0)
-    window = explanation("words", found, entry, shots=False)
-    assert (window["start"], window["end"]) == (3.0, 7.0)
+    shot = ExplainAnswer.from_explanation("words", found, entry, shots=True)
+    assert (shot.start, shot.end) == (0.0, 10.0)
+    window = ExplainAnswer.from_explanation("words", found, entry, shots=False)
+    assert (window.start, window.end) == (3.0, 7.0)
 
 
 def test_indexes_and_their_limits(client: Any) -> None:

@@ -12,10 +12,11 @@ from token_corpus import random_bags
 
 from colbert_video import Indexer
 from colbert_video.cli.serve_verbs import cluster_options, split_address
-from colbert_video.cluster.served import ServedCorpus, open_served
+from colbert_video.cluster.deployment import cluster_opener
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
+from colbert_video.serve.indexes import ServedIndex
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) ->
 @pytest.fixture(scope="module")
 def client(folder: Path, tiny_trained_model: Any) -> Iterator[TestClient]:
     """Serves the index and the shards made of it side by side."""
-    with serving(folder / "one", folder / "many", model=tiny_trained_model, opened=open_served) as client:
+    with serving(folder / "one", folder / "many", model=tiny_trained_model) as client:
         yield client
 
 
@@ -101,9 +102,8 @@ def test_missing_shards_are_named(client: TestClient, monkeypatch: pytest.Monkey
 
 def test_commits_to_shards_are_seen(folder: Path, tmp_path: Path, tiny_trained_model: Any) -> None:
     shard_index(folder / "one", tmp_path / "many", shards=2)
-    served = open_served("many", tmp_path / "many", model=tiny_trained_model)
+    served = ServedIndex("many", tmp_path / "many", model=tiny_trained_model)
     served.load_model({})
-    assert isinstance(served, ServedCorpus)
     assert not served.refresh()
     bags = random_bags(1, seed=1)
     Indexer(tmp_path / "many" / "shard-0001", model=tiny_trained_model).index_tokens(
@@ -116,9 +116,9 @@ def test_commits_to_shards_are_seen(folder: Path, tmp_path: Path, tiny_trained_m
 
 
 def test_models_are_shared_without_opening_shards_again(folder: Path, tiny_trained_model: Any) -> None:
-    served = open_served("many", folder / "many")
+    served = ServedIndex("many", folder / "many")
     searcher = served.searcher
-    served._share(tiny_trained_model)
+    searcher.use_model(tiny_trained_model)
     assert served.searcher is searcher
     assert searcher.model is tiny_trained_model
     served.close()
@@ -128,7 +128,7 @@ def test_clusters_serve_sharded_corpora_alone(folder: Path) -> None:
     with pytest.raises(
         IndexFolderError, match="one is one index, no sharded corpus; make one with `colbert-video shard"
     ):
-        open_served("one", folder / "one", cluster={})
+        cluster_opener()("one", folder / "one")
 
 
 def test_an_address_is_told_from_an_index(tmp_path: Path) -> None:

@@ -3,19 +3,65 @@
 Clients name ids; paths come from the catalog alone. A path is followed through its links to the file it really is, which
 must be a regular file, lie in a media root if there are any, and be a known container: an index made elsewhere could
 name any file of this machine, and only videos are handed out. Of a member of a tar archive, the same is asked of the
-archive, and only the member is handed out.
+archive, and only the member is handed out. What a file is, a decoding process says: nothing of it is parsed here.
 """
 
+import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
+from colbert_video.errors import ColBERTVideoError, VideoError
 from colbert_video.serve.http_errors import ServiceError
-from colbert_video.serve.media.containers import MediaKind, identify
 from colbert_video.video.files import RangeReader, native_name, read_archive, split_member
+from colbert_video.video.frames import SamplingSettings, VideoHeader
+from colbert_video.video.workers.pool import FramePool
+
+logger = logging.getLogger(__name__)
+
+HEADER_SECONDS = 5.0
+"""Time limit for reading a file's header."""
+MAX_HEADERS = 2**16
+"""Headers that are remembered."""
+DOCTYPE_BYTES = 64
+"""Where a WebM file says that it is not any Matroska file; FFmpeg has one name for both."""
+PLAYED = {"mp4": ("h264", "av1", "vp8", "vp9"), "webm": ("av1", "vp8", "vp9")}
+"""Codecs that browsers play, by container; their names are FFmpeg's, as below."""
+PLAYED_PROFILES = (None, "Baseline", "Constrained Baseline", "Main", "Extended", "High")
+"""Profiles of H.264 that browsers play: eight bits, 4:2:0."""
+UNPLAYED = {
+    "matroska": ("matroska", "video/x-matroska", "Matroska"),
+    "avi": ("avi", "video/x-msvideo", "AVI"),
+    "ogg": ("ogg", "video/ogg", "Ogg"),
+    "flv": ("flv", "video/x-flv", "Flash"),
+    "asf": ("asf", "video/x-ms-asf", "Windows Media"),
+    "mpeg": ("mpeg", "video/mpeg", "MPEG"),
+    "mpegvideo": ("mpeg", "video/mpeg", "MPEG"),
+    "rm": ("rm", "application/vnd.rn-realmedia", "RealMedia"),
+    "gif": ("gif", "image/gif", "GIF"),
+    "mxf": ("mxf", "application/mxf", "MXF"),
+    "mpegts": ("mpegts", "video/mp2t", "MPEG-TS"),
+}
+"""Containers that no browser plays, with media types and names; files of any others are not served."""
+CODEC_NAMES = {"hevc": "HEVC", "mpeg4": "MPEG-4 Part 2", "h263": "H.263"}
+
+
+@dataclass(frozen=True)
+class MediaKind:
+    """Container and codec of a file, and whether browsers play it."""
+
+    container: str
+    """Such as "mp4"."""
+    content_type: str
+    """Its media type."""
+    codec: str | None
+    """Codec of its pictures, where that is known."""
+    reason: str | None
+    """Why browsers do not play it, in words; None if they do."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +75,6 @@ class MediaFile:
     modified_ns: int
     """When it was last changed, nanoseconds since 1970."""
     kind: MediaKind
-    """What it is."""
 
     @property
     def etag(self) -> str:
@@ -37,57 +82,139 @@ class MediaFile:
         return f'"{self.modified_ns:x}-{self.size:x}"'
 
 
-def open_media(path: str | None, roots: Sequence[Path]) -> tuple[MediaFile, BufferedIOBase]:
-    """Find the file of a video and open it; the caller closes it.
+class MediaFiles:
+    """The video files that the service may read; safe to share between threads.
 
     Args:
-        path: As the catalog has it.
-        roots: Folders in which it must lie; empty for anywhere.
-
-    Returns:
-        What the file is, and the open file.
-
-    Raises:
-        ServiceError: 404, if there is none that may be served; its message never tells where it would be.
+        roots: Folders in which files must lie; empty for anywhere.
     """
-    archive, member = (path, None) if path is None else split_member(path)
-    real = _real_path(archive, roots)
-    try:
-        whole = open(real, "rb", opener=_open_now)  # noqa: SIM115 - Path.open takes no opener
-    except OSError as error:  # folders too
-        raise _gone() from error
-    try:
-        status = os.fstat(whole.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _missing("what the index names is not a file.", "Index the video again.")
-        if member is None:
-            return _described(real, status.st_size, status.st_mtime_ns, whole)
-        part = _open_member(real, member, whole)
-        return _described(f"{real}/{member}", part.size, status.st_mtime_ns, BufferedReader(part))
-    except BaseException:
-        whole.close()
-        raise
+
+    def __init__(self, roots: Iterable[Path] = ()) -> None:
+        self._roots = [root.resolve() for root in roots]
+        self._pool = FramePool(SamplingSettings(timeout=HEADER_SECONDS), workers=1, grace=2.0)
+        # A file that is changed has another size or time, and is read again.
+        self._header = lru_cache(MAX_HEADERS)(self._read_header)
+
+    def close(self) -> None:
+        """End the decoding process."""
+        self._pool.close()
+
+    def open(self, path: str | None, *, anywhere: bool = False) -> tuple[MediaFile, BufferedIOBase]:
+        """Find the file of a video and open it; the caller closes it.
+
+        Args:
+            path: As the catalog has it.
+            anywhere: True for a file of the service's own, which lies in no media root.
+
+        Returns:
+            What the file is, and the open file.
+
+        Raises:
+            ServiceError: 404, if there is none that may be served; its message never says where it would be.
+        """
+        archive, member = (path, None) if path is None else split_member(path)
+        real = self._real_path(archive, anywhere=anywhere)
+        try:
+            whole = open(real, "rb", opener=_open_now)  # noqa: SIM115 - Path.open takes no opener
+        except OSError as error:  # folders too
+            raise _moved() from error
+        try:
+            status = os.fstat(whole.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _missing("what the index names is not a file.", "Index the video again.")
+            if member is None:
+                return self._described(real, status.st_size, status.st_mtime_ns, whole)
+            part = _open_member(real, member, whole)
+            return self._described(f"{real}/{member}", part.size, status.st_mtime_ns, BufferedReader(part))
+        except BaseException:
+            whole.close()
+            raise
+
+    def locate(self, path: str | None) -> MediaFile:
+        """Return what the file of a video is; errors as in `open`."""
+        media, file = self.open(path)
+        file.close()
+        return media
+
+    def find(self, path: str | None) -> tuple[MediaFile | None, str | None]:
+        """Return the file of a video if it may be served, and why browsers cannot play it; None if they can."""
+        try:
+            media = self.locate(path)
+        except ServiceError as error:
+            return None, error.message
+        except (
+            ColBERTVideoError
+        ) as error:  # no decoding process can be started; what was found is shown all the same
+            logger.error("%s", error)
+            return None, "the video's file cannot be examined just now."
+        return media, media.kind.reason
+
+    def _real_path(self, path: str | None, *, anywhere: bool) -> str:
+        if path is None:
+            raise _missing(
+                "the index knows no file of this video.", "Index videos by their files to play them."
+            )
+        try:
+            real = os.path.realpath(native_name(path), strict=True)
+        except (OSError, ValueError) as error:
+            raise _moved() from error
+        inside = anywhere or not self._roots
+        if not inside and not any(Path(real).is_relative_to(root) for root in self._roots):
+            raise _missing(
+                "the video's file lies outside the media roots.", "Start the service with its --media-root."
+            )
+        return real
+
+    def _described(
+        self, path: str, size: int, modified_ns: int, file: BufferedIOBase
+    ) -> tuple[MediaFile, BufferedIOBase]:
+        header = self._header(path, size, modified_ns)
+        kind = None if header is None else _kind(header, file)
+        if kind is None:
+            raise _missing(
+                "the video's file is of no kind that is served.", "Make a copy in MP4 or WebM and index that."
+            )
+        return MediaFile(path, size, modified_ns, kind), file
+
+    def _read_header(self, path: str, size: int, modified_ns: int) -> VideoHeader | None:
+        try:
+            return self._pool.read_header(path)
+        except VideoError as error:
+            logger.info("%s", error)
+            return None
 
 
-def locate_media(path: str | None, roots: Sequence[Path]) -> MediaFile:
-    """Tell what the file of a video is; arguments and errors as in `open_media`."""
-    media, file = open_media(path, roots)
-    file.close()
-    return media
+def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:
+    """What kind of video a file is; None if it is of none that is served."""
+    format_name = header.container.partition(",")[0]
+    if format_name == "mov":  # all are sent as MP4, whose readers take them and whose name browsers know
+        return MediaKind("mp4", "video/mp4", _codec(header), _reason(header, "mp4"))
+    if format_name == "matroska" and _is_webm(file):
+        return MediaKind("webm", "video/webm", _codec(header), _reason(header, "webm"))
+    if format_name not in UNPLAYED or header.codec is None:
+        return None
+    container, content_type, name = UNPLAYED[format_name]
+    return MediaKind(container, content_type, _codec(header), f"browsers do not play {name} files")
 
 
-def _real_path(path: str | None, roots: Sequence[Path]) -> str:
-    if path is None:
-        raise _missing("the index knows no file of this video.", "Index videos by their files to play them.")
-    try:
-        real = os.path.realpath(native_name(path), strict=True)
-    except (OSError, ValueError) as error:
-        raise _gone() from error
-    if roots and not any(Path(real).is_relative_to(root.resolve()) for root in roots):
-        raise _missing(
-            "the video's file lies outside the media roots.", "Start the service with its --media-root."
-        )
-    return real
+def _codec(header: VideoHeader) -> str | None:
+    return header.codec and CODEC_NAMES.get(header.codec, header.codec).lower()
+
+
+def _reason(header: VideoHeader, container: str) -> str | None:
+    """Why browsers do not play a file of a container that they play; None if they do."""
+    if header.codec is None:
+        return f"there is nothing to play: {header.refused}"
+    if header.codec not in PLAYED[container]:
+        return f"browsers do not play {CODEC_NAMES.get(header.codec, header.codec)}"
+    if header.codec == "h264" and header.profile not in PLAYED_PROFILES:
+        return f"browsers do not play H.264 of profile {header.profile}"
+    return None
+
+
+def _is_webm(file: BufferedIOBase) -> bool:
+    file.seek(0)
+    return b"webm" in file.read(DOCTYPE_BYTES)
 
 
 def _open_now(path: str, flags: int) -> int:
@@ -98,29 +225,16 @@ def _open_now(path: str, flags: int) -> int:
 
 
 def _open_member(archive: str, member: str, whole: BufferedIOBase) -> RangeReader:
-    """A member of an open archive."""
     try:
         place = read_archive(archive).members.get(member)
     except OSError as error:
-        raise _gone() from error
+        raise _moved() from error
     if place is None:
-        raise _gone()
+        raise _moved()
     return RangeReader(whole, *place)
 
 
-def _described(
-    path: str, size: int, modified_ns: int, file: BufferedIOBase
-) -> tuple[MediaFile, BufferedIOBase]:
-    """What an open file is, and the file."""
-    kind = identify(file)
-    if kind is None:
-        raise _missing(
-            "the video's file is of no kind that is served.", "Make a copy in MP4 or WebM and index that."
-        )
-    return MediaFile(path, size, modified_ns, kind), file
-
-
-def _gone() -> ServiceError:
+def _moved() -> ServiceError:
     return _missing(
         "the video's file is not where it was when it was indexed.", "Bring it back, or index it again."
     )

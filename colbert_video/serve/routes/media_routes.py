@@ -11,12 +11,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from colbert_video.serve import answers
-from colbert_video.serve.http_errors import JSON, ServiceError
-from colbert_video.serve.media.media_files import MediaFile, locate_media, open_media
+from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
+from colbert_video.serve.indexes import ServedIndex
+from colbert_video.serve.media.media_files import MediaFile
 from colbert_video.serve.media.ranges import ByteRange, asked_range, still_valid
-from colbert_video.serve.schemas import CopyAnswer, ErrorAnswer, VideoAnswer
-from colbert_video.serve.service import service_of
+from colbert_video.serve.routes.search_routes import Id, Index
+from colbert_video.serve.schemas import CopyAnswer, VideoAnswer
+from colbert_video.serve.service import Service, get_service
 from colbert_video.serve.service_settings import THUMBNAIL_WIDTHS
 
 router = APIRouter(tags=["videos"])
@@ -24,12 +25,10 @@ router = APIRouter(tags=["videos"])
 CHUNK = 2**18
 """Bytes of a file that are in memory for one client."""
 TIME_STEPS = 10
-"""Thumbnails a second that are told apart."""
+"""Different thumbnails of a second."""
 LATEST = 1e6
 """Seconds; no video is longer."""
 
-Id = Annotated[str, Query(description="The video, or one of its windows.")]
-Index = Annotated[str | None, Query(description="Name of the index; the first without one.")]
 FILE: dict[str, Any] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 FILE_ANSWERS = {
     200: {**FILE, "description": "The whole file."},
@@ -47,12 +46,16 @@ PICTURE_ANSWERS = {
 
 
 @router.get("/api/video", response_model=VideoAnswer)
-async def video(request: Request, id: Id, index: Index = None) -> JSON:  # noqa: A002
+async def video(request: Request, id: Id, index: Index) -> JSON:  # noqa: A002
     """What is known of a video, and whether browsers play it."""
-    service = service_of(request)
-    served = service.indexes.get(index)
-    rows = await asyncio.to_thread(served.rows, id)
-    return JSON(await asyncio.to_thread(answers.video, service, served.name, id, rows))
+    return await asyncio.to_thread(_described, get_service(request), index, id)
+
+
+def _described(service: Service, index: ServedIndex, video_id: str) -> JSON:
+    rows = index.rows(video_id)
+    media, reason = service.media.find(rows[0].path)
+    answer = VideoAnswer.from_rows(video_id, index.name, rows, media, reason, copies=service.copies.available)
+    return JSON(answer)
 
 
 @router.get(
@@ -63,23 +66,19 @@ async def video(request: Request, id: Id, index: Index = None) -> JSON:  # noqa:
 async def thumbnail(
     request: Request,
     id: Id,  # noqa: A002
+    index: Index,
     t: Annotated[float, Query(description="The moment, in seconds.", ge=0, le=LATEST)] = 0.0,
     width: Annotated[
         int, Query(description="Side of its square.", json_schema_extra={"enum": list(THUMBNAIL_WIDTHS)})
     ] = 320,
-    index: Index = None,
 ) -> Response:
     """A picture of a moment of a video, as JPEG."""
-    service = service_of(request)
+    service = get_service(request)
     if width not in THUMBNAIL_WIDTHS:
-        raise ServiceError(
-            422,
-            "bad_width",
-            f"width={width} is not offered.",
-            f"Use one of {', '.join(map(str, THUMBNAIL_WIDTHS))}.",
-        )
-    entry = (await asyncio.to_thread(service.indexes.get(index).rows, id))[0]
-    media = await asyncio.to_thread(locate_media, entry.path, service.settings.media_roots)
+        remedy = f"Use one of {', '.join(map(str, THUMBNAIL_WIDTHS))}."
+        raise ServiceError(422, "bad_width", f"width={width} is not offered.", remedy)
+    entry = (await asyncio.to_thread(index.rows, id))[0]
+    media = await asyncio.to_thread(service.media.locate, entry.path)
     latest = LATEST if entry.duration is None else max(entry.duration - 0.1, 0.0)
     time = int(min(t, latest) * TIME_STEPS) / TIME_STEPS
     name = hashlib.sha256(f"{media.path}\0{media.etag}\0{time}\0{width}".encode("utf-8", "surrogateescape"))
@@ -99,22 +98,21 @@ async def thumbnail(
 async def media(
     request: Request,
     id: Id,  # noqa: A002
-    index: Index = None,
+    index: Index,
     copy: Annotated[
         Literal["h264"] | None, Query(description="A copy that browsers play, made when first asked for.")
     ] = None,
 ) -> Response:
     """The file of a video, or one part of it."""
-    service = service_of(request)
-    entry = (await asyncio.to_thread(service.indexes.get(index).rows, id))[0]
-    path, roots = entry.path, service.settings.media_roots
+    service = get_service(request)
+    path = (await asyncio.to_thread(index.rows, id))[0].path
     if copy is not None:
-        made = service.copies.wanted(await asyncio.to_thread(locate_media, path, roots))
-        if made.waiting:
-            waiting = {"state": made.state, "seconds": round(made.seconds, 1)}
+        made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path))
+        if made.state in ("queued", "running"):
+            waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
             return JSON(waiting, 202, headers={"Retry-After": "2"})
-        path, roots = str(made.path), ()
-    found, file = await asyncio.to_thread(open_media, path, roots)
+        path = str(made.path)
+    found, file = await asyncio.to_thread(service.media.open, path, anywhere=copy is not None)
     try:
         return _file_answer(request, found, file)
     except BaseException:
@@ -123,7 +121,10 @@ async def media(
 
 
 def _file_answer(request: Request, found: MediaFile, file: BufferedIOBase) -> Response:
-    """Answer as RFC 9110 says: 304, 206, 200, or 416 by way of an error."""
+    """Answer as RFC 9110 says: 304, 206, 200, or 416 by way of an error.
+
+    Starlette's FileResponse does not do: it opens a path again, which may lead elsewhere by now, and knows no archives.
+    """
     modified = formatdate(found.modified_ns // 10**9, usegmt=True)
     headers = {
         "ETag": found.etag,
@@ -180,11 +181,11 @@ class FilePart(StreamingResponse):
 
 
 async def _chunks(file: BufferedIOBase, part: ByteRange) -> AsyncIterator[bytes]:
-    position = part.start
-    await asyncio.to_thread(file.seek, position)
-    while position < part.end:
-        data = await asyncio.to_thread(file.read, min(CHUNK, part.end - position))
+    offset = part.start
+    await asyncio.to_thread(file.seek, offset)
+    while offset < part.end:
+        data = await asyncio.to_thread(file.read, min(CHUNK, part.end - offset))
         if not data:
-            return  # the file became shorter; the client notices, as it was told the length
-        position += len(data)
+            return  # the file became shorter; the client knows the length, and notices
+        offset += len(data)
         yield data

@@ -1,32 +1,28 @@
-"""Searching, and telling why something was found."""
+"""Searching, and explaining why a video was found."""
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 
 from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.search.hits import Hits
-from colbert_video.serve import answers
-from colbert_video.serve.http_errors import JSON, ServiceError
+from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.uploads import FORMATS, decode_picture, read_body
-from colbert_video.serve.schemas import ErrorAnswer, ExplainAnswer, SearchAnswer
-from colbert_video.serve.service import Service, service_of
+from colbert_video.serve.schemas import ExplainAnswer, ResultAnswer, SearchAnswer, softmax
+from colbert_video.serve.service import Service, get_service
 from colbert_video.serve.service_settings import ServeSettings
 from colbert_video.video.windows import SHOTS
 
 router = APIRouter(tags=["search"])
 
 Text = Annotated[str, Query(description="Words that describe the video.")]
-Index = Annotated[str | None, Query(description="Name of the index; the first without one.")]
-Most = Annotated[int, Query(description="Most results.", ge=1)]
+Id = Annotated[str, Query(description="The video, or one of its windows.")]
 Where = Annotated[str | None, Query(description='A filter on metadata as JSON: {"channel": "news"}.')]
-Ids = Annotated[list[str] | None, Query(description="Search only these videos; repeat it for several.")]
-Exact = Annotated[bool, Query(description="Score every eligible video on its decoded tokens.")]
-Windows = Annotated[bool, Query(description="One result a window of a long video, not one a video.")]
 PICTURE = {
     "requestBody": {
         "required": True,
@@ -45,26 +41,61 @@ TOO_LARGE = {
 }
 
 
-@router.get("/api/search", response_model=SearchAnswer)
-async def search(
+async def _named_index(
     request: Request,
-    query: Text,
-    k: Most = 10,
-    index: Index = None,
+    index: Annotated[str | None, Query(description="Name of the index; the first without one.")] = None,
+) -> ServedIndex:
+    return get_service(request).indexes.get(index)
+
+
+Index = Annotated[ServedIndex, Depends(_named_index)]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The index that a request searches, and arguments for its searcher, within the limits of the service."""
+
+    index: ServedIndex
+    options: Mapping[str, Any]
+
+
+async def _asked(
+    request: Request,
+    index: Index,
+    k: Annotated[int, Query(description="Most results.", ge=1)] = 10,
     where: Where = None,
-    ids: Ids = None,
-    exact: Exact = False,
-    windows: Windows = False,
-) -> JSON:
+    ids: Annotated[
+        list[str] | None, Query(description="Search only these videos; repeat it for several.")
+    ] = None,
+    exact: Annotated[bool, Query(description="Score every eligible video on its decoded tokens.")] = False,
+    windows: Annotated[
+        bool, Query(description="One result a window of a long video, not one a video.")
+    ] = False,
+) -> _Asked:
+    settings = get_service(request).settings
+    if k > settings.most_results:
+        most = settings.most_results
+        raise ServiceError(422, "k_too_large", f"k is more than {most}.", f"Ask for at most {most} results.")
+    if ids is not None and len(ids) > settings.most_ids:
+        message = f"there are {len(ids)} ids, more than {settings.most_ids}."
+        raise ServiceError(422, "too_many_ids", message, "Use a filter.")
+    condition = checked_filter(settings, where)
+    return _Asked(index, {"k": k, "where": condition, "ids": ids, "exact": exact, "group": not windows})
+
+
+Asked = Annotated[_Asked, Depends(_asked)]
+
+
+@router.get("/api/search", response_model=SearchAnswer)
+async def search(request: Request, query: Text, asked: Asked) -> JSON:
     """Find the videos that a text describes, each with its best moment."""
-    service = service_of(request)
+    service = get_service(request)
     begun = time.perf_counter()
-    check_query(query, service.settings)
-    options = search_options(service.settings, k=k, where=where, ids=ids, exact=exact, windows=windows)
-    served = service.indexes.get(index)
-    made_by, model = served.fingerprint, served.query_model()
-    found = partial(served.search_tokens, await service.encoder.encode(model, query), made_by, **options)
-    return await _answer(service, served, found, query, begun)
+    _check_query(query, service.settings)
+    made_by, model = asked.index.fingerprint, asked.index.query_model()
+    tokens = await service.encoder.encode(model, query)
+    found = partial(asked.index.search_tokens, tokens, made_by, **asked.options)
+    return await service.searches.run(_search_answer, service, asked.index, found, query, begun)
 
 
 @router.post(
@@ -73,47 +104,32 @@ async def search(
     openapi_extra=PICTURE,
     responses=TOO_LARGE,  # type: ignore[arg-type]
 )
-async def search_image(
-    request: Request,
-    k: Most = 10,
-    index: Index = None,
-    where: Where = None,
-    ids: Ids = None,
-    exact: Exact = False,
-    windows: Windows = False,
-) -> JSON:
+async def search_image(request: Request, asked: Asked) -> JSON:
     """Find the videos that show what a picture shows; the body is the picture's file."""
-    service = service_of(request)
+    service = get_service(request)
     settings = service.settings
-    options = search_options(settings, k=k, where=where, ids=ids, exact=exact, windows=windows)
-    served = service.indexes.get(index)
-    served.query_model()
+    asked.index.query_model()
     data = await read_body(request, most_bytes=settings.most_upload_bytes, seconds=settings.body_seconds)
     begun = time.perf_counter()
 
     def found() -> Hits:
-        return served.searcher.search_image(decode_picture(data, most_pixels=settings.most_pixels), **options)
+        picture = decode_picture(data, most_pixels=settings.most_pixels)
+        return asked.index.searcher.search_image(picture, **asked.options)
 
-    return await _answer(service, served, found, None, begun)
+    return await service.searches.run(_search_answer, service, asked.index, found, None, begun)
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
-async def explain(
-    request: Request,
-    query: Text,
-    id: Annotated[str, Query(description="The video, or one of its windows.")],  # noqa: A002
-    index: Index = None,
-) -> JSON:
+async def explain(request: Request, query: Text, id: Id, index: Index) -> JSON:  # noqa: A002
     """Show how well each query token fits each frame of a video, in both bags."""
-    service = service_of(request)
-    check_query(query, service.settings)
-    served = service.indexes.get(index)
-    served.query_model()
-    return await service.searches.run(_explained, served, query, id)
+    service = get_service(request)
+    _check_query(query, service.settings)
+    index.query_model()
+    return await service.searches.run(_explanation, index, query, id)
 
 
-def check_query(query: str, settings: ServeSettings) -> None:
-    """Refuse a text that is empty or too long.
+def _check_query(query: str, settings: ServeSettings) -> None:
+    """Check that a text is neither empty nor too long.
 
     Raises:
         ServiceError: 422.
@@ -121,90 +137,62 @@ def check_query(query: str, settings: ServeSettings) -> None:
     if not query.strip():
         raise ServiceError(422, "empty_query", "the query is empty.", "Write at least one word.")
     if len(query) > settings.most_query_characters:
-        raise ServiceError(
-            422,
-            "query_too_long",
-            f"the query has {len(query)} characters, more than {settings.most_query_characters}.",
-            "Shorten it.",
-        )
-
-
-def search_options(
-    settings: ServeSettings, *, k: int, where: str | None, ids: list[str] | None, exact: bool, windows: bool
-) -> dict[str, Any]:
-    """Arguments for the searcher, within the limits of the service.
-
-    Raises:
-        ServiceError: 422, if one is beyond them.
-        SettingsError: If the filter is not valid.
-    """
-    if k > settings.most_results:
-        most = settings.most_results
-        raise ServiceError(422, "k_too_large", f"k is more than {most}.", f"Ask for at most {most} results.")
-    if ids is not None and len(ids) > settings.most_ids:
-        raise ServiceError(
-            422, "too_many_ids", f"there are {len(ids)} ids, more than {settings.most_ids}.", "Use a filter."
-        )
-    return {
-        "k": k,
-        "where": checked_filter(settings, where),
-        "ids": ids,
-        "exact": exact,
-        "group": not windows,
-    }
+        message = f"the query has {len(query)} characters, more than {settings.most_query_characters}."
+        raise ServiceError(422, "query_too_long", message, "Shorten it.")
 
 
 def checked_filter(settings: ServeSettings, where: str | None) -> dict[str, Any] | None:
-    """A filter as it was sent, read.
+    """Read a filter as it was sent.
 
     Raises:
         ServiceError: 422, if it is too long or asks for paths.
-        SettingsError: If it is none.
+        SettingsError: If it is not a valid filter.
     """
     if where is None:
         return None
     if len(where) > settings.most_filter_characters:
-        raise ServiceError(
-            422, "filter_too_long", f"the filter has {len(where)} characters.", "Write a shorter one."
-        )
+        message = f"the filter has {len(where)} characters."
+        raise ServiceError(422, "filter_too_long", message, "Write a shorter one.")
     condition = parse_filter(where)
     _check_paths(condition)
     return condition
 
 
 def _check_paths(condition: Any) -> None:
-    """Where files are is nobody's business: comparisons would tell it letter by letter."""
+    """Check that a filter asks for no paths: comparisons would reveal letter by letter where files are."""
     for part in condition if isinstance(condition, list) else [condition]:
         if isinstance(part, Mapping):
             if "path" in part:
-                raise ServiceError(
-                    422,
-                    "no_paths",
-                    "the filter names `path`, which is not served.",
-                    "Use ids, or `metadata.path` for a key of the metadata.",
-                )
+                message = "the filter names `path`, which is not served."
+                remedy = "Use ids, or `metadata.path` for a key of the metadata."
+                raise ServiceError(422, "no_paths", message, remedy)
             for name in ("and", "or", "not"):
                 _check_paths(part.get(name))
 
 
-async def _answer(
-    service: Service, served: ServedIndex, found: Callable[[], Hits], query: str | None, begun: float
+def _search_answer(
+    service: Service, index: ServedIndex, found: Callable[[], Hits], query: str | None, begun: float
 ) -> JSON:
-    version = served.version
+    """Search and write the answer, all in a thread: writing long answers would hold up the event loop."""
+    version, hits = index.version, found()
+    shares = softmax([hit.score for hit in hits])
+    results = [
+        ResultAnswer.from_hit(hit, share, index.name, *service.media.find(hit.path))
+        for hit, share in zip(hits, shares, strict=True)
+    ]
+    answer = SearchAnswer(
+        query=query,
+        index=index.name,
+        version=version,
+        milliseconds=round((time.perf_counter() - begun) * 1000, 2),
+        topk=results,
+        shards_failed=list(hits.shards_failed),
+    )
+    return JSON(answer)
 
-    def work() -> JSON:
-        """All of it, writing the JSON too: long answers would hold up the event loop."""
-        hits = found()
-        topk = answers.results(service, served.name, hits)
-        milliseconds = round((time.perf_counter() - begun) * 1000, 2)
-        head = {"query": query, "index": served.name, "version": version, "milliseconds": milliseconds}
-        return JSON({**head, "topk": topk, "shards_failed": list(hits.shards_failed)})
 
-    return await service.searches.run(work)
-
-
-def _explained(served: ServedIndex, query: str, video_id: str) -> JSON:
-    served.rows(video_id)
-    found = served.searcher.explain(query, video_id)
-    shots = served.description.get("window") == SHOTS
-    return JSON(answers.explanation(query, found, served.rows(found.id)[0], shots=shots))
+def _explanation(index: ServedIndex, query: str, video_id: str) -> JSON:
+    index.rows(video_id)
+    found = index.searcher.explain(query, video_id)
+    shots = index.description.get("window") == SHOTS
+    return JSON(ExplainAnswer.from_explanation(query, found, index.rows(found.id)[0], shots=shots))

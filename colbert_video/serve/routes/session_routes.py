@@ -1,16 +1,15 @@
 """Logging in: the page shows the token once and gets a cookie that scripts cannot read."""
 
 import json
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 import colbert_video
-from colbert_video.serve.http_errors import JSON, ServiceError
+from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.media.uploads import read_body
-from colbert_video.serve.schemas import ErrorAnswer, SessionAnswer
-from colbert_video.serve.service import service_of
+from colbert_video.serve.schemas import SessionAnswer
+from colbert_video.serve.service import get_service
 
 router = APIRouter(tags=["session"])
 
@@ -39,13 +38,13 @@ REFUSED = {
 @router.get("/api/session", response_model=SessionAnswer)
 async def session(request: Request) -> JSON:
     """Whether a token is needed, and whether this client has shown it."""
-    gatekeeper = service_of(request).gatekeeper
+    gatekeeper = get_service(request).gatekeeper
     return JSON(
-        {
-            "token_required": gatekeeper.token_required,
-            "authenticated": gatekeeper.is_known(request.headers),
-            "version": colbert_video.__version__,
-        }
+        SessionAnswer(
+            token_required=gatekeeper.token_required,
+            authenticated=gatekeeper.is_known(request),
+            version=colbert_video.__version__,
+        )
     )
 
 
@@ -57,7 +56,7 @@ async def session(request: Request) -> JSON:
 )
 async def login(request: Request) -> Response:
     """Exchange the token for a cookie."""
-    gatekeeper = service_of(request).gatekeeper
+    gatekeeper = get_service(request).gatekeeper
     value = gatekeeper.login(_token(await read_body(request, most_bytes=MAX_BYTES, seconds=SECONDS)))
     answer = Response(status_code=204)
     secure = request.url.scheme == "https"
@@ -69,14 +68,13 @@ async def login(request: Request) -> Response:
 async def logout(request: Request) -> Response:
     """Forget the cookie."""
     answer = Response(status_code=204)
-    answer.delete_cookie(service_of(request).gatekeeper.cookie, httponly=True, samesite="strict")
+    answer.delete_cookie(get_service(request).gatekeeper.cookie, httponly=True, samesite="strict")
     return answer
 
 
 def _token(body: bytes) -> str:
     try:
-        given: Any = json.loads(body)
-        return str(given["token"])
+        return str(json.loads(body)["token"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ServiceError(
             422, "bad_parameter", "the body names no token.", 'Send JSON: {"token": "..."}.'

@@ -1,4 +1,4 @@
-"""Whether the service lives, is ready, and what it counts; for those who watch over it."""
+"""Whether the service lives and is ready, and what it counts, for monitoring."""
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from colbert_video.serve.http_errors import JSON, ServiceError
 from colbert_video.serve.schemas import StatusAnswer
-from colbert_video.serve.service import Service, service_of
+from colbert_video.serve.service import Service, get_service
 
 router = APIRouter(tags=["status"])
 
@@ -14,23 +14,18 @@ router = APIRouter(tags=["status"])
 @router.get("/healthz", response_model=StatusAnswer)
 async def healthz() -> JSON:
     """The process answers."""
-    return JSON({"status": "alive"})
+    return JSON(StatusAnswer(status="alive"))
 
 
 @router.get("/readyz", response_model=StatusAnswer)
 async def readyz(request: Request) -> JSON:
     """Every index can be searched."""
-    indexes = service_of(request).indexes
+    indexes = get_service(request).indexes
     if not indexes.ready:
         waiting = ", ".join(f"{index.name} ({index.state})" for index in indexes if index.state != "ready")
-        raise ServiceError(
-            503,
-            "not_ready",
-            f"not ready: {waiting}.",
-            "Wait; if an index failed, see the log.",
-            {"Retry-After": "2"},
-        )
-    return JSON({"status": "ready"})
+        remedy, later = "Wait; if an index failed, see the log.", {"Retry-After": "2"}
+        raise ServiceError(503, "not_ready", f"not ready: {waiting}.", remedy, later)
+    return JSON(StatusAnswer(status="ready"))
 
 
 @router.get(
@@ -40,13 +35,13 @@ async def readyz(request: Request) -> JSON:
 )
 async def metrics(request: Request) -> Response:
     """Counters in Prometheus's text format."""
-    service = service_of(request)
+    service = get_service(request)
     _measure(service)
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _measure(service: Service) -> None:
-    """Read the gauges that nobody sets on the way."""
+    """Set the gauges that are read only when asked for."""
     known = service.metrics
     known.cache_hits.set(service.encoder.hits)
     known.cache_misses.set(service.encoder.misses)

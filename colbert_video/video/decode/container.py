@@ -162,6 +162,8 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
         VideoError: If the file is missing, empty, no readable container, or not read in time.
     """
     with _open(path, deadline, **HEADER_ONLY) as container:
+        if not container.streams:
+            raise VideoError(path, FailureKind.UNREADABLE, "a container without any stream")
         try:
             context = choose_stream(path, container.streams.video).codec_context
         except VideoError as error:
