@@ -29,7 +29,7 @@ class TokenMatch:
 
 @dataclass(frozen=True)
 class TokenExplanation:
-    """One query token and what it found."""
+    """One query token and its best token of each bag."""
 
     token: str
     """The token's text; padding and control tokens are in angle brackets."""
@@ -39,24 +39,23 @@ class TokenExplanation:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a query's score of one video comes about."""
+    """Per-token contributions to a video's score in both bags (paper, Fig. 4)."""
 
     id: str
-    """The video's id."""
     tokens: tuple[TokenExplanation, ...]
     """Every scored query token in order."""
     times: tuple[float, ...]
     """Time of each sampled frame in seconds."""
     similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
-    """All cosines by bag name: query tokens × (frames, then expansion tokens in the video bag)."""
+    """All cosines by bag: query tokens × (frames, then expansion tokens in the video bag)."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """MeanMaxSim by bag name; their sum is the video's score."""
+        """MeanMaxSim by bag; their sum is the video's score."""
         return {bag: float(matrix.max(axis=1).mean()) for bag, matrix in self.similarities.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "id": self.id,
             "scores": self.scores,
@@ -69,7 +68,7 @@ class Explanation:
 def explain_similarities(
     entry: VideoEntry, labels: Sequence[str], similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
 ) -> Explanation:
-    """Read the best matches off the token similarities of one video.
+    """Return the best match of each query token among the tokens of one video.
 
     Args:
         entry: The video.
@@ -77,7 +76,7 @@ def explain_similarities(
         similarities: Query tokens × tokens by bag; a bag's first columns are the sampled frames.
 
     Raises:
-        SettingsError: If there is not one label a query token.
+        SettingsError: If there is not one label per query token.
     """
     for bag, matrix in similarities.items():
         if len(matrix) != len(labels):

@@ -87,13 +87,17 @@ class QueryModel:
             if self._given is not None:
                 raise
             raise ModelError(
-                f"the model that made {self._path} cannot be loaded: {error} If it moved, say where it is with model= "
+                f"the model that made {self._path} cannot be loaded: {error} If it moved, name its new place with model= "
                 "(--model)."
             ) from error
 
 
 def check_text(query: object, method: str) -> None:
-    """Raises SettingsError, in the name of a method of `Searcher`, if a query is not one text."""
+    """Check that a query of `Searcher.search` or `explain` is one text.
+
+    Raises:
+        SettingsError: If it is anything else; the sentence names the method, and `search_all` for several.
+    """
     if isinstance(query, str):
         return
     if isinstance(query, (list, tuple, set, dict)):
@@ -157,7 +161,7 @@ def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) ->
         The query tokens by bag.
 
     Raises:
-        SettingsError: If it is no image.
+        SettingsError: If it is not an image.
     """
     from PIL import Image
 
@@ -193,7 +197,7 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
     """Return an image in RGB, upright and read whole.
 
     Raises:
-        SettingsError: If it is no image.
+        SettingsError: If it is not an image.
     """
     from PIL import Image
 

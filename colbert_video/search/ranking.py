@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 
-from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import settle_ties
-from colbert_video.search.trec import Run, read_run, write_lines, write_run
+from colbert_video.search.trec import Run, read_run, write_run, write_tabbed
 
 Row = tuple[str, int, float]
 """(video id, rank from 1, score)"""
@@ -93,13 +92,10 @@ class Ranking:
         """Write ColBERT's rows: query id, video id, rank and score, separated by tabs.
 
         Raises:
-            SettingsError: If an id holds a tab or a line break.
+            SettingsError: If an id holds a tab or a line break, or the file cannot be written.
         """
-        rows = list(self._flat())
-        for query, video, _, _ in rows:
-            _check_tabs(query)
-            _check_tabs(video)
-        return write_lines(path, (f"{query}\t{video}\t{rank}\t{score}" for query, video, rank, score in rows))
+        rows = (([query, video], f"{rank}\t{score}") for query, video, rank, score in self._flat())
+        return write_tabbed(path, rows)
 
     def save_trec(self, path: str | Path, *, run_name: str = "colbert_video", escape: bool = False) -> Path:
         """Write a TREC run: query id, Q0, video id, rank, score and run name, separated by spaces.
@@ -122,10 +118,3 @@ class Ranking:
 
     def __repr__(self) -> str:
         return f"Ranking(queries={len(self)}, rows={sum(map(len, self._rows.values()))})"
-
-
-def _check_tabs(name: str) -> None:
-    if not name or "\t" in name or len(name.splitlines()) != 1 or name != name.strip():
-        raise SettingsError(
-            f"id {name!r} holds a character that separates columns or rows of the file; rename it or use todict()."
-        )

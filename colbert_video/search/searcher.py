@@ -166,7 +166,7 @@ class Searcher:
             group: True for one hit per video, False for one per window.
 
         Raises:
-            SettingsError: As `search`, or if it is no image.
+            SettingsError: As `search`, or if it is not an image.
         """
         wanted = SearchSettings(k, where, ids, exact, group)
         with self._view() as view:
@@ -318,7 +318,7 @@ class Searcher:
         self._index.close()
 
     def _view(self) -> AbstractContextManager[Searchable]:
-        """One state of what is searched, for all of a search."""
+        """Lend one state of what is searched, for all of a search."""
         return self._index.view()
 
     def __enter__(self: AnySearcher) -> AnySearcher:

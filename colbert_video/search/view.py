@@ -257,7 +257,9 @@ def search_bagwise(
     allowed: Bool[Tensor, "videos"] | None,
     exact: bool,
 ) -> Scored:
-    """Find the k best videos of a segment for a query that differs from bag to bag.
+    """Return the k best videos of a segment, best first, for a query that differs from bag to bag.
+
+    Each bag proposes videos, and all of them are scored in every bag.
 
     Args:
         search_segment: `scan.search_segment`, or an engine's method of the same form.
@@ -266,10 +268,7 @@ def search_bagwise(
         queries: The query tokens of each bag to score; MeanMaxSims of these bags are summed.
         k: Results wanted.
         allowed: True for videos that may be found; None for all live ones.
-        exact: Score every allowed video on its decoded tokens.
-
-    Returns:
-        At most k videos, best first.
+        exact: True to score every allowed video on its decoded tokens.
     """
     proposed = torch.zeros(len(segment), dtype=torch.bool)
     wanted = len(segment) if exact else max(MIN_CANDIDATES, CANDIDATES_PER_RESULT * k)
@@ -278,10 +277,8 @@ def search_bagwise(
         if len(queries) == 1:
             return found.best(k)
         proposed[found.ordinals] = True
-    ordinals, scores = proposed.nonzero().flatten(), {}
+    rows, scores = proposed.nonzero().flatten(), {}  # (candidates,), by bag
     for bag, query in queries.items():
-        found = search_segment(
-            segment, {bag: codecs[bag]}, query, k=len(ordinals), allowed=proposed, exact=exact
-        )
-        scores[bag] = found.total[found.ordinals.argsort()]  # (videos,), in the order of `ordinals`
-    return Scored.from_bags(ordinals, scores).best(k)
+        found = search_segment(segment, {bag: codecs[bag]}, query, k=len(rows), allowed=proposed, exact=exact)
+        scores[bag] = found.total[found.ordinals.argsort()]  # (candidates,), in the order of `rows`
+    return Scored.from_bags(rows, scores).best(k)

@@ -31,5 +31,5 @@ def test_ids_with_white_space_do_not_fit_a_trec_run(tmp_path: Path) -> None:
 
 
 def test_ids_with_tabs_do_not_fit_colberts_rows(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="separates"):
+    with pytest.raises(SettingsError, match="does not fit into a column: it is empty, holds a tab"):
         Ranking({"q": [("a\tb", 1, 1.0)]}).save(tmp_path / "run.tsv")

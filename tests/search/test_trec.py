@@ -86,5 +86,5 @@ def test_wrong_queries_are_refused_with_their_line(tmp_path: Path, text: str, me
 
 
 def test_query_ids_that_do_not_fit_a_line_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="does not fit into a line"):
+    with pytest.raises(SettingsError, match="does not fit into a column"):
         write_queries(tmp_path / "q", {"a\tb": "x"})

@@ -32,7 +32,7 @@ def test_qrels_keep_grades(tmp_path: Path) -> None:
     [
         ([], "holds no rows; each row is: query Q0 video rank score name"),
         (["q Q0 a 1 0.5 x", "q Q0 b 2 0.4"], "line 2: 5 columns instead of 6"),
-        (["q Q0 a 1 high x"], "line 1: score 'high' is no number"),
+        (["q Q0 a 1 high x"], "line 1: score 'high' is not a number"),
         (["q Q0 a 1 nan x"], "line 1: score is NaN"),
         (["q Q0 a 1 0.5 x", "", "q Q0 a 2 0.4 x"], "line 3: query 'q' has video 'a' already"),
     ],
@@ -46,7 +46,7 @@ def test_wrong_runs_are_refused_with_their_line(tmp_path: Path, lines: list[str]
     ("lines", "message"),
     [
         (["q 0 a"], "line 1: 3 columns instead of 4; a row is: query 0 video relevance"),
-        (["q 0 a 1", "q 0 b 0.5"], "line 2: relevance '0.5' is no whole number"),
+        (["q 0 a 1", "q 0 b 0.5"], "line 2: relevance '0.5' is not a whole number"),
         (["q 0 a 1", "q 0 a 1"], "line 2: query 'q' has video 'a' already"),
     ],
 )
