@@ -1,13 +1,18 @@
-"""Rank fusion: one ranking out of those of several retrievers.
+"""Rank fusion: one ranking from those of several retrievers.
 
 `rrf` is reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009): a video scores the sum of weight / (60 + rank).
 `min_max` and `z_score` add weighted scores that are brought to one scale for each query of each run (CombSUM: Fox &
 Shaw, TREC-2; normalisations: Lee, SIGIR 1997, and Montague & Aslam, CIKM 2001).
 
 A video that a run does not hold gets from that run what the literature gives it: nothing in `rrf`, whose sum leaves it
-out; 0 in `min_max`, as much as the last video that was found; in `z_score` -2, two standard deviations below the mean
-(as 2MUV has it), or the score of the run's last video if that is lower still, so that not to be found is never better
-than to be found. A query that a run does not hold is fused out of the others.
+out; 0 in `min_max`, like the last video that was found; in `z_score` -2, two standard deviations below the mean (as in
+2MUV), or the score of the run's last video if that is lower still, so that a missing video never beats a found one. A
+query that a run does not hold is fused from the others.
+
+Why not ranx, which agrees wherever both are defined (there is a test): its `rrf` gives equal scores different ranks and
+takes no weights, its z-scores give a missing video 0, the mean, it fuses only runs of the same queries, and NaN passes
+silently. It also needs numba, which compiles for a minute. ir_measures does not fuse, and its reader of runs knows no
+escaped ids, accepts a video twice, and names neither file nor line in errors; see `colbert_video.search.trec`.
 """
 
 import math
@@ -22,11 +27,11 @@ from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.search.ranking import Ranking
 
 Method = Literal["rrf", "min_max", "z_score"]
-"""How runs are fused."""
+"""Methods of fusion."""
 RRF_CONSTANT = 60
 """The k of reciprocal rank fusion in the paper."""
 UNFOUND = -2.0
-"""Standard deviations from the mean, of a video that was not found."""
+"""Score of a video that was not found, in standard deviations from the mean."""
 Scored = Mapping[str, float]
 """Score by video id, of one query."""
 
@@ -42,12 +47,12 @@ def fuse(
     """Fuse rankings of the same queries.
 
     Args:
-        rankings: At least one; ids of queries and videos mean the same in all.
+        rankings: At least one; they share the ids of queries and videos.
         method: "rrf" reads ranks alone, and tied scores share the best of their ranks (a tie is
             as close as a millionth of the query's largest score); "min_max" and "z_score" read
             scores. Where all scores of a query are equal, each is 1 by min_max and 0 by z_score.
-        weights: What each ranking counts, not negative; None for 1 each.
-        k: Most videos for each query; None for all that any ranking holds.
+        weights: Weight of each ranking, not negative; None for 1 each.
+        k: Limit of videos for each query; None for all that any ranking holds.
         constant: The k of RRF: the larger, the less the first ranks stand out.
 
     Returns:
@@ -68,7 +73,7 @@ def fuse(
 
 
 Votes = Callable[[Scored], tuple[dict[str, float], float]]
-"""From scores to what each video gets, and what a video gets that is not among them."""
+"""Maps scores to the votes of these videos and the vote of any other video."""
 
 
 def _votes(method: Method, constant: float) -> Votes:
@@ -115,7 +120,7 @@ def _z_scores(scored: Scored) -> tuple[dict[str, float], float]:
 
 
 def _best(scored: dict[str, float], k: int | None) -> dict[str, float]:
-    """The k best, of equal scores those that came first."""
+    """Return the k best; of equal scores, those that came first."""
     if k is None:
         return scored
     return dict(sorted(scored.items(), key=lambda item: -item[1])[:k])

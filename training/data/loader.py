@@ -135,13 +135,10 @@ class CaptionLoader:
         self.epoch = epoch
 
     def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
-        """Read the epoch's batches, the next ones in the background.
+        """Yield this process's part of each batch of the epoch; the next ones are read in the background.
 
         Args:
             start_batch: First batch to read.
-
-        Yields:
-            This process's part of each batch.
 
         Raises:
             SettingsError: If too few videos can be read to fill a batch.
@@ -242,10 +239,7 @@ def shift_frames(
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Shift a clip's frames together and repeat the edge in the border (Kostrikov et al., ICLR 2021).
 
-    Args:
-        pixels: RGB frames.
-        down: Shift in pixels; negative values move the picture up.
-        right: Shift in pixels; negative values move it left.
+    `down` and `right` are pixels; negative values move the picture up and left.
     """
     height, width = pixels.shape[1:3]
     rows = np.clip(np.arange(height) - down, 0, height - 1)
@@ -296,18 +290,17 @@ def _check_missing(rows: Sequence[ManifestRow]) -> None:
 def plan_epoch(
     groups: Sequence[str | None], batch_size: int, *, seed: int, epoch: int, keep_groups: bool = False
 ) -> Int[np.ndarray, "batches batch_size"]:
-    """Deal rows into full batches at random.
+    """Deal rows into full batches at random; rows that do not fill a batch are left out of this epoch.
+
+    With `keep_groups`, rows of one group are in one batch; in the last few batches groups may be split where their sizes do
+    not fit.
 
     Args:
         groups: The group of each row.
         batch_size: Rows of a batch.
         seed: The run's seed.
-        epoch: Epoch, from 0; the next one draws another order.
-        keep_groups: True to keep rows of one group in one batch; in the last few batches groups may be split where
-            their sizes do not fit.
-
-    Returns:
-        Row numbers; those that do not fill a batch are left out of this epoch.
+        epoch: Epoch, from 0; each has another order.
+        keep_groups: True to keep rows of one group together.
     """
     rng = np.random.default_rng((seed, epoch, ORDER))
     order = rng.permutation(len(groups))

@@ -120,15 +120,9 @@ def caption_rows(
     identifier: str,
     metadata: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one video, as `read_manifest` reads them; `caption_id` numbers its captions from 0.
+    """Yield the rows of one video, as `read_manifest` reads them, with the path relative to the manifest's folder.
 
-    Args:
-        path: The video file; the rows name it relative to `folder`.
-        folder: Folder of the manifest.
-        captions: At least one.
-        split: Split of the rows.
-        identifier: The dataset's id of the video.
-        metadata: Further columns.
+    `caption_id` numbers the captions from 0.
     """
     try:
         shown = Path(os.path.relpath(path, folder)).as_posix()

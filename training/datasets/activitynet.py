@@ -44,14 +44,9 @@ PROTOCOL = Protocol(
 
 
 def read_activitynet(folder: DownloadFolder, protocol: str) -> Annotations:
-    """Read ActivityNet Captions.
+    """Read ActivityNet Captions by its only protocol, "val_1": one paragraph per video.
 
-    Args:
-        folder: The download.
-        protocol: "val_1", the only one.
-
-    Returns:
-        One paragraph per video, with `duration` in seconds, and `sentences` with their `timestamps`, [start, end) in seconds.
+    Metadata are `duration` in seconds, and `sentences` with their `timestamps`, [start, end) in seconds.
 
     Raises:
         SettingsError: If a file has the wrong content.

@@ -13,11 +13,7 @@ ID_COLUMNS = ("video_id", "video", "videoid", "id")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        SettingsError: If it cannot be read or is not JSON.
-    """
+    """Read a JSON file; SettingsError if it cannot be read or is not JSON."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -30,7 +26,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read a list of video ids in order: lines of a .txt, a column of a .csv, or a JSON list.
+    """Read video ids in order, from lines of a .txt, a column of a .csv, or a JSON list.
 
     Raises:
         SettingsError: If the file cannot be read, has no ids, or has one of them twice.
@@ -50,11 +46,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
-    """Return the value if it is an object with names.
-
-    Raises:
-        SettingsError: If it is something else.
-    """
+    """Return the value if it is an object with names; raise SettingsError otherwise."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise SettingsError(
             f"{path}: {place} is {_kind(value)}, not an object with names; is it the right file?"
@@ -63,22 +55,14 @@ def mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
 
 
 def items(value: Any, path: Path, place: str) -> Sequence[Any]:
-    """Return the value if it is a list.
-
-    Raises:
-        SettingsError: If it is something else.
-    """
+    """Return the value if it is a list; raise SettingsError otherwise."""
     if not isinstance(value, list | tuple):
         raise SettingsError(f"{path}: {place} is {_kind(value)}, not a list; is it the right file?")
     return value
 
 
 def text(value: Any, path: Path, place: str) -> str:
-    """Return the value if it is a string.
-
-    Raises:
-        SettingsError: If it is something else.
-    """
+    """Return the value if it is a string; raise SettingsError otherwise."""
     if not isinstance(value, str):
         raise SettingsError(
             f"{path}: {place} holds {_kind(value)} where a text belongs; is it the right file?"
@@ -87,11 +71,7 @@ def text(value: Any, path: Path, place: str) -> str:
 
 
 def field(record: Any, name: str, path: Path, place: str) -> Any:
-    """Return one field of a record.
-
-    Raises:
-        SettingsError: If the record has no such field.
-    """
+    """Return one field of a record; raise SettingsError if it has no such field."""
     record = mapping(record, path, place)
     if name not in record:
         raise SettingsError(
@@ -101,11 +81,7 @@ def field(record: Any, name: str, path: Path, place: str) -> Any:
 
 
 def spans(value: Any, path: Path, place: str) -> list[tuple[float, float]]:
-    """Return the value if it is a list of pairs of numbers, such as [start, end] in seconds.
-
-    Raises:
-        SettingsError: If it is something else.
-    """
+    """Return the value if it is a list of pairs of numbers, such as [start, end] in seconds; else raise SettingsError."""
     pairs = []
     for pair in items(value, path, place):
         both = items(pair, path, place)

@@ -87,16 +87,9 @@ def pick_videos(
     captions: Mapping[str, Sequence[str]],
     metadata: Callable[[str], Mapping[str, Any]] = lambda _: {},
 ) -> Annotations:
-    """Assign captions to the listed videos.
+    """Assign captions and metadata, both by id, to the listed ids of each split.
 
-    Args:
-        lists: Ids by split.
-        captions: Captions by id.
-        metadata: Further columns of a video, by its id.
-
-    Returns:
-        The videos of each split. Empty captions are left out. A video of two splits stays in the first of them by `ORDER`.
-        Notes count both.
+    Empty captions are left out. A video of two splits stays in the first of them by `ORDER`. Notes count both.
     """
     splits, uncaptioned, notes = {}, {}, []
     taken: dict[str, str] = {}

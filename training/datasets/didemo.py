@@ -48,14 +48,9 @@ class _Descriptions:
 
 
 def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
-    """Read DiDeMo.
+    """Read DiDeMo by its only protocol, "paragraph": one paragraph per video.
 
-    Args:
-        folder: The download.
-        protocol: "paragraph", the only one.
-
-    Returns:
-        One paragraph per video. `timestamps` has start and end of each sentence in seconds, averaged over annotators.
+    `timestamps` has [start, end) of each sentence in seconds, averaged over annotators.
 
     Raises:
         SettingsError: If a file has the wrong content.

@@ -9,21 +9,8 @@ from typing import Any
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.text_files import read_csv
-from colbert_video.training.datasets.annotation_files import (
-    field,
-    items,
-    mapping,
-    read_ids,
-    read_json,
-    text,
-)
-from colbert_video.training.datasets.annotations import (
-    Annotations,
-    Dataset,
-    Protocol,
-    Published,
-    pick_videos,
-)
+from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, text
+from colbert_video.training.datasets.annotations import Annotations, Dataset, Protocol, Published, pick_videos
 from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder
 from colbert_video.training.datasets.plain_pickle import read_plain_pickle
 
@@ -80,15 +67,7 @@ PROTOCOLS = {
 
 
 def read_msrvtt(folder: DownloadFolder, protocol: str) -> Annotations:
-    """Read MSR-VTT.
-
-    Args:
-        folder: The download.
-        protocol: "9k", "7k", "1k-a" or "full".
-
-    Raises:
-        SettingsError: If a file has the wrong content.
-    """
+    """Read MSR-VTT by the protocol "9k", "7k", "1k-a" or "full"; SettingsError if a file has the wrong content."""
     if protocol == "full":
         return _read_full(folder)
     asked = _read_1ka(folder)

@@ -32,15 +32,7 @@ PROTOCOL = Protocol(
 
 
 def read_msvd(folder: DownloadFolder, protocol: str) -> Annotations:
-    """Read MSVD.
-
-    Args:
-        folder: The download.
-        protocol: "standard", the only one.
-
-    Raises:
-        SettingsError: If a file has the wrong content, or a pickle holds more than plain values.
-    """
+    """Read MSVD by its only protocol, "standard"; SettingsError if a file has the wrong content."""
     captions = folder.find_required(CAPTIONS)
     paths = {split: folder.find_required(file) for split, file in LISTS.items()}
     return pick_videos(

@@ -54,15 +54,7 @@ PROTOCOLS = {
 
 
 def read_vatex(folder: DownloadFolder, protocol: str) -> Annotations:
-    """Read VATEX in English.
-
-    Args:
-        folder: The download.
-        protocol: The test list: "test_list" or "test1k5_sec_list".
-
-    Raises:
-        SettingsError: If a file has the wrong content.
-    """
+    """Read VATEX in English by the protocol named as its test list; SettingsError if a file has the wrong content."""
     test = AnnotationFile((f"{protocol}.txt",), "1,500 test videos", CLIP2VIDEO)
     paths = {
         "train": folder.find_required(TRAIN),

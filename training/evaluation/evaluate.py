@@ -181,14 +181,9 @@ def evaluate_toy(
 
 
 def caption_queries(rows: Sequence[ManifestRow], captions: Captions = "all") -> tuple[dict[str, str], Qrels]:
-    """Return queries and qrels of rows, for `evaluate_index`.
+    """Return queries and qrels of rows, for `evaluate_index`: text by query id, and the one relevant video of each.
 
-    Args:
-        rows: Captions and their videos.
-        captions: Captions that are queries.
-
-    Returns:
-        Text by query id, and the one relevant video of each; ids are the numbers of the rows.
+    Query ids are the numbers of the rows.
     """
     rows = _queries(rows, captions)
     queries = {str(number): row.caption for number, row in enumerate(rows)}

@@ -167,12 +167,7 @@ def _evaluate(
     else:
         model = VideoColBERT.from_pretrained(folder.model, device=device)
     return evaluate_model(
-        model,
-        rows,
-        interactions=_scored(plan),
-        missing="report",
-        cache=cache,
-        workers=reading["workers"],
+        model, rows, interactions=_scored(plan), missing="report", cache=cache, workers=reading["workers"]
     )
 
 

@@ -97,11 +97,7 @@ def batch_loss(
 
 
 def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries videos"], list[str]]:
-    """Return the labels of the whole batch, and its video ids.
-
-    Args:
-        video_ids: Video of each caption in this process's part.
-        kind: "video" or "diagonal", as in `TrainingConfig.labels`.
+    """Return the labels and video ids of the whole batch; `kind` as in `TrainingConfig.labels`.
 
     Raises:
         SettingsError: If the whole batch is a single pair.

@@ -114,11 +114,7 @@ def processes_here() -> int:
 
 
 def gather_rows(tensor: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
-    """Gather every process's rows, in the order of processes; differentiable.
-
-    Args:
-        tensor: This process's rows; their number may differ between processes, the other dimensions may not.
-    """
+    """Gather every process's rows, in the order of processes; differentiable. The number of rows may differ."""
     if world_size() == 1:
         return tensor
     return _GatherRows.apply(tensor)
@@ -145,11 +141,7 @@ def gather_strings(values: Sequence[str]) -> list[str]:
 
 
 def check_processes_agree(what: str, value: str) -> None:
-    """Check that all processes see the same; otherwise they would wait for each other endlessly.
-
-    Args:
-        what: Name of the value in the error.
-        value: What this process sees.
+    """Check that all processes see the same value of `what`; otherwise they would wait for each other endlessly.
 
     Raises:
         SettingsError: In all processes, if one of them has another value.

@@ -91,11 +91,7 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None
         if recipe.pretrained is not None and Path(recipe.pretrained).is_dir():
             return _from_saved_backbone(Path(recipe.pretrained), recipe).to(resolve_device(device))
         return VideoColBERT.from_backbone(
-            backbone,
-            recipe.pretrained,
-            preprocess=recipe.preprocessing,
-            device=device,
-            **recipe.settings,
+            backbone, recipe.pretrained, preprocess=recipe.preprocessing, device=device, **recipe.settings
         )
 
 
@@ -122,14 +118,11 @@ def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
 
 
 def register_backbone(name: str, config: dict[str, Any]) -> None:
-    """Register a backbone of its own form with open_clip, for the rest of the process.
-
-    Args:
-        name: A name of letters, digits, `-`, `_` and `.`.
-        config: open_clip's `model_cfg`.
+    """Register a backbone with open_clip, for the rest of the process; `config` is open_clip's `model_cfg`.
 
     Raises:
-        SettingsError: If a section is missing, or the name already stands for another model.
+        SettingsError: If a section is missing, the name has other characters than letters, digits, `-`, `_` and `.`, or it
+            is the name of another model.
     """
     import open_clip
 

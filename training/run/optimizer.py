@@ -40,11 +40,7 @@ FAMILIES = {
 
 
 def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
-    """Turn off `requires_grad` of some parameters.
-
-    Args:
-        model: Changed in place.
-        names: Keys of `FAMILIES`, or patterns of full parameter names such as "temporal.blocks.0.*".
+    """Turn off `requires_grad` of parameters by keys of `FAMILIES` or patterns of names such as "temporal.blocks.0.*".
 
     Raises:
         SettingsError: If a name matches no parameter of the model.
@@ -122,13 +118,9 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def learning_rate_factor(step: int, total: int, *, warmup: float, schedule: Schedule) -> float:
-    """Return a step's factor on the peak learning rate.
+    """Return a step's factor on the peak learning rate; `step` counts from 0, `warmup` is a share of the `total` steps.
 
-    Args:
-        step: Number of the step, from 0.
-        total: Steps of the whole training.
-        warmup: Share of them in which the rate rises linearly; no step has the rate 0.
-        schedule: Course after warm-up.
+    The rate rises linearly in the warm-up, where no step has the rate 0; then it follows the schedule.
     """
     rising = math.ceil(warmup * total)
     if step < rising:

@@ -74,11 +74,7 @@ def load_recipe(recipe: str | Path, *, overrides: Mapping[str, Any] | None = Non
 
 
 def parse_recipe(values: Any, *, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Build a recipe from nested plain values, as YAML gives them.
-
-    Args:
-        values: The sections by name.
-        overrides: As for `load_recipe`.
+    """Build a recipe from nested plain values, as YAML gives them; overrides as for `load_recipe`.
 
     Raises:
         SettingsError: If a key is unknown or values contradict each other.
@@ -102,7 +98,7 @@ def parse_recipe(values: Any, *, overrides: Mapping[str, Any] | None = None) -> 
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Read an override as the command line takes it, "training.epochs=1"; the value is YAML.
+    """Parse an override such as "training.epochs=1", whose value is YAML.
 
     Raises:
         SettingsError: If the equals sign is missing or the value is not YAML.

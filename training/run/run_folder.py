@@ -100,11 +100,7 @@ class RunFolder:
         write_bytes_durably(self._description, text.encode() + b"\n")
 
     def check_same(self, description: Mapping[str, Any], *, ignored: tuple[str, ...] = ()) -> None:
-        """Check that the run to resume has the same description.
-
-        Args:
-            description: Description of the run now; nested plain values.
-            ignored: Names of fields that may differ.
+        """Check that the run to resume has the same description, but for fields of the `ignored` names.
 
         Raises:
             TrainingError: If other fields differ; the text names them.

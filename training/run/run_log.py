@@ -79,16 +79,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def plot_run(entries: Sequence[Mapping[str, Any]], path: Path, *, metric: str) -> None:
-    """Draw a run's log as PNG.
-
-    Args:
-        entries: From `read_log`.
-        path: The PNG file; an older one is replaced.
-        metric: Validation metric drawn beside the loss.
-
-    Raises:
-        DependencyError: If matplotlib is not installed.
-    """
+    """Draw loss and validation metric of a log as PNG; DependencyError if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

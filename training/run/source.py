@@ -27,15 +27,12 @@ class Loader(Protocol):
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
-        ...
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, from 0."""
-        ...
 
     def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
         """Yield the epoch's batches from `start_batch` on; a generator, closed when no more are wanted."""
-        ...
 
 
 @runtime_checkable
@@ -45,17 +42,14 @@ class TrainingData(Protocol):
     @property
     def description(self) -> dict[str, Any]:
         """Plain values that a resumed run must find unchanged."""
-        ...
 
     def loader(
         self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
     ) -> Loader:
         """Return the training batches."""
-        ...
 
     def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
         """Return validation metrics; None if there is nothing to validate on."""
-        ...
 
 
 class ManifestData:

@@ -20,12 +20,7 @@ _KINDS = {
 
 
 def build_section(kind: type[Settings], values: Any, where: str) -> Settings:
-    """Build a dataclass of settings from its fields by name.
-
-    Args:
-        kind: The dataclass.
-        values: Its fields by name.
-        where: Name of the section in errors.
+    """Build a dataclass of settings from its fields by name; `where` is the section's name in errors.
 
     Raises:
         SettingsError: If `values` is no mapping, a field is missing or unknown, or a value has the wrong type.

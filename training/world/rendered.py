@@ -41,14 +41,7 @@ class WorldRecipe:
 
 
 def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
-    """Render both splits, unless that was done before.
-
-    Args:
-        recipe: Size and seed.
-        folder: Folder of the world, which appears when everything is rendered.
-
-    Returns:
-        The manifest of both splits.
+    """Render both splits into a new folder, unless that was done before, and return the manifest.
 
     Raises:
         SettingsError: If the folder holds another world or other files.
