@@ -14,7 +14,6 @@ from colbert_video.training.data.manifest import read_manifest, select_split
 from colbert_video.training.evaluation.evaluate import evaluate_model
 from colbert_video.training.run.distributed import processes_here
 from colbert_video.training.run.training_config import DataConfig
-from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import available_cores
 
 FREE_FIELDS = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
@@ -88,7 +87,9 @@ class ManifestData:
         """
         return CaptionLoader(
             self.training,
-            sampling=self._sampling(model),
+            sampling=model.config.sampling(
+                self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
+            ),
             batch_size=batch_size,
             seed=seed,
             workers=self._workers,
@@ -121,8 +122,3 @@ class ManifestData:
         if self.config.workers is not None or processes_here() == 1:
             return self.config.workers
         return max(1, available_cores() // processes_here())
-
-    def _sampling(self, model: VideoColBERT) -> SamplingSettings:
-        return model.config.sampling(
-            self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
-        )
