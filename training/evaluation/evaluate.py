@@ -243,14 +243,14 @@ def _measure_groups(
     shown = torch.full((next(iter(scores.values())).shape[1],), -2)  # (videos,), -2 for no group
     shown[relevant[asked >= 0]] = asked[asked >= 0]
     same = asked[:, None] == shown  # (queries, videos)
-    told = same.sum(dim=1) > 1  # (queries,)
-    if not told.any():
+    grouped = same.sum(dim=1) > 1  # (queries,)
+    if not grouped.any():
         return None
     metrics = {}
     for name, matrix in scores.items():
-        within = matrix[told].masked_fill(~same[told], float("-inf"))
-        metrics[name] = {"R@1": retrieval_metrics(within, relevant[told], resolution=0.0)["R@1"]}
-    return GroupEvaluation(queries=int(told.sum()), interactions=metrics)
+        within = matrix[grouped].masked_fill(~same[grouped], float("-inf"))
+        metrics[name] = {"R@1": retrieval_metrics(within, relevant[grouped], resolution=0.0)["R@1"]}
+    return GroupEvaluation(queries=int(grouped.sum()), interactions=metrics)
 
 
 def _not_indexed(searcher: Searcher, videos: set[str]) -> dict[str, str]:

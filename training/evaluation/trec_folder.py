@@ -29,7 +29,7 @@ class TrecFolder:
     k: int = 100
     """Videos that a run holds for each query."""
     escape: bool = False
-    """Whether white space and "%" in ids are written as in URLs; see `colbert_video.search.trec`."""
+    """True to write white space and "%" in ids as in URLs; see `colbert_video.search.trec`."""
 
     def __post_init__(self) -> None:
         if self.k < 1:

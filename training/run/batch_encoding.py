@@ -21,7 +21,7 @@ Level = Float[Tensor, "queries videos"] | None
 
 @dataclass(frozen=True, eq=False)
 class EncodableBatch:
-    """A batch on the model's device; called with rows, it returns their tokens as `unpack` takes them."""
+    """A batch on the model's device; called with rows, it returns their tokens as `batch_loss` takes them."""
 
     model: VideoColBERT
     wrapped: nn.Module
@@ -64,12 +64,6 @@ class EncodableBatch:
         )
 
 
-def unpack(tokens: tuple[Tensor, ...]) -> tuple[QueryTokens, VideoTokens]:
-    """Return the queries and videos of an encoded batch."""
-    queries = QueryTokens(*tokens[:3])
-    return queries, VideoTokens(TokenBags(*tokens[3:5]), TokenBags(*tokens[5:7]))
-
-
 def batch_loss(
     tokens: tuple[Tensor, ...],
     labels: Bool[Tensor, "queries videos"],
@@ -87,11 +81,9 @@ def batch_loss(
         loss: Takes frame scores, video scores and labels.
         interaction: Decides which levels are scored.
     """
-    queries, videos = unpack(tokens)
-    everyone = VideoTokens(
-        gather_bags(videos.frame), None if videos.video is None else gather_bags(videos.video)
-    )
-    levels = level_scores(queries, everyone, interaction)
+    queries = QueryTokens(*tokens[:3])
+    bags = [gather_bags(TokenBags(*tokens[3:5])), gather_bags(TokenBags(*tokens[5:7]))]
+    levels = level_scores(queries, VideoTokens(*bags), interaction)
     frame_scores, video_scores = (None if scores is None else gather_rows(scores) for scores in levels)
     return loss(frame_scores, video_scores, labels.to(tokens[0].device))
 
