@@ -1,7 +1,7 @@
 """Text and videos become bags of unit token vectors; MeanMaxSim scores them.
 
-`video_colbert` is the model (paper, sections 3.1 to 3.4), `open_clip` its backbone, `temporal` the transformer that makes
-video tokens. This room uses torch and the base modules alone; it hands on `VideoColBERT`, `QueryTokens` and `VideoTokens`.
+`video_colbert` is the model (paper, sections 3.1 to 3.4), `backbone` what it needs of a dual encoder, `open_clip` the one
+there is, `temporal` the transformer that makes video tokens, `checkpoint` the folder that a model is saved as.
 """
 
 from typing import TYPE_CHECKING

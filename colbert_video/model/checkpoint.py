@@ -1,6 +1,6 @@
 """Saving and loading a model as a folder of safetensors and JSON; nothing is unpickled.
 
-- config.json: the model's switches and preprocessing
+- config.json: the model's settings and preprocessing
 - open_clip_config.json: the backbone's architecture, in open_clip's own form
 - model.safetensors: all weights
 - tokenizer files: only for backbones with a Hugging Face tokenizer
@@ -131,7 +131,7 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
 
     Args:
         folder: Where it is.
-        name: What it is known by.
+        name: What `from_pretrained` loads it by.
 
     Raises:
         ModelError: If a file is missing or damaged.
@@ -173,7 +173,7 @@ def save_checkpoint(
 
     Args:
         folder: Target; an empty folder is filled, a checkpoint replaced.
-        config: The model's switches.
+        config: The model's settings.
         backbone: Writes its architecture.
         weights: All weights by name.
         half: True to store weights in half precision.

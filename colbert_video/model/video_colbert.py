@@ -41,7 +41,7 @@ class VideoColBERT(nn.Module):
     """A model that encodes queries and videos into bags of tokens, which MeanMaxSim compares.
 
     Args:
-        config: The model's switches.
+        config: The model's settings.
         backbone: The dual encoder, an `nn.Module`.
 
     Attributes:

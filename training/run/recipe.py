@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import DependencyError, SettingsError, in_one_line
 from colbert_video.training.run.model_recipe import ModelRecipe
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 from colbert_video.training.run.typed_settings import build_section, check_unknown
@@ -185,4 +185,4 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{where} is no YAML: {' '.join(str(error).split())}.") from error
+        raise SettingsError(f"{where} is no YAML: {in_one_line(error)}.") from error

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colbert_video.durable import fsync_folder, sync_tree, write_bytes_durably
-from colbert_video.errors import ModelError, SettingsError, TrainingError
+from colbert_video.errors import ModelError, SettingsError, TrainingError, in_one_line
 from colbert_video.model.video_colbert import VideoColBERT
 
 FORMAT = 1
@@ -174,10 +174,9 @@ class RunFolder:
             random_states = load_file(newest / "random.safetensors")["states"]
             state = RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            detail = " ".join(str(error).split())[:300]
             raise TrainingError(
-                f"the checkpoint {newest} is damaged or another model's: {detail}. Remove it to continue from an older one, "
-                "or start again in another folder."
+                f"the checkpoint {newest} is damaged or another model's: {in_one_line(error)}. Remove it to continue from an "
+                "older one, or start again in another folder."
             ) from error
         return state, random_states
 
