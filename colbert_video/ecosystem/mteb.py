@@ -157,7 +157,6 @@ class VideoColBERTEncoder:
 
 
 def _describe(model: VideoColBERT, name: str | None, interaction: str) -> Any:
-    """Build MTEB's ModelMeta of a model."""
     try:
         from mteb.models.model_meta import ModelMeta, ScoringFunction
     except ImportError as error:

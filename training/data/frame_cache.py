@@ -200,7 +200,6 @@ class FrameCache:
 
 
 def _rows(available: int, sampling: SamplingSettings) -> Int[np.ndarray, "frames"]:
-    """Choose rows of a dense stack."""
     rng = sampling.rng
     if rng is None:
         return segment_centres(available, sampling.num_frames)

@@ -41,8 +41,6 @@ PROTOCOL = Protocol(
 
 @dataclass
 class _Descriptions:
-    """Descriptions of one video with their times."""
-
     sentences: list[str] = field(default_factory=list)
     timestamps: list[tuple[float, float]] = field(default_factory=list)
 
@@ -74,7 +72,6 @@ def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
 
 
 def _read_descriptions(path: Path) -> dict[str, _Descriptions]:
-    """Read descriptions by id, extension included, in the order of the file."""
     said: dict[str, _Descriptions] = {}
     for record in items(read_json(path), path, "the file"):
         name = text(value_of(record, "video", path, "a record"), path, "video")

@@ -177,7 +177,6 @@ def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:
 
 @contextmanager
 def _evaluating(model: VideoColBERT) -> Iterator[None]:
-    """Switch a model to evaluation inside the block; then restore its mode."""
     training = model.training
     model.eval()
     try:

@@ -163,7 +163,6 @@ class Learner:
         self._exchanging, self._exchanging_loss = self._wrapped(self.model), self._wrapped(self.loss)
 
     def _wrapped(self, module: nn.Module) -> nn.Module:
-        """Wrap a module so that its gradients are averaged over processes."""
         learns = any(parameter.requires_grad for parameter in module.parameters())
         if self.accelerator.num_processes == 1 or not learns:
             return module

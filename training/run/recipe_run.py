@@ -101,7 +101,6 @@ def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:
 
 
 def _rendered(recipe: Recipe, output: Path, device: str | None) -> Recipe:
-    """Render the recipe's world beside the run, if it has one, and point the stages to it."""
     if recipe.world is None:
         return recipe
     with build_accelerator(device).main_process_first():  # the others find it there

@@ -273,7 +273,6 @@ class Trainer:
 
     @contextmanager
     def _log(self) -> Iterator[RunLog | None]:
-        """Open the log in the first process."""
         if not self.accelerator.is_main_process:
             yield None
             return

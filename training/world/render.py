@@ -108,7 +108,6 @@ def _layers(scene: Scene, frames: int, rng: np.random.Generator) -> list[Layer]:
 
 
 def _first_poses(scene: Scene, frames: int, rng: np.random.Generator) -> Float[np.ndarray, "frames 4"]:
-    """Return the path of the figure that moves, as if it were alone."""
     times = _times(frames)
     radius = _radius(scene.first)
     poses = _still_pose(radius, frames, rng)
