@@ -43,6 +43,14 @@ def test_hits_are_a_list() -> None:
     assert pickle.loads(pickle.dumps(hits)) == hits
 
 
+def test_hits_and_their_slices_name_the_shards_that_did_not_answer() -> None:
+    assert Hits([hit(1)]).shards_failed == ()
+    partial = Hits([hit(1), hit(2)], ["shard-0002"])
+    assert partial.shards_failed == partial[:1].shards_failed == ("shard-0002",)
+    copy = pickle.loads(pickle.dumps(partial))
+    assert (copy, copy.shards_failed) == (partial, ("shard-0002",))
+
+
 def test_a_frame_has_a_row_a_hit() -> None:
     pytest.importorskip("pandas")
     hits = Hits([hit(1, metadata={"channel": "news"}, moments=(Moment(4.0, 5.0, 0.25),)), hit(2)])

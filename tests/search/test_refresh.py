@@ -51,7 +51,7 @@ def test_automatic_refreshing_sees_every_commit(index: Path) -> None:
         assert len(searcher) == 2
 
 
-def test_a_folder_that_was_made_anew_is_seen(index: Path) -> None:
+def test_a_folder_that_was_made_again_is_seen(index: Path) -> None:
     with Searcher(index) as searcher:
         shutil.rmtree(index)
         assert not searcher.path.exists()

@@ -1,4 +1,4 @@
-"""The catalogs of a corpus, read where queries arrive: which shard holds a video, and what is known of it."""
+"""The catalogs of a sharded corpus, read where queries arrive: they say which shard holds a video."""
 
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -29,7 +29,7 @@ class CorpusCatalogs:
         with ExitStack() as stack:
             self._catalogs = [stack.enter_context(Catalog.open(folder)) for folder in corpus.folders]
             every = [load_settings(catalog) for catalog in self._catalogs]
-            _check_strangers(corpus, every)
+            _check_same_settings(corpus, every)
             self.settings: IndexSettings = every[0]
             self._open = stack.pop_all()
 
@@ -43,7 +43,7 @@ class CorpusCatalogs:
 
     @property
     def version(self) -> int:
-        """The sum of the shards' commit numbers: it grows with each commit in any of them."""
+        """Sum of the shards' commit numbers, which grows with each commit in any of them."""
         return sum(catalog.version for catalog in self._catalogs)
 
     @property
@@ -52,12 +52,12 @@ class CorpusCatalogs:
         return sum(catalog.count_videos() for catalog in self._catalogs)
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
-        """Catalog rows that ids stand for, as `Catalog.rows_of` gives them."""
+        """Return the catalog rows that ids stand for, as `Catalog.rows_of` gives them."""
         wanted = list(ids)
         return {name: rows for catalog in self._catalogs for name, rows in catalog.rows_of(wanted).items()}
 
     def holders(self, ids: Iterable[str]) -> dict[int, tuple[str, ...]]:
-        """Which of some ids each shard holds, by the shard's number; shards without any are left out.
+        """Return which of some ids each shard holds, by the shard's number; shards without any are left out.
 
         Raises:
             SettingsError: If no shard holds one of them.
@@ -82,22 +82,19 @@ def describe_corpus(corpus: ShardedCorpus) -> dict[str, Any]:
     """
     shards = [describe_index(folder) for folder in corpus.folders]
     sums = {key: sum(shard[key] for shard in shards) for key in SUMMED}
-    failures = [failure for shard in shards for failure in shard["failures"]]
-    each = round(sums["bytes"] / sums["videos"]) if sums["videos"] else None
-    finished = all(shard["finished"] for shard in shards)
     return {
         **shards[0],
         **sums,
         "path": str(corpus.path),
-        "finished": finished,
-        "bytes_per_video": each,
-        "failures": failures,
+        "finished": all(shard["finished"] for shard in shards),
+        "bytes_per_video": round(sums["bytes"] / sums["videos"]) if sums["videos"] else None,
+        "failures": [failure for shard in shards for failure in shard["failures"]],
         "shards": len(shards),
     }
 
 
-def _check_strangers(corpus: ShardedCorpus, every: list[IndexSettings]) -> None:
-    """Refuse shards whose scores mean different things."""
+def _check_same_settings(corpus: ShardedCorpus, every: list[IndexSettings]) -> None:
+    """Check that the scores of all shards mean the same."""
     first = every[0]
     for name, settings in zip(corpus.names, every, strict=True):
         for key in ("dim", "bags", "model_fingerprint"):

@@ -1,5 +1,7 @@
 """Byte tables against the formula that they stand for."""
 
+import pickle
+
 import pytest
 import torch
 from token_corpus import DIM, unit_tokens
@@ -55,3 +57,12 @@ def test_a_query_that_is_no_number_is_refused() -> None:
     query[1, 2] = torch.nan
     with pytest.raises(SettingsError, match="hold NaN or infinity"):
         PreparedQuery(query)
+
+
+def test_a_query_travels_as_its_tokens_alone() -> None:
+    many = unit_tokens(1000, DIM, seed=1)
+    query = PreparedQuery(many[:2])
+    query.rotated(codec(seed=1))
+    sent = pickle.dumps(query)
+    assert len(sent) < 4 * many.nbytes // 1000 + 2000  # neither the others nor what was computed
+    assert torch.equal(pickle.loads(sent).tokens, many[:2])

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from token_corpus import DIM, random_bags
 
+from colbert_video import Indexer
 from colbert_video.indexing.build.commit import commit_segment
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
@@ -15,6 +16,11 @@ from colbert_video.video.windows import window_id
 
 SECONDS = 10.0
 """Length of a window."""
+FIRST = {"a": 3, "b": 0, "c": 5, "d": 0, "e": 2, "f": 0, "g": 1}
+SECOND = {"h": 2, "i": 0, "b": 2, "j": 0, "k": 4}
+REMOVED = ["d", "h"]
+VIDEOS = sorted({*FIRST, *SECOND} - {*REMOVED})
+"""What `commit_two_segments` leaves."""
 
 
 class WindowSource:
@@ -57,3 +63,10 @@ def commit_windows(path: Path, videos: Mapping[str, int], *, seed: int, add: boo
         settings = load_settings(catalog) if add else IndexSettings(DIM, tuple(bags), nbits=8)
         commit_segment(catalog, source, settings, replace_all=not add)
     return source
+
+
+def commit_two_segments(path: Path) -> None:
+    """Commit two segments with windows, a replaced video and removed ones."""
+    commit_windows(path, FIRST, seed=1, add=False)
+    commit_windows(path, SECOND, seed=2, add=True)
+    Indexer(path).remove(REMOVED)
