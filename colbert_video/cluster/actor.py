@@ -1,4 +1,4 @@
-"""A shard in a process of its own, somewhere in the cluster; Ray starts it again if it dies."""
+"""A shard in a process of the cluster, which Ray starts again if it dies."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""ClusterSearcher: one actor a shard, the query sent to all of them, the best of their answers."""
+"""Search on a Ray cluster: one actor per shard, the query sent to all of them, the best of their answers."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ DEADLINE = 5.0
 HEDGE = 0.5
 """Seconds until a second replica is asked as well."""
 START_SECONDS = 300.0
-"""Time that shards have to open."""
+"""Time for shards to open."""
 PRELOAD_SECONDS = 3600.0
-"""Time that they have if their files are read ahead first: a disk that is busy delays the hints."""
+"""The same if their files are read ahead first: a busy disk delays the hints."""
 REFRESH_SECONDS = 30.0
-"""How long a refresh waits for actors; those that are slower refresh themselves later."""
+"""Time for actors to refresh; slower ones refresh themselves later."""
 
 
 class ClusterSearcher(ShardedSearcher):
@@ -41,7 +41,7 @@ class ClusterSearcher(ShardedSearcher):
     Args:
         path: The sharded corpus; every machine sees it under this path.
         cluster: "auto" for the cluster of this machine, which is started if there is none, or an address.
-        replicas: Actors of each shard, on different machines as far as there are so many.
+        replicas: Actors of each shard, on different machines if there are so many.
         deadline: Seconds until a shard that has not answered is given up.
         hedge: Seconds until a second replica is asked as well; the first answer counts.
         threads: Queries that an actor scores at once.
@@ -107,12 +107,9 @@ class ClusterSearcher(ShardedSearcher):
         self.catalogs.close()
 
     def refresh(self) -> bool:
-        """Let every actor see what was committed to its shard since it was opened or refreshed.
+        """Let every actor see what was committed to its shard; True if there was anything new.
 
         An actor that does not answer opens the newest commit when it is started again.
-
-        Returns:
-            Whether there was anything new.
         """
         return any(self._ask_every_actor("refresh", REFRESH_SECONDS))
 
@@ -148,6 +145,5 @@ def _wait_until_open(
 
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
-        least = 1 if name in ("replicas", "threads") else 0
-        if number < least or number == 0:
-            raise SettingsError(f"{name}={number} must be more than {max(least - 1, 0)}.")
+        if number <= 0 or (number < 1 and name in ("replicas", "threads")):
+            raise SettingsError(f"{name}={number} must be more than 0.")

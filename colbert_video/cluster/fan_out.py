@@ -1,15 +1,14 @@
-"""One question to many shards, with a deadline: whoever answers first speaks for its shard.
+"""One question to many shards, with a deadline; of each shard the first answer counts.
 
-A replica that fails is replaced by another at once, one that is slow after a while; a shard whose replicas are all gone
-is waited for while there is time. Answers come through a queue, never by waiting for one replica: calls to a machine that
-was lost would hang for many seconds.
+If a replica fails, another is asked at once; if it is slow, after a while. A shard whose replicas are all dead is waited
+for while there is time. Answers come through a queue, never by waiting for one replica: calls to a lost machine would
+hang for many seconds.
 """
 
 import logging
 import queue
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from colbert_video.cluster.replicas import Replica, ShardReplicas
@@ -33,7 +32,7 @@ def fan_out(
         shards: All shards.
         method: What is called.
         asked: Its arguments, by the numbers of the shards that are asked.
-        deadline: Seconds until no answer is waited for any more.
+        deadline: Seconds until shards that have not answered are given up.
         hedge: Seconds until a second replica is asked as well.
 
     Returns:
@@ -72,7 +71,7 @@ def fan_out(
 
 
 class _Question:
-    """What one shard is asked, and whom of its replicas."""
+    """What one shard is asked, and which of its replicas were asked."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class _Question:
         self._next()
 
     def failed(self, replica: Replica, error: BaseException) -> bool:
-        """Go on after a replica failed; return whether there is still anyone to wait for."""
+        """Ask further replicas after one failed; return whether any may still answer."""
         from ray.exceptions import RayTaskError
 
         self._waiting.remove(replica)
@@ -114,7 +113,7 @@ class _Question:
         return bool(self._waiting)
 
     def give_up(self) -> None:
-        """Remember who has not answered."""
+        """Ask the replicas that have not answered last from now on."""
         for late in self._waiting:
             late.distrust()
 
@@ -124,7 +123,7 @@ class _Question:
 
     def _call(self, replica: Replica, *, patient: bool) -> None:
         self._waiting.append(replica)
-        replica.ask(self._method, self._arguments, partial(self._answered), patient=patient)
+        replica.ask(self._method, self._arguments, self._answered, patient=patient)
 
     def _answered(self, replica: Replica, value: Any, error: BaseException | None) -> None:
         self._answers.put((self, replica, value, error))

@@ -1,4 +1,4 @@
-"""The actors of each shard: where they run, whether they can be relied on, and how one call is made."""
+"""The actors of each shard: where they run, which of them answer, and how one is called."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ Done = Callable[["Replica", Any, BaseException | None], None]
 ENDLESS = -1
 """Ray starts an actor, or a call, again as often as needed."""
 PROBE_SECONDS = 5.0
-"""How long a replica that answered with an error is left alone."""
+"""Until a replica that answered a probe with an error is probed again."""
 
 
 class Replica:
@@ -44,7 +44,7 @@ class Replica:
             method: Its name.
             arguments: Its arguments.
             done: Called when it has answered or failed.
-            patient: Whether the call waits for the actor to be started again; otherwise it fails when the actor is dead.
+            patient: True to wait until a dead actor is started again; otherwise the call fails.
         """
         call = self.handle.call.options(max_task_retries=ENDLESS if patient else 0)
         future = call.remote(method, arguments).future()
@@ -69,7 +69,7 @@ class Replica:
         self.probe()
 
     def probe(self) -> None:
-        """See whether it is back; once at a time, and not too often."""
+        """Ask whether it is back; one probe at a time, and not too often."""
         if time.monotonic() < self._probe_again or not self._probing.acquire(blocking=False):
             return
         probe = self.handle.ready.options(max_task_retries=ENDLESS).remote().future()
@@ -97,7 +97,7 @@ class ShardReplicas:
         self._turn = 0
 
     def in_turn(self) -> list[Replica]:
-        """All of them: those that can be relied on first, and the load goes round."""
+        """Return all of them, those that answer first; calls take turns among these."""
         self._turn += 1  # threads may count one turn twice, which costs nothing
         start = self._turn % len(self.replicas)
         turned = self.replicas[start:] + self.replicas[:start]
@@ -116,7 +116,7 @@ def start_replicas(
     preload: bool,
     observe: Callable[[str, float], None] | None,
 ) -> list[ShardReplicas]:
-    """Start the actors of all shards, those of one shard on different nodes as far as there are so many.
+    """Start the actors of all shards, those of one shard on different nodes if there are so many.
 
     Args:
         shards: Folders of the shards by their names.
@@ -144,12 +144,7 @@ def start_replicas(
                     node, soft=True
                 ),  # elsewhere if it is lost
             ).remote(folder, preload)
-            own.append(
-                Replica(
-                    f"shard {name}, replica {copy}",
-                    handle,
-                    None if observe is None else partial(observe, name),
-                )
-            )
+            noted = None if observe is None else partial(observe, name)
+            own.append(Replica(f"shard {name}, replica {copy}", handle, noted))
         started.append(ShardReplicas(own))
     return started

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster: a running one is joined, and where there is none, one is started on this machine.
+"""A connection to a Ray cluster: a running one, else a new one on this machine.
 
 Ray's defaults that are not ours: usage statistics stay off, no dashboard is started, workers' output is not copied to this
 terminal, and programs must prove that they know the cluster's token. docs/cluster.md says what listens where.
@@ -32,7 +32,7 @@ REACH_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 """Until a cluster must have answered, on a busy machine too; Ray itself would wait without end."""
 QUESTION = "import sys, ray; ray._raylet.GcsClient(address=sys.argv[1])"
-"""Asks a cluster's head who it is, in a process of its own: Ray aborts where something else answers."""
+"""Asks a cluster's head who it is, in another process: Ray aborts where something else answers."""
 
 
 def import_ray() -> Any:
@@ -56,8 +56,8 @@ def import_ray() -> Any:
 class Session:
     """An open connection; leaving the block closes it.
 
-    A connection that was open before stays open, and a cluster that was joined keeps running; one that was started for
-    this session ends with it.
+    A connection that was open before stays open, and a cluster that was running before keeps running; one that was
+    started for this session ends with it.
     """
 
     ray: Any
@@ -65,9 +65,9 @@ class Session:
     address: str
     """HOST:PORT of the cluster's head."""
     started: bool
-    """Whether the cluster was started for this session."""
+    """True if the cluster was started for this session."""
     ours: bool
-    """Whether this session connected, and so disconnects."""
+    """True if this session connected, and so disconnects."""
 
     def close(self) -> None:
         """Disconnect, if the connection was opened for this session."""
@@ -85,7 +85,7 @@ class Session:
 
 
 def connect(cluster: str = "auto", **local: Any) -> Session:
-    """Join a Ray cluster, or start one on this machine.
+    """Connect to a Ray cluster, or start one on this machine.
 
     Args:
         cluster: "auto" for the cluster that this process is connected to, else that of RAY_ADDRESS, else the one that runs
@@ -94,7 +94,7 @@ def connect(cluster: str = "auto", **local: Any) -> Session:
 
     Raises:
         DependencyError: If Ray is not installed.
-        SettingsError: If the address is none, or this process is connected to another cluster.
+        SettingsError: If the address is not valid, or this process is connected to another cluster.
         ClusterError: If the cluster cannot be reached, or refuses.
     """
     check_address(cluster)
@@ -112,7 +112,7 @@ def connect(cluster: str = "auto", **local: Any) -> Session:
 
 
 def check_address(cluster: str) -> None:
-    """Refuse what is no address.
+    """Check the address of a cluster.
 
     Raises:
         SettingsError: If it is neither "auto", "local" nor HOST:PORT.
@@ -162,7 +162,7 @@ def _running(cluster: str) -> str | None:
     try:
         found = str(canonicalize_bootstrap_address("auto"))
         _knock(found)
-    except OSError:  # None runs, or Ray remembers one that is gone.
+    except OSError:  # none runs, or Ray remembers one that has ended
         return None
     return found
 
@@ -173,10 +173,10 @@ def _knock(address: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Make sure that a cluster answers, which Ray itself would wait for without end.
+    """Check that a cluster answers; Ray itself would wait without end.
 
     Raises:
-        ClusterError: If it does not.
+        ClusterError: If nothing listens at the address, something else does, or the cluster refuses this program.
     """
     try:
         _knock(address)
@@ -229,14 +229,14 @@ def _token_file() -> Path:
 
 
 def _protect_token() -> None:
-    """Let nobody else read the token: Ray writes it readable for all."""
+    """Let this user alone read the token: Ray writes it readable for all."""
     with suppress(OSError):
         if _token_file().stat().st_mode & 0o077:
             _token_file().chmod(0o600)
 
 
 def _provide_token() -> None:
-    """Make a token before Ray does, that only this user can read."""
+    """Make the token before Ray does, readable by this user alone."""
     if any(name in os.environ for name in TOKEN_SETTINGS) or os.environ["RAY_AUTH_MODE"] != "token":
         return
     path = _token_file()
@@ -249,7 +249,7 @@ def _provide_token() -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep what SIGTERM does to this program: `ray.init` puts a handler of its own there."""
+    """Keep this program's handler of SIGTERM, which `ray.init` replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

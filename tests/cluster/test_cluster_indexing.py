@@ -42,10 +42,10 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from ray import cloudpickle
 
     from colbert_video.cluster.indexing import cluster_run as indexing
-    from colbert_video.cluster.indexing import retries as losses
+    from colbert_video.cluster.indexing import retries
 
     monkeypatch.setattr(indexing, "Encoder", poison_encoder.PoisonEncoder)
-    monkeypatch.setattr(losses, "LONE_TRIES", 1)
+    monkeypatch.setattr(retries, "LONE_TRIES", 1)
     cloudpickle.register_pickle_by_value(poison_encoder)
     yield
     cloudpickle.unregister_pickle_by_value(poison_encoder)

@@ -7,7 +7,7 @@ import torch
 
 from colbert_video.cluster.indexing.cluster_worker import stage_by_content
 from colbert_video.cluster.indexing.crew import Job, Outcome
-from colbert_video.cluster.indexing.retries import LONE_TRIES, Losses, jobs
+from colbert_video.cluster.indexing.retries import LONE_TRIES, RetryPolicy, jobs
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.staging import EncodedVideo, chunk_file, read_chunk, select_rows
 from colbert_video.video.sources import VideoRecord
@@ -20,26 +20,26 @@ def test_jobs_hold_all_videos_in_order() -> None:
 
 
 def test_a_lost_block_is_tried_one_by_one_and_a_lone_video_is_given_up() -> None:
-    losses = Losses()
-    again, failures = losses.after(Outcome(jobs(RECORDS, 3)[0], lost="power cut"))
+    policy = RetryPolicy()
+    again, failures = policy.after(Outcome(jobs(RECORDS, 3)[0], lost="power cut"))
     assert ([job.tag for job in again], failures) == ([(record,) for record in RECORDS], [])
     for _ in range(LONE_TRIES - 1):
-        (retried,), failures = losses.after(Outcome(again[1], lost="power cut"))
+        (retried,), failures = policy.after(Outcome(again[1], lost="power cut"))
         assert (retried.tag, failures) == ((RECORDS[1],), [])
-    again, (failure,) = losses.after(Outcome(retried, lost="another one"))
+    again, (failure,) = policy.after(Outcome(retried, lost="another one"))
     assert again == []
     assert (failure.id, failure.path, failure.kind) == ("b", "/b.mp4", "crashed")
     assert failure.detail == "3 workers were lost while they encoded it; the last one: another one"
 
 
 def test_an_error_costs_one_more_try_and_a_full_disk_ends_the_run() -> None:
-    losses = Losses()
+    policy = RetryPolicy()
     block, alone = jobs(RECORDS, 3)[0], jobs(RECORDS, 1)[0]
-    assert len(losses.after(Outcome(block, error=ValueError("odd")))[0]) == 3
-    again, (failure,) = losses.after(Outcome(alone, error=ValueError("odd\nmore")))
+    assert len(policy.after(Outcome(block, error=ValueError("odd")))[0]) == 3
+    again, (failure,) = policy.after(Outcome(alone, error=ValueError("odd\nmore")))
     assert (again, failure.kind, failure.detail) == ([], "error", "ValueError: odd")
     with pytest.raises(OSError, match="disk full"):
-        losses.after(Outcome(Job("encode", ()), error=OSError("disk full")))
+        policy.after(Outcome(Job("encode", ()), error=OSError("disk full")))
 
 
 def encoded(name: str, seed: int) -> EncodedVideo:

@@ -14,7 +14,7 @@ import pytest
 
 from colbert_video.cli import main
 from colbert_video.cluster import session
-from colbert_video.cluster.indexing.machines import Share, shares
+from colbert_video.cluster.indexing.machines import Share, divide
 from colbert_video.errors import ClusterError, DependencyError, SettingsError
 
 pytest_plugins = ("cluster_fixture",)
@@ -156,15 +156,15 @@ def machines(*resources: dict[str, float]) -> Any:
 
 def test_workers_get_equal_shares() -> None:
     few, many, gpus = {"CPU": 2.0}, {"CPU": 16.0}, {"CPU": 16.0, "GPU": 4.0}
-    assert shares(machines(many, many), None, None) == Share(8, 4.0, 0.0, "cpu")
-    assert shares(machines(few, many), None, None) == Share(9, 2.0, 0.0, "cpu")
-    assert shares(machines(few, many), 8, None) == Share(2, 8.0, 0.0, "cpu")
-    assert shares(machines(many, gpus), None, None) == Share(4, 4.0, 1.0, "cuda")
-    assert shares(machines(many, gpus), 8, None) == Share(2, 8.0, 1.0, "cuda")
-    assert shares(machines(many, gpus), None, "cpu") == Share(8, 4.0, 0.0, "cpu")
+    assert divide(machines(many, many), None, None) == Share(8, 4.0, 0.0, "cpu")
+    assert divide(machines(few, many), None, None) == Share(9, 2.0, 0.0, "cpu")
+    assert divide(machines(few, many), 8, None) == Share(2, 8.0, 0.0, "cpu")
+    assert divide(machines(many, gpus), None, None) == Share(4, 4.0, 1.0, "cuda")
+    assert divide(machines(many, gpus), 8, None) == Share(2, 8.0, 1.0, "cuda")
+    assert divide(machines(many, gpus), None, "cpu") == Share(8, 4.0, 0.0, "cpu")
     with pytest.raises(ClusterError, match="has 32 cores for a worker"):
-        shares(machines(few, many), 32, None)
+        divide(machines(few, many), 32, None)
     with pytest.raises(ClusterError, match="no machine of the cluster has a GPU"):
-        shares(machines(many), None, "cuda")
+        divide(machines(many), None, "cuda")
     with pytest.raises(ClusterError, match="no machine of the cluster has"):
-        shares(machines({"CPU": 0.0}), None, None)
+        divide(machines({"CPU": 0.0}), None, None)

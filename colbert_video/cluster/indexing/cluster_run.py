@@ -4,7 +4,7 @@ Workers are plain Ray actors, and the bookkeeping is `Crew`'s and this module's,
 kills its worker is tried without end, or takes its whole block with it, and an interrupted job counts what it had done as
 undone. Here
 
-- a file that cannot be decoded costs itself, as everywhere: decoders are processes of their own with a time limit;
+- a file that cannot be decoded costs only itself, as everywhere: decoders are processes with a time limit;
 - videos whose worker died, or raised, are given out again one by one, and one that loses `LONE_TRIES` workers while it is
   alone is listed as refused, with the reason;
 - a finished chunk of videos is in the index folder, and its receipt in the catalog, before the next one is given out: a run
@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from colbert_video.cluster.indexing.cluster_worker import Encoder, Receipt, Shelf, read_compressed
+from colbert_video.cluster.indexing.cluster_worker import ChunkRows, Encoder, Receipt, read_compressed
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
-from colbert_video.cluster.indexing.machines import Share, shares
-from colbert_video.cluster.indexing.retries import LONE_TRIES, Losses, jobs
+from colbert_video.cluster.indexing.machines import Share, divide
+from colbert_video.cluster.indexing.retries import LONE_TRIES, RetryPolicy, jobs
 from colbert_video.cluster.session import Session, check_address, connect
 from colbert_video.durable import delete_leftover, make_folder_durably, new_name
 from colbert_video.errors import ClusterError
@@ -59,13 +59,13 @@ ROWS_PER_JOB = 2048
 PATIENCE = 900.0
 """Seconds beyond a file's time limit in which a worker must have read another part of a video."""
 SEEN_SECONDS = 60.0
-"""Until a file that a worker wrote must be visible here: network file systems remember what was not there."""
+"""Until a file that a worker wrote must be visible here: network file systems cache that it was missing."""
 
 
 class RayCluster:
     """A Ray cluster that works for `Indexer.index`, `add` and `sync`: pass it as `cluster=`.
 
-    It is joined while a run lasts. Only then Ray is imported.
+    It is connected to while a run lasts. Only then Ray is imported.
 
     Args:
         address: "auto" for the cluster that this process is connected to, else that of RAY_ADDRESS, else the one that runs
@@ -146,7 +146,7 @@ class ClusterHelpers:
         if not records:
             return Staged(0, (), {}, 0.0)
         make_folder_durably(self._work.folder / STAGING)
-        crew, losses = self._workers(-(-len(records) // VIDEOS_PER_BATCH)), Losses()
+        crew, policy = self._workers(-(-len(records) // VIDEOS_PER_BATCH)), RetryPolicy()
         crew.give(*jobs(records, self._per_job(len(records))))
         failures: list[Failure] = []
         damaged: dict[str, tuple[str, ...]] = {}
@@ -154,7 +154,7 @@ class ClusterHelpers:
         with progress_bar("encoding videos", len(records)) as bar:
             for outcome in crew.outcomes():
                 if outcome.value is None:
-                    again, given_up = losses.after(outcome)
+                    again, given_up = policy.after(outcome)
                     crew.give(*again)
                     failures += _noted(given_up, bar)
                     bar.advance(len(given_up))
@@ -170,16 +170,16 @@ class ClusterHelpers:
     def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
         """Compress what was staged, in its order, whoever is done first."""
         if isinstance(source, SampledSource):
-            for _ in source:  # draws the sample that tells how far added videos have drifted
+            for _ in source:  # draws the sample that shows how far added videos have drifted
                 pass
             source = source.source
         if not isinstance(source, StagedSource):
             raise TypeError(
                 f"only staged videos can be compressed by a cluster, not a {type(source).__name__}"
             )
-        stacks = list(_stacks(source))
-        crew, shared, name = self._workers(len(stacks)), self._session.ray.put(dict(codecs)), new_name()
-        crew.give(*(_compression(number, stack, shared, name) for number, stack in enumerate(stacks)))
+        batches = list(_batches(source))
+        crew, shared, name = self._workers(len(batches)), self._session.ray.put(dict(codecs)), new_name()
+        crew.give(*(_compression(number, batch, shared, name) for number, batch in enumerate(batches)))
         waiting: dict[int, tuple[str, int]] = {}
         following = 0
         for outcome in crew.outcomes():
@@ -188,7 +188,7 @@ class ClusterHelpers:
                 continue
             waiting[outcome.job.tag[0]] = outcome.value
             while following in waiting:
-                yield from self._compressed(stacks[following], *waiting.pop(following))
+                yield from self._compressed(batches[following], *waiting.pop(following))
                 following += 1
 
     def _give_again(self, crew: Crew, outcome: Outcome) -> None:
@@ -201,12 +201,12 @@ class ClusterHelpers:
         crew.give(replace(outcome.job, tag=(number, tries + 1)))
 
     def _compressed(
-        self, stack: Sequence[tuple[Shelf, list[VideoEntry]]], name: str, size: int
+        self, batch: Sequence[tuple[ChunkRows, list[VideoEntry]]], name: str, size: int
     ) -> Iterator[CompressedChunk]:
         """Read what a worker compressed, and delete its file."""
         path = self._work.folder / STAGING / name
         _await_file(path, size)
-        for number, (_, entries) in enumerate(stack):
+        for number, (_, entries) in enumerate(batch):
             yield read_compressed(path, number, self._work.settings.bags, entries)
         delete_leftover(path)
 
@@ -226,7 +226,7 @@ class ClusterHelpers:
     def _workers(self, most: int) -> Crew:
         """The workers, which are started when they are first needed, no more than `most`."""
         if self._crew is None:
-            share = shares(self._session, self._work.decoding.workers, self._device)
+            share = divide(self._session, self._work.decoding.workers, self._device)
             self._size = min(share.workers, most)
             logger.info(
                 "%d workers of the cluster, each with %g CPUs, %s", self._size, share.cpus, share.device
@@ -234,14 +234,14 @@ class ClusterHelpers:
             self._crew = Crew(
                 self._session,
                 self._actor(share),
-                (self._equipped(share), self._shipped(), share.device),
+                (self._worker_work(share), self._worker_model(), share.device),
                 count=self._size,
                 patience=self._work.decoding.timeout + PATIENCE,
             )
         return self._crew
 
     def _actor(self, share: Share) -> Any:
-        """The class of the workers: nothing is done again by Ray, and progress is told by a second thread."""
+        """The class of the workers: Ray repeats nothing, and a second thread answers for progress."""
         return self._session.ray.remote(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
@@ -250,11 +250,11 @@ class ClusterHelpers:
             max_concurrency=2,
         )(Encoder)
 
-    def _equipped(self, share: Share) -> Work:
+    def _worker_work(self, share: Share) -> Work:
         decoding = self._work.decoding
         return replace(self._work, decoding=replace(decoding, workers=decoding.workers or int(share.cpus)))
 
-    def _shipped(self) -> Any:
+    def _worker_model(self) -> Any:
         """The model's name, or a reference to the model in the cluster's memory."""
         name = self._model.name
         if self._by_name and name is not None:
@@ -269,27 +269,29 @@ def _noted(failures: Sequence[Failure], bar: Bar) -> Sequence[Failure]:
     return failures
 
 
-def _stacks(source: StagedSource) -> Iterator[list[tuple[Shelf, list[VideoEntry]]]]:
+def _batches(source: StagedSource) -> Iterator[list[tuple[ChunkRows, list[VideoEntry]]]]:
     """The staged videos in order, those of several chunks at once."""
-    stack: list[tuple[Shelf, list[VideoEntry]]] = []
+    batch: list[tuple[ChunkRows, list[VideoEntry]]] = []
     for path, rows in source.runs():
-        stack.append((Shelf(path.stem, tuple(rows)), list(rows.values())))
-        if sum(len(shelf.rows) for shelf, _ in stack) >= ROWS_PER_JOB:
-            yield stack
-            stack = []
-    if stack:
-        yield stack
+        batch.append((ChunkRows(path.stem, tuple(rows)), list(rows.values())))
+        if sum(len(part.rows) for part, _ in batch) >= ROWS_PER_JOB:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
-def _compression(number: int, stack: Sequence[tuple[Shelf, list[VideoEntry]]], codecs: Any, name: str) -> Job:
-    return Job("compress", (tuple(shelf for shelf, _ in stack), codecs, name), tag=(number, 1))
+def _compression(
+    number: int, batch: Sequence[tuple[ChunkRows, list[VideoEntry]]], codecs: Any, name: str
+) -> Job:
+    return Job("compress", (tuple(part for part, _ in batch), codecs, name), tag=(number, 1))
 
 
 def _await_file(path: Path, size: int) -> None:
     """Wait until a file that a worker has written is visible here.
 
     Raises:
-        ClusterError: If it is not: the index folder is not the same there.
+        ClusterError: If it is not in time: the worker's index folder is not this one.
     """
     ends = time.monotonic() + SEEN_SECONDS
     while not (path.is_file() and path.stat().st_size == size):

@@ -1,8 +1,8 @@
-"""What a machine of a cluster does for an index run: encodes videos into staged chunks, and compresses such chunks.
+"""A worker of an index run on a cluster: it encodes videos into staged chunks, and compresses such chunks.
 
 Each piece of work ends as one file in the index folder, named by its content and renamed to that name when it is on disk:
-done twice, by a retry or by a machine that was given up too early, it is the same file. What it holds goes back as a
-receipt; the catalog is the business of the process that runs the index.
+done twice, by a retry or by a machine that was given up too early, it is the same file. A receipt says what it holds;
+only the process that runs the index writes to the catalog.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ DIGITS = 24
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of some videos."""
+    """What was staged of some videos, and what failed."""
 
     chunk: str | None
     """Name of the staged chunk that holds those with tokens; None if none has any."""
@@ -50,17 +50,15 @@ class Receipt:
     entries: tuple[VideoEntry, ...]
     """Its videos and windows, in order."""
     staged: Staged
-    """What failed and what is damaged."""
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """Rows of a staged chunk that are to be compressed."""
+class ChunkRows:
+    """Rows of a staged chunk, in order, that are to be compressed."""
 
     chunk: str
     """Name of the chunk."""
     rows: tuple[int, ...]
-    """Which of its rows, in order."""
 
 
 class Encoder:
@@ -81,14 +79,14 @@ class Encoder:
         self._codecs: dict[str, Mapping[str, ResidualCodec]] = {}
 
     def ready(self) -> None:
-        """Return once the model is there."""
+        """Return once the model is loaded."""
 
     def progress(self) -> int:
-        """How many parts of videos were read so far; asked from another thread, to tell slow from stuck."""
+        """Return the number of items encoded so far; asked in another thread, to know slow workers from stuck ones."""
         return self._done
 
     def encode(self, records: Sequence[VideoRecord]) -> Receipt:
-        """Decode and encode some videos and stage them as one chunk, those of which all windows were read."""
+        """Decode and encode some videos, and stage those of which all windows were read as one chunk."""
         items, failures = cut_into_items(
             records, self._work.settings, self._sampling, self._processes.workers
         )
@@ -101,19 +99,19 @@ class Encoder:
             encoded += gathering.add(result)
             self._done += 1
         staged = gathering.staged(watch.waiting)
-        places = {record.id: place for place, record in enumerate(records)}
-        encoded.sort(key=lambda video: places[video.entry.video])  # stable: windows stay in order
+        order = {record.id: number for number, record in enumerate(records)}
+        encoded.sort(key=lambda video: order[video.entry.video])  # stable: windows stay in order
         name, size = stage_by_content(self._work.folder / STAGING, encoded) if encoded else (None, 0)
         entries = tuple(video.entry for video in encoded)
         return Receipt(name, size, entries, staged)
 
     def compress(
-        self, shelves: Sequence[Shelf], codecs: Mapping[str, ResidualCodec], codec: str
+        self, parts: Sequence[ChunkRows], codecs: Mapping[str, ResidualCodec], codec: str
     ) -> tuple[str, int]:
         """Compress staged tokens into a file beside them.
 
         Args:
-            shelves: What to compress, in order.
+            parts: What to compress, in order.
             codecs: The codec of each bag.
             codec: A name for these; while it stays the same, what was prepared for the last call is used again.
 
@@ -123,8 +121,8 @@ class Encoder:
         if codec not in self._codecs:
             self._codecs = {codec: codecs}
         staging, tensors = self._work.folder / STAGING, {}
-        for number, shelf in enumerate(shelves):
-            chunk = select_rows(read_chunk(chunk_file(staging, shelf.chunk)), shelf.rows)
+        for number, part in enumerate(parts):
+            chunk = select_rows(read_chunk(chunk_file(staging, part.chunk)), part.rows)
             compressed = compress_chunk(chunk, self._codecs[codec])
             for bag, tokens in compressed.tokens.items():
                 tensors[f"{number}.{bag}.codes"] = tokens.codes
@@ -143,7 +141,7 @@ class Encoder:
 def read_compressed(
     path: Path, number: int, bags: Sequence[str], entries: Sequence[VideoEntry]
 ) -> CompressedChunk:
-    """Read one of the shelves that were compressed into a file, which holds the tokens of `entries`."""
+    """Read one of the parts that were compressed into a file; it holds the tokens of `entries`."""
     stored = load_file(path)
     tokens = {
         bag: EncodedTokens(stored[f"{number}.{bag}.codes"], stored[f"{number}.{bag}.residuals"])
@@ -153,9 +151,10 @@ def read_compressed(
 
 
 def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str, int]:
-    """Write a chunk under a name that says which videos and tokens it holds; return name and size.
+    """Write a chunk under a digest of its ids and its file, as copies of a video have the same tokens.
 
-    The name is the digest of the ids and of the file, since copies of a video have the same tokens.
+    Returns:
+        Name and size of the file.
     """
     temporary = staging / f"{new_name()}.tmp"
     write_chunk(temporary, videos)
@@ -168,7 +167,7 @@ def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str
 
 
 def _loaded(model: VideoColBERT | str, device: str, settings: IndexSettings) -> VideoColBERT:
-    """The model on its device; one that was loaded by name must be the one of the index."""
+    """Return the model on its device; one that is loaded by name must be that of the index."""
     if isinstance(model, VideoColBERT):
         return model.to(torch.device(device)).eval()
     found = VideoColBERT.from_pretrained(model, device=device)

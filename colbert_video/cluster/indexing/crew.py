@@ -1,8 +1,8 @@
-"""Workers of a cluster, and the jobs that they take: what is lost with a worker is told, and comes once.
+"""Workers of a cluster, and the jobs that they take.
 
-Ray's own pipelines try a job that kills its worker again without end, or drop the whole block that it was in. So this
-keeps the books itself: a job is given to one worker at a time, and ends as a result, as an error, or as lost; who gave it
-decides what follows. A worker that dies, or stands still, is replaced.
+Ray's own pipelines try a job that kills its worker again without end, or drop the whole block that it was in. Here a job
+is given to one worker at a time, and ends once: as a result, as an error, or as lost with its worker. The caller decides
+what follows. A worker that dies, or stands still, is replaced.
 """
 
 import logging
@@ -19,11 +19,11 @@ from colbert_video.errors import ClusterError
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
-"""Longest wait for a result before workers are looked after."""
-LOOK_SECONDS = 10.0
-"""From one look at a worker's progress to the next."""
+"""Longest wait for a result before workers are checked."""
+PROGRESS_SECONDS = 10.0
+"""From one question for a worker's progress to the next."""
 START_SECONDS = 600.0
-"""Until at least one worker must have started, its model loaded."""
+"""Until one worker must have started, its model loaded."""
 START_TRIES = 3
 """Starts of a worker that fail before it is given up."""
 
@@ -33,9 +33,8 @@ class Job:
     """A call of a worker's method."""
 
     method: str
-    """Its name."""
     arguments: tuple[Any, ...]
-    """What it is called with; object references are resolved by Ray."""
+    """Ray resolves object references among them."""
     tag: Any = None
     """Anything of the caller's."""
 
@@ -45,28 +44,27 @@ class Outcome:
     """How a job ended."""
 
     job: Job
-    """The job."""
     value: Any = None
     """What the method returned."""
     error: Exception | None = None
     """What it raised."""
     lost: str | None = None
-    """Why its worker is gone, if that ended it."""
+    """Why its worker was lost, if that ended it."""
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker and what it does."""
+    """A worker, its job, and what was last heard of it."""
 
     actor: Any
     starts: int
     job: Job | None = None
     started: bool = False
     call: Any = None
-    """Reference to the result that it works on; of its start, before it has started."""
-    look: Any = None
-    """Reference to the answer about its progress."""
-    looked: float = 0.0
+    """Reference to the result of its job; before it has started, to that of its start."""
+    question: Any = None
+    """Reference to its answer about its progress."""
+    asked: float = 0.0
     done: int = -1
     moved: float = field(default_factory=time.monotonic)
 
@@ -80,7 +78,7 @@ class Crew:
             `ready` and `progress`.
         arguments: What a worker is made with.
         count: How many workers.
-        patience: Seconds without progress after which a worker counts as stuck.
+        patience: Seconds without progress after which a worker is taken for stuck.
     """
 
     def __init__(
@@ -99,7 +97,7 @@ class Crew:
         self._jobs += jobs
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Work until no job is left; whoever takes the outcomes may give more jobs meanwhile.
+        """Yield the outcomes of all jobs; the caller may give more jobs meanwhile.
 
         Raises:
             ClusterError: If no worker can be started.
@@ -113,7 +111,7 @@ class Crew:
             ready, _ = self._ray.wait(list(calls), num_returns=1, timeout=WAIT_SECONDS)
             for call in ready:
                 yield from self._take(calls[call])
-            yield from self._look_after()
+            yield from self._replace_stuck()
 
     def close(self) -> None:
         """End all workers, whatever they do."""
@@ -126,11 +124,11 @@ class Crew:
         return _Worker(actor, starts, call=actor.ready.remote())
 
     def _hand_over(self, worker: _Worker, job: Job) -> None:
-        worker.job, worker.moved, worker.looked = job, time.monotonic(), time.monotonic()
+        worker.job, worker.moved, worker.asked = job, time.monotonic(), time.monotonic()
         worker.call = getattr(worker.actor, job.method).remote(*job.arguments)
 
     def _take(self, worker: _Worker) -> Iterator[Outcome]:
-        """Take what a worker's call came to: the end of a job, or of its start."""
+        """Take the result of a worker's call: of its job, or of its start."""
         job, call = worker.job, worker.call
         worker.job = worker.call = None
         try:
@@ -149,9 +147,9 @@ class Crew:
                 yield Outcome(job, value)
 
     def _replace(self, worker: _Worker, job: Job | None, reason: str) -> Iterator[Outcome]:
-        """Put another worker in the place of one that is gone, unless starting fails again and again."""
+        """Start another worker for one that was lost, unless starting failed again and again."""
         self._trouble = reason
-        self._ray.kill(worker.actor)  # it may be out of reach only, and keep its cores
+        self._ray.kill(worker.actor)  # it may only be out of reach, and keep its cores
         self._workers.remove(worker)
         if worker.started or worker.starts < START_TRIES:
             self._workers.append(self._start(1 if worker.started else worker.starts + 1))
@@ -160,32 +158,32 @@ class Crew:
             logger.warning("a worker was lost: %s", reason)
             yield Outcome(job, lost=reason)
 
-    def _look_after(self) -> Iterator[Outcome]:
-        """Replace workers that have not got on with their job for too long."""
+    def _replace_stuck(self) -> Iterator[Outcome]:
+        """Ask workers for their progress, and replace those that made none for too long."""
         now = time.monotonic()
         for worker in [worker for worker in self._workers if worker.job is not None]:
-            if worker.look is not None and self._ray.wait([worker.look], timeout=0)[0]:
+            if worker.question is not None and self._ray.wait([worker.question], timeout=0)[0]:
                 self._note_progress(worker, now)
-            if worker.look is None and now - worker.looked > LOOK_SECONDS:
-                worker.look, worker.looked = worker.actor.progress.remote(), now
+            if worker.question is None and now - worker.asked > PROGRESS_SECONDS:
+                worker.question, worker.asked = worker.actor.progress.remote(), now
             if now - worker.moved > self._patience:
                 job, worker.job, worker.call = worker.job, None, None
                 yield from self._replace(worker, job, f"no progress within {self._patience:g} seconds")
 
     def _note_progress(self, worker: _Worker, now: float) -> None:
-        look, worker.look = worker.look, None
+        question, worker.question = worker.question, None
         try:
-            done = self._ray.get(look)
+            done = self._ray.get(question)
         except self._ray.exceptions.RayError:
-            return  # its call will say the same
+            return  # the call of its job fails the same way
         if done != worker.done:
             worker.done, worker.moved = done, now
 
     def _check_standstill(self) -> None:
-        """Give up where no worker is left, or none starts.
+        """Check that there are workers.
 
         Raises:
-            ClusterError: If that is so.
+            ClusterError: If no worker is left, or none has started in time.
         """
         if not self._workers:
             raise ClusterError(
@@ -208,12 +206,12 @@ def _cause(error: Any) -> Exception:
 
 
 def _reason(error: Exception) -> str:
-    """Why an actor is gone, in one line out of the many that Ray tells."""
+    """Why an actor was lost, in one line of the many in Ray's error."""
     text = str(_cause(error))
     raised = re.findall(r"^[\w.]*(?:Error|Exception): .*$", text, re.MULTILINE)
     if raised and "error raised in its creation task" in text:
         return str(raised[-1])
     detail = re.search(r"Worker exit detail: (.*?)( Some common causes|$)", text, re.MULTILINE)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("The ")]
-    return detail.group(1) if detail else (told or lines or [type(error).__name__])[0]
+    sentences = [line for line in lines if line.startswith("The ")]
+    return detail.group(1) if detail else (sentences or lines or [type(error).__name__])[0]

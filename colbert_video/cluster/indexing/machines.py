@@ -1,4 +1,4 @@
-"""What a cluster's machines have to give: how many workers fit on them, and what each of these gets."""
+"""How a cluster is divided among workers."""
 
 import math
 from dataclasses import dataclass
@@ -18,16 +18,13 @@ class Share:
     """What one worker gets."""
 
     workers: int
-    """How many workers there are."""
+    """Number of workers in all."""
     cpus: float
-    """Cores of each."""
     gpus: float
-    """GPUs of each."""
     device: str
-    """Where its model runs."""
 
 
-def shares(session: Session, cpus: int | None, device: str | torch.device | None) -> Share:
+def divide(session: Session, cpus: int | None, device: str | torch.device | None) -> Share:
     """Divide a cluster: a worker for each GPU with an equal part of its machine's cores, else one for a few cores.
 
     Args:
@@ -55,7 +52,6 @@ def shares(session: Session, cpus: int | None, device: str | torch.device | None
 
 
 def _fitting(machines: list[dict[str, Any]], cpus: float, gpus: float, device: str) -> Share:
-    """As many workers as fit."""
     count = sum(
         int(min(machine.get("CPU", 0) // cpus, machine.get("GPU", 0) // gpus if gpus else math.inf))
         for machine in machines

@@ -1,4 +1,4 @@
-"""Videos whose worker was lost: tried again one by one, and given up after a bounded number of tries."""
+"""What follows when a worker is lost: its videos are tried again one by one, a bounded number of times."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.video.sources import VideoRecord
 
 LONE_TRIES = 3
-"""Workers that a video may lose while it is alone with them; one more may go with the job that it was in before."""
+"""Workers that a video alone in its job may lose; one more may be lost with the job that it was in before."""
 
 
-class Losses:
-    """Videos whose jobs were lost, or raised: which are tried again, and which are given up."""
+class RetryPolicy:
+    """Decides which videos of jobs without a result are tried again, and which are given up."""
 
     def __init__(self) -> None:
         self._tries: dict[str, int] = {}
 
     def after(self, outcome: Outcome) -> tuple[list[Job], list[Failure]]:
-        """What follows a job without a result.
+        """Return the jobs to try again after a job without a result, and the videos to give up.
 
         Raises:
-            OSError: If the index folder cannot be written there.
+            OSError: If the worker could not write to the index folder.
         """
         if isinstance(outcome.error, OSError):
             raise outcome.error
@@ -40,6 +40,6 @@ class Losses:
 
 
 def jobs(records: Sequence[VideoRecord], size: int) -> list[Job]:
-    """Jobs of so many videos each, in their order."""
+    """Return jobs of `size` videos each, in their order."""
     parts = [tuple(records[start : start + size]) for start in range(0, len(records), size)]
     return [Job("encode", (part,), tag=part) for part in parts]
