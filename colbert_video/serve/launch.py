@@ -15,16 +15,16 @@ from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
 
 MAX_HEAD_BYTES = 2**16
-"""Largest head of a request; a long filter in its address fits."""
+"""Limit of a request's head; a long filter in its address fits."""
 BACKLOG = 128
 
 
 class Server(uvicorn.Server):
-    """A server whose end by SIGTERM or SIGINT is an orderly end."""
+    """A server that ends in order at SIGTERM or SIGINT."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal, without raising it once more at the end."""
+        """Stop at a signal; uvicorn's own method raises it again at the end."""
         before = {
             number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -51,14 +51,14 @@ def serve(
         settings: Limits and address.
         model: Encodes queries; None for the models that the indexes name.
         device: Where models run.
-        opened: Opens one.
+        opened: Opens an index.
         announce: Called with the address once the port is open.
 
     Raises:
         IndexFolderError: If an index cannot be opened.
         SettingsError: If the address cannot be listened on.
     """
-    with listening(settings.host, settings.port) as port:
+    with open_port(settings.host, settings.port) as port:
         indexes = IndexRegistry.open(
             folders, model=model, device=device, refresh_seconds=settings.refresh_seconds, opened=opened
         )
@@ -69,7 +69,7 @@ def serve(
 
 
 def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvicorn.Config:
-    """How connections are treated."""
+    """Return the settings of uvicorn: limits of connections, and nothing that says who serves."""
     return uvicorn.Config(
         app,
         http=connection_class(settings.header_seconds),
@@ -87,11 +87,11 @@ def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvico
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Open a port for the length of a block.
+def open_port(host: str, port: int) -> Iterator[socket.socket]:
+    """Listen on a port while the block runs.
 
     Raises:
-        SettingsError: If it cannot be had.
+        SettingsError: If the host is unknown, or the port is in use or not allowed.
     """
     try:
         opened = _bound(host, port)

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Counters of the service, for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import Scope
@@ -51,17 +51,17 @@ class Metrics:
         return Gauge(f"colbert_video_{name}", text, labels, registry=self.registry)
 
     def count_request(self, scope: Scope, status: int | None, seconds: float, sent: int) -> None:
-        """Count an answered request; addresses that are none of the service's count as one."""
+        """Count an answered request; all addresses that the service does not know count as one."""
         route = getattr(scope.get("route"), "path", "other")
         self.requests.labels(route, _method(scope["method"]), str(status or 499)).inc()
         self.seconds.labels(route).observe(seconds)
         self.sent.labels(route).inc(sent)
 
     def text(self) -> bytes:
-        """Everything in Prometheus's text format."""
+        """Return all counters in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 def _method(method: str) -> str:
-    """Clients can send any word as method; each would be kept forever."""
+    """Name a method; clients can send any word, and each would be kept."""
     return method if method in ("GET", "HEAD", "POST") else "other"

@@ -1,4 +1,4 @@
-"""What the service may do and how much of it at once."""
+"""Limits of the service."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from colbert_video.errors import SettingsError
 
-SHORTEST_TOKEN = 16
-"""Characters; shorter ones can be guessed over the network."""
+MIN_TOKEN_CHARACTERS = 16
+"""Shorter tokens can be guessed over the network."""
 THUMBNAIL_WIDTHS = (160, 320, 640)
 """Sides of the squares that thumbnails fit in, in pixels."""
 
@@ -33,7 +33,7 @@ class ServeSettings:
     most_results: int = 1000
     """Largest k of a search."""
     most_query_characters: int = 1000
-    """Longest text of a query."""
+    """Limit of a query's text."""
     most_listed: int = 1000
     """Most videos on one page of a list."""
     most_ids: int = 1000
@@ -99,9 +99,9 @@ class ServeSettings:
                 raise SettingsError(f"{name} is {value}; it must be more than 0.")
         if not 0 <= self.port < 2**16:
             raise SettingsError(f"port is {self.port}; it must be between 0 (any free one) and 65535.")
-        if self.token is not None and len(self.token) < SHORTEST_TOKEN:
+        if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
             raise SettingsError(
-                f"the token has {len(self.token)} characters and could be guessed; use at least {SHORTEST_TOKEN}, for "
+                f"the token has {len(self.token)} characters and could be guessed; use at least {MIN_TOKEN_CHARACTERS}, for "
                 "instance those of `openssl rand -hex 32`."
             )
         if self.token is None and not is_local(self.host):
@@ -111,7 +111,7 @@ class ServeSettings:
 
 
 def is_local(host: str) -> bool:
-    """Whether an address to listen on is reachable from this machine only."""
+    """Return whether an address to listen on is reachable from this machine only."""
     if host == "localhost":
         return True
     try:

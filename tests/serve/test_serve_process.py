@@ -22,7 +22,7 @@ from command_line import run
 from serving import ODD_ID, TOKEN, build_index
 
 from colbert_video.errors import SettingsError
-from colbert_video.serve.launch import Server, listening, uvicorn_config
+from colbert_video.serve.launch import Server, open_port, uvicorn_config
 from colbert_video.serve.service_settings import ServeSettings
 
 PROGRAM = "from colbert_video.cli import main; main()"
@@ -176,15 +176,15 @@ def test_without_its_packages_the_verb_says_what_to_install(
 
 
 def test_answers_are_not_held_back() -> None:
-    with listening("127.0.0.1", 0) as port:
+    with open_port("127.0.0.1", 0) as port:
         assert port.proto == socket.IPPROTO_TCP  # what asyncio looks at before it turns off Nagle's algorithm
 
 
 def test_a_port_in_use_is_told_of() -> None:
     with (
-        listening("127.0.0.1", 0) as port,
+        open_port("127.0.0.1", 0) as port,
         pytest.raises(SettingsError, match=r"Address already in use.*; choose others"),
-        listening("127.0.0.1", port.getsockname()[1]),
+        open_port("127.0.0.1", port.getsockname()[1]),
     ):
         pass
 
@@ -217,7 +217,7 @@ def with_server(scenario: Any, **settings: Any) -> None:
         await asyncio.wait_for(running, 30)
 
     handler = signal.getsignal(signal.SIGTERM)
-    with listening("127.0.0.1", 0) as port:
+    with open_port("127.0.0.1", 0) as port:
         asyncio.run(whole(port))
     assert signal.getsignal(signal.SIGTERM) is handler
 

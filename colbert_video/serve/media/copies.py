@@ -1,4 +1,4 @@
-"""H.264 copies of videos that browsers do not play, made by ffmpeg on demand, bounded in number, time and disk space."""
+"""H.264 copies of videos that browsers do not play: made by ffmpeg on demand, bounded in number, time and disk space."""
 
 import asyncio
 import hashlib
@@ -18,9 +18,9 @@ from colbert_video.video.files import input_of
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SIDE = 1280
-LAST_WORDS = 500
-"""Characters of ffmpeg's errors that go into the log."""
+MAX_SIDE = 1280
+MAX_LOGGED_CHARACTERS = 500
+"""End of ffmpeg's errors that goes into the log."""
 
 
 @dataclass
@@ -35,22 +35,22 @@ class Copy:
 
     @property
     def waiting(self) -> bool:
-        """Whether it is yet to be made."""
+        """True until it is made or has failed."""
         return self.state in ("queued", "running")
 
     @property
     def seconds(self) -> float:
-        """Time since it was asked for."""
+        """Seconds since it was asked for."""
         return time.monotonic() - self.begun
 
 
 class CopyMaker:
-    """Makes and keeps copies.
+    """Makes copies, each once, and keeps them while there is room.
 
     Args:
         at_once: Copies made at once.
-        waiting: Most copies that wait.
-        seconds: Time limit for one.
+        waiting: Limit of copies that wait.
+        seconds: Time limit of one.
         most_bytes: Largest copy.
         cached_bytes: Disk space for all.
         folder: Where they are kept; None for a new temporary folder.
@@ -69,7 +69,7 @@ class CopyMaker:
         self._program = shutil.which("ffmpeg")
         self._seconds, self._most_bytes, self._cached_bytes = seconds, most_bytes, cached_bytes
         self._most = at_once + waiting
-        self._places = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(at_once)
         self._parent = folder
         self._folder: Path | None = None
         self._copies: dict[str, Copy] = {}
@@ -77,27 +77,23 @@ class CopyMaker:
 
     @property
     def available(self) -> bool:
-        """Whether there is an ffmpeg."""
+        """True if there is an ffmpeg to make copies."""
         return self._program is not None
 
     @property
     def bytes(self) -> int:
-        """Disk space in use."""
+        """Disk space of the copies that are made."""
         return sum(copy.size for copy in self._copies.values())
 
     def wanted(self, media: MediaFile) -> Copy:
-        """The copy of a file; it is begun if nobody has asked for it before.
+        """Return the copy of a file, which is begun if it was not asked for before.
 
         Raises:
             ServiceError: 501 without ffmpeg, 503 if too many are waiting, 422 if it failed before.
         """
         if self._program is None:
-            raise ServiceError(
-                501,
-                "no_ffmpeg",
-                "copies need ffmpeg, which is not installed.",
-                "Install ffmpeg on the server.",
-            )
+            message = "copies need ffmpeg, which is not installed."
+            raise ServiceError(501, "no_ffmpeg", message, "Install ffmpeg on the server.")
         name = hashlib.sha256(f"{media.path}\0{media.etag}".encode("utf-8", "surrogateescape")).hexdigest()
         if name not in self._copies:
             if sum(copy.waiting for copy in self._copies.values()) >= self._most:
@@ -105,12 +101,8 @@ class CopyMaker:
             self._begin(name, media.path)
         copy = self._copies[name]
         if copy.state == "failed":
-            raise ServiceError(
-                422,
-                "copy_failed",
-                "the video could not be copied.",
-                "The service's log says why; download the file.",
-            )
+            remedy = "The service's log says why; download the file."
+            raise ServiceError(422, "copy_failed", "the video could not be copied.", remedy)
         copy.used = time.monotonic()
         return copy
 
@@ -132,7 +124,7 @@ class CopyMaker:
 
     async def _make(self, copy: Copy, source: str) -> None:
         try:
-            async with self._places:
+            async with self._slots:
                 copy.state = "running"
                 self._make_room()
                 await asyncio.wait_for(self._run_ffmpeg(source, copy.path), self._seconds)
@@ -145,7 +137,7 @@ class CopyMaker:
             copy.path.unlink(missing_ok=True)
 
     async def _run_ffmpeg(self, source: str, target: Path) -> None:
-        """Run ffmpeg by its argument list: no shell, no standard input, no protocol but local files."""
+        """Run ffmpeg without a shell, without standard input, and on local files alone."""
         process = await asyncio.create_subprocess_exec(
             str(self._program),
             *ffmpeg_arguments(source, target, self._most_bytes),
@@ -154,29 +146,27 @@ class CopyMaker:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            _, words = await process.communicate()
+            _, errors = await process.communicate()
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
         if process.returncode != 0:
-            raise OSError(words.decode("utf-8", "replace")[-LAST_WORDS:])
+            raise OSError(errors.decode("utf-8", "replace")[-MAX_LOGGED_CHARACTERS:])
         if target.stat().st_size >= self._most_bytes:
             raise OSError(f"it is larger than {self._most_bytes} bytes")
 
     def _make_room(self) -> None:
         """Remove the copies not used for longest; those being sent stay readable until they are sent."""
         while self.bytes > self._cached_bytes:
-            name = min(
-                (name for name, copy in self._copies.items() if copy.state == "ready"),
-                key=lambda name: self._copies[name].used,
-            )
-            self._copies.pop(name).path.unlink(missing_ok=True)
+            ready = [name for name, copy in self._copies.items() if copy.state == "ready"]
+            oldest = min(ready, key=lambda name: self._copies[name].used)
+            self._copies.pop(oldest).path.unlink(missing_ok=True)
 
 
 def ffmpeg_arguments(source: str, target: Path, most_bytes: int) -> list[str]:
-    """Arguments that make an H.264 copy which starts to play before it is loaded.
+    """Return arguments for an H.264 copy that starts to play before it is loaded.
 
     Args:
         source: The video file.
@@ -184,7 +174,7 @@ def ffmpeg_arguments(source: str, target: Path, most_bytes: int) -> list[str]:
         most_bytes: Where it is cut off.
     """
     url, protocols = input_of(source)
-    fits = f"min(1,{LONGEST_SIDE}/max(iw,ih))"
+    fits = f"min(1,{MAX_SIDE}/max(iw,ih))"
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
         *("-protocol_whitelist", protocols, "-format_whitelist", FORMATS, "-i", url),

@@ -1,9 +1,9 @@
-"""From a video of the catalog to an open file: the only way by which the service reads a video.
+"""From a video of the catalog to an open file; the service opens videos in no other way.
 
 Clients name ids; paths come from the catalog alone. A path is followed through its links to the file it really is, which
 must be a regular file, lie in a media root if there are any, and be a known container: an index made elsewhere could
 name any file of this machine, and only videos are handed out. Of a member of a tar archive, the same is asked of the
-archive, and only the member is handed out. What a file is, a decoding process says: nothing of it is parsed here.
+archive, and only the member is handed out. Containers and codecs are read in a decoding process, never in this one.
 """
 
 import logging
@@ -57,9 +57,8 @@ class MediaKind:
     container: str
     """Such as "mp4"."""
     content_type: str
-    """Its media type."""
     codec: str | None
-    """Codec of its pictures, where that is known."""
+    """Codec of its pictures; None without pictures."""
     reason: str | None
     """Why browsers do not play it, in words; None if they do."""
 
@@ -69,16 +68,16 @@ class MediaFile:
     """A video file as it is now."""
 
     path: str
-    """Where it really is; a member of an archive at ARCHIVE/MEMBER."""
+    """Path without links; ARCHIVE/MEMBER for a member of an archive."""
     size: int
-    """Bytes."""
+    """In bytes."""
     modified_ns: int
-    """When it was last changed, nanoseconds since 1970."""
+    """Time of the last change, in nanoseconds since 1970."""
     kind: MediaKind
 
     @property
     def etag(self) -> str:
-        """Strong validator: changes with the file."""
+        """Strong validator, which changes with the file."""
         return f'"{self.modified_ns:x}-{self.size:x}"'
 
 
@@ -110,7 +109,7 @@ class MediaFiles:
             What the file is, and the open file.
 
         Raises:
-            ServiceError: 404, if there is none that may be served; its message never says where it would be.
+            ServiceError: 404, if there is no file that may be served; its message never says where it would be.
         """
         archive, member = (path, None) if path is None else split_member(path)
         real = self._real_path(archive, anywhere=anywhere)
@@ -185,7 +184,7 @@ class MediaFiles:
 
 
 def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:
-    """What kind of video a file is; None if it is of none that is served."""
+    """Return the kind of a video file; None if no such files are served."""
     format_name = header.container.partition(",")[0]
     if format_name == "mov":  # all are sent as MP4, whose readers take them and whose name browsers know
         return MediaKind("mp4", "video/mp4", _codec(header), _reason(header, "mp4"))
@@ -202,7 +201,7 @@ def _codec(header: VideoHeader) -> str | None:
 
 
 def _reason(header: VideoHeader, container: str) -> str | None:
-    """Why browsers do not play a file of a container that they play; None if they do."""
+    """Return why browsers do not play a file of a container that they play; None if they do."""
     if header.codec is None:
         return f"there is nothing to play: {header.refused}"
     if header.codec not in PLAYED[container]:
@@ -218,20 +217,18 @@ def _is_webm(file: BufferedIOBase) -> bool:
 
 
 def _open_now(path: str, flags: int) -> int:
-    """Open without following a link or waiting for a writer, should a link or a pipe have taken the file's place."""
-    return os.open(
-        path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-    )  # POSIX has them
+    """Open without following a link or waiting for a writer, if a link or a pipe has replaced the file by now."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))  # of POSIX
 
 
 def _open_member(archive: str, member: str, whole: BufferedIOBase) -> RangeReader:
     try:
-        place = read_archive(archive).members.get(member)
+        span = read_archive(archive).members.get(member)
     except OSError as error:
         raise _moved() from error
-    if place is None:
+    if span is None:
         raise _moved()
-    return RangeReader(whole, *place)
+    return RangeReader(whole, *span)
 
 
 def _moved() -> ServiceError:

@@ -1,4 +1,4 @@
-"""Byte ranges of RFC 9110, section 14: at most one a request."""
+"""Byte ranges of RFC 9110, section 14: one per request."""
 
 import re
 from dataclasses import dataclass
@@ -10,23 +10,20 @@ ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Part of a file."""
+    """Bytes [start, end) of a file of `size` bytes."""
 
     start: int
-    """First byte."""
     end: int
-    """First byte that does not belong to it."""
     size: int
-    """Bytes of the whole file."""
 
     @property
     def length(self) -> int:
-        """Bytes of the part."""
+        """Number of bytes of the part."""
         return self.end - self.start
 
     @property
     def header(self) -> str:
-        """The value of Content-Range."""
+        """Value of Content-Range."""
         return f"bytes {self.start}-{self.end - 1}/{self.size}"
 
 
@@ -34,11 +31,11 @@ def asked_range(value: str | None, size: int) -> ByteRange | None:
     """Read a Range header.
 
     Args:
-        value: The header; None if there is none.
+        value: The header; None without one.
         size: Bytes of the file.
 
     Returns:
-        The part; None for the whole file, also where the header makes no sense, as the RFC has it.
+        The part; None for the whole file, also if the header is malformed, as the RFC demands.
 
     Raises:
         ServiceError: 416, if the part lies beyond the file or several parts are asked for.
@@ -46,7 +43,7 @@ def asked_range(value: str | None, size: int) -> ByteRange | None:
     if value is None or not value.lower().lstrip().startswith("bytes="):
         return None
     if "," in value:
-        raise _unsatisfiable(size, "several ranges were asked for; one a request is served.")
+        raise _unsatisfiable(size, "several ranges were asked for; one per request is served.")
     match = ONE_RANGE.fullmatch(value.strip())
     if match is None or match.group(1, 2) == ("", ""):
         return None
@@ -65,15 +62,10 @@ def asked_range(value: str | None, size: int) -> ByteRange | None:
 
 
 def still_valid(if_range: str | None, *, etag: str, modified: str) -> bool:
-    """Whether a Range header counts: its If-Range, if any, names the file as it is now."""
+    """Return whether a Range header counts: its If-Range, if any, names the file as it is now."""
     return if_range is None or if_range.strip() in (etag, modified)
 
 
 def _unsatisfiable(size: int, message: str) -> ServiceError:
-    return ServiceError(
-        416,
-        "bad_range",
-        message,
-        "Ask for one range within the file, or for all of it.",
-        {"Content-Range": f"bytes */{size}"},
-    )
+    remedy = "Ask for one range within the file, or for all of it."
+    return ServiceError(416, "bad_range", message, remedy, {"Content-Range": f"bytes */{size}"})

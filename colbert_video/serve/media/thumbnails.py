@@ -1,4 +1,4 @@
-"""Small pictures of moments, decoded in processes of their own and kept in a bounded memory."""
+"""Small pictures of moments, decoded in other processes and kept in bounded memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -13,10 +13,10 @@ Key = tuple[str, str, float, int]
 
 
 class ThumbnailCache:
-    """The last thumbnails that were used, up to a number of bytes.
+    """The thumbnails used last, up to a number of bytes.
 
     Args:
-        most_bytes: What they may take together.
+        most_bytes: Limit of their sizes together.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -25,13 +25,13 @@ class ThumbnailCache:
         self.bytes = 0
 
     def get(self, key: Key) -> bytes | None:
-        """A thumbnail that is kept."""
+        """Return a thumbnail if it is kept."""
         if key in self._kept:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
     def put(self, key: Key, jpeg: bytes) -> None:
-        """Keep a thumbnail; those not used for longest go."""
+        """Keep a thumbnail, and remove those not used for longest."""
         self.bytes += len(jpeg) - len(self._kept.pop(key, b""))
         self._kept[key] = jpeg
         while self.bytes > self._most:
@@ -39,13 +39,13 @@ class ThumbnailCache:
 
 
 class Thumbnailer:
-    """Makes thumbnails; the same one only once, however many ask for it.
+    """Makes thumbnails, each once however many requests ask for it.
 
     Args:
-        workers: Decoding processes.
-        waiting: Most thumbnails that wait.
-        seconds: Time limit for one.
-        most_bytes: Memory for those that were made.
+        workers: Number of decoding processes.
+        waiting: Limit of thumbnails that wait.
+        seconds: Time limit of one.
+        most_bytes: Memory for those that are kept.
     """
 
     def __init__(self, *, workers: int, waiting: int, seconds: float, most_bytes: int) -> None:
@@ -61,7 +61,7 @@ class Thumbnailer:
         self.work.close()
 
     async def picture(self, media: MediaFile, time: float, width: int) -> bytes:
-        """A JPEG of the frame at a moment.
+        """Return a JPEG of the frame at a moment.
 
         Args:
             media: The video file.
@@ -78,7 +78,7 @@ class Thumbnailer:
             return known
         if key not in self._running:
             self._running[key] = asyncio.ensure_future(self._made(key, media.path, time, width))
-        return await asyncio.shield(self._running[key])  # one who goes away leaves the others theirs
+        return await asyncio.shield(self._running[key])  # others wait for it too, if this client goes away
 
     async def _made(self, key: Key, path: str, time: float, width: int) -> bytes:
         try:

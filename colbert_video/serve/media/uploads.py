@@ -1,4 +1,4 @@
-"""Bodies of requests and pictures in them, both bounded while they are read."""
+"""Bodies of requests and pictures in them, both limited while they are read."""
 
 import asyncio
 import io
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     import PIL.Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+CLOSE = {"Connection": "close"}
 
 
 async def read_body(request: Request, *, most_bytes: int, seconds: float) -> bytes:
-    """Read a body, no further than its limits.
+    """Read a body within limits.
 
     Args:
         request: The request.
-        most_bytes: Its largest size.
-        seconds: The time it may take.
+        most_bytes: Limit of its size.
+        seconds: Limit of the time it takes.
 
     Raises:
         ServiceError: 413 if it is larger, 408 if it takes longer.
@@ -32,9 +33,8 @@ async def read_body(request: Request, *, most_bytes: int, seconds: float) -> byt
     try:
         return await asyncio.wait_for(_collected(request, most_bytes), seconds)
     except asyncio.TimeoutError as error:
-        raise ServiceError(
-            408, "too_slow", f"the body took longer than {seconds:g} seconds.", "Send it faster.", _CLOSE
-        ) from error
+        message = f"the body took longer than {seconds:g} seconds."
+        raise ServiceError(408, "too_slow", message, "Send it faster.", CLOSE) from error
 
 
 async def _collected(request: Request, most_bytes: int) -> bytes:
@@ -46,13 +46,9 @@ async def _collected(request: Request, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-_CLOSE = {"Connection": "close"}
-
-
 def _too_large(most_bytes: int) -> ServiceError:
-    return ServiceError(
-        413, "body_too_large", f"the body is larger than {most_bytes} bytes.", "Send a smaller one.", _CLOSE
-    )
+    message = f"the body is larger than {most_bytes} bytes."
+    return ServiceError(413, "body_too_large", message, "Send a smaller one.", CLOSE)
 
 
 def _too_many_pixels(message: str) -> ServiceError:
@@ -60,11 +56,11 @@ def _too_many_pixels(message: str) -> ServiceError:
 
 
 def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
-    """An uploaded picture in RGB, upright and read whole; of an animation the first picture.
+    """Decode an uploaded picture in RGB, upright; of an animation the first picture.
 
     Args:
         data: The file.
-        most_pixels: Largest picture, width times height; looked at before anything is unpacked.
+        most_pixels: Limit of width times height, checked before anything is unpacked.
 
     Raises:
         ServiceError: 413 if it is larger, 415 if it is no picture.
@@ -80,9 +76,5 @@ def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error
     except BAD_PICTURE as error:
-        raise ServiceError(
-            415,
-            "not_a_picture",
-            "the body is no picture that can be read.",
-            f"Send one of {', '.join(FORMATS)}.",
-        ) from error
+        message = "the body is no picture that can be read."
+        raise ServiceError(415, "not_a_picture", message, f"Send one of {', '.join(FORMATS)}.") from error

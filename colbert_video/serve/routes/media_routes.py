@@ -1,4 +1,4 @@
-"""Videos: what is known of them, pictures of their moments, and their files."""
+"""Videos: what the index knows, pictures of their moments, and their files."""
 
 import asyncio
 import hashlib
@@ -159,7 +159,7 @@ def _unchanged(request: Request, etag: str) -> bool:
 
 
 class FilePart(StreamingResponse):
-    """Sends part of an open file, one chunk in memory at a time, and closes it whatever happens."""
+    """Sends part of an open file chunk by chunk, and closes it whatever happens."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class FilePart(StreamingResponse):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the part."""
         try:
             await super().__call__(scope, receive, send)
         finally:
