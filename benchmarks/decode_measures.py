@@ -4,21 +4,16 @@ They take turns, file by file, so that a slow moment of the machine meets all of
 counts, as other work only ever adds to it.
 """
 
-import json
-import os
-import select
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from decode_truth import FRAMES, Truth, alike, ffmpeg_frames, wrong_frames
+from processes import EndedError, WorkerProcess
+from reports import HERE
 
-HERE = Path(__file__).parent
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LIMIT = 40.0
 """Seconds after which a reader hangs."""
 HOUR, RATE = 3600, 25
@@ -35,24 +30,21 @@ class Contestant:
         self._python = python
         self._log = folder / f"{name}.log"
         self._pictures = folder / f"{name}.npy"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: WorkerProcess | None = None
 
     def ask(self, do: str, *, limit: float = LIMIT, **arguments: Any) -> Outcome:
         """Send an order and wait for the answer; a process that dies or hangs is an outcome too."""
-        process = self._running()
-        with suppress(BrokenPipeError):  # It died; reading its answer says so.
-            process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
-            process.stdin.flush()
-        if not select.select([process.stdout], [], [], limit)[0]:
-            self.close()
-            return {"outcome": "hang", "detail": f"no answer within {limit:g} seconds"}
-        answer = process.stdout.readline()
-        if answer:
-            return json.loads(answer)
-        code = process.wait()
-        self.close()
-        words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""]
-        return {"outcome": "crash", "detail": f"exit code {code}: {words[-1][-200:]}"}
+        if self._process is None:
+            command = [self._python, str(HERE / "decode_worker.py"), self.name]
+            self._process = WorkerProcess(command, self._log, PYTHONPATH=str(HERE.parent))
+        try:
+            return self._process.ask(do, limit=limit, **arguments)
+        except TimeoutError as error:
+            self._process = None
+            return {"outcome": "hang", "detail": str(error)}
+        except EndedError as error:
+            self._process = None
+            return {"outcome": "crash", "detail": str(error)}
 
     def pictures(self, path: Path) -> tuple[Outcome, np.ndarray | None, np.ndarray | None]:
         """Read a file: outcome, small pictures, times."""
@@ -66,20 +58,7 @@ class Contestant:
         """End the process."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
             self._process = None
-
-    def _running(self) -> "subprocess.Popen[bytes]":
-        if self._process is None:
-            with self._log.open("w", encoding="utf-8") as log:
-                self._process = subprocess.Popen(
-                    [self._python, str(HERE / "decode_worker.py"), self.name],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(HERE.parent)},
-                )
-        return self._process
 
 
 def contestants(names: Iterable[str], pythons: Mapping[str, str], folder: Path) -> dict[str, Contestant]:

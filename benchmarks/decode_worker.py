@@ -5,10 +5,7 @@ It imports this package only to measure it. What readers print goes to the log w
 
 import argparse
 import gc
-import json
-import os
 import platform
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 from decode_readers import READERS, Refused, Sample
 from decode_truth import SIDE
+from processes import carry_out, megabytes
 
 
 def installed(package: str) -> str:
@@ -25,15 +23,6 @@ def installed(package: str) -> str:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return f"{package}, version unknown"
-
-
-def resident_megabytes() -> float | None:
-    """Memory that this process holds now."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 def small(pixels: np.ndarray) -> np.ndarray:
@@ -80,7 +69,7 @@ class Worker:
             self.read(paths[number % len(paths)])
             if number + 1 in (opens // 5, opens):
                 gc.collect()
-                held.append(resident_megabytes())
+                held.append(megabytes("VmRSS"))
         return {"opens": opens, "early_megabytes": held[0], "late_megabytes": held[1]}
 
     @staticmethod
@@ -94,14 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reader", choices=READERS)
     options = parser.parse_args()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     worker = Worker(options.reader)
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer = getattr(worker, order.pop("do"))(**order)
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    carry_out(lambda order: getattr(worker, order))
 
 
 if __name__ == "__main__":

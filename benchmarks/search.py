@@ -23,10 +23,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from processes import ONE_THREAD
 from reports import HERE, arguments, load, machine, save
 from rivals import ENGINES
 from search_corpus import Corpus
-from search_measures import ONE_THREAD, Contest
+from search_measures import Contest
 from search_world import KINDS
 
 

@@ -4,9 +4,6 @@ Settings are chosen on the tuning queries: those that another setting beats in b
 dropped, where reading uncompressed tokens or not makes two kinds. What is reported comes from the other queries alone.
 """
 
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,65 +14,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from processes import EndedError, WorkerProcess
+from reports import HERE
 from search_corpus import TUNING_QUERIES, Corpus
 
 K = 10
 THROUGHPUT_QUERIES, WARM_UP_QUERIES = 64, 4
-HERE = Path(__file__).parent
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-}
-LAST_WORDS = 300
-"""Characters of a failed engine's log that are kept."""
-
-
-class EngineFailedError(RuntimeError):
-    """An engine's process ended; the message says how."""
-
-
-class Process:
-    """An engine in a process of its own."""
-
-    def __init__(self, name: str, corpus: Corpus, folder: Path, *, python: str, core: int | None) -> None:
-        self._log = folder.with_name(f"{folder.name}.log")
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        command = [python, str(HERE / "search_worker.py"), name, str(corpus.folder), str(folder)]
-        with self._log.open("a", encoding="utf-8") as log:
-            self._process = subprocess.Popen(
-                command if core is None else [*command, "--core", str(core)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, **ONE_THREAD},
-            )
-
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send an order and wait for the answer.
-
-        Raises:
-            EngineFailedError: If the process ended instead.
-        """
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            code = self._process.wait()
-            words = self._log.read_text(encoding="utf-8", errors="replace").strip()[-LAST_WORDS:]
-            raise EngineFailedError(f"{do} ended with exit code {code}: {words}")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
 
 
 @dataclass
@@ -83,7 +27,7 @@ class Contender:
     """An engine that takes part, and its figures so far."""
 
     name: str
-    process: Process
+    process: WorkerProcess
     row: dict[str, Any]
     """As in the report."""
     answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -124,9 +68,12 @@ class Contest:
         """Build what has not been built."""
         return [self._built(name) for name in names]
 
-    def _start(self, name: str, core: int | None) -> Process:
-        python = self.pythons.get(name, sys.executable)
-        return Process(name, self.corpus, self.work / name, python=python, core=core)
+    def _start(self, name: str, core: int | None) -> WorkerProcess:
+        python, folder = self.pythons.get(name, sys.executable), self.work / name
+        command = [python, str(HERE / "search_worker.py"), name, str(self.corpus.folder), str(folder)]
+        if core is not None:
+            command += ["--core", str(core)]
+        return WorkerProcess(command, folder.with_name(f"{name}.log"))
 
     def _built(self, name: str) -> dict[str, Any]:
         """A process only for building: memory and caches of searching start again."""
@@ -138,7 +85,7 @@ class Contest:
             row |= process.ask("describe")
             row |= process.ask("build")
             process.close()
-        except EngineFailedError as error:
+        except EndedError as error:
             row["failed"] = str(error)
         return row
 
@@ -152,7 +99,7 @@ class Contest:
             return
         try:
             step(contender)
-        except EngineFailedError as error:
+        except EndedError as error:
             contender.row["failed"] = str(error)
 
     def _tune(self, contender: Contender) -> None:

@@ -9,26 +9,16 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from processes import carry_out, megabytes
 from rivals import ENGINES, Engine
 from search_corpus import BAGS, Corpus
 
 BUILT = "built.json"
 """Written into an engine's folder when its index is complete."""
-
-
-def peak_megabytes() -> float | None:
-    """Highest resident memory of this process; unlike getrusage's, not inherited from the parent."""
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return None
-    line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 def bytes_of(folder: Path) -> int:
@@ -69,7 +59,7 @@ class Worker:
             built = {
                 "build_cpu_seconds": seconds,
                 "build_wall_seconds": time.monotonic() - wall,
-                "build_peak_megabytes": peak_megabytes(),
+                "build_peak_megabytes": megabytes("VmHWM"),
                 "index_bytes_per_video": size / self._corpus.world.size,
                 "token_bytes_per_video": sum(BAGS.values())
                 * self._corpus.world.dim
@@ -96,7 +86,7 @@ class Worker:
             wall.append(1000 * (time.perf_counter() - started))
             cpu.append(1000 * (time.process_time() - worked))
             found.append([int(video) for video in videos])
-        return {"found": found, "cpu_ms": cpu, "wall_ms": wall, "peak_megabytes": peak_megabytes()}
+        return {"found": found, "cpu_ms": cpu, "wall_ms": wall, "peak_megabytes": megabytes("VmHWM")}
 
 
 def main() -> None:
@@ -109,19 +99,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {options.core})
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
     worker = Worker(options.engine, Corpus(options.corpus), options.folder)
-    orders: dict[str, Callable[..., dict[str, Any]]] = {
-        "describe": worker.describe,
-        "build": worker.build,
-        "open": worker.open,
-        "search": worker.search,
-    }
-    for line in sys.stdin:
-        order = json.loads(line)
-        answers.write(json.dumps(orders[order.pop("do")](**order)) + "\n")
-        answers.flush()
+    carry_out(lambda order: getattr(worker, order))
 
 
 if __name__ == "__main__":
