@@ -28,7 +28,7 @@ from crash_model import (
     without,
 )
 from operations import add_tokens, everything
-from thorough import amount
+from thorough import amount, cases
 from token_corpus import DIM, unit_tokens
 
 from colbert_video import Indexer
@@ -276,7 +276,9 @@ def frozen(tree: Tree) -> frozenset[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    "name", cases(["stage", "index", "add", "remove", "compact", "export"], thorough=["retrain", "overwrite"])
+)
 def test_a_power_cut_at_any_moment(
     name: str, runs: Callable[[str], Run], room: Path, record_property: Callable[[str, Any], None]
 ) -> None:
@@ -305,7 +307,10 @@ def needed(run: Run) -> dict[int, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    "name",
+    cases(["stage", "index", "add", "export"], thorough=["remove", "compact", "retrain", "overwrite"]),
+)
 def test_every_sync_is_needed_and_its_lack_is_noticed(
     name: str, runs: Callable[[str], Run], room: Path
 ) -> None:
