@@ -1,6 +1,7 @@
 """The page that leads through the source names files and rooms that exist, and all rooms."""
 
 import re
+from pathlib import Path
 
 import house
 import pytest
@@ -11,14 +12,15 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FOLDERS = ("colbert_video", "indexing", "training", "tests", "benchmarks", "docs", "examples")
 
 
-@pytest.mark.parametrize(
-    "page", ["docs/architecture.md", "docs/index-format.md", "CONTRIBUTING.md", "README.md"]
-)
-def test_every_file_that_a_page_names_exists(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
-    assert named
+    assert named or page.name != "architecture.md"
 
 
 def test_the_table_has_every_room() -> None:
