@@ -33,6 +33,7 @@ from colbert_video.indexing.index.folder import (
 )
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.segment import ROTATION_FILE
+from colbert_video.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def commit_segment(
     if replace_all:
         codec_name = new_name()
         codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
-        entries, files = _write(folder, name, source, codecs, codec_name, compress)
+        entries, files = write_durably(folder, name, source, codecs, codec_name, compress)
         values = {SETTINGS_KEY: settings.to_dict(), DRIFT_KEY: drift.to_dict()}
         segment = NewSegment(name, codec_name, entries, files)
         catalog.replace_everything([segment], settings=values, forget_failures=True, failures=failures)
@@ -85,24 +86,25 @@ def commit_segment(
     codec_name = catalog.codecs()[-1]
     check_files(folder, files_below(catalog, f"{CODECS}/{codec_name}"))
     codecs, sampled = load_codecs(folder, codec_name, settings), SampledSource(source)
-    entries, files = _write(folder, name, sampled, codecs, codec_name, compress)
+    entries, files = write_durably(folder, name, sampled, codecs, codec_name, compress)
     added, values = _drift_of_addition(catalog, sampled, codecs)
     catalog.commit_segment(name, codec_name, entries, files, replace=True, settings=values, failures=failures)
     sweep(catalog)
     return Committed(len({entry.video for entry in entries}), added)
 
 
-def _write(
+def write_durably(
     folder: Path,
     name: str,
     source: TokenSource,
     codecs: Mapping[str, ResidualCodec],
     codec_name: str,
-    compress: Compress,
+    compress: Compress = compress,
 ) -> tuple[list[VideoEntry], dict[str, tuple[int, str]]]:
     """Write a segment and make it durable with its codec; return its videos, and size and SHA-256 of all files."""
     segment, codec = folder / SEGMENTS / name, folder / CODECS / codec_name
-    entries = write_segment(segment, source, codecs, codec_folder=codec, compress=compress)
+    with progress_bar("compressing videos", total=len(source)) as bar:
+        entries = write_segment(segment, compress(source, codecs), codecs, codec_folder=codec, bar=bar)
     return entries, sync_and_describe(folder, [codec, segment])
 
 
@@ -155,8 +157,12 @@ def sync_and_describe(folder: Path, written: list[Path]) -> dict[str, tuple[int,
     files: dict[str, tuple[int, str]] = {}
     for tree in written:
         sync_tree(tree)
-        for path in sorted(tree.rglob("*")):
-            if path.is_file():
-                files[path.relative_to(folder).as_posix()] = checksum(path)
+        files |= describe_files(folder, tree)
     fsync_folder(folder)
     return files
+
+
+def describe_files(folder: Path, tree: Path) -> dict[str, tuple[int, str]]:
+    """Return size and SHA-256 of each file below `tree`, by path relative to `folder`."""
+    paths = (path for path in sorted(tree.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in paths}

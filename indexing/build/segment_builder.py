@@ -21,7 +21,7 @@ from colbert_video.indexing.codec.fit import FittedCodec, Sample, fit_codec
 from colbert_video.indexing.codec.kmeans import num_partitions
 from colbert_video.indexing.index.chunks import TokenChunk, TokenSource
 from colbert_video.indexing.segments.segment import BagWriter
-from colbert_video.progress import progress_bar
+from colbert_video.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -153,23 +153,23 @@ def compress(source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterat
 
 def write_segment(
     folder: Path,
-    source: TokenSource,
+    chunks: Iterable[CompressedChunk],
     codecs: Mapping[str, ResidualCodec],
     *,
     codec_folder: Path,
-    compress: Compress = compress,
+    bar: Bar,
 ) -> list[VideoEntry]:
-    """Compress all tokens into a new segment folder.
+    """Write compressed tokens into a new segment folder.
 
     Args:
         folder: The segment's folder; the bags become `folder/frame` and `folder/video`.
-        source: The segment's tokens.
-        codecs: The codec of each bag.
+        chunks: The segment's tokens.
+        codecs: The codec of each bag, which compressed them.
         codec_folder: Where the codecs are saved, `codec_folder/frame` and so on; segments link these files.
-        compress: Compresses them.
+        bar: Advances by the videos that are written.
 
     Returns:
-        The catalog entries in the order of the segment.
+        The entries of all chunks, in order.
     """
     entries: list[VideoEntry] = []
     with ExitStack() as stack:
@@ -177,13 +177,12 @@ def write_segment(
             bag: stack.enter_context(BagWriter(folder / bag, codec=codec, codec_folder=codec_folder / bag))
             for bag, codec in codecs.items()
         }
-        bar = stack.enter_context(progress_bar("compressing videos", total=len(source)))
-        for chunk in compress(source, codecs):
+        for chunk in chunks:
             for bag, writer in writers.items():
-                tokens = chunk.tokens[bag]
-                writer.append(tokens.codes, tokens.residuals, chunk.doclens[bag])
+                tokens, doclens = chunk.tokens[bag], chunk.doclens[bag]
+                writer.append(tokens.codes, tokens.residuals, doclens)
             entries.extend(chunk.entries)
-            bar.advance(len(chunk.entries))
+            bar.advance(len(doclens))
         for writer in writers.values():
             writer.finish()
     return entries

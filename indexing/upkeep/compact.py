@@ -7,9 +7,8 @@ through the model.
 """
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colbert_video.durable import check_files, new_name
-from colbert_video.indexing.build.commit import save_new_codecs, sync_and_describe
-from colbert_video.indexing.build.segment_builder import write_segment
+from colbert_video.indexing.build.commit import save_new_codecs, sync_and_describe, write_durably
+from colbert_video.indexing.build.segment_builder import CompressedChunk, write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, NewSegment
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -26,7 +25,6 @@ from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.drift import DRIFT_KEY
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, sweep
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.segments.segment import BagWriter
 from colbert_video.indexing.upkeep.reencode import MixedSource, Reencoded
 from colbert_video.indexing.upkeep.stored import StoredSegment, StoredSource, open_segments
 from colbert_video.progress import progress_bar
@@ -133,41 +131,27 @@ def _copy_all(catalog: Catalog, settings: IndexSettings, segments: list[StoredSe
     folder, codec_name, name = catalog.folder, catalog.codecs()[-1], new_name()
     codecs = load_codecs(folder, codec_name, settings)
     videos = sum(len(segment.live) for segment in segments)
-    with ExitStack() as stack:
-        writers = {
-            bag: stack.enter_context(
-                BagWriter(
-                    folder / SEGMENTS / name / bag,
-                    codec=codec,
-                    codec_folder=folder / CODECS / codec_name / bag,
-                )
-            )
-            for bag, codec in codecs.items()
-        }
-        bar = stack.enter_context(progress_bar("copying videos", total=videos))
-        for segment in segments:
-            for rows in segment.chunks():
-                for bag, writer in writers.items():
-                    _copy(segment, bag, rows, writer, codecs[bag])
-                bar.advance(len(rows))
-        for writer in writers.values():
-            writer.finish()
-    _commit(catalog, name, codec_name, videos, {})
+    chunks = (_with_codecs(segment, rows, codecs) for segment in segments for rows in segment.runs())
+    with progress_bar("copying videos", total=videos) as bar:
+        write_segment(
+            folder / SEGMENTS / name, chunks, codecs, codec_folder=folder / CODECS / codec_name, bar=bar
+        )
+    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
+    catalog.move_everything(name, codec_name, videos, files)
+    sweep(catalog)
 
 
-def _copy(
-    segment: StoredSegment,
-    bag: str,
-    rows: Int64[Tensor, "videos"],
-    writer: BagWriter,
-    codec: ResidualCodec,
-) -> None:
-    if segment.codecs[bag].fingerprint == codec.fingerprint:
-        writer.append(*segment.encoded(bag, rows))
-        return
-    tokens, doclens = segment.decoded(bag, rows)
-    encoded = codec.encode(tokens)
-    writer.append(encoded.codes, encoded.residuals, doclens)
+def _with_codecs(
+    segment: StoredSegment, rows: Int64[Tensor, "videos"], codecs: Mapping[str, ResidualCodec]
+) -> CompressedChunk:
+    """Return stored videos as some codecs store them: as they are where the codec is the same."""
+    chunk = segment.stored(rows)
+    others = [bag for bag, codec in codecs.items() if segment.codecs[bag].fingerprint != codec.fingerprint]
+    if not others:
+        return chunk
+    decoded = segment.decoded(rows)
+    encoded = {bag: codecs[bag].encode(decoded.tokens[bag]) for bag in others}
+    return replace(chunk, tokens={**chunk.tokens, **encoded})
 
 
 def _retrain(
@@ -181,23 +165,13 @@ def _retrain(
     """Train a codec and encode everything with it; new tokens need new rows, as frames may have been read at other times."""
     folder, name, codec_name = catalog.folder, new_name(), new_name()
     codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
-    entries = write_segment(
-        folder / SEGMENTS / name, source, codecs, codec_folder=folder / CODECS / codec_name
-    )
+    entries, files = write_durably(folder, name, source, codecs, codec_name)
     values = {DRIFT_KEY: drift.to_dict()}
-    if not new_rows:
-        _commit(catalog, name, codec_name, len(entries), values)
-        return
-    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
-    checksums = catalog.checksums(sorted({entry.video for entry in entries}))
-    catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values)
-    catalog.set_checksums(checksums)  # the files have not changed
-    catalog.drop_staged()
-    sweep(catalog)
-
-
-def _commit(catalog: Catalog, name: str, codec_name: str, videos: int, settings: dict[str, Any]) -> None:
-    folder = catalog.folder
-    files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
-    catalog.move_everything(name, codec_name, videos, files, settings=settings)
+    if new_rows:
+        checksums = catalog.checksums(sorted({entry.video for entry in entries}))
+        catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values)
+        catalog.set_checksums(checksums)  # the files have not changed
+        catalog.drop_staged()
+    else:
+        catalog.move_everything(name, codec_name, len(entries), files, settings=values)
     sweep(catalog)

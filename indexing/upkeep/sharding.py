@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from torch import Tensor
 from colbert_video.durable import (
     check_files,
     check_link,
-    checksum,
     fsync_folder,
     link_or_copy,
     new_name,
@@ -31,6 +30,8 @@ from colbert_video.durable import (
     write_bytes_durably,
 )
 from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.indexing.build.commit import describe_files
+from colbert_video.indexing.build.segment_builder import write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry, check_name
@@ -43,9 +44,8 @@ from colbert_video.indexing.index.folder import (
     is_index,
     load_settings,
 )
-from colbert_video.indexing.segments.segment import BagWriter
 from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
-from colbert_video.progress import progress_bar
+from colbert_video.progress import Bar, progress_bar
 
 CORPUS_NAME = "shards.json"
 FORMAT = "colbert_video shards"
@@ -54,22 +54,21 @@ CORPUS = "corpus"
 """The unfinished corpus in its hidden folder."""
 SHARED_SETTINGS = (SETTINGS_KEY, DRIFT_KEY)
 """What the catalog of an index knows of how it was made, which its shards take over."""
-Part = tuple[StoredSegment, Int64[Tensor, "_"]]
-"""Some videos of a segment, by their ordinals."""
+SegmentPart = tuple[StoredSegment, Int64[Tensor, "_"]]
+"""Some rows of a segment."""
 
 
 @dataclass(frozen=True)
 class ShardedCorpus:
-    """Where the shards of a corpus are."""
+    """The folder of a corpus, and its shards."""
 
     path: Path
-    """The folder."""
     names: tuple[str, ...]
     """Names of the shards' folders in it, in their order."""
 
     @property
     def folders(self) -> list[Path]:
-        """The index folders, in their order."""
+        """The index folders, in the order of `names`."""
         return [self.path / name for name in self.names]
 
     @classmethod
@@ -99,7 +98,7 @@ class ShardedCorpus:
 
 
 def is_corpus(folder: Path) -> bool:
-    """Whether `folder` holds a sharded corpus."""
+    """Return whether `folder` holds a sharded corpus."""
     return (folder / CORPUS_NAME).is_file()
 
 
@@ -111,7 +110,7 @@ def write_corpus(folder: Path, names: Sequence[str]) -> ShardedCorpus:
         names: The names of the index folders in it, in their order.
 
     Raises:
-        SettingsError: If there is none, or a name is unsafe or comes twice.
+        SettingsError: If there are no names, or one is unsafe or comes twice.
     """
     _check_names(names)
     body = {"shards": list(names)}
@@ -121,7 +120,7 @@ def write_corpus(folder: Path, names: Sequence[str]) -> ShardedCorpus:
 
 
 def _parsed(path: Path) -> tuple[str, ...]:
-    """The names of the shards, checked: a crafted file must not lead out of its folder."""
+    """Return the names of the shards, checked: a crafted file must not lead out of its folder."""
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -192,8 +191,8 @@ def shard_index(
     Args:
         path: The index folder. If a writer replaces its segments meanwhile, the newer commit is sharded instead.
         output: The new folder of the shards.
-        shards: How many; or
-        videos_per_shard: how many videos a shard holds at most, about.
+        shards: How many shards; or
+        videos_per_shard: how many videos a shard holds, roughly, at most.
 
     Raises:
         SettingsError: Unless one of the two is given, and leaves each shard a video.
@@ -201,14 +200,14 @@ def shard_index(
             be written, or is written by another process now.
     """
     started = time.monotonic()
-    folder, target = Path(path), Path(output)
-    with Catalog.open(folder) as catalog, _workplace(target) as work:
+    target = Path(output)
+    with Catalog.open(Path(path)) as catalog, _workplace(target) as work:
         while True:
             view, unfinished = catalog.hold(), work / CORPUS
             load_settings(catalog)
             count = _number_of_shards(view.videos, shards, videos_per_shard)
             try:
-                report = _write(folder, catalog, unfinished, count, view.count)
+                report = _write(catalog, unfinished, count, view.count)
                 break
             except IndexFolderError:
                 if catalog.hold().version == view.version:
@@ -235,7 +234,7 @@ def _number_of_shards(videos: int, shards: int | None, videos_per_shard: int | N
 
 @contextmanager
 def _workplace(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target that one process uses at a time; what a killed one left in it is removed."""
+    """Make a hidden folder beside the target that one process uses at a time; what a killed one left in it is removed."""
     if target.exists():
         raise IndexFolderError(f"{target} exists; choose another path, or remove it first.")
     work = target.absolute().parent / f".{target.name}.unfinished"
@@ -255,41 +254,40 @@ def _workplace(target: Path) -> Iterator[Path]:
 
 
 def _write(
-    folder: Path, catalog: Catalog, corpus: Path, count: int, rows: int
+    catalog: Catalog, corpus: Path, count: int, rows: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
     """Write all shards; return the videos and rows of each, how many segments were linked, and the size."""
-    check_files(folder, catalog.files())
-    parts, videos = _parts(folder, catalog, count)
+    check_files(catalog.folder, catalog.files())
+    parts, videos = _parts(catalog, count)
     names = [f"shard-{number:04d}" for number in range(count)]
     linked = size = 0
     with progress_bar("copying videos", total=rows) as bar:
         for name, own in zip(names, parts, strict=True):
-            shard = _Shard(folder, catalog, corpus / name)
-            for segment, ordinals in own:
-                shard.take(segment, ordinals)
-                bar.advance(len(ordinals))
+            shard = _Shard(catalog, corpus / name, bar)
+            for segment, chosen in own:
+                shard.take(segment, chosen)
             size += shard.commit()
             linked += shard.linked
     write_corpus(corpus, names)
-    return videos, tuple(sum(len(ordinals) for _, ordinals in own) for own in parts), linked, size
+    return videos, tuple(sum(len(chosen) for _, chosen in own) for own in parts), linked, size
 
 
-def _parts(folder: Path, catalog: Catalog, count: int) -> tuple[list[list[Part]], tuple[int, ...]]:
-    """What each shard takes of each segment, and how many videos that are."""
-    places = catalog.live_rows()
-    rows = Counter(video for _, _, video in places)
+def _parts(catalog: Catalog, count: int) -> tuple[list[list[SegmentPart]], tuple[int, ...]]:
+    """Return what each shard takes of each segment, and how many videos that are."""
+    items = catalog.live_rows()
+    rows = Counter(video for _, _, video in items)
     shard_of = dict(zip(rows, cut(list(rows.values()), count), strict=True))
     taken: list[dict[str, list[int]]] = [{} for _ in range(count)]
-    for segment, ordinal, video in places:
-        taken[shard_of[video]].setdefault(segment, []).append(ordinal)
+    for segment, row, video in items:
+        taken[shard_of[video]].setdefault(segment, []).append(row)
     segments = {segment.row.name: segment for segment in open_segments(catalog, load_settings(catalog))}
-    parts = [[(segments[name], torch.tensor(ordinals)) for name, ordinals in own.items()] for own in taken]
+    parts = [[(segments[name], torch.tensor(chosen)) for name, chosen in own.items()] for own in taken]
     videos = Counter(shard_of.values())
     return parts, tuple(videos[number] for number in range(count))
 
 
 def cut(rows: Sequence[int], shards: int) -> list[int]:
-    """The shard of each video: successive videos, so that shards have about as many rows, and each has a video.
+    """Return the shard of each video: successive videos, so that shards have about as many rows, and each has a video.
 
     Args:
         rows: How many rows each video has, in order.
@@ -311,76 +309,67 @@ class _Shard:
     """An index in the making that takes over parts of another.
 
     Args:
-        source: The other index's folder.
-        catalog: Its catalog.
+        catalog: The other index's catalog.
         folder: Where the new index goes.
+        bar: Advances by the videos that were taken.
     """
 
-    def __init__(self, source: Path, catalog: Catalog, folder: Path) -> None:
+    def __init__(self, catalog: Catalog, folder: Path, bar: Bar) -> None:
         self.linked = 0
-        self._source, self._catalog, self._folder = source, catalog, folder
+        self._catalog, self._folder, self._bar = catalog, folder, bar
         self._segments: list[NewSegment] = []
-        self._parts: list[Part] = []
+        self._runs: list[tuple[str, list[int]]] = []
 
-    def take(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"]) -> None:
-        """Link a segment that comes whole, else copy what comes of it."""
+    def take(self, segment: StoredSegment, rows: Int64[Tensor, "videos"]) -> None:
+        """Link a segment that comes whole, otherwise copy what comes of it."""
         files = self._link(f"{CODECS}/{segment.row.codec}")
-        if len(ordinals) == segment.row.count:
+        if len(rows) == segment.row.count:
             name = segment.row.name
             files |= self._link(f"{SEGMENTS}/{name}")
             self.linked += 1
+            self._bar.advance(len(rows))
         else:
             name = new_name()
-            self._copy(segment, ordinals, name)
-            files |= {
-                path.relative_to(self._folder).as_posix(): checksum(path)
-                for path in sorted((self._folder / SEGMENTS / name).rglob("*"))
-                if path.is_file()
-            }
-        entries = self._entries(segment, ordinals)
+            self._copy(segment, rows, self._folder / SEGMENTS / name)
+            files |= describe_files(self._folder, self._folder / SEGMENTS / name)
+        runs = [(segment.row.name, run.tolist()) for run in rows.split(VIDEOS_PER_CHUNK)]
+        entries = (entry for run in runs for entry in self._entries(*run))
         self._segments.append(NewSegment(name, segment.row.codec, entries, files))
-        self._parts.append((segment, ordinals))
+        self._runs += runs
 
     def commit(self) -> int:
         """Write the catalog; return the size of the index's files."""
         settings = {key: value for key, value in self._catalog.settings().items() if key in SHARED_SETTINGS}
         with Catalog.create(self._folder) as catalog:
             catalog.replace_everything(self._segments, settings=settings)
-            for segment, ordinals in self._parts:
-                for chunk in ordinals.split(VIDEOS_PER_CHUNK):
-                    entries = self._catalog.entries_at(segment.row.name, chunk.tolist()).values()
-                    catalog.set_checksums(self._catalog.checksums(sorted({entry.video for entry in entries})))
+            for run in self._runs:
+                videos = {entry.video for entry in self._entries(*run)}
+                catalog.set_checksums(self._catalog.checksums(sorted(videos)))
             return sum(size for size, _ in catalog.files().values())
 
-    def _entries(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"]) -> Iterator[VideoEntry]:
-        for chunk in ordinals.split(VIDEOS_PER_CHUNK):
-            found = self._catalog.entries_at(segment.row.name, chunk.tolist())
-            yield from (found[ordinal] for ordinal in chunk.tolist())
+    def _entries(self, segment: str, rows: list[int]) -> list[VideoEntry]:
+        found = self._catalog.entries_at(segment, rows)
+        return [found[row] for row in rows]
 
     def _link(self, room: str) -> dict[str, tuple[int, str]]:
         """Take over a codec or a whole segment; return size and SHA-256 of its files, which were checked."""
         files = files_below(self._catalog, room)
         for name in files:
-            target = self._folder / name
+            source, target = self._catalog.folder / name, self._folder / name
             if target.exists():  # several segments of one codec
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                link_or_copy(self._source / name, target)
+                link_or_copy(source, target)
             except FileNotFoundError as error:
-                raise IndexFolderError(
-                    f"{self._source / name} is missing; restore it or rebuild the index"
-                ) from error
+                raise IndexFolderError(f"{source} is missing; restore it or rebuild the index") from error
         return files
 
-    def _copy(self, segment: StoredSegment, ordinals: Int64[Tensor, "videos"], name: str) -> None:
-        with ExitStack() as stack:
-            for bag, codec in segment.codecs.items():
-                target, saved = (
-                    self._folder / SEGMENTS / name / bag,
-                    self._folder / CODECS / segment.row.codec,
-                )
-                writer = stack.enter_context(BagWriter(target, codec=codec, codec_folder=saved / bag))
-                for chunk in ordinals.split(VIDEOS_PER_CHUNK):
-                    writer.append(*segment.encoded(bag, chunk))
-                writer.finish()
+    def _copy(self, segment: StoredSegment, rows: Int64[Tensor, "videos"], target: Path) -> None:
+        write_segment(
+            target,
+            (segment.stored(run) for run in rows.split(VIDEOS_PER_CHUNK)),
+            segment.codecs,
+            codec_folder=self._folder / CODECS / segment.row.codec,
+            bar=self._bar,
+        )

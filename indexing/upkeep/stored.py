@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int, Int32, Int64, UInt8
+from jaxtyping import Int, Int64
 from torch import Tensor
 
+from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.entries import SegmentRow
-from colbert_video.indexing.codec.codec import ResidualCodec
+from colbert_video.indexing.catalog.entries import SegmentRow, VideoEntry
+from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.index.chunks import TokenChunk
 from colbert_video.indexing.index.folder import SEGMENTS, load_codecs
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -24,33 +25,33 @@ class StoredSegment:
     """A segment's bags and those of its videos that are live."""
 
     row: SegmentRow
-    """What the catalog says of it."""
     bags: Mapping[str, StoredBag]
-    """Its tokens by bag name."""
+    """Stored tokens by bag name."""
     codecs: Mapping[str, ResidualCodec]
     """The codec of each bag."""
     live: Int64[Tensor, "videos"]
-    """Ordinals of live videos, ascending."""
+    """Rows of live videos, ascending."""
 
-    def chunks(self) -> Sequence[Int64[Tensor, "_"]]:
-        """The live ordinals in runs of bounded length."""
+    def runs(self) -> Sequence[Int64[Tensor, "_"]]:
+        """Return the live rows in runs of bounded length."""
         return self.live.split(VIDEOS_PER_CHUNK) if len(self.live) else ()
 
-    def encoded(
-        self, bag: str, ordinals: Int[Tensor, "videos"]
-    ) -> tuple[Int32[Tensor, "tokens"], UInt8[Tensor, "tokens bytes"], Int64[Tensor, "videos"]]:
-        """Codes and residuals of some videos, and how many tokens each has."""
-        stored = self.bags[bag]
-        rows, doclens = stored.token_rows(ordinals)  # (tokens,), (videos,)
-        return stored.codes[rows], stored.residuals[rows], doclens
+    def stored(self, rows: Int[Tensor, "videos"]) -> CompressedChunk:
+        """Return some videos as they are stored, without their entries."""
+        tokens, doclens = {}, {}
+        for name, bag in self.bags.items():
+            of_tokens, doclens[name] = bag.token_rows(rows)  # (tokens,), (videos,)
+            tokens[name] = EncodedTokens(bag.codes[of_tokens], bag.residuals[of_tokens])
+        return CompressedChunk((), tokens, doclens)
 
-    def decoded(
-        self, bag: str, ordinals: Int[Tensor, "videos"]
-    ) -> tuple[Float[Tensor, "tokens dim"], Int64[Tensor, "videos"]]:
-        """Decode some videos: tokens as the model gave them (not rotated) but for what compression lost, and doclens."""
-        codes, residuals, doclens = self.encoded(bag, ordinals)
-        codec = self.codecs[bag]
-        return codec.decode(codes, residuals) @ codec.rotation.T, doclens
+    def decoded(self, rows: Int[Tensor, "videos"], entries: Sequence[VideoEntry] = ()) -> TokenChunk:
+        """Return some videos with tokens as the model gave them, not rotated, but for what compression lost."""
+        chunk = self.stored(rows)
+        tokens = {
+            bag: codec.decode(chunk.tokens[bag].codes, chunk.tokens[bag].residuals) @ codec.rotation.T
+            for bag, codec in self.codecs.items()
+        }
+        return TokenChunk(entries, tokens, chunk.doclens)
 
 
 def open_segments(catalog: Catalog, settings: IndexSettings) -> list[StoredSegment]:
@@ -85,7 +86,7 @@ class StoredSource:
         return sum(len(segment.live) for segment in self._segments)
 
     def counts(self) -> dict[str, int]:
-        """Tokens in each bag."""
+        """Return the number of tokens in each bag."""
         counts: dict[str, int] = {}
         for segment in self._segments:
             for bag, stored in segment.bags.items():
@@ -94,11 +95,6 @@ class StoredSource:
 
     def __iter__(self) -> Iterator[TokenChunk]:
         for segment in self._segments:
-            for ordinals in segment.chunks():
-                entries = self._catalog.entries_at(segment.row.name, ordinals.tolist())
-                bags = {bag: segment.decoded(bag, ordinals) for bag in segment.bags}
-                yield TokenChunk(
-                    [entries[ordinal] for ordinal in ordinals.tolist()],
-                    {bag: tokens for bag, (tokens, _) in bags.items()},
-                    {bag: doclens for bag, (_, doclens) in bags.items()},
-                )
+            for rows in segment.runs():
+                entries = self._catalog.entries_at(segment.row.name, rows.tolist())
+                yield segment.decoded(rows, [entries[row] for row in rows.tolist()])

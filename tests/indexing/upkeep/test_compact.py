@@ -1,7 +1,7 @@
 """Compaction copies what is stored, byte for byte, and a crash or damage leaves the index as it was."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from operations import QUERY, add_tokens, everything
@@ -9,6 +9,7 @@ from token_corpus import DIM, unit_tokens
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.build import commit
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.segments.segment import open_bag
@@ -104,12 +105,12 @@ def test_segments_of_another_codec_are_encoded_again(
 
 
 @pytest.mark.parametrize("retrain", [None, "stored"])
-@pytest.mark.parametrize("step", ["sync_and_describe", "open_segments"])
+@pytest.mark.parametrize(("home", "step"), [(commit, "sync_tree"), (module, "open_segments")])
 def test_an_interrupted_compaction_leaves_the_index_as_it_was(
-    index: Path, monkeypatch: pytest.MonkeyPatch, retrain: Literal["stored"] | None, step: str
+    index: Path, monkeypatch: pytest.MonkeyPatch, retrain: Literal["stored"] | None, home: Any, step: str
 ) -> None:
     before = everything(index)
-    monkeypatch.setattr(module, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(home, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         Indexer(index).compact(retrain=retrain)
     monkeypatch.undo()
@@ -144,6 +145,6 @@ def test_what_compaction_decodes_is_what_was_indexed(tmp_path: Path) -> None:
     Indexer(tmp_path / "i", dim=DIM, nbits=8).index_tokens([f"v{number}" for number in range(20)], tokens)
     with Catalog.open(tmp_path / "i") as catalog:
         (segment,) = open_segments(catalog, load_settings(catalog))
-    decoded, doclens = segment.decoded("frame", segment.live[[4, 7]])
-    assert doclens.tolist() == [3, 3]
-    assert (decoded[3:] - tokens[7]).abs().max() < 0.02
+    decoded = segment.decoded(segment.live[[4, 7]])
+    assert decoded.doclens["frame"].tolist() == [3, 3]
+    assert (decoded.tokens["frame"][3:] - tokens[7]).abs().max() < 0.02

@@ -12,10 +12,9 @@ from operations import everything
 from colbert_video import Indexer, VideoColBERT
 from colbert_video.cli.tables import compact_text
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.build import ingest
+from colbert_video.indexing.build import commit, ingest
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure
-from colbert_video.indexing.upkeep import compact as module
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.verify import verify_index
 from colbert_video.training.world import write_world
@@ -133,7 +132,7 @@ def test_an_interruption_leaves_the_index_and_what_was_encoded(
     path = clips.parent / "i"
     before, indexer = everything(path), Indexer(path, model=tiny_trained_model, workers=1)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "sync_and_describe", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(commit, "sync_tree", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             indexer.compact(retrain="paths")
     assert everything(path) == before
