@@ -17,13 +17,10 @@ def main() -> None:
     parser.add_argument("videos", help="a folder of videos")
     parser.add_argument("query", help="what to look for")
     parser.add_argument("--index", type=Path, default=Path("my.index"))
-    parser.add_argument("--model", default="toy", help="how a new index encodes videos")
+    parser.add_argument("--model", default="toy", help="the model that encodes the videos")
     options = parser.parse_args()
 
-    if (options.index / "catalog.sqlite").exists():
-        report = Indexer(options.index).add(options.videos, sync=True)
-    else:
-        report = Indexer(options.index, model=options.model).index(options.videos)
+    report = Indexer(options.index, model=options.model).sync(options.videos)
     print(f"{report.indexed} new videos, {report.unchanged} unchanged, {len(report.removed)} removed")
     for failure in report.failures:
         print(f"refused: {failure.path}: {failure.kind}: {failure.detail}")

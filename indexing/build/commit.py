@@ -41,7 +41,6 @@ class Committed:
     """What a commit made searchable."""
 
     videos: int
-    """How many videos."""
     drift: Drift | None
     """How well the codec stores them, compared to its training; None if that is not known."""
 

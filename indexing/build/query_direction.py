@@ -77,7 +77,7 @@ def direction_of_tokens(queries: Tokens | None, dim: int) -> Float[Tensor, "dim"
     """Return the direction that precomputed queries share; None without any, or if they share none.
 
     Args:
-        queries: One bag a query: (queries, query_tokens, dim), or a list of (query_tokens, dim).
+        queries: One bag per query: (queries, query_tokens, dim), or a list of (query_tokens, dim).
         dim: Dimensions that the tokens must have.
 
     Raises:
@@ -87,7 +87,7 @@ def direction_of_tokens(queries: Tokens | None, dim: int) -> Float[Tensor, "dim"
         return None
     bags = [torch.as_tensor(np.asarray(queries[number])).float() for number in range(len(queries))]
     if not bags:
-        raise SettingsError("query_tokens holds no query; give some dozens, or None.")
+        raise SettingsError("query_tokens holds no query; give a few dozen, or None.")
     for number, bag in enumerate(bags):
         if bag.ndim != 2 or bag.shape[1] != dim or not len(bag):
             raise SettingsError(

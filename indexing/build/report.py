@@ -1,4 +1,4 @@
-"""What an index run did, for people and for machines."""
+"""The report of an index run, for people and for machines."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,10 +12,9 @@ from colbert_video.indexing.index.drift import Drift
 
 @dataclass(frozen=True)
 class IndexReport:
-    """The outcome of `Indexer.index`, `add` or `index_tokens`."""
+    """The outcome of `Indexer.index`, `add`, `sync` or `index_tokens`."""
 
     path: Path
-    """The index folder."""
     indexed: int
     """Videos that became searchable in this run."""
     resumed: int
@@ -25,15 +24,14 @@ class IndexReport:
     failures: tuple[Failure, ...]
     """Videos that could not be indexed, each with its reason."""
     ignored: int
-    """Files of the given folders that are no videos by their extension."""
+    """Files of the given folders that are not videos by their extension."""
     videos: int
     """Videos in the index after the run."""
     seconds: float
-    """Wall time."""
     windows: int = 0
     """Windows in the index after the run, into which long ones of these videos are cut."""
     vanished: tuple[str, ...] = ()
-    """Videos of the index whose files are gone from the given folders."""
+    """Videos of the index whose files are missing from the given folders."""
     removed: tuple[str, ...] = ()
     """Of these, videos that were removed from the index."""
     drift: Drift | None = None
@@ -45,17 +43,17 @@ class IndexReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every video was indexed."""
+        """True if every video was indexed."""
         return not self.failures
 
     @property
     def failures_by_kind(self) -> dict[str, int]:
-        """How many videos were refused for each kind of reason, the most frequent first."""
+        """Number of failed videos of each kind, the most frequent first."""
         counts = Counter(failure.kind for failure in self.failures)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             **asdict(self),
             "path": str(self.path),

@@ -41,13 +41,13 @@ def train_codecs(
     sample_bytes: int,
     query_direction: Float[Tensor, "dim"] | None = None,
 ) -> dict[str, FittedCodec]:
-    """Train one codec a bag on a random sample of its tokens.
+    """Train one codec per bag on a random sample of its tokens.
 
     Args:
         source: All tokens of the first segment.
         nbits: Bits kept of each residual dimension.
         buckets: "lloyd_max" or ColBERT's "quantile".
-        rotate: Whether tokens are rotated first.
+        rotate: Rotate tokens first.
         seed: Makes sample, rotation and centroids reproducible.
         sample_bytes: Memory that one bag's sample may take, in float32.
         query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
@@ -94,12 +94,12 @@ def _samples(
                 owners = torch.empty(size, dtype=torch.int64)
                 samples[bag] = Sample(torch.empty(size, tokens.shape[1]), owners)
                 draws[bag] = _draw(count, size, seed)
-            wanted, places = draws[bag]
+            wanted, sample_rows = draws[bag]
             bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)])
             first, last = torch.searchsorted(wanted, bounds).tolist()
             rows = wanted[first:last] - passed[bag]
-            samples[bag].tokens[places[first:last]] = tokens[rows].float()
-            samples[bag].owners[places[first:last]] = numbers.repeat_interleave(doclens)[rows]
+            samples[bag].tokens[sample_rows[first:last]] = tokens[rows].float()
+            samples[bag].owners[sample_rows[first:last]] = numbers.repeat_interleave(doclens)[rows]
             passed[bag] += len(tokens)
     return samples
 
@@ -112,12 +112,12 @@ def _numbers(entries: Sequence[VideoEntry], first: int) -> Int64[Tensor, "entrie
 
 
 def _sample_size(count: int, centroids: int, dim: int, sample_bytes: int) -> int:
-    """How many of `count` tokens the training sees."""
+    """Return how many of `count` tokens the training sees."""
     return min(count, max(MIN_SAMPLE, SAMPLE_PER_CENTROID * centroids), max(1, sample_bytes // (4 * dim)))
 
 
 def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int64[Tensor, "size"]]:
-    """Draw `size` of `count` token numbers; return them ascending, and each one's place in the sample."""
+    """Draw `size` of `count` token numbers; return them ascending, and the row of each in the sample."""
     drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size]
     ascending = drawn.sort()
     return ascending.values, ascending.indices

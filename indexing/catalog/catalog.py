@@ -601,6 +601,6 @@ class Catalog:
         return int(self._rows(f"SELECT COUNT({what}) FROM videos")[0][0])
 
     def _names(self, table: str) -> list[str]:
-        """Names in a table, oldest first, each checked."""
+        """Return the names in a table, oldest first, each checked."""
         rows = self._rows(f"SELECT name FROM {table} ORDER BY rowid")
         return [check_stored_text(check_name, name) for (name,) in rows]

@@ -69,10 +69,10 @@ def translated(path: Path) -> Iterator[None]:
 def create_database(path: Path) -> sqlite3.Connection:
     """Make the catalog's database and return a connection that can write.
 
-    It is made under another name, so that whatever bears the catalog's name is a whole catalog.
+    It is made under another name, so that what has the catalog's name is always a whole catalog.
 
     Raises:
-        IndexFolderError: There is one already, or it cannot be made.
+        IndexFolderError: If there is one already, or it cannot be made.
     """
     if path.exists() and path.stat().st_size:
         raise IndexFolderError(f"{path} exists; open it, or index with overwrite=True")
@@ -99,7 +99,7 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
     read as immutable.
 
     Raises:
-        IndexFolderError: The file is missing, damaged, of a newer version, or not a catalog.
+        IndexFolderError: If the file is missing, damaged, of a newer version, or not a catalog.
     """
     if not path.is_file():
         raise IndexFolderError(
@@ -202,7 +202,7 @@ def _user_version(connection: sqlite3.Connection) -> int:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse other versions, and any schema but ours: no triggers, no views, no tables that compute."""
+    """Check that version and schema are ours: no triggers, no views, no tables that compute."""
     version = _user_version(connection)
     if version > SCHEMA_VERSION:
         raise IndexFolderError(
@@ -227,7 +227,7 @@ class WriterLock:
         """Take the lock.
 
         Raises:
-            IndexFolderError: Another writer holds it, or the folder cannot be written.
+            IndexFolderError: If another writer holds it, or the folder cannot be written.
         """
         path = folder / LOCK_NAME
         check_link(path)
@@ -246,7 +246,7 @@ class WriterLock:
             raise IndexFolderError(f"{path} cannot be locked ({error}); is {folder} writable?") from error
 
     def release(self) -> None:
-        """Let other writers in; harmless when done already."""
+        """Let other writers in; a second call does nothing."""
         self._connection.close()
 
     @contextmanager

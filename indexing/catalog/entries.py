@@ -25,7 +25,6 @@ class VideoEntry:
     id: str
     """The caller's name for it, any Unicode text but the empty one."""
     path: str | None = None
-    """Its file."""
     parent: str | None = None
     """Id of the video of which this is a window."""
     start: float | None = None
@@ -47,16 +46,20 @@ class VideoEntry:
     segment: str | None = None
     """Segment that holds its tokens; set by the catalog."""
     ordinal: int | None = None
-    """Its place in the segment; set by the catalog."""
+    """Its row in the segment; set by the catalog."""
 
     @property
     def video(self) -> str:
-        """Id of the whole video: its parent's if this is a window, else its own."""
+        """Id of the whole video: its parent's if this is a window, otherwise its own."""
         return self.id if self.parent is None else self.parent
 
     def __post_init__(self) -> None:
-        """Refuse what SQLite or JSON would silently change, and frames without a token."""
-        if self.frame_tokens and not _one_token_a_frame(self.frame_tokens, len(self.frame_times)):
+        """Check that SQLite and JSON would not silently change a value, and that every frame has a token.
+
+        Raises:
+            SettingsError: If one of these is not so.
+        """
+        if self.frame_tokens and not _has_token_per_frame(self.frame_tokens, len(self.frame_times)):
             raise SettingsError(
                 f"video {self.id!r} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
                 "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
@@ -79,7 +82,7 @@ class NewSegment:
     codec: str
     """Name of the codec that encoded it."""
     entries: Iterable[VideoEntry]
-    """Its videos in order."""
+    """The videos in order."""
     files: Mapping[str, tuple[int, str]]
     """Size and SHA-256 of each file, by path relative to the index folder; those of a new codec too."""
 
@@ -103,9 +106,7 @@ class Failure:
     """A video that could not be indexed."""
 
     id: str
-    """The video's id."""
     path: str
-    """Its file."""
     kind: str
     """The reason, one of `FailureKind`'s values."""
     detail: str
@@ -121,7 +122,6 @@ class IndexView:
     version: int
     """Number of the commit."""
     settings: Mapping[str, Any]
-    """The index's settings."""
     codec: str | None
     """Name of the newest codec; None in an empty index."""
     segments: tuple[SegmentRow, ...]
@@ -159,7 +159,7 @@ def video_values(entry: VideoEntry) -> tuple[Any, ...]:
     """Return the values of `VIDEO_COLUMNS` for `entry`.
 
     Raises:
-        SettingsError: Its metadata is not JSON.
+        SettingsError: If its metadata is not JSON.
     """
     return (
         entry.id, entry.path, entry.parent, entry.start, entry.end, entry.duration,
@@ -172,7 +172,7 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
     """Return the entry that a row of `VIDEO_COLUMNS` holds.
 
     Raises:
-        IndexFolderError: The row is damaged.
+        IndexFolderError: If the row is damaged.
     """
     try:
         identity, path, parent, start, end, duration, times, metadata, size, mtime = row
@@ -180,20 +180,9 @@ def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int |
         values = METADATA_DECODER.decode(metadata)
         if not isinstance(values, dict):
             raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
+        span = (start, end, duration)
         return VideoEntry(
-            identity,
-            path,
-            parent,
-            start,
-            end,
-            duration,
-            seconds,
-            tokens,
-            values,
-            size,
-            mtime,
-            segment,
-            ordinal,
+            identity, path, parent, *span, seconds, tokens, values, size, mtime, segment, ordinal
         )
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
@@ -238,7 +227,7 @@ def check_name(name: object) -> str:
     """Return a segment's or codec's name, if it can only name a folder right where it is looked for.
 
     Raises:
-        SettingsError: It could lead elsewhere.
+        SettingsError: If it could lead elsewhere.
     """
     if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
         raise SettingsError(f"name {name!r} may hold letters, digits, '-', '_' and inner '.' only")
@@ -249,7 +238,7 @@ def check_relative(path: object) -> str:
     """Return a file's path, if it is relative, POSIX, and stays inside the index folder.
 
     Raises:
-        SettingsError: It could lead elsewhere.
+        SettingsError: If it could lead elsewhere.
     """
     text = path if isinstance(path, str) else ""
     odd = any(part in ("", ".", "..") for part in text.split("/"))
@@ -259,7 +248,7 @@ def check_relative(path: object) -> str:
 
 
 def _packed_frames(entry: VideoEntry) -> bytes:
-    """Times of the frames, and where frames were pooled one NaN and the token of each."""
+    """Pack the times of the frames, and where frames were pooled one NaN and the token of each."""
     numbers = [*entry.frame_times, *((math.nan, *entry.frame_tokens) if entry.frame_tokens else ())]
     return np.asarray(numbers, dtype="<f8").tobytes()
 
@@ -267,7 +256,7 @@ def _packed_frames(entry: VideoEntry) -> bytes:
 def _unpacked_frames(packed: bytes) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Undo `_packed_frames`."""
     numbers = np.frombuffer(packed, dtype="<f8").tolist()
-    split = next((place for place, number in enumerate(numbers) if math.isnan(number)), None)
+    split = next((index for index, number in enumerate(numbers) if math.isnan(number)), None)
     if split is None:
         return tuple(numbers), ()
     tokens = numbers[split + 1 :]
@@ -276,8 +265,8 @@ def _unpacked_frames(packed: bytes) -> tuple[tuple[float, ...], tuple[int, ...]]
     return tuple(numbers[:split]), tuple(map(int, tokens))
 
 
-def _one_token_a_frame(tokens: tuple[int, ...], frames: int) -> bool:
-    """Whether there is a token for each frame, and tokens are numbered without gaps."""
+def _has_token_per_frame(tokens: tuple[int, ...], frames: int) -> bool:
+    """Return whether there is a token for each frame, and tokens are numbered without gaps."""
     used = set(tokens)
     return len(tokens) == frames and used == set(range(len(used)))
 

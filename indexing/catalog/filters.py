@@ -21,8 +21,8 @@ key where a built-in, "and", "or" or "not" has the same name. The operators:
     contains               the stored value is a list, and an element equals the operand
     exists                 true: the key is there, whatever its value; false: it is not
 
-Kinds never mix: 1, "1" and true differ, and a comparison with a value of another kind is false. A key that is not there
-makes every operator false but != and {"exists": false}: != is exactly the contrary of =. The same goes for a built-in
+Kinds never mix: 1, "1" and true differ, and a comparison with a value of another kind is false. A missing key
+makes every operator false but != and {"exists": false}: != is exactly the contrary of =. The same applies to a built-in
 without a value. null equals a stored null only. Text is compared by code points, up to a NUL character if it holds one;
 numbers are 64-bit integers and doubles.
 """
@@ -54,12 +54,10 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Condition:
-    """A piece of SQL that is 0 or 1 for every video, never NULL."""
+    """A piece of SQL, with its parameters, that is 0 or 1 for every video, never NULL."""
 
     sql: str
-    """The expression."""
     values: tuple[Any, ...] = ()
-    """Its parameters."""
 
 
 def compile_filter(where: Mapping[str, Any]) -> Condition:
@@ -72,7 +70,7 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
         The condition; wherever it is used, `videos` must be in scope.
 
     Raises:
-        SettingsError: An operator is unknown, an operand is of the wrong kind, or the filter is too large.
+        SettingsError: If an operator is unknown, an operand is of the wrong kind, or the filter is too large.
     """
     return _Compiler().filter(where, depth=0)
 
@@ -81,7 +79,7 @@ def parse_filter(text: str) -> dict[str, Any]:
     """Read a filter from JSON.
 
     Raises:
-        SettingsError: It is not JSON, or no object.
+        SettingsError: If it is not JSON, or not an object.
     """
     try:
         where = json.loads(text)
@@ -91,7 +89,7 @@ def parse_filter(text: str) -> dict[str, Any]:
         ) from error
     if not isinstance(where, dict):
         raise SettingsError(
-            f'the filter {text!r} is no JSON object; write for instance \'{{"channel": "news"}}\'.'
+            f'the filter {text!r} is not a JSON object; write for instance \'{{"channel": "news"}}\'.'
         )
     return where
 
@@ -116,13 +114,11 @@ class _Field:
     """A stored value as SQL sees it."""
 
     name: str
-    """As the filter calls it."""
     type: str
     """Expression of its JSON type, NULL where it is missing."""
     value: str
-    """Expression of the value."""
     values: tuple[Any, ...]
-    """Parameters of either expression."""
+    """Parameters of `type` and of `value`."""
     kind: str | None = None
     """The one kind of a built-in's values."""
 
@@ -135,7 +131,7 @@ class _Compiler:
 
     def filter(self, where: Any, depth: int) -> Condition:
         if not isinstance(where, Mapping):
-            raise SettingsError(f"{where!r} is no filter; write an object such as {{'channel': 'news'}}.")
+            raise SettingsError(f"{where!r} is not a filter; write an object such as {{'channel': 'news'}}.")
         if depth > MAX_DEPTH:
             raise SettingsError(f"the filter is nested more than {MAX_DEPTH} deep; write it flatter.")
         return _all([self._entry(name, operand, depth) for name, operand in where.items()])
@@ -169,7 +165,7 @@ class _Compiler:
         }
         if not isinstance(operator, str) or operator not in operations:
             raise SettingsError(
-                f"{operator!r} for {field.name!r} is no operator; known ones are {', '.join(OPERATORS)}."
+                f"{operator!r} for {field.name!r} is not an operator; known ones are {', '.join(OPERATORS)}."
             )
         return operations[operator](field, operand)
 
@@ -182,9 +178,9 @@ class _Compiler:
 
 
 def _field(name: Any) -> _Field:
-    """The built-in or the place in the metadata that a name stands for."""
+    """Return the built-in or the value in the metadata that a name stands for."""
     if not isinstance(name, str):
-        raise SettingsError(f"{name!r} is no name of a field; names are text.")
+        raise SettingsError(f"{name!r} is not the name of a field; names are text.")
     if name in BUILT_IN:
         column, kind = f'videos."{name}"', BUILT_IN[name]
         shown = {"text": "text", "number": "real"}[kind]
@@ -194,7 +190,7 @@ def _field(name: Any) -> _Field:
 
 
 def _json_path(name: str) -> str:
-    """SQLite's path of a dotted name; keys are written as the catalog stores them, with JSON's ASCII escapes."""
+    """Return SQLite's path of a dotted name; keys are written as the catalog stores them, with JSON's ASCII escapes."""
     keys, escaped = [""], False
     for character in name:
         if not escaped and character == "\\":
@@ -249,7 +245,7 @@ def _element_of_list(field: _Field, operands: Sequence[Any]) -> Condition:
 
 
 def _equals_one_of(field: _Field, operands: Sequence[Any]) -> Condition:
-    """The value is of an operand's kind and equals it, for at least one of the operands."""
+    """Return the condition that the value is of an operand's kind and equals it, for at least one of the operands."""
     by_kind: dict[str, list[Any]] = {}
     for operand in operands:
         by_kind.setdefault(_kind(field, operand), []).append(operand)
@@ -268,7 +264,7 @@ def _equals_of_kind(field: _Field, kind: str, operands: list[Any]) -> Condition:
 
 
 def _kind(field: _Field, operand: Any) -> str:
-    """The kind of an operand; a built-in refuses kinds that it can never have."""
+    """Return the kind of an operand, and check that a built-in can have it."""
     if operand is None:
         kind = "null"
     elif isinstance(operand, bool):

@@ -1,8 +1,8 @@
 """Codec drift: videos added to an index may be stored worse than the ones its codec was trained on.
 
 Centroids and buckets are fitted once. Added videos that look different, or the many that follow a small beginning, fall
-far from every centroid, and their residuals outside the buckets. The mean of 1 - cosine between tokens and what is read
-back of them shows it, compared to that of videos which were held out when the codec was fitted: those that it was fitted
+far from every centroid, and their residuals outside the buckets. The mean of 1 - cosine between tokens and what is
+decoded of them shows it, compared to that of videos which were held out when the codec was fitted: those that it was fitted
 to are always stored better.
 """
 
@@ -19,13 +19,13 @@ from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenChunk, TokenSource
 
 DRIFT_KEY = "drift"
-"""Catalog key of what is known of the live codec's errors."""
+"""Catalog key of the live codec's errors."""
 SAMPLE = 4096
 """Tokens of each bag whose error is measured."""
 FACTOR = 3.0
-"""Added tokens have drifted when their error is this many times that of held-out videos,"""
+"""Added tokens have drifted if their error is at least this many times that of held-out videos, and `MIN_ERROR`."""
 MIN_ERROR = 0.01
-"""and at least this; below it rankings hardly change."""
+"""Below it rankings hardly change."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class Drift:
 
     @property
     def drifted(self) -> bool:
-        """Whether an addition is stored much worse."""
+        """True if an addition is stored much worse."""
         return self.videos > 0
 
     def merged(self, addition: "Drift") -> "Drift":
-        """Both additions as one."""
+        """Return both additions as one."""
         bags = {*self.added, *addition.added}
         worst = {bag: max(self.added.get(bag, 0.0), addition.added.get(bag, 0.0)) for bag in sorted(bags)}
         return Drift(self.trained, worst, self.videos + addition.videos)
 
     def advice(self) -> str:
-        """What happened and what to do about it, in one sentence."""
+        """Return what happened and what to do about it, in one sentence."""
         errors = ", ".join(
             f"{bag} tokens {self.added[bag]:.3f} instead of {self.trained[bag]:.3f}" for bag in self.added
         )
@@ -61,7 +61,7 @@ class Drift:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"trained": dict(self.trained), "added": dict(self.added), "videos": self.videos}
 
     @classmethod
@@ -110,7 +110,7 @@ class SampledSource:
         return len(self.source)
 
     def counts(self) -> Mapping[str, int]:
-        """Tokens in each bag."""
+        """Return the number of tokens in each bag."""
         return self.source.counts()
 
     def __iter__(self) -> Iterator[TokenChunk]:
@@ -128,5 +128,5 @@ class SampledSource:
         self._kept[bag].append(tokens[chosen].float())
 
     def errors(self, codecs: Mapping[str, ResidualCodec]) -> dict[str, float]:
-        """Reconstruction error of what was read so far, by bag."""
+        """Return the reconstruction error of what was read so far, by bag."""
         return {bag: codecs[bag].reconstruction_error(torch.cat(kept)) for bag, kept in self._kept.items()}

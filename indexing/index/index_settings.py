@@ -45,9 +45,9 @@ class IndexSettings:
     stride: float | None = None
     """Seconds from the start of one window to the next; None for half a window, and for shots."""
     pool_factor: float | None = None
-    """So many frames share a token on average; None for no limit."""
+    """Frames that share a token on average; None for no limit."""
     pool_similarity: float | None = None
-    """Frames of at least this mean cosine share a token; None if none do for that."""
+    """Frames of at least this mean cosine share a token; None for no limit."""
     snap: float | None = None
     """How far frames may be moved to keyframes, as a share of the spacing between them; see `SamplingSettings`."""
     sample_bytes: int = SAMPLE_BYTES
@@ -67,7 +67,7 @@ class IndexSettings:
 
     @property
     def cutting(self) -> Cutting | None:
-        """How long videos are cut; None if they stay whole.
+        """How videos are cut; None if they stay whole.
 
         Raises:
             SettingsError: If window and stride make no sense.
@@ -122,7 +122,7 @@ class IndexSettings:
             raise IndexFolderError(f"the index's settings are damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "bags": list(self.bags)}
 
 

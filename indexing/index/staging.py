@@ -61,7 +61,6 @@ class EncodedVideo:
     """One video, or one window of a video, after the model."""
 
     entry: VideoEntry
-    """What the catalog keeps of it."""
     bags: Mapping[str, Float[Tensor, "_ dim"]]
     """Its tokens by bag name, (tokens, dim) each."""
     note: Note = Note()
@@ -159,7 +158,7 @@ class StagedSource:
 
     @cached_property
     def _runs(self) -> list[tuple[str, list[int]]]:
-        """Chunk and rows of each run."""
+        """Chunk and rows of each run of successive videos."""
         names = self._catalog.staged_chunks()
         found = sorted(
             (self._order[entry.video], number, row)

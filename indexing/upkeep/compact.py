@@ -1,6 +1,6 @@
 """Compaction: all live videos move into one segment, whose folders are then ColBERT indexes of the whole corpus.
 
-Codes and residuals are copied, byte for byte; only segments of an older codec are read back and encoded again. With
+Codes and residuals are copied, byte for byte; only segments of an older codec are decoded and encoded again. With
 `retrain`, a new codec is fitted to the corpus as it is now. From stored tokens, what the old codec lost stays lost, and
 the new one loses as much again of the rest; from the videos' files nothing is lost twice, but all must be decoded and go
 through the model.
@@ -35,13 +35,11 @@ class CompactReport:
     """What `Indexer.compact` did."""
 
     path: Path
-    """The index folder."""
     compacted: bool
     """False if there was nothing to do: one segment without removed videos, or no videos."""
     retrained: bool
-    """Whether a new codec was trained."""
+    """True if a new codec was trained."""
     videos: int
-    """Videos in the index."""
     merged: int
     """Segments that became one."""
     dropped: int
@@ -51,14 +49,13 @@ class CompactReport:
     bytes_after: int
     """Size of the index's files after; the old ones are deleted already."""
     seconds: float
-    """Wall time."""
     reencoded: int = 0
     """Videos that were encoded again from their files."""
     kept: tuple[Failure, ...] = ()
     """Videos that were to be encoded again, but keep their stored tokens, each with the reason."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "path": str(self.path), "kept": [asdict(failure) for failure in self.kept]}
 
 
@@ -86,7 +83,7 @@ def compact_index(
         What was done.
 
     Raises:
-        IndexFolderError: If a file is missing or damaged: then nothing is changed, and no damage is copied.
+        IndexFolderError: If a file is missing or damaged; then nothing is changed, and no damage is copied.
     """
     started = time.monotonic()
     rows, files, videos = catalog.live_segments(), catalog.files(), catalog.count()

@@ -31,12 +31,12 @@ class Readable(Protocol):
     """A file's content."""
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most `size`; b"" at the end."""
+        """Return the next bytes, at most `size`; b"" at the end."""
         ...
 
 
 Put = Callable[[str, Readable, int], None]
-"""Takes a file's name in the index, its content and its size."""
+"""Takes a file's name in the index, its content and its size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,11 @@ class ExportReport:
     path: Path
     """The new folder or archive."""
     files: int
-    """Files in it."""
     bytes: int
-    """Their size."""
     videos: int
-    """Videos in it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -63,8 +60,7 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: b
     Args:
         folder: The index folder. If a writer replaces its segments meanwhile, the newer commit is exported instead.
         target: A new folder, or an archive if its name ends in ".tar"; it appears only when it is complete.
-        keep_paths: Whether the paths of the video files, and that of a model in a folder, go along. Ids and metadata
-            always do.
+        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always kept.
         link: Make the files of a folder hard links to those of the index where the file system has them.
 
     Returns:
@@ -125,7 +121,7 @@ def import_index(archive: Path, target: Path) -> ExportReport:
         What was unpacked.
 
     Raises:
-        IndexFolderError: If the archive is damaged, is no index, or holds anything that does not belong to one; or
+        IndexFolderError: If the archive is damaged, is not an index, or holds anything that does not belong to one; or
             `target` exists or cannot be written.
     """
     with workplace(target) as work:
@@ -140,7 +136,7 @@ def import_index(archive: Path, target: Path) -> ExportReport:
 
 @contextmanager
 def workplace(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target, gone afterwards."""
+    """Make a hidden folder beside the target, and remove it afterwards."""
     if target.exists():
         raise IndexFolderError(f"{target} exists; choose another path.")
     try:
@@ -156,7 +152,7 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[Any, ...]]]:
-    """Statements that leave in a copy of the catalog what goes along."""
+    """Return statements that remove from a copy of the catalog what is not exported."""
     statements: list[tuple[str, tuple[Any, ...]]] = [
         ("DELETE FROM staged", ()),
         ("DELETE FROM chunks", ()),
@@ -178,7 +174,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
 
 
 def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> None:
-    """Hand over every file of an index; a damaged one is refused by name."""
+    """Hand over every file of an index, and check it on the way."""
     with progress_bar("exporting files", total=len(files)) as bar:
         for name, (size, sha256) in files.items():
             try:
@@ -241,12 +237,12 @@ def _into_archive(tar: tarfile.TarFile, root: str) -> Put:
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> str:
     """Write one file of an archive; return its name in the index."""
     _, _, name = member.name.partition("/")
-    if not belongs(name):
+    if not is_index_file(name):
         raise IndexFolderError(
-            f"{archive} holds {member.name!r}, which is no part of an index; it is refused."
+            f"{archive} holds {member.name!r}, which is not part of an index; it is refused."
         )
     if not member.isreg() or member.issparse():
-        raise IndexFolderError(f"{archive} holds {member.name!r}, which is no plain file; it is refused.")
+        raise IndexFolderError(f"{archive} holds {member.name!r}, which is not a plain file; it is refused.")
     content = tar.extractfile(member)
     path = folder / name
     if content is None or path.exists():
@@ -257,18 +253,18 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive
     return name
 
 
-def belongs(name: str) -> bool:
-    """Whether an index may hold a file of this name: its catalog, or one in its place below codecs and segments."""
+def is_index_file(name: str) -> bool:
+    """Return whether an index may hold a file of this name: its catalog, or one below codecs and segments."""
     parts = name.split("/")
     wanted = name == CATALOG_NAME or (len(parts) > 1 and parts[0] in (CODECS, SEGMENTS))
     return wanted and all(SAFE_NAME.fullmatch(part) for part in parts)
 
 
 def settle(folder: Path, names: set[str], target: Path, *, source: str) -> ExportReport:
-    """Check an index that came from elsewhere and move it to its place.
+    """Check an index that came from elsewhere and move it to its target.
 
     Args:
-        folder: What came, in a place of its own beside the target.
+        folder: What came, in a folder of its own beside the target.
         names: The files that came.
         target: The new index folder.
         source: Where from, for errors.

@@ -1,8 +1,8 @@
 """Indexes on the Hugging Face Hub: a dataset repository that holds the files of an export.
 
 A folder is pushed, not an archive: segments and codecs that the repository holds already are not sent again. A fetched
-index is a stranger's, and becomes a folder of ours by the way of any import: only files with a place in an index are
-downloaded, and all must be as its catalog says.
+index is a stranger's, and is imported as an archive is: only files that an index may hold are downloaded, and all must
+be as its catalog says.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, is_index, load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.upkeep.export import ExportReport, belongs, export_index, settle, workplace
+from colbert_video.indexing.upkeep.export import ExportReport, export_index, is_index_file, settle, workplace
 
 DOWNLOADS = "colbert_video"
 """Folder of fetched indexes beside the Hub's own cache."""
@@ -35,10 +35,9 @@ def push_index(
     Args:
         folder: The index folder; beside it, links to its files are made meanwhile.
         repository: Where to.
-        private: Whether a new repository is private.
+        private: Make a new repository private.
         message: The commit's message.
-        keep_paths: Whether the paths of the video files, and that of a model in a folder, go along. Ids and metadata
-            always do.
+        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always kept.
 
     Returns:
         The address of the commit.
@@ -83,7 +82,7 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
 
     Raises:
         HubError: If the Hub cannot be reached or refuses, or the repository holds no index.
-        IndexFolderError: If what it holds is damaged or no part of an index, or `target` exists or cannot be written.
+        IndexFolderError: If what it holds is damaged or not part of an index, or `target` exists or cannot be written.
     """
     snapshot = _catalog_of(repository, cache_dir)
     with workplace(target) as work:
@@ -93,9 +92,9 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
         with Catalog.open(folder) as catalog:
             names = sorted(catalog.files())
         for name in names:
-            if not belongs(name):
+            if not is_index_file(name):
                 raise IndexFolderError(
-                    f"{repository.id} lists {name!r}, which is no part of an index; it is refused."
+                    f"{repository.id} lists {name!r}, which is not part of an index; it is refused."
                 )
         snapshot = replace(repository, revision=snapshot.name).fetch(names, cache_dir=cache_dir)
         for name in names:
@@ -113,8 +112,8 @@ def fetched_index(repository: HubRepository, *, cache_dir: Path | None = None) -
     from huggingface_hub import constants
 
     snapshot = _catalog_of(repository, cache_dir)
-    place = Path(constants.HF_HOME) if cache_dir is None else cache_dir
-    target = place / DOWNLOADS / repository.id.replace("/", "--") / snapshot.name
+    cache = Path(constants.HF_HOME) if cache_dir is None else cache_dir
+    target = cache / DOWNLOADS / repository.id.replace("/", "--") / snapshot.name
     if not is_index(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,7 +133,7 @@ def _catalog_of(repository: HubRepository, cache_dir: Path | None) -> Path:
 
 
 def _take(snapshot: Path, name: str, folder: Path, repository: HubRepository) -> None:
-    """Put a fetched file in its place."""
+    """Link or copy a fetched file into the new index folder."""
     source = (snapshot / name).resolve()  # a link into the cache
     if not source.is_file():
         raise IndexFolderError(
@@ -145,7 +144,7 @@ def _take(snapshot: Path, name: str, folder: Path, repository: HubRepository) ->
 
 
 def index_card(settings: IndexSettings, repository: str, *, videos: int) -> str:
-    """The README.md of a repository that holds an index."""
+    """Return the README.md of a repository that holds an index."""
     model = f"`{settings.model}`" if settings.model else "an encoder that the index does not name"
     bags = " and ".join(f"{bag} tokens" for bag in settings.bags)
     return f"""---

@@ -163,7 +163,6 @@ class ShardReport:
     """What `shard_index` wrote."""
 
     path: Path
-    """The sharded corpus."""
     videos: tuple[int, ...]
     """Videos in each shard, all windows of one counted once."""
     rows: tuple[int, ...]
@@ -173,10 +172,9 @@ class ShardReport:
     bytes: int
     """Size of all shards' files; linked ones take no space of their own."""
     seconds: float
-    """Wall time."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
@@ -256,7 +254,7 @@ def _workplace(target: Path) -> Iterator[Path]:
 def _write(
     catalog: Catalog, corpus: Path, count: int, rows: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
-    """Write all shards; return the videos and rows of each, how many segments were linked, and the size."""
+    """Write all shards; return the videos and rows of each, the number of linked segments, and the size."""
     check_files(catalog.folder, catalog.files())
     parts, videos = _parts(catalog, count)
     names = [f"shard-{number:04d}" for number in range(count)]

@@ -22,7 +22,7 @@ OWN_FILES = (
 )
 """Files at the top of an index that no catalog row names. SQLite makes its journals and deletes them; a power cut may
 bring back an empty one, which it passes over."""
-ROWS_AT_ONCE = 10_000
+ROWS_PER_READ = 10_000
 """Catalog rows in memory at once."""
 
 
@@ -33,7 +33,6 @@ class Problem:
     path: str
     """The file, relative to the index folder."""
     detail: str
-    """What is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +40,22 @@ class VerifyReport:
     """What `Indexer.verify` found."""
 
     path: Path
-    """The index folder."""
     files: int
-    """Files that were read."""
+    """Number of files that were read."""
     bytes: int
-    """Their size."""
     videos: int
-    """Videos in the index."""
     problems: tuple[Problem, ...]
-    """Everything that is damaged."""
     leftovers: tuple[str, ...]
     """Files that belong to nothing, relative to the index folder: a crash left them, and the next writer deletes those
     among segments, codecs and staged videos, and of a catalog in the making."""
 
     @property
     def intact(self) -> bool:
-        """Whether nothing is damaged."""
+        """True if nothing is damaged."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {**asdict(self), "path": str(self.path), "intact": self.intact}
 
 
@@ -68,14 +63,14 @@ def verify_index(folder: Path) -> VerifyReport:
     """Read every file of an index and compare it with the catalog; nothing is changed.
 
     Checked are the database itself, the size and SHA-256 of each file, that codes name centroids, that inverted lists
-    and lengths fit, that every place of a segment is either a video or a removed one, and that metadata is readable.
+    and lengths fit, that every row of a segment is either a video or a removed one, and that metadata is readable.
     An index that a writer changes meanwhile is read again.
 
     Args:
         folder: The index folder, finished or not.
 
     Raises:
-        IndexFolderError: There is no index.
+        IndexFolderError: If there is no index.
     """
     if not (folder / CATALOG_NAME).is_file():
         raise IndexFolderError(f"there is no index in {folder}; make one with `colbert-video index`.")
@@ -124,7 +119,7 @@ def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[
 
 
 def _link_above(folder: Path, name: str) -> str | None:
-    """Say that a file lies in a folder that is a link."""
+    """Return what is wrong with a file that lies in a folder which is a link."""
     try:
         check_folders(folder, [name])
     except IndexFolderError as error:
@@ -133,7 +128,7 @@ def _link_above(folder: Path, name: str) -> str | None:
 
 
 def _damaged_staging(catalog: Catalog) -> Iterator[Problem]:
-    """Chunks that an interrupted run would need to go on."""
+    """Find damaged chunks, which an interrupted run would need to go on."""
     for name in catalog.staged_chunks():
         try:
             check_chunk(catalog, name)
@@ -142,21 +137,21 @@ def _damaged_staging(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _damaged_rows(catalog: Catalog, row: SegmentRow, view: IndexView) -> Iterator[Problem]:
-    """Places of a segment without a video, or with two; rows that cannot be read."""
-    places = list(view.removed.get(row.name, []))
+    """Find rows of a segment without a video, or with two, and rows that cannot be read."""
+    rows = list(view.removed.get(row.name, []))
     try:
-        for start in range(0, row.count, ROWS_AT_ONCE):
-            part = range(start, min(start + ROWS_AT_ONCE, row.count))
-            places += catalog.entries_at(row.name, part)
+        for start in range(0, row.count, ROWS_PER_READ):
+            part = range(start, min(start + ROWS_PER_READ, row.count))
+            rows += catalog.entries_at(row.name, part)
     except IndexFolderError as error:
         yield Problem(CATALOG_NAME, str(error))
         return
-    if sorted(places) != list(range(row.count)):
+    if sorted(rows) != list(range(row.count)):
         yield Problem(CATALOG_NAME, f"its videos and removed videos do not fill segment {row.name} exactly")
 
 
 def _contradictions(folder: Path, row: SegmentRow, settings: IndexSettings) -> Iterator[Problem]:
-    """Whether files that are what was written make sense together."""
+    """Find files that are what was written, but do not fit each other."""
     try:
         codecs = load_codecs(folder, row.codec, settings)
     except IndexFolderError as error:

@@ -63,7 +63,7 @@ def test_info_shows_the_codecs_errors(index: str, capsys: pytest.CaptureFixture[
         (["export", "{index}", "--index", "{index}"], "exists; choose another path"),
         (["import", "{tmp}/none.tar", "--index", "{tmp}/new"], "cannot be unpacked"),
         (["search", "x", "--index", "{index}", "--where", "{{"], "is not JSON"),
-        (["search", "x", "--index", "{index}", "--where", "[1]"], "is no JSON object"),
+        (["search", "x", "--index", "{index}", "--where", "[1]"], "is not a JSON object"),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(

@@ -135,7 +135,7 @@ def test_words_explanations_and_rankings(
 def test_what_cannot_be_asked_is_refused_before_any_shard_is(many: ClusterSearcher) -> None:
     with pytest.raises(SettingsError, match="id 'nobody' is not in the corpus"):
         many.search_tokens(QUERY, ids=["v01", "nobody"])
-    with pytest.raises(SettingsError, match="is no operator"):
+    with pytest.raises(SettingsError, match="is not an operator"):
         many.search_tokens(QUERY, where={"name": {"~": 1}})
 
 

@@ -117,7 +117,7 @@ def test_filters_and_ids_narrow_the_search_together(index: Path) -> None:
         assert searcher.search_tokens(QUERY, where={"seed": 7}) == []
         assert searcher.search_tokens(QUERY, where={"seed": 1}, ids=["a"]) == []
         assert len(searcher.search_tokens(QUERY, where={})) == 7
-        with pytest.raises(SettingsError, match="is no operator"):
+        with pytest.raises(SettingsError, match="is not an operator"):
             searcher.search_tokens(QUERY, where={"seed": {"like": 1}})
 
 

@@ -128,7 +128,7 @@ def test_an_id_of_another_shard_is_fine_and_one_of_none_is_not(splits: dict[int,
         splits[3].search_tokens(query, k=0)
     with pytest.raises(SettingsError, match="query tokens have shape"):
         splits[3].search_tokens(query[:, :3])
-    with pytest.raises(SettingsError, match="is no operator"):
+    with pytest.raises(SettingsError, match="is not an operator"):
         splits[3].search_tokens(query, where={"name": {"~": 3}})
 
 
