@@ -64,7 +64,7 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
     for query in fresh_queries(world):
         scorer, segment = scorer_of(reader, query)
         everyone = segment.eligible()
-        best = scorer.score(everyone).best(K).ordinals
+        best = scorer.score(everyone).best(K).rows
         for row in rows:
             candidates = scorer.best_by_centroids(everyone, int(row["candidates"]))
             row["after_centroids"] += share_left(best, candidates) / QUERIES

@@ -58,7 +58,7 @@ def ask(
     """One query's figures; `exact` holds every video's true score."""
     best = np.argsort(-exact)
     started = time.process_time()
-    found = search_segment(segment, codecs, query, k=K).ordinals
+    found = search_segment(segment, codecs, query, k=K).rows
     seconds = time.process_time() - started
     kernels = compiled_kernels()
     if kernels is None:
@@ -69,7 +69,7 @@ def ask(
     error = scorer.score(top).total.numpy() - exact[top]
     return {
         "found": share(found, best[:K]),
-        "decoded": share(decoded.best(K).ordinals, best[:K]),
+        "decoded": share(decoded.best(K).rows, best[:K]),
         "squared_error": float(((error - error.mean()) ** 2).mean()),
         "cpu_ms": 1000 * seconds,
     }

@@ -184,7 +184,7 @@ class SearchView:
             scored = self.search_segment(segment, codecs, query, **settings)
         else:
             scored = search_bagwise(self.search_segment, segment, codecs, query, **settings)
-        columns = (scores.tolist() for scores in (scored.total, scored.ordinals, *scored.bags.values()))
+        columns = (scores.tolist() for scores in (scored.total, scored.rows, *scored.bags.values()))
         for total, row, *bags in zip(*columns, strict=True):
             yield total, dict(zip(scored.bags, bags, strict=True)), segment, row
 
@@ -276,9 +276,9 @@ def search_bagwise(
         found = search_segment(segment, {bag: codecs[bag]}, query, k=wanted, allowed=allowed, exact=exact)
         if len(queries) == 1:
             return found.best(k)
-        proposed[found.ordinals] = True
+        proposed[found.rows] = True
     rows, scores = proposed.nonzero().flatten(), {}  # (candidates,), by bag
     for bag, query in queries.items():
         found = search_segment(segment, {bag: codecs[bag]}, query, k=len(rows), allowed=proposed, exact=exact)
-        scores[bag] = found.total[found.ordinals.argsort()]  # (candidates,), in the order of `rows`
+        scores[bag] = found.total[found.rows.argsort()]  # (candidates,), in the order of `rows`
     return Scored.from_bags(rows, scores).best(k)

@@ -1,4 +1,4 @@
-"""One-dimensional quantisers for residuals: where buckets are cut and which value stands for each.
+"""One-dimensional quantisers for residuals: the cutoffs of buckets, and the value that stands for each.
 
 `lloyd_max` minimises the mean squared error (Lloyd, "Least squares quantization in PCM", 1982; Max, 1960);
 `quantile_buckets` is ColBERT's own choice (colbert/indexing/collection_indexer.py, `_compute_avg_residual`).
@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-SAMPLE = 2**22
+MAX_SAMPLE = 2**22
 """Values looked at: plenty for 255 cutoffs, and far below the limit of `torch.quantile` in older releases."""
 
 ROUNDS = 2000
 TOLERANCE = 1e-7
-COMPARED_MOST = 15
+MAX_COMPARED = 15
 """Cutoffs that are compared one by one: up to four bits this is faster on a CPU than a binary search."""
 VALUES_AT_ONCE = 2**16
 """Values compared at once; with their ids they stay in a CPU core's cache."""
@@ -26,7 +26,7 @@ def quantile_buckets(
 
     Args:
         values: Residual values, any shape, at least one.
-        nbits: Bits an id takes; there are 2**nbits buckets.
+        nbits: Bits per id; there are 2**nbits buckets.
         seed: Seed of the sample taken of many values.
 
     Returns:
@@ -47,7 +47,7 @@ def lloyd_max(
 
     Args:
         values: Residual values, any shape, at least one.
-        nbits: Bits an id takes; there are 2**nbits buckets.
+        nbits: Bits per id; there are 2**nbits buckets.
         seed: Seed of the sample taken of many values.
 
     Returns:
@@ -77,7 +77,7 @@ def bucket_ids(values: Float[Tensor, "*shape"], cutoffs: Float[Tensor, "cutoffs"
     Returns:
         Bucket ids of the shape of `values`.
     """
-    if len(cutoffs) > COMPARED_MOST or values.device.type != "cpu":
+    if len(cutoffs) > MAX_COMPARED or values.device.type != "cpu":
         return torch.bucketize(values, cutoffs, out_int32=True).to(torch.uint8)
     ids = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
     pieces = zip(values.flatten().split(VALUES_AT_ONCE), ids.view(-1).split(VALUES_AT_ONCE), strict=True)
@@ -88,12 +88,12 @@ def bucket_ids(values: Float[Tensor, "*shape"], cutoffs: Float[Tensor, "cutoffs"
 
 
 def _sample(values: Float[Tensor, "..."], seed: int) -> Float[Tensor, "sample"]:
-    """Return at most `SAMPLE` of the values, drawn with replacement when there are more."""
+    """Return the values, or `MAX_SAMPLE` of them, drawn with replacement, if there are more."""
     flat = values.flatten()
-    if len(flat) <= SAMPLE:
+    if len(flat) <= MAX_SAMPLE:
         return flat
     generator = torch.Generator().manual_seed(seed)
-    return flat[torch.randint(len(flat), (SAMPLE,), generator=generator).to(flat.device)]
+    return flat[torch.randint(len(flat), (MAX_SAMPLE,), generator=generator).to(flat.device)]
 
 
 def _companded(ordered: Float64[Tensor, "values"], levels: int) -> Float64[Tensor, "levels"]:

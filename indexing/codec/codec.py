@@ -1,10 +1,10 @@
-"""The residual codec: a token is its nearest centroid plus a residual of a few bits a dimension.
+"""The residual codec: a token is its nearest centroid plus a residual of a few bits per dimension.
 
 ColBERTv2's compression (Santhanam et al., NAACL 2022, section 3.3) in ColBERT's file format, with four changes that
 lose less: tokens are first turned by a fixed random rotation, which spreads outlier dimensions and leaves inner
-products alone, buckets are Lloyd-Max instead of quantiles, of several multiples of a token that one is compressed
-which is read back best, and rounding errors cancel along the direction that queries share. Centroids are rounded to
-eight bits a dimension before residuals are taken, which therefore make up for it.
+products alone; buckets are Lloyd-Max instead of quantiles; of several multiples of a token the one is compressed that
+is decoded best; and rounding errors cancel along the direction that queries share. Centroids are rounded to eight bits
+per dimension before residuals are taken, which therefore make up for it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ CENTROID_TYPES = (torch.float8_e4m3fn, torch.float16)
 """Element types of stored centroids: ours, and ColBERT's own. ColBERT converts whatever type it finds."""
 QUERY_DIRECTION_FILE = "query_direction.pt"
 """Missing where rounding knows no such direction."""
-HELDOUT_SHARE, HELDOUT_MOST, HELDOUT_LEAST = 0.05, 2**13, 256
+HELDOUT_SHARE, MAX_HELDOUT, MIN_HELDOUT = 0.05, 2**13, 256
 NORM_TOLERANCE = 0.02  # bfloat16 rounding moves a unit norm by less than half of this
 
 
@@ -42,12 +42,12 @@ class EncodedTokens:
     codes: Int32[Tensor, "tokens"]
     """Centroid of each token."""
     residuals: UInt8[Tensor, "tokens bytes"]
-    """Packed bucket ids, dim * nbits // 8 bytes a token."""
+    """Packed bucket ids, dim * nbits // 8 bytes per token."""
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualCodec:
-    """Everything needed to compress tokens and to read them back.
+    """Arrays that compress and decode tokens.
 
     `encode` takes tokens as the model gives them; `decode` returns them rotated, ready for rotated queries.
     """
@@ -63,17 +63,17 @@ class ResidualCodec:
     avg_residual: float
     """Mean absolute residual of the held-out tokens; ColBERT stores it, scoring does not use it."""
     nbits: int
-    """Bits a dimension: 1, 2, 4 or 8."""
+    """Bits per dimension: 1, 2, 4 or 8."""
     query_direction: Float[Tensor, "dim"] | None = None
-    """Unit vector, not rotated, along which rounding errors cancel, as `typical_direction` finds it; reading does not
+    """Unit vector, not rotated, along which rounding errors cancel, as `typical_direction` finds it; decoding does not
     need it. None for plain rounding."""
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together."""
+        """Check that the arrays are finite and belong together."""
         check_nbits(self.nbits, self.dim)
         _check_wrong_shapes(self)
         for name, array in {**self._arrays(), **self._query_direction()}.items():
-            # NaN comes through as both, and unlike isfinite it makes no copies of a million's centroids.
+            # aminmax passes NaN on, and unlike isfinite it makes no copy of the centroids.
             if not bool(torch.stack(array.aminmax()).isfinite().all()):
                 raise SettingsError(f"codec {name} holds NaN or infinity; train it again")
         if bool((self.cutoffs.diff() < 0).any()):
@@ -98,18 +98,18 @@ class ResidualCodec:
 
         Args:
             tokens: Unit-norm tokens as the model gives them, at least one, in any order.
-            nbits: Bits kept a dimension.
+            nbits: Bits kept per dimension.
             seed: Seed of rotation, clustering and bucket sample.
             centroids: How many, at most the number of tokens; None for `num_partitions` of them.
             buckets: "lloyd_max", or "quantile" as in stock ColBERT.
-            rotate: Turn tokens by a random rotation first; False keeps them as they are.
+            rotate: True to turn tokens by a random rotation first.
             query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
 
         Returns:
             The codec, on the device of `tokens`.
 
         Raises:
-            SettingsError: Tokens are not unit-norm, or a setting is out of range.
+            SettingsError: If tokens are not unit-norm, or a setting is out of range.
         """
         check_nbits(nbits, tokens.shape[1])
         _check_unnormalised(tokens)
@@ -136,12 +136,12 @@ class ResidualCodec:
 
     @property
     def num_centroids(self) -> int:
-        """How many centroids there are."""
+        """Number of centroids."""
         return self.centroids.shape[0]
 
     @property
     def rotated(self) -> bool:
-        """Whether the rotation changes anything."""
+        """True if the rotation is not the identity."""
         return not torch.equal(self.rotation, torch.eye(self.dim, device=self.rotation.device))
 
     @cached_property
@@ -165,7 +165,7 @@ class ResidualCodec:
         )
 
     def rotate(self, tokens: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        """Turn query or video tokens into the space of the centroids; inner products stay as they were."""
+        """Rotate query or video tokens into the space of the centroids; inner products stay as they were."""
         with full_precision(tokens):
             return tokens.float() @ self.rotation
 
@@ -179,7 +179,7 @@ class ResidualCodec:
             Codes and residuals, on the CPU.
 
         Raises:
-            SettingsError: Tokens are not unit-norm, or hold NaN.
+            SettingsError: If tokens are not unit-norm, or hold NaN.
         """
         codes = torch.empty(len(tokens), dtype=torch.int32)
         residuals = torch.empty(len(tokens), self.dim * self.nbits // 8, dtype=torch.uint8)
@@ -194,7 +194,7 @@ class ResidualCodec:
         _check_unnormalised(tokens)
         rotated = self.rotate(tokens)
         codes, _ = self._assign(rotated)
-        nearest = self.centroids.index_select(0, codes)  # (tokens, dim)
+        nearest = self.centroids.index_select(0, codes)  # (tokens, dim), the centroid of each
         direction = None if self.query_direction is None else self.rotate(self.query_direction)
         residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights, direction)
         return codes.int(), residuals
@@ -221,7 +221,7 @@ class ResidualCodec:
     def decode(
         self, codes: Int32[Tensor, "tokens"], residuals: UInt8[Tensor, "tokens bytes"]
     ) -> Float[Tensor, "tokens dim"]:
-        """Read tokens back, as ColBERT's `ResidualCodec.decompress` does on a CPU.
+        """Decode tokens, as ColBERT's `ResidualCodec.decompress` does on a CPU.
 
         Args:
             codes: Centroid of each token.
@@ -230,12 +230,12 @@ class ResidualCodec:
         Returns:
             Rotated tokens of unit norm, float32, on the codec's device.
         """
-        tokens = self.dequantise(residuals)
+        tokens = self.dequantise(residuals)  # (tokens, dim)
         tokens += functional.embedding(codes.to(tokens.device), self.centroids)
         return functional.normalize(tokens, dim=1)
 
     def reconstruction_error(self, tokens: Float[Tensor, "tokens dim"]) -> float:
-        """Return the mean of 1 - cosine between tokens (not rotated) and what is read back of them."""
+        """Return the mean of 1 - cosine between tokens (not rotated) and the same tokens, encoded and decoded."""
         if len(tokens) == 0:
             raise SettingsError("reconstruction_error needs at least one token; got none")
         total = 0.0
@@ -262,7 +262,7 @@ class ResidualCodec:
         """Read a codec that `save` wrote.
 
         Raises:
-            IndexFolderError: A file is missing or damaged, or the files do not belong together.
+            IndexFolderError: If a file is missing or damaged, or the files do not belong together.
         """
         centroids = read_tensor(folder / "centroids.pt", CENTROID_TYPES, (None, None)).float()
         dim = centroids.shape[1]
@@ -296,7 +296,7 @@ def as_stored(centroids: Float[Tensor, "centroids dim"]) -> Float[Tensor, "centr
 
 
 def _smallest(centroids: Float[Tensor, "centroids dim"]) -> Tensor:
-    """Centroids in the smallest type that holds them exactly: those of another's index may need ColBERT's own."""
+    """Return centroids in the smallest type that holds them exactly: an index of ColBERT's may need float16."""
     small, half = (centroids.to(dtype) for dtype in CENTROID_TYPES)
     return small if torch.equal(small.float(), centroids) else half
 
@@ -305,15 +305,15 @@ def _hold_out(
     tokens: Float[Tensor, "tokens dim"], centroids: int, seed: int
 ) -> tuple[Float[Tensor, "sample dim"], Float[Tensor, "heldout dim"]]:
     """Set random tokens aside for the buckets, or use all for both when there are too few."""
-    heldout = min(int(HELDOUT_SHARE * len(tokens)), HELDOUT_MOST)
-    if heldout < HELDOUT_LEAST or len(tokens) - heldout < centroids:
-        return tokens, tokens[:HELDOUT_MOST]
+    heldout = min(int(HELDOUT_SHARE * len(tokens)), MAX_HELDOUT)
+    if heldout < MIN_HELDOUT or len(tokens) - heldout < centroids:
+        return tokens, tokens[:MAX_HELDOUT]
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed)).to(tokens.device)
     return tokens[order[heldout:]], tokens[order[:heldout]]
 
 
 def _check_unnormalised(tokens: Float[Tensor, "tokens dim"]) -> None:
-    """Refuse NaN and any norm other than 1: decoding normalises, so such tokens would come back changed."""
+    """Check that every norm is 1 and nothing is NaN: decoding normalises, so other tokens would come back changed."""
     off = (tokens.float().norm(dim=1) - 1).abs()
     bad = (~(off <= NORM_TOLERANCE)).nonzero()  # also true of NaN
     if len(bad):

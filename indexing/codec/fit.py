@@ -1,4 +1,4 @@
-"""Fitting a codec that knows what it does not know: whole videos are held out, not tokens.
+"""Fitting a codec to a sample: whole videos are held out, not tokens.
 
 Frames of one video look alike. Where there are about as many centroids as videos, as in small corpora, a held-out token
 finds a centroid of its own video, its residual is tiny, and buckets that are fitted to such residuals cut off those of
@@ -19,9 +19,9 @@ from colbert_video.indexing.codec.kmeans import spherical_kmeans
 from colbert_video.indexing.codec.residuals import BucketKind, fit_buckets
 
 HELDOUT_TOKENS = 2048
-"""About so many tokens are set aside, but never more than half of the videos."""
-STORED_MOST = 2**13
-"""Tokens of stored videos that the buckets are fitted to at most."""
+"""Tokens that are set aside, about; never more than half of the videos."""
+MAX_STORED = 2**13
+"""Tokens of stored videos that the buckets are fitted to."""
 UNSEEN_SHARE = 0.1
 """Share of unseen videos in the residuals that the buckets are fitted to. Lloyd-Max minimises squared errors: a few
 large residuals are served well by few buckets, and most buckets stay with the many small ones."""
@@ -34,15 +34,14 @@ class Sample:
     tokens: Float[Tensor, "tokens dim"]
     """Unit-norm tokens as the model gives them."""
     owners: Int64[Tensor, "tokens"]
-    """Number of the video that each token belongs to."""
+    """Video that each token belongs to, any number per video."""
 
 
 @dataclass(frozen=True)
 class FittedCodec:
-    """A codec and what to expect of it."""
+    """A codec, and its error on videos that it has not seen."""
 
     codec: ResidualCodec
-    """The codec."""
     unseen_error: float
     """Reconstruction error of videos that no centroid was fitted to; of a corpus of one video, that video's."""
 
@@ -61,10 +60,10 @@ def fit_codec(
 
     Args:
         sample: The tokens.
-        centroids: How many, at most the number of tokens.
-        nbits: Bits kept of each residual dimension.
+        centroids: Number of centroids, at most that of tokens.
+        nbits: Bits kept per dimension.
         buckets: "lloyd_max" or ColBERT's "quantile".
-        rotate: Whether tokens are rotated first.
+        rotate: True to rotate tokens first.
         seed: Makes rotation, centroids and the choice of videos reproducible.
         query_direction: Unit vector along which rounding errors cancel; None for plain rounding.
     """
@@ -81,9 +80,9 @@ def fit_codec(
         query_direction=query_direction,
     )
     if len(unseen) == 0:
-        return FittedCodec(codec, codec.reconstruction_error(seen[:STORED_MOST]))
+        return FittedCodec(codec, codec.reconstruction_error(seen[:MAX_STORED]))
     whole = _with_more_centroids(codec, unseen, later, seed)
-    stored = _with_centroids(whole, sample.tokens[:STORED_MOST])
+    stored = _with_centroids(whole, sample.tokens[:MAX_STORED])
     few = max(1, int(len(stored[0]) * UNSEEN_SHARE / (1 - UNSEEN_SHARE)))
     later_ones = _with_centroids(codec, unseen[:few])
     tokens, nearest = (torch.cat(both) for both in zip(stored, later_ones, strict=True))

@@ -14,7 +14,7 @@ NBITS = (1, 2, 4, 8)
 
 
 def check_nbits(nbits: int, dim: int) -> None:
-    """Refuse bits a dimension that ColBERT cannot pack.
+    """Check that ColBERT can pack so many bits per dimension.
 
     ColBERT asserts dim % (8 * nbits) == 0 before packing; its readers need dim % 8 == 0, which follows. CLIP-like
     dimensions (512, 640, 768, 1024, 1152) are multiples of 64 and take every `nbits`.
@@ -24,7 +24,7 @@ def check_nbits(nbits: int, dim: int) -> None:
         dim: Token dimension.
 
     Raises:
-        SettingsError: `nbits` is not 1, 2, 4 or 8, or does not go with `dim`.
+        SettingsError: If `nbits` is not 1, 2, 4 or 8, or `dim` is not divisible by 8 * nbits.
     """
     working = [n for n in NBITS if dim > 0 and dim % (8 * n) == 0]
     if nbits not in working:
@@ -45,11 +45,11 @@ def pack(buckets: UInt8[Tensor, "tokens dim"], nbits: int) -> UInt8[Tensor, "tok
         (tokens, dim * nbits // 8) bytes.
 
     Raises:
-        SettingsError: `nbits` does not go with the dimension.
+        SettingsError: If `nbits` does not go with the dimension.
     """
     tokens, dim = buckets.shape
     check_nbits(nbits, dim)
-    ids = 8 // nbits  # bucket ids a byte
+    ids = 8 // nbits  # bucket ids per byte
     packed = torch.zeros(tokens, dim // ids, dtype=torch.uint8, device=buckets.device)
     for position in range(ids):
         packed |= buckets[:, position::ids] << (8 - nbits * (position + 1))
@@ -67,7 +67,7 @@ def unpack(packed: UInt8[Tensor, "tokens bytes"], nbits: int) -> UInt8[Tensor, "
         (tokens, dim) bucket ids.
 
     Raises:
-        SettingsError: `nbits` does not go with the dimension.
+        SettingsError: If `nbits` does not go with the dimension.
     """
     width = packed.shape[1]
     check_nbits(nbits, width * 8 // nbits if nbits in NBITS else 0)

@@ -1,6 +1,6 @@
-"""Residuals: of several multiples of a token the one is compressed which is read back best.
+"""Residuals: of several multiples of a token the one is compressed that is decoded best.
 
-Reading gives unit vectors, so a token may be compressed at any length. The longer it is, the less the width of the
+Decoding gives unit vectors, so a token may be compressed at any length. The longer it is, the less the width of the
 buckets turns it, until its residual leaves the outermost buckets; where that is depends on how near the token is to its
 centroid. Extended RaBitQ (Gao et al., SIGMOD 2025) looks for the best length of each vector in the same way. Buckets
 are fitted to the residuals of the multiples that are chosen, as in Lloyd's method: choice and fit take turns.
@@ -24,7 +24,7 @@ REFITS = 3
 BucketKind = Literal["lloyd_max", "quantile"]
 BUCKETS = {"lloyd_max": lloyd_max, "quantile": quantile_buckets}
 DAMPING = 0.01
-"""Squared length of the direction that is always taken to lie ahead: the last dimensions must not make up for everything."""
+"""Squared length that is always counted as still to come: the last dimensions must not make up for all errors before them."""
 
 
 def compress(
@@ -41,7 +41,7 @@ def compress(
         centroids: The centroid of each token.
         cutoffs: Bucket borders.
         weights: The value that stands for each bucket.
-        direction: Unit vector, rotated, along which rounding errors are to cancel; None for no such.
+        direction: Unit vector, rotated, along which rounding errors cancel; None for plain rounding.
 
     Returns:
         Packed residuals, and the multiple of the token that each belongs to.
@@ -68,11 +68,11 @@ def _compress_at(
     cutoffs: Float[Tensor, "cutoffs"],
     weights: Float[Tensor, "buckets"],
 ) -> tuple[UInt8[Tensor, "tokens bytes"], Float[Tensor, "tokens"]]:
-    """Residuals of a multiple of each token, and the cosine between the token and what is read back of it."""
+    """Return residuals of a multiple of each token, and the cosine between the token and its decoded form."""
     nbits = len(weights).bit_length() - 1
     residuals = pack(bucket_ids(multiple * tokens - centroids, cutoffs), nbits)
-    read = dequantise(residuals, weights).add_(centroids)  # (tokens, dim)
-    return residuals, functional.cosine_similarity(read, tokens, dim=1)
+    decoded = dequantise(residuals, weights).add_(centroids)  # (tokens, dim)
+    return residuals, functional.cosine_similarity(decoded, tokens, dim=1)
 
 
 def dequantise(
@@ -137,7 +137,7 @@ def bucket_ids_with_feedback(
     with full_precision(tokens):
         along = tokens @ direction  # (tokens,)
     across = (tokens.T.contiguous() * -along).add_(direction[:, None])  # (dim, tokens)
-    ahead = across.square().sum(dim=0).add_(DAMPING)  # (tokens,): squared length of what is not rounded yet
+    ahead = across.square().sum(dim=0).add_(DAMPING)  # (tokens,), squared length of what is not rounded yet
     ids = torch.empty(across.shape, dtype=torch.uint8, device=across.device)
     lost = torch.zeros_like(along)
     for number, (wanted, part) in enumerate(zip(residuals.T.contiguous(), across, strict=True)):

@@ -13,7 +13,7 @@ def write_tensors(value: Tensor | tuple[Tensor, Tensor], path: Path) -> None:
     """Write one or two tensors as stock ColBERT does; the file is not synced.
 
     Raises:
-        OSError: It cannot be written; the error names it.
+        OSError: If the file cannot be written; the error names it.
     """
     with naming(path):
         torch.save(value, path)
@@ -38,7 +38,7 @@ def read_tensor(
         A contiguous tensor on the CPU.
 
     Raises:
-        IndexFolderError: The file is missing, damaged, or holds something else.
+        IndexFolderError: If the file is missing, damaged, or holds something else.
     """
     return _checked(path, _load(path, mmap), dtype, shape)
 
@@ -62,7 +62,7 @@ def read_tensor_pair(
         Two contiguous tensors on the CPU.
 
     Raises:
-        IndexFolderError: The file is missing, damaged, or holds something else.
+        IndexFolderError: If the file is missing, damaged, or holds something else.
     """
     pair = _load(path, mmap)
     if not isinstance(pair, tuple) or len(pair) != 2:

@@ -26,12 +26,12 @@ constexpr int LANES = 32;
 constexpr int LINE = 64;              // bytes the memory delivers at once
 constexpr int MOST_PREFETCHED = 16;   // tokens of a video asked for ahead of time
 
-// One bag of a segment, as ColBERT stores it.
+// A bag of a segment, as ColBERT stores it.
 struct Bag {
     const int32_t* codes;      // (tokens), centroid of each token
     const uint8_t* residuals;  // (tokens, bytes), packed bucket ids
     const int64_t* offsets;    // (videos + 1), where each video's tokens start
-    float* inverse;            // (tokens), 1 / length of each decoded token, or 0 where it is not known yet
+    float* inverse;            // (tokens), 1 / length of each decoded token; 0 until it is computed
 };
 
 // A codec in full precision and rounded to bytes. Bytes stand for (byte - 128) * scale, and their dimensions are
@@ -59,13 +59,13 @@ struct Query {
     float scale;
 };
 
-// A code that names a centroid, whatever the file holds by now.
+// The code, kept within the centroids: a mapped file may change after it was checked.
 INLINE int64_t within(int32_t code, int64_t count) {
     const uint32_t last = static_cast<uint32_t>(count - 1), given = static_cast<uint32_t>(code);
     return given < last ? given : last;
 }
 
-// A number that several threads may read and write at once; all write the same.
+// Loads and stores of a number that several threads may write at once; all write the same value.
 INLINE float shared_load(const float* from) {
     const uint32_t bits = __atomic_load_n(reinterpret_cast<const uint32_t*>(from), __ATOMIC_RELAXED);
     float value;
@@ -127,7 +127,7 @@ namespace avx512 {
 #define API extern "C" __attribute__((visibility("default")))
 #endif
 
-// Goes up with every change of a function or structure here; kernels.py loads no other version.
+// Raised with every change of a function or structure here; kernels.py loads no other version.
 API int kernels_version() { return 2; }
 
 // The best instruction set of this machine: 0 portable, 1 AVX2, 2 AVX-512 with VNNI.
@@ -144,8 +144,8 @@ API int best_level() {
 #endif
 }
 
-// Round query tokens (count, dim) to bytes and lay them out as `Query` has them; `bytes`, `start` and `tokens` are zero
-// before. Returns what 1 of a byte stands for.
+// Round query tokens (count, dim) to bytes and lay them out as in `Query`; `bytes`, `start` and `tokens` must be zero.
+// Returns the value that 1 of a byte stands for.
 API float round_query(const float* rotated, int64_t count, int64_t dim, int64_t nbits, int8_t* bytes, int32_t* start,
                       float* tokens) {
     const int64_t ids = 8 / nbits, plane = dim / ids;  // dimensions in one plane
@@ -168,7 +168,7 @@ API float round_query(const float* rotated, int64_t count, int64_t dim, int64_t 
     return scale;
 }
 
-// Inner products of all centroids and query tokens, (blocks, centroids, lanes); `range` gets the least and the most.
+// Inner products of all centroids and query tokens, (blocks, centroids, lanes); `range` gets the least and the largest.
 API void centroid_products(int level, const Codec* codec, const Query* query, int32_t* products, int32_t* range) {
     DISPATCH(level, centroid_products(*codec, *query, products, range));
 }
@@ -178,7 +178,7 @@ API void byte_table(int level, const int32_t* products, int64_t count, int32_t l
     DISPATCH(level, byte_table(products, count, low, scale, table));
 }
 
-// Add to the sum of each video in `ordinals`: over lanes, the maximum of the table's rows at its tokens' codes.
+// Add to each video's sum: over lanes, the maximum of the table's rows at its tokens' codes.
 API void centroid_interaction(int level, const Bag* bag, const int64_t* ordinals, int64_t videos, const uint8_t* table,
                               int64_t centroids, int64_t blocks, int32_t* sums) {
     DISPATCH(level, centroid_interaction(*bag, ordinals, videos, table, centroids, blocks, sums));

@@ -1,4 +1,4 @@
-// What differs between instruction sets; included by _kernels.cpp inside a namespace, with TARGET and KERNELS_LEVEL set.
+// The part that differs between instruction sets; _kernels.cpp includes it in a namespace, with TARGET and KERNELS_LEVEL set.
 
 #if KERNELS_LEVEL == 2
 constexpr int WIDTH = 64;  // bytes in a vector
@@ -106,7 +106,7 @@ TARGET static void dots(const float* rows, int64_t dim, const float* query, floa
     }
 }
 
-// `dots` for a number of rows known at run time only.
+// `dots` for a number of rows that is known only at run time.
 template <class... Arguments>
 TARGET static INLINE void dots_of(int64_t rows, Arguments... arguments) {
     switch (rows) {

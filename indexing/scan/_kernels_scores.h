@@ -1,6 +1,6 @@
-// The kernels, in terms of _kernels_isa.h; included after it by _kernels.cpp for each instruction set.
+// The kernels, written with _kernels_isa.h; _kernels.cpp includes both once for each instruction set.
 
-// Ask for the next centroids while others are multiplied.
+// Prefetch the next centroids while others are multiplied.
 TARGET static INLINE void prefetch_rows(const Codec& codec, int64_t first) {
     const int64_t end = first + TOKENS < codec.count ? first + TOKENS : codec.count;
     for (int64_t at = first * codec.dim; at < end * codec.dim; at += LINE) __builtin_prefetch(codec.centroids + at);
@@ -59,7 +59,7 @@ struct Run {
     int64_t first, last;
 };
 
-// Ask for a video's residuals; returns the tokens asked for.
+// Prefetch a video's residuals; returns the tokens covered.
 TARGET static INLINE Run prefetch_residuals(const Bag& bag, const Codec& codec, int64_t ordinal) {
     const int64_t bytes = codec.dim * codec.nbits / 8;
     const int64_t first = bag.offsets[ordinal], end = bag.offsets[ordinal + 1];
@@ -69,7 +69,7 @@ TARGET static INLINE Run prefetch_residuals(const Bag& bag, const Codec& codec, 
     return {first, last};
 }
 
-// Ask for what a video's rounded scores will read, while another video is computed: it lies all over the memory.
+// Prefetch what a video's rounded scores will read, while another video is computed: it is scattered in memory.
 TARGET static INLINE void prefetch_rounded(const Bag& bag, const Codec& codec, const int32_t* products, int64_t ordinal) {
     const Run run = prefetch_residuals(bag, codec, ordinal);
     for (int64_t token = run.first; token < run.last; token++) {

@@ -34,21 +34,19 @@ class KernelScorer:
         self._codecs = codecs
         self._query = query
 
-    def best_by_centroids(
-        self, ordinals: Int64[Tensor, "videos"], wanted: int
-    ) -> Int64[Tensor, "candidates"]:
+    def best_by_centroids(self, rows: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "candidates"]:
         """Return the videos of the largest fused centroid interaction, ascending.
 
         Every token stands at its centroid (PLAID's centroid interaction), and similarities are bytes: a video's score
         is the sum over bags and query tokens of the largest byte among its tokens.
         """
-        if len(ordinals) <= wanted:
-            return ordinals
-        sums, _ = self._centroid_interaction(self._codecs, ordinals)
-        return ordinals[self._kernels.largest(sums, wanted)]
+        if len(rows) <= wanted:
+            return rows
+        sums, _ = self._centroid_interaction(self._codecs, rows)
+        return rows[self._kernels.largest(sums, wanted)]
 
     def best_by_rounded_scores(
-        self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
+        self, rows: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
     ) -> Int64[Tensor, "candidates"]:
         """Return the videos of the best scores on decoded tokens in rounded arithmetic, ascending.
 
@@ -56,18 +54,18 @@ class KernelScorer:
         not decoded yet standing at their centroids. Videos whose scores are closer to the last wanted one than rounding
         can separate are returned too.
         """
-        if len(ordinals) <= wanted:
-            return ordinals
-        scores = torch.zeros(len(ordinals), dtype=torch.float32, device="cpu")
+        if len(rows) <= wanted:
+            return rows
+        scores = torch.zeros(len(rows), dtype=torch.float32, device="cpu")
         remaining = dict(self._codecs)
         for bag, codec in self._codecs.items():
-            self._add_rounded_scores(bag, codec, ordinals, scores)
+            self._add_rounded_scores(bag, codec, rows, scores)
             del remaining[bag]
-            if remaining and len(ordinals) > in_every_bag:
-                sums, score_of_one = self._centroid_interaction(remaining, ordinals)
+            if remaining and len(rows) > in_every_bag:
+                sums, score_of_one = self._centroid_interaction(remaining, rows)
                 best = largest(scores + score_of_one * sums, in_every_bag)
-                ordinals, scores = ordinals[best], scores[best]
-        return ordinals[_best_within(scores, wanted, self._rounding_error())]
+                rows, scores = rows[best], scores[best]
+        return rows[_best_within(scores, wanted, self._rounding_error())]
 
     def _rounding_error(self) -> float:
         """Return how far the difference of two rounded scores may be off.
@@ -86,20 +84,20 @@ class KernelScorer:
         return DEVIATIONS * math.sqrt(2 * variance)
 
     def _centroid_interaction(
-        self, codecs: Mapping[str, ResidualCodec], ordinals: Int64[Tensor, "videos"]
+        self, codecs: Mapping[str, ResidualCodec], rows: Int64[Tensor, "videos"]
     ) -> tuple[Int32[Tensor, "videos"], float]:
         """Return sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
         tables, step = self._query.tables(self._kernels, self._codecs)
-        sums = torch.zeros(len(ordinals), dtype=torch.int32, device="cpu")
+        sums = torch.zeros(len(rows), dtype=torch.int32, device="cpu")
         for bag, codec in codecs.items():
-            self._kernels.add_centroid_interaction(self._segment.bags[bag], ordinals, tables[codec], sums)
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, tables[codec], sums)
         return sums, step / len(self._query.tokens)
 
     def _add_rounded_scores(
         self,
         bag: str,
         codec: ResidualCodec,
-        ordinals: Int64[Tensor, "videos"],
+        rows: Int64[Tensor, "videos"],
         scores: Float[Tensor, "videos"],
     ) -> None:
         self._kernels.add_rounded_scores(
@@ -107,20 +105,20 @@ class KernelScorer:
             rounded_codec(codec),
             self._query.rounded(self._kernels, codec),
             self._query.products(self._kernels, codec).products,
-            ordinals,
+            rows,
             scores,
         )
 
-    def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
+    def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
         """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision."""
         return Scored.from_bags(
-            ordinals,
+            rows,
             {
                 bag: self._kernels.exact_scores(
                     self._segment.bags[bag],
                     rounded_codec(codec),
                     self._query.rounded(self._kernels, codec),
-                    ordinals,
+                    rows,
                 )
                 for bag, codec in self._codecs.items()
             },

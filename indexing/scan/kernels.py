@@ -135,7 +135,7 @@ class RoundedQuery:
     bytes: Int8[Tensor, "blocks fours lanes 4"]
     """Rounded query tokens: for each four dimensions, by plane, all lanes."""
     start: Int32[Tensor, "blocks lanes"]
-    """What takes back the 128 in the bytes of centroids and weights: -128 * the sum of each lane."""
+    """-128 * the sum of each lane: undoes the 128 in the bytes of centroids and weights."""
     tokens: Float[Tensor, "blocks dim lanes"]
     """The query tokens in full precision, dimensions in order."""
     scale: float
@@ -170,7 +170,7 @@ def _rounded(values: Float[Tensor, "*shape"], scale: float) -> UInt8[Tensor, "*s
 
 
 def installed_library() -> ctypes.CDLL | None:
-    """The library that setup.py built, or None if it was not built or cannot be used here."""
+    """Return the library that setup.py built, or None if it was not built or cannot be used here."""
     found = find_spec("colbert_video.indexing.scan._kernels")
     if found is None or found.origin is None:
         return None
@@ -185,8 +185,8 @@ def load_library(path: str) -> ctypes.CDLL:
     """Load a compiled _kernels.cpp.
 
     Raises:
-        OSError: It is no library of this machine, or of another version than this file.
-        AttributeError: It lacks a function.
+        OSError: If it is not a library for this machine, or has another version than this file.
+        AttributeError: If it lacks a function.
     """
     library = ctypes.CDLL(path)
     version = library.kernels_version()
@@ -231,7 +231,7 @@ class Kernels:
 
     @property
     def name(self) -> str:
-        """The instruction set's name, one of LEVELS."""
+        """Name of the instruction set, one of LEVELS."""
         return LEVELS[self._level]
 
     def round_query(self, rotated: Float[Tensor, "query_tokens dim"], codec: ResidualCodec) -> RoundedQuery:
@@ -251,7 +251,7 @@ class Kernels:
     def centroid_products(
         self, codec: RoundedCodec, query: RoundedQuery
     ) -> tuple[Int32[Tensor, "blocks centroids lanes"], int, int]:
-        """Inner products of all rounded centroids and query tokens, with the least and the largest of them."""
+        """Return the inner products of all rounded centroids and query tokens, the least and the largest of them."""
         _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32, device="cpu")
         extremes = (ctypes.c_int32 * 2)()
@@ -263,7 +263,7 @@ class Kernels:
     def byte_table(
         self, products: Int32[Tensor, "blocks centroids lanes"], low: int, scale: float
     ) -> UInt8[Tensor, "blocks centroids lanes"]:
-        """Products as bytes: (product - low) * scale, rounded down, held within 0 to 255."""
+        """Return products as bytes: (product - low) * scale, rounded down, within 0 to 255."""
         table = torch.empty(products.shape, dtype=torch.uint8, device="cpu")
         self._library.byte_table(
             self._level, _address(products, torch.int32), products.numel(), low, scale,
@@ -274,15 +274,15 @@ class Kernels:
     def add_centroid_interaction(
         self,
         stored: StoredBag,
-        ordinals: Int64[Tensor, "videos"],
+        rows: Int64[Tensor, "videos"],
         table: UInt8[Tensor, "blocks centroids lanes"],
         sums: Int32[Tensor, "videos"],
     ) -> None:
         """Add to each video's sum: over all lanes, the largest of the table's bytes at its tokens' codes."""
-        _check_ordinals(stored, ordinals, sums)
+        _check_rows(stored, rows, sums)
         blocks, centroids, _ = table.shape
         self._library.centroid_interaction(
-            self._level, _bag(stored), _address(ordinals, torch.int64), len(ordinals),
+            self._level, _bag(stored), _address(rows, torch.int64), len(rows),
             _address(table, torch.uint8), centroids, blocks, _address(sums, torch.int32),
         )  # fmt: skip
 
@@ -292,18 +292,18 @@ class Kernels:
         codec: RoundedCodec,
         query: RoundedQuery,
         products: Int32[Tensor, "blocks centroids lanes"],
-        ordinals: Int64[Tensor, "videos"],
+        rows: Int64[Tensor, "videos"],
         scores: Float[Tensor, "videos"],
     ) -> None:
         """Add each video's MeanMaxSim on decoded tokens, in rounded arithmetic; `products` are the centroids'."""
-        _check_ordinals(stored, ordinals, scores)
+        _check_rows(stored, rows, scores)
         _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         _check_bag(stored, codec)
         if products.shape != (len(query.bytes), len(codec.centroids), LANES):
             raise SettingsError(f"products have shape {tuple(products.shape)}; they belong to another query")
         self._library.rounded_scores(
             self._level, _bag(stored), codec._struct, query._struct, _address(products, torch.int32),
-            _address(ordinals, torch.int64), len(ordinals), _address(scores, torch.float32),
+            _address(rows, torch.int64), len(rows), _address(scores, torch.float32),
         )  # fmt: skip
 
     def exact_scores(
@@ -311,21 +311,21 @@ class Kernels:
         stored: StoredBag,
         codec: RoundedCodec,
         query: RoundedQuery,
-        ordinals: Int64[Tensor, "videos"],
+        rows: Int64[Tensor, "videos"],
     ) -> Float[Tensor, "videos"]:
-        """Each video's MeanMaxSim on decoded tokens, in single precision."""
-        scores = torch.empty(len(ordinals), dtype=torch.float32, device="cpu")
-        _check_ordinals(stored, ordinals, scores)
+        """Return each video's MeanMaxSim on decoded tokens, in single precision."""
+        scores = torch.empty(len(rows), dtype=torch.float32, device="cpu")
+        _check_rows(stored, rows, scores)
         _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         _check_bag(stored, codec)
         self._library.exact_scores(
-            self._level, _bag(stored), codec._struct, query._struct, _address(ordinals, torch.int64),
-            len(ordinals), _address(scores, torch.float32),
+            self._level, _bag(stored), codec._struct, query._struct, _address(rows, torch.int64),
+            len(rows), _address(scores, torch.float32),
         )  # fmt: skip
         return scores
 
     def largest(self, sums: Int32[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:
-        """Positions of the largest sums, ascending; of equal ones the first. Sums must not be negative."""
+        """Return the positions of the largest sums, ascending; of equal ones the first. Sums must not be negative."""
         if not 0 <= wanted <= len(sums):
             raise SettingsError(f"{wanted} of {len(sums)} sums cannot be selected")
         positions = torch.empty(wanted, dtype=torch.int64, device="cpu")
@@ -341,13 +341,13 @@ class Kernels:
 
 @cache
 def compiled_kernels(level: str | None = None) -> Kernels | None:
-    """The compiled kernels.
+    """Return the compiled kernels.
 
     Args:
         level: One of LEVELS; None for the best of this machine.
 
     Returns:
-        None if this installation has none, or this machine lacks the instructions.
+        The kernels; None if this installation has none, or this machine lacks the instructions.
     """
     library = installed_library()
     if library is None:
@@ -358,13 +358,13 @@ def compiled_kernels(level: str | None = None) -> Kernels | None:
 
 
 def kernel_name() -> str:
-    """What scores on the CPU: one of LEVELS, or "torch" where no kernels were compiled."""
+    """Return what scores on the CPU: one of LEVELS, or "torch" where no kernels were compiled."""
     kernels = compiled_kernels()
     return WITHOUT_KERNELS if kernels is None else kernels.name
 
 
 def _address(array: Tensor, dtype: torch.dtype) -> int:
-    """Where an array lies; one of another type would be read, or written, beyond its end."""
+    """Return the address of an array; one of another type would be read, or written, beyond its end."""
     if array.dtype != dtype:
         raise SettingsError(f"the kernels take {dtype} here, not {array.dtype}")
     if array.device.type != "cpu" or not array.is_contiguous():
@@ -372,14 +372,14 @@ def _address(array: Tensor, dtype: torch.dtype) -> int:
     return array.data_ptr()
 
 
-def _check_ordinals(stored: StoredBag, ordinals: Int64[Tensor, "videos"], values: Tensor) -> None:
-    if len(values) != len(ordinals):
-        raise SettingsError(f"{len(values)} values for {len(ordinals)} videos; they must agree")
-    if len(ordinals):
-        least, most = (int(value) for value in ordinals.aminmax())
+def _check_rows(stored: StoredBag, rows: Int64[Tensor, "videos"], values: Tensor) -> None:
+    if len(values) != len(rows):
+        raise SettingsError(f"{len(values)} values for {len(rows)} videos; they must agree")
+    if len(rows):
+        least, most = (int(value) for value in rows.aminmax())
         if least < 0 or most >= len(stored.doclens):
             raise SettingsError(
-                f"ordinals run from {least} to {most}, but there are {len(stored.doclens)} videos"
+                f"rows run from {least} to {most}, but there are {len(stored.doclens)} videos"
             )
 
 

@@ -67,24 +67,24 @@ def search_segment(
         exact: True to decode and score every allowed video in single precision instead of the candidates alone.
 
     Returns:
-        At most k videos, on the CPU; tied scores are ordered by ordinal.
+        At most k videos, on the CPU; tied scores are ordered by row.
     """
     scorer = scorer_of(segment, codecs, prepare(query))
-    ordinals = segment.eligible(allowed)  # (videos,), ascending
+    rows = segment.eligible(allowed)  # (videos,), ascending
     if not exact:
-        ordinals = scorer.best_by_centroids(ordinals, num_candidates(len(ordinals), k))
-        ordinals = scorer.best_by_rounded_scores(ordinals, num_in_every_bag(len(ordinals), k), k)
-    return scorer.score(ordinals).best(k)
+        rows = scorer.best_by_centroids(rows, num_candidates(len(rows), k))
+        rows = scorer.best_by_rounded_scores(rows, num_in_every_bag(len(rows), k), k)
+    return scorer.score(rows).best(k)
 
 
 def score_videos(
     segment: Segment,
     codecs: Mapping[str, ResidualCodec],
     query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
-    ordinals: Int64[Tensor, "videos"],
+    rows: Int64[Tensor, "videos"],
 ) -> Scored:
-    """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision; in the order of `ordinals`."""
-    return scorer_of(segment, codecs, prepare(query)).score(ordinals)
+    """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision; in the order of `rows`."""
+    return scorer_of(segment, codecs, prepare(query)).score(rows)
 
 
 def scorer_of(
@@ -102,10 +102,10 @@ def video_similarities(
     codec: ResidualCodec,
     bag: str,
     query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
-    ordinal: int,
+    row: int,
 ) -> Float[Tensor, "query_tokens tokens"]:
     """Return the similarity of every query token with every token of one video's bag, on decoded tokens; on the CPU."""
     stored = segment.bags[bag]
-    tokens = slice(*stored.offsets[ordinal : ordinal + 2].tolist())
+    tokens = slice(*stored.offsets[row : row + 2].tolist())
     rotated = prepare(query).rotated(codec)  # (query_tokens, dim)
     return codec.similarities(stored.codes[tokens], stored.residuals[tokens], rotated).T.cpu()

@@ -41,12 +41,12 @@ DOCS_PER_RESULT = 4
 NEEDED = ("colbert.search.index_storage", "colbert.modeling.colbert", "colbert.infra")
 TOKENIZERS = "TOKENIZERS_PARALLELISM"
 SLOW = 5.0
-"""Seconds after which loading must be a compilation, and says so."""
+"""Seconds after which loading must be a compilation, and a warning says so."""
 
 
 @dataclass(frozen=True)
 class PlaidSettings:
-    """How stock ColBERT looks for candidates; the names are ColBERT's.
+    """Settings of stock ColBERT's search for candidates; the names are ColBERT's.
 
     ColBERT's own defaults are made for the cosines of BERT tokens: a threshold of 0.4 to 0.5 prunes every centroid
     where CLIP-like tokens of text and video rarely exceed 0.4; wherever candidates then outnumber `ndocs`, all tie.
@@ -59,7 +59,7 @@ class PlaidSettings:
     centroid_score_threshold: float = -1.0
     """Centroids whose best cosine with the query is lower are ignored at first; -1 ignores none."""
     ndocs: int = 4096
-    """Videos of each bag that survive the first pruning; a quarter of them are decoded, and at least k."""
+    """Videos of each bag that pass the first pruning; a quarter of them are decoded, and at least k."""
 
     def __post_init__(self) -> None:
         if self.ncells < 1:
@@ -81,11 +81,11 @@ class StockEngine:
     Args:
         reader: The index; its bags' folders are what stock reads.
         device: A GPU to score there, in half precision; None or "cpu" for the CPU.
-        settings: How candidates are found; None for the defaults.
+        settings: Settings of the search for candidates; None for the defaults.
 
     Raises:
         DependencyError: If colbert-ai is missing, or its extensions cannot be compiled.
-        IndexFolderError: If a bag's files are damaged or gone.
+        IndexFolderError: If a bag's files are damaged or missing.
         SettingsError: If the device is not one that stock can use.
     """
 
@@ -105,7 +105,7 @@ class StockEngine:
         }
 
     def _open(self, stored: StoredBag) -> Any:
-        """Stock's IndexScorer over one bag."""
+        """Open stock's IndexScorer over one bag."""
         from colbert.search.index_storage import IndexScorer
 
         _ = stored.ivf  # stock's C++ follows the inverted lists unchecked; reading them here checks them
@@ -135,10 +135,10 @@ class StockEngine:
             query: Scored query tokens, unit vectors, not rotated; prepared if several segments are searched.
             k: Results wanted.
             allowed: True for videos that may be found; None for all live ones.
-            exact: Must be False: stock scores what PLAID retrieves.
+            exact: Must be False, as stock scores what PLAID retrieves.
 
         Returns:
-            At most k videos, best first; equal scores are ordered by ordinal.
+            At most k videos, best first; equal scores are ordered by row.
 
         Raises:
             SettingsError: If `exact`.
@@ -154,9 +154,9 @@ class StockEngine:
         }
         with torch.no_grad():
             eligible = segment.eligible(allowed).cpu()
-            ordinals = _candidates(bags.values(), len(segment), eligible, k, self._settings)
-            scores = {bag: scorer.mean_max(ordinals) for bag, scorer in bags.items()}
-        return Scored.from_bags(ordinals, scores).best(k)
+            rows = _candidates(bags.values(), len(segment), eligible, k, self._settings)
+            scores = {bag: scorer.mean_max(rows) for bag, scorer in bags.items()}
+        return Scored.from_bags(rows, scores).best(k)
 
 
 def _candidates(
@@ -166,7 +166,7 @@ def _candidates(
     k: int,
     settings: PlaidSettings,
 ) -> Int64[Tensor, "candidates"]:
-    """Videos that any bag retrieves, ascending; all eligible ones where these are few, or fewer than k were found."""
+    """Return videos that any bag retrieves, ascending; all eligible ones if these are few, or fewer than k were found."""
     wanted = max(settings.ndocs // DOCS_PER_RESULT, k)
     if len(eligible) <= wanted:
         return eligible
@@ -188,7 +188,7 @@ class _Bag:
     def retrieve(
         self, mask: Bool[Tensor, "videos"], wanted: int, settings: PlaidSettings
     ) -> Int64[Tensor, "retrieved"]:
-        """The `wanted` best videos, among those that `mask` leaves, by all of PLAID's stages."""
+        """Return the `wanted` best videos, among those that `mask` leaves, by all of PLAID's stages."""
         config = self._config(
             ncells=min(settings.ncells, len(self.scorer.codec.centroids)),
             centroid_score_threshold=settings.centroid_score_threshold,
@@ -201,16 +201,16 @@ class _Bag:
         pids, _ = self.scorer.rank(config, self.query[None], filter_fn=keep)
         return torch.tensor(pids, dtype=torch.int64)
 
-    def mean_max(self, ordinals: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
-        """Stock's MaxSim of some videos, divided by the number of query tokens."""
+    def mean_max(self, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
+        """Return stock's MaxSim of some videos, divided by the number of query tokens."""
         config, scores = self._config(), [torch.zeros(0)]
-        for pids in ordinals.int().split(VIDEOS_PER_CALL) if len(ordinals) else ():
+        for pids in rows.int().split(VIDEOS_PER_CALL) if len(rows) else ():
             sums, _ = self.scorer.score_pids(config, self.query[None], pids, None)
             scores.append(sums.float().cpu())
         return torch.cat(scores) / len(self.query)
 
     def _config(self, **settings: Any) -> Any:
-        """Stock's settings for one call: nothing is left over for the next one."""
+        """Return stock's settings for one call, new ones each time."""
         from colbert.infra import ColBERTConfig
 
         # Query tokens beyond query_maxlen would not be probed.
@@ -220,10 +220,10 @@ class _Bag:
 
 
 def _use_gpu(device: str | torch.device | None) -> bool:
-    """Whether stock is to score on the GPU.
+    """Return True to score on the GPU.
 
     Raises:
-        SettingsError: If it would have to use another one than the first.
+        SettingsError: If the device is not the first GPU.
     """
     resolved = torch.device("cpu") if device is None else resolve_device(device)
     if resolved.type == "cuda" and resolved.index:

@@ -32,59 +32,57 @@ class TorchScorer:
         self._codecs = codecs
         self._query = query
 
-    def best_by_centroids(
-        self, ordinals: Int64[Tensor, "videos"], wanted: int
-    ) -> Int64[Tensor, "candidates"]:
+    def best_by_centroids(self, rows: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "candidates"]:
         """Return the videos of the largest fused centroid interaction, ascending."""
-        if len(ordinals) <= wanted:
-            return ordinals
-        return ordinals[largest(self.centroid_scores(ordinals), wanted)]
+        if len(rows) <= wanted:
+            return rows
+        return rows[largest(self.centroid_scores(rows), wanted)]
 
     def best_by_rounded_scores(
-        self, ordinals: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
+        self, rows: Int64[Tensor, "videos"], in_every_bag: int, wanted: int
     ) -> Int64[Tensor, "candidates"]:
         """Return all videos: rounding saves nothing here, everything is scored in single precision at once."""
-        return ordinals
+        return rows
 
-    def centroid_scores(self, ordinals: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
+    def centroid_scores(self, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
         """Return each video's fused score with every token at its centroid (PLAID's centroid interaction)."""
-        total = torch.zeros(len(ordinals), dtype=torch.float32, device=ordinals.device)
+        total = torch.zeros(len(rows), dtype=torch.float32, device=rows.device)
         for bag, codec in self._codecs.items():
             stored = self._segment.bags[bag]
             with full_precision(codec.centroids):
                 table = codec.centroids @ self._query.rotated(codec).T  # (centroids, query_tokens)
-            total += _mean_max(stored, ordinals, partial(_looked_up, stored, table), width=table.shape[1])
+            total += _mean_max(stored, rows, partial(_looked_up, stored, table), width=table.shape[1])
         return total
 
-    def score(self, ordinals: Int64[Tensor, "videos"]) -> Scored:
+    def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
         """Return each video's MeanMaxSim in each bag, on decoded tokens; the result is on the CPU."""
-        ordinals = ordinals.to(self._segment.live.device)
+        rows = rows.to(self._segment.live.device)
         bags = {}
         for bag, codec in self._codecs.items():
             stored, query = self._segment.bags[bag], self._query.rotated(codec)
             similarities = partial(_decoded_similarities, stored, codec, query)
-            bags[bag] = _mean_max(stored, ordinals, similarities, width=codec.dim).cpu()
-        return Scored.from_bags(ordinals.cpu(), bags)
+            bags[bag] = _mean_max(stored, rows, similarities, width=codec.dim).cpu()
+        return Scored.from_bags(rows.cpu(), bags)
 
 
 def _looked_up(
-    stored: StoredBag, table: Float[Tensor, "centroids query_tokens"], rows: Int64[Tensor, "tokens"]
+    stored: StoredBag, table: Float[Tensor, "centroids query_tokens"], tokens: Int64[Tensor, "tokens"]
 ) -> Float[Tensor, "tokens query_tokens"]:
-    return table[stored.codes[rows].long()]
+    return table[stored.codes[tokens].long()]
 
 
 def _decoded_similarities(
     stored: StoredBag,
     codec: ResidualCodec,
     query: Float[Tensor, "query_tokens dim"],
-    rows: Int64[Tensor, "tokens"],
+    tokens: Int64[Tensor, "tokens"],
 ) -> Float[Tensor, "tokens query_tokens"]:
-    return codec.similarities(stored.codes[rows], stored.residuals[rows], query)
+    return codec.similarities(stored.codes[tokens], stored.residuals[tokens], query)
 
 
 def _mean_max(
     stored: StoredBag,
-    ordinals: Int64[Tensor, "videos"],
+    rows: Int64[Tensor, "videos"],
     similarities: Callable[[Int64[Tensor, "tokens"]], Float[Tensor, "tokens query_tokens"]],
     *,
     width: int,
@@ -93,14 +91,14 @@ def _mean_max(
 
     Args:
         stored: The bag.
-        ordinals: Which videos.
-        similarities: From rows of tokens in the bag to their similarities with the query.
+        rows: Which videos.
+        similarities: From rows of tokens to their similarities with the query.
         width: Numbers that it computes for each token.
     """
-    scores = torch.empty(len(ordinals), dtype=torch.float32, device=ordinals.device)
-    for start, stop in _chunks(stored.doclens[ordinals], max(1, VALUES_PER_CHUNK // width)):
-        rows, lengths = stored.token_rows(ordinals[start:stop])  # (tokens,), (videos,)
-        scores[start:stop] = _segment_max(similarities(rows), lengths).mean(dim=1)
+    scores = torch.empty(len(rows), dtype=torch.float32, device=rows.device)
+    for start, stop in _chunks(stored.doclens[rows], max(1, VALUES_PER_CHUNK // width)):
+        tokens, lengths = stored.token_rows(rows[start:stop])  # (tokens,), (videos,)
+        scores[start:stop] = _segment_max(similarities(tokens), lengths).mean(dim=1)
     return scores
 
 

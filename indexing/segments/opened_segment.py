@@ -51,7 +51,7 @@ class Segment:
         return len(self.live)
 
     def eligible(self, allowed: Bool[Tensor, "videos"] | None = None) -> Int64[Tensor, "eligible"]:
-        """Return the ordinals of the live videos, or of those among them that are allowed, ascending."""
+        """Return the rows of the live videos, or of those among them that are allowed, ascending."""
         if allowed is None:
             return self._live_ordinals
         chosen = allowed.to(self.live.device).nonzero().flatten()
@@ -71,7 +71,7 @@ class Segment:
 class Scored:
     """Videos of one segment with their complete scores."""
 
-    ordinals: Int64[Tensor, "videos"]
+    rows: Int64[Tensor, "videos"]
     """Rows of the segment."""
     bags: Mapping[str, Float[Tensor, "videos"]]
     """MeanMaxSim in each bag."""
@@ -80,16 +80,16 @@ class Scored:
 
     @classmethod
     def from_bags(
-        cls, ordinals: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]
+        cls, rows: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]
     ) -> "Scored":
         """Add up the scores of all bags."""
-        return cls(ordinals, bags, torch.stack(list(bags.values())).sum(dim=0))
+        return cls(rows, bags, torch.stack(list(bags.values())).sum(dim=0))
 
     def best(self, k: int) -> "Scored":
         """Return the k best, best first; tied scores stay in order."""
         order = best_first(self.total, k)
         bags = {bag: scores[order] for bag, scores in self.bags.items()}
-        return Scored(self.ordinals[order], bags, self.total[order])
+        return Scored(self.rows[order], bags, self.total[order])
 
 
 def largest(scores: Float[Tensor, "videos"], wanted: int) -> Int64[Tensor, "wanted"]:

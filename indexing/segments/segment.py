@@ -1,7 +1,7 @@
 """A segment's bag on disk: a complete ColBERT 0.2.22 PLAID index of one chunk, readable by stock colbert-ai.
 
 File by file as colbert/indexing/collection_indexer.py and index_saver.py write them, except that the inverted lists
-carry no padding and metadata.json tells under "colbert_video" that tokens are rotated: queries must be multiplied by
+carry no padding and metadata.json says under "colbert_video" that tokens are rotated: queries must be multiplied by
 rotation.pt (`queries @ rotation`) before stock code scores them.
 """
 
@@ -36,8 +36,10 @@ BAG_FILES = (
     "plan.json",
     "metadata.json",
 )
-METADATA_MOST = 2**20  # bytes; real ones are below 2 KiB
-DOCLEN_MOST = 24  # bytes a video takes in doclens.0.json
+MAX_METADATA_BYTES = 2**20
+"""Real ones are below 2 KiB."""
+MAX_DOCLEN_BYTES = 24
+"""What a video takes in doclens.0.json."""
 TOKENS_AT_ONCE = 2**20
 
 
@@ -57,12 +59,12 @@ class BagWriter:
         """Start a bag.
 
         Args:
-            folder: Where the bag goes; made if missing, must be empty.
+            folder: The bag's folder; made if missing, must be empty.
             codec: The codec that encoded the tokens.
-            codec_folder: Where `codec` is saved already: its files are then linked instead of written again.
+            codec_folder: Folder in which `codec` is saved already: its files are linked instead of written again.
 
         Raises:
-            IndexFolderError: `folder` holds files.
+            IndexFolderError: If `folder` holds files.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -95,7 +97,7 @@ class BagWriter:
             doclens: Tokens of each video, at least one; they sum to the tokens given.
 
         Raises:
-            SettingsError: The three do not fit each other or the codec.
+            SettingsError: If the three do not fit each other or the codec.
         """
         width = self._codec.dim * self._codec.nbits // 8
         if residuals.shape != (len(codes), width):
@@ -117,7 +119,7 @@ class BagWriter:
         """Write all files of the bag.
 
         Raises:
-            SettingsError: Nothing was appended.
+            SettingsError: If nothing was appended.
         """
         doclens = torch.cat([torch.zeros(0, dtype=torch.int64), *self._doclens])
         if len(doclens) == 0:
@@ -172,25 +174,21 @@ class StoredBag:
     """One bag of a segment, checked and mapped into memory."""
 
     folder: Path
-    """Where it lies."""
     dim: int
-    """Token dimension."""
     nbits: int
-    """Bits a dimension."""
     num_centroids: int
-    """How many centroids its codec has."""
     codec_fingerprint: str
     """`ResidualCodec.fingerprint` of the codec that encoded it."""
     codes: Int32[Tensor, "tokens"]
     """Centroid of each token."""
     residuals: UInt8[Tensor, "tokens bytes"]
-    """Packed residuals, dim * nbits // 8 bytes a token."""
+    """Packed residuals, dim * nbits // 8 bytes per token."""
     doclens: Int64[Tensor, "videos"]
     """Tokens of each video, at least one."""
     offsets: Int64[Tensor, "videos+1"]
     """Where each video's tokens start; the last entry is the number of tokens."""
     inverse_lengths: Float[Tensor, "tokens"] = field(init=False)
-    """1 / length of each decoded token; 0 until the compiled kernels come upon it and put it there."""
+    """1 / length of each decoded token; 0 until the compiled kernels first decode it and store it here."""
 
     def __post_init__(self) -> None:
         # Made at once, not when first wanted: all threads must write into the same memory. NumPy's zeros, unlike torch's,
@@ -199,12 +197,12 @@ class StoredBag:
         object.__setattr__(self, "inverse_lengths", lengths)
 
     def token_rows(
-        self, ordinals: Int64[Tensor, "videos"]
+        self, rows: Int64[Tensor, "videos"]
     ) -> tuple[Int64[Tensor, "tokens"], Int64[Tensor, "videos"]]:
         """Return the rows of some videos' tokens, video by video, and how many tokens each has."""
-        lengths = self.doclens[ordinals]
+        lengths = self.doclens[rows]
         starts = lengths.cumsum(0) - lengths  # where each video's run begins in the result
-        shifts = (self.offsets[ordinals] - starts).repeat_interleave(lengths)  # (tokens,)
+        shifts = (self.offsets[rows] - starts).repeat_interleave(lengths)  # (tokens,)
         return torch.arange(len(shifts), device=shifts.device) + shifts, lengths
 
     def to(self, device: torch.device | str) -> "StoredBag":
@@ -252,7 +250,7 @@ def open_bag(folder: Path) -> StoredBag:
         The bag.
 
     Raises:
-        IndexFolderError: A file is missing or damaged, or files contradict each other; the message names the file.
+        IndexFolderError: If a file is missing or damaged, or files contradict each other; the message names the file.
     """
     metadata = read_metadata(folder / "metadata.json")
     dim, nbits, centroids = metadata["dim"], metadata["nbits"], metadata["num_partitions"]
@@ -271,10 +269,10 @@ def open_bag(folder: Path) -> StoredBag:
 
 
 def check_bag(stored: StoredBag, codec: ResidualCodec, videos: int) -> None:
-    """Refuse a bag of another codec, whose codes could lead beyond the centroids, or of another number of videos.
+    """Check that a bag belongs to a codec, beyond whose centroids its codes could lead, and holds so many videos.
 
     Raises:
-        IndexFolderError: It is one.
+        IndexFolderError: If it does not.
     """
     path = stored.folder / "metadata.json"
     ours = codec.dim, codec.nbits, codec.num_centroids, codec.fingerprint
@@ -286,10 +284,10 @@ def check_bag(stored: StoredBag, codec: ResidualCodec, videos: int) -> None:
 
 
 def check_codes(codes: Int32[Tensor, "tokens"], centroids: int) -> None:
-    """Refuse codes that name no centroid.
+    """Check that every code names a centroid.
 
     Raises:
-        SettingsError: A code is outside [0, centroids).
+        SettingsError: If a code is outside [0, centroids).
     """
     if len(codes) == 0:
         return
@@ -336,9 +334,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         dim, nbits, num_partitions, num_embeddings and num_chunks, positive numbers, and the codec's fingerprint.
 
     Raises:
-        IndexFolderError: The file is missing, or something is wrong with it.
+        IndexFolderError: If the file is missing, or an entry is missing or unusable.
     """
-    content = _read_json(path, METADATA_MOST)
+    content = _read_json(path, MAX_METADATA_BYTES)
     try:
         config = content["config"]
         found = {
@@ -362,15 +360,17 @@ def read_doclens(path: Path, tokens: int) -> Int64[Tensor, "videos"]:
 
     Args:
         path: The file.
-        tokens: How many tokens the bag has.
+        tokens: Number of tokens in the bag.
 
     Returns:
         Tokens of each video, each at least 1, together `tokens`.
 
     Raises:
-        IndexFolderError: The file is missing, or something is wrong with it.
+        IndexFolderError: If the file is missing, or does not hold such numbers.
     """
-    content = _read_json(path, DOCLEN_MOST * tokens + METADATA_MOST)  # each video has a token at least
+    content = _read_json(
+        path, MAX_DOCLEN_BYTES * tokens + MAX_METADATA_BYTES
+    )  # each video has a token at least
     try:
         doclens = np.asarray(content)
     except ValueError as error:  # lists of unequal length
@@ -382,11 +382,11 @@ def read_doclens(path: Path, tokens: int) -> Int64[Tensor, "videos"]:
     return torch.from_numpy(doclens.astype(np.int64))
 
 
-def _read_json(path: Path, most: int) -> Any:
+def _read_json(path: Path, max_bytes: int) -> Any:
     try:
         size = path.stat().st_size
-        if size > most:
-            raise damaged(path, f"{size} bytes is more than the {most} such a file can have")
+        if size > max_bytes:
+            raise damaged(path, f"{size} bytes is more than the {max_bytes} such a file can have")
         return ujson.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise IndexFolderError(f"{path} is missing; restore it or rebuild the index") from error
@@ -413,7 +413,7 @@ def inverted_lists(
     Args:
         codes: Centroid of each token, in [0, centroids).
         doclens: Tokens of each video, in order.
-        centroids: How many centroids there are.
+        centroids: Number of centroids.
         tokens_at_once: Tokens sorted in one go, rounded to whole videos.
 
     Returns:

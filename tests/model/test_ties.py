@@ -51,7 +51,7 @@ def test_last_bits_change_no_order(rows: tuple[torch.Tensor, torch.Tensor]) -> N
         for k in (1, 2, len(exact), None):
             assert best_first(shaken, k).tolist() == stable[:k].tolist()
         scored = Scored(torch.arange(len(exact)), {"frame": shaken}, shaken).best(2)
-        assert scored.ordinals.tolist() == stable[:2].tolist()
+        assert scored.rows.tolist() == stable[:2].tolist()
         assert scored.total.tolist() == shaken[stable[:2]].tolist()  # the score itself stays to the bit
 
 

@@ -200,9 +200,9 @@ def test_bags_with_queries_of_their_own_are_scored_as_defined(tmp_path: Path, ex
         exact=exact,
     )
     reader.close()
-    assert len(found.ordinals) == 20
-    assert int(naive.argmax()) not in found.ordinals.tolist()
-    assert found.total.tolist() == pytest.approx(naive[found.ordinals].tolist(), abs=0.01)
+    assert len(found.rows) == 20
+    assert int(naive.argmax()) not in found.rows.tolist()
+    assert found.total.tolist() == pytest.approx(naive[found.rows].tolist(), abs=0.01)
     assert sum(found.bags.values()).tolist() == pytest.approx(found.total.tolist())
     if exact:
         best = naive.masked_fill(~allowed, -9).sort(descending=True)

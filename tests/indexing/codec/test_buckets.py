@@ -81,7 +81,7 @@ def test_quantiles_are_colberts() -> None:
 
 @pytest.mark.parametrize("method", [lloyd_max, quantile_buckets])
 def test_samples_are_bounded_and_seeded(method: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets, "SAMPLE", 1000)
+    monkeypatch.setattr(buckets, "MAX_SAMPLE", 1000)
     values = torch.randn(300, 64)
     first = method(values, 4, seed=1)
     assert torch.equal(first[1], method(values, 4, seed=1)[1])

@@ -165,7 +165,7 @@ def test_buckets_are_fitted_to_held_out_tokens(monkeypatch: pytest.MonkeyPatch) 
         return kmeans(tokens, **options)
 
     monkeypatch.setattr(codec_module, "spherical_kmeans", spy)
-    monkeypatch.setattr(codec_module, "HELDOUT_LEAST", 20)
+    monkeypatch.setattr(codec_module, "MIN_HELDOUT", 20)
     codec = ResidualCodec.train(clustered(400), centroids=50)
     assert len(seen["sample"]) == 380  # 5 % kept aside
     assert codec.num_centroids == 50

@@ -120,12 +120,13 @@ def mean_cosine(tokens: Float[Tensor, "tokens dim"], centroids: Float[Tensor, "c
     return float((tokens @ centroids.T).amax(1).mean())
 
 
-def test_clusters_found_through_cells_serve_tokens_as_well_as_exact_ones(
+def test_two_levels_serve_tokens_as_well_as_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tokens, unseen = scenes(6000), scenes(1000, seed=1)
     exact = spherical_kmeans(tokens, centroids=400)
-    monkeypatch.setattr(assignment, "MAX_EXACT", 100)
+    for module in (assignment, kmeans):
+        monkeypatch.setattr(module, "MAX_EXACT", 100)
     found = spherical_kmeans(tokens, centroids=400)
     assert found.shape == (400, 32)
     assert_usable(found)
@@ -135,8 +136,9 @@ def test_clusters_found_through_cells_serve_tokens_as_well_as_exact_ones(
     assert mean_cosine(unseen, found) > mean_cosine(unseen, random) + 0.02
 
 
-def test_clusters_found_through_cells_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assignment, "MAX_EXACT", 30)
+def test_two_levels_follow_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (assignment, kmeans):
+        monkeypatch.setattr(module, "MAX_EXACT", 30)
     tokens = scenes(1000)
     first = spherical_kmeans(tokens, centroids=60, seed=5)
     torch.rand(7)  # the global generator plays no part
@@ -146,12 +148,13 @@ def test_clusters_found_through_cells_follow_the_seed_alone(monkeypatch: pytest.
 
 @given(st.integers(10, 80), st.integers(6, 80), st.integers(1, 80), st.integers(1, 8), st.integers(0, 1000))
 @settings(max_examples=amount(5, thorough=40), deadline=None)
-def test_cells_take_any_number_and_repeated_tokens(
+def test_two_levels_take_any_number_and_repeated_tokens(
     tokens: int, wanted: int, distinct: int, iterations: int, seed: int
 ) -> None:
     repeated = unit_tokens(distinct, seed=seed)[torch.arange(tokens) % distinct]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assignment, "MAX_EXACT", 5)
+        for module in (assignment, kmeans):
+            patch.setattr(module, "MAX_EXACT", 5)
         found = spherical_kmeans(repeated, centroids=min(wanted, tokens), iterations=iterations, seed=seed)
     assert 1 <= len(found) <= min(wanted, tokens)
     assert_usable(found)
@@ -162,3 +165,17 @@ def test_a_centroid_without_tokens_moves_to_the_token_served_worst() -> None:
     start = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])  # nothing is nearest to the second
     found = kmeans._lloyd(tokens, start, 1)
     torch.testing.assert_close(found[1], tokens[2])
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.data())
+@settings(max_examples=50, deadline=None)
+def test_shares_add_up_and_fit_their_cells(sizes: list[int], data: st.DataObject) -> None:
+    total = sum(sizes)
+    if total == 0:
+        return
+    centroids = data.draw(st.integers(1, total))
+    shares = kmeans._shares(torch.tensor(sizes), centroids)
+    assert int(shares.sum()) == centroids
+    for share, size in zip(shares.tolist(), sizes, strict=True):
+        assert share <= size
+        assert abs(share - size * centroids / total) < 1

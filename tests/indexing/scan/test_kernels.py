@@ -203,9 +203,9 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
     case = random_case(dim=64, nbits=4, centroids=5, doclens=[2, 1], query_tokens=3, seed=1)
     codec, query = _rounded(case)
     products, _, _ = kernels.centroid_products(codec, query)
-    with pytest.raises(SettingsError, match="ordinals run from 0 to 2, but there are 2 videos"):
+    with pytest.raises(SettingsError, match="rows run from 0 to 2, but there are 2 videos"):
         kernels.exact_scores(case.stored, codec, query, torch.tensor([0, 2]))
-    with pytest.raises(SettingsError, match="ordinals run from -1 to 0"):
+    with pytest.raises(SettingsError, match="rows run from -1 to 0"):
         kernels.exact_scores(case.stored, codec, query, torch.tensor([0, -1]))
     with pytest.raises(SettingsError, match="belong to another query"):
         kernels.add_rounded_scores(

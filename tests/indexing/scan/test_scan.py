@@ -109,8 +109,8 @@ def test_exact_scores_are_the_naive_scores(
     query = _unit(query_tokens, DIM, seed=seed + 7)
     found = search_segment(segment, codecs, query, k=len(lengths), exact=True)
     naive = _naive(segment, codecs, query)
-    assert sorted(found.ordinals.tolist()) == list(range(len(lengths)))
-    for ordinal, total in zip(found.ordinals.tolist(), found.total.tolist(), strict=True):
+    assert sorted(found.rows.tolist()) == list(range(len(lengths)))
+    for ordinal, total in zip(found.rows.tolist(), found.total.tolist(), strict=True):
         assert total == pytest.approx(naive[ordinal], abs=1e-5)
     assert found.total.tolist() == sorted(found.total.tolist(), reverse=True)
     assert torch.allclose(found.bags["frame"] + found.bags["video"], found.total)
@@ -119,14 +119,14 @@ def test_exact_scores_are_the_naive_scores(
 def test_top_k_is_a_prefix_of_top_k_plus_one(tmp_path: Path) -> None:
     segment, codecs = _segment(tmp_path, {"frame": [3] * 50, "video": [4] * 50})
     query = _unit(5, DIM, seed=3)
-    everything = search_segment(segment, codecs, query, k=50).ordinals.tolist()
+    everything = search_segment(segment, codecs, query, k=50).rows.tolist()
     for k in range(1, 50):
-        assert search_segment(segment, codecs, query, k=k).ordinals.tolist() == everything[:k]
+        assert search_segment(segment, codecs, query, k=k).rows.tolist() == everything[:k]
 
 
 def test_more_results_than_videos_gives_all(tmp_path: Path) -> None:
     segment, codecs = _segment(tmp_path, {"frame": [2, 1, 3]})
-    assert len(search_segment(segment, codecs, _unit(2, DIM, seed=1), k=100).ordinals) == 3
+    assert len(search_segment(segment, codecs, _unit(2, DIM, seed=1), k=100).rows) == 3
 
 
 def test_a_bag_in_another_order_scores_the_same(tmp_path: Path) -> None:
@@ -151,11 +151,10 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
     allowed = torch.zeros(20, dtype=torch.bool)
     allowed[[0, 1, 2]] = True
     query = _unit(4, DIM, seed=9)
-    assert set(search_segment(segment, codecs, query, k=20).ordinals.tolist()) == set(range(20)) - {0, 5}
-    assert set(search_segment(segment, codecs, query, k=20, allowed=allowed).ordinals.tolist()) == {1, 2}
+    assert set(search_segment(segment, codecs, query, k=20).rows.tolist()) == set(range(20)) - {0, 5}
+    assert set(search_segment(segment, codecs, query, k=20, allowed=allowed).rows.tolist()) == {1, 2}
     assert (
-        len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).ordinals)
-        == 0
+        len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).rows) == 0
     )
 
 
@@ -165,7 +164,7 @@ def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pyt
     segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
     query = segment_query(segment, codecs, ordinal=123)
     pruned = search_segment(segment, codecs, query, k=1)
-    assert pruned.ordinals.tolist() == [123]
+    assert pruned.rows.tolist() == [123]
     assert pruned.total[0] == pytest.approx(
         float(search_segment(segment, codecs, query, k=1, exact=True).total[0]), abs=1e-6
     )
@@ -204,7 +203,7 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path, al
         own = segment_query(segment, codecs, 30 * number, bag="video")
         query = PreparedQuery(normalize(own + 0.5 * _unit(len(own), DIM, seed=number), dim=1))
         scorer = scorer_of(segment, codecs, query)
-        best = scorer.score(segment.eligible()).best(1).ordinals
+        best = scorer.score(segment.eligible()).best(1).rows
         kept = scorer.best_by_rounded_scores(segment.eligible(), 60, 1)
         assert kept.tolist() == sorted(set(kept.tolist()))
         missed += len(set(best.tolist()) - set(kept.tolist()))
@@ -226,7 +225,7 @@ def test_rounding_loses_none_of_the_best(
     )
     query = _unit(1, DIM, seed=seed + 2) * (1 - spread) + spread * _unit(query_tokens, DIM, seed=seed + 1)
     scorer = scorer_of(segment, codecs, PreparedQuery(normalize(query, dim=1)))
-    best = scorer.score(segment.eligible()).best(20).ordinals
+    best = scorer.score(segment.eligible()).best(20).rows
     assert set(best.tolist()) <= set(scorer.best_by_rounded_scores(segment.eligible(), 200, 20).tolist())
 
 
@@ -254,7 +253,7 @@ def test_somebodys_autocast_and_default_type_change_nothing(tmp_path: Path) -> N
     with torch.autocast("cpu", torch.bfloat16):
         found = search_segment(segment, codecs, query, k=5)
     torch.testing.assert_close(found.total, expected.total, rtol=0, atol=0)
-    assert torch.equal(found.ordinals, expected.ordinals)
+    assert torch.equal(found.rows, expected.rows)
     fresh, codecs = _segment(tmp_path / "again", {"frame": [2] * 900, "video": [3] * 900})
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -275,7 +274,7 @@ def test_first_searches_of_many_threads_share_the_lengths_of_tokens(tmp_path: Pa
         def first(fresh: Segment = fresh, start: threading.Barrier = start) -> int:
             start.wait()
             found = search_segment(fresh, codecs, _unit(3, DIM, seed=2), k=5)
-            assert torch.equal(found.ordinals, expected.ordinals)
+            assert torch.equal(found.rows, expected.rows)
             return fresh.bags["frame"].inverse_lengths.data_ptr()
 
         with ThreadPoolExecutor(4) as pool:
@@ -366,7 +365,7 @@ def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
     plain = search_segment(segment, codecs, query, k=7)
     for _ in range(2):
         found = search_segment(segment, codecs, prepared, k=7)
-        assert torch.equal(found.ordinals, plain.ordinals)
+        assert torch.equal(found.rows, plain.rows)
         assert torch.equal(found.total, plain.total)
 
 
@@ -400,6 +399,6 @@ def test_a_segment_on_another_device_finds_the_same(tmp_path: Path) -> None:
     there = search_segment(segment.to("cuda"), on_gpu, query, k=20)
     assert there.total.device.type == "cpu"
     assert torch.allclose(there.total, here.total, atol=1e-4)
-    assert len(set(there.ordinals.tolist()) & set(here.ordinals.tolist())) >= 19
+    assert len(set(there.rows.tolist()) & set(here.rows.tolist())) >= 19
     matrix = video_similarities(segment.to("cuda"), on_gpu["video"], "video", query, 7)
     assert torch.allclose(matrix, video_similarities(segment, codecs["video"], "video", query, 7), atol=1e-4)
