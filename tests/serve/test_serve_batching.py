@@ -19,11 +19,13 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.asked = threading.Event()
         self.go = threading.Event()
         self.go.set()
 
     def encode_queries(self, texts: list[str]) -> QueryTokens:
         self.batches.append(texts)
+        self.asked.set()
         self.go.wait(30)
         if "bad" in texts:
             raise SettingsError("a bad query")
@@ -101,8 +103,7 @@ def test_more_texts_than_fit_are_sent_away() -> None:
 
     async def scenario(made: QueryEncoder) -> None:
         first = asyncio.ensure_future(made.encode(model, "first"))
-        while not model.batches:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(model.asked.wait, 30)
         waiting = [asyncio.ensure_future(made.encode(model, f"text {n}")) for n in range(8)]
         await asyncio.sleep(0)
         with pytest.raises(ServiceError, match="too many queries are waiting") as refused:
@@ -123,10 +124,9 @@ def test_those_who_wait_at_the_end_are_let_go() -> None:
         made = encoder()
         made.start()
         running = asyncio.ensure_future(made.encode(model, "running"))
-        while not model.batches:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(model.asked.wait, 30)
         queued = asyncio.ensure_future(made.encode(model, "queued"))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # now it is in the queue
         model.go.set()
         await made.close()
         with pytest.raises(asyncio.CancelledError):
@@ -168,15 +168,16 @@ def test_searches_that_do_not_fit_are_sent_away() -> None:
         pool = WorkPool("searches", threads=1, waiting=2)
         gate = threading.Event()
         running = [asyncio.ensure_future(pool.run(gate.wait, 30)) for _ in range(3)]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # now they are in the pool
         assert pool.taken == 3
         with pytest.raises(ServiceError, match="too many searches are waiting"):
             await pool.run(gate.wait, 30)
-        running[2].cancel()  # it has not begun: its place is free again
+        running[2].cancel()  # it has not begun: its slot is free again
         while pool.taken == 3:
-            await asyncio.sleep(0.001)
-        running[0].cancel()  # it runs: its thread, and so its place, is taken until it ends
-        await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+        running[0].cancel()  # it runs: its thread, and so its slot, is taken until it ends
+        with pytest.raises(asyncio.CancelledError):
+            await running[0]
         assert pool.taken == 2
         gate.set()
         assert await running[1] is True

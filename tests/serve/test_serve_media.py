@@ -414,8 +414,7 @@ def stand_in(folder: Path, script: str) -> Any:
 
 async def settled(maker: CopyMaker, media: Any) -> str:
     copy = maker.wanted(media)
-    while copy.waiting:
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*maker._tasks)
     return copy.state
 
 
@@ -431,8 +430,7 @@ def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path
         slow.wanted(media[1])
         with pytest.raises(ServiceError, match="too many copies are waiting"):
             slow.wanted(media[2])
-        while first.waiting:
-            await asyncio.sleep(0.01)
+        await asyncio.gather(*slow._tasks)
         assert first.state == "failed"
         with pytest.raises(ServiceError, match="could not be copied"):
             slow.wanted(media[0])

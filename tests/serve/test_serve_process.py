@@ -192,27 +192,44 @@ def test_a_port_in_use_is_told_of() -> None:
 # --- connections -----------------------------------------------------------------------------------------------------
 
 
-async def tiny_app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers after a moment."""
-    if scope["type"] == "lifespan":
-        while (await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    await asyncio.sleep(0.3)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
-    await send({"type": "http.response.body", "body": b"done"})
+class TinyServer(Server):
+    """Serves an application that answers when it may, and says when it has begun."""
+
+    def __init__(self, settings: ServeSettings) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:  # a bound method is no ASGI 3 to uvicorn
+            await self.answer(scope, receive, send)
+
+        super().__init__(uvicorn_config(app, settings))
+        self.up, self.asked, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        self.go_on.set()
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        self.asked.set()
+        await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"done"})
 
 
 def with_server(scenario: Any, **settings: Any) -> None:
-    """Run a scenario against a server of `tiny_app` in this process; then stop it by SIGTERM."""
+    """Run a scenario against a server in this process; then stop it by SIGTERM, after which it answers."""
 
     async def whole(port: socket.socket) -> None:
-        server = Server(uvicorn_config(tiny_app, ServeSettings(**settings)))
+        server = TinyServer(ServeSettings(**settings))
         running = asyncio.ensure_future(server.serve(sockets=[port]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        await asyncio.wait_for(scenario(port.getsockname()[1]), 30)
+        await asyncio.wait_for(server.up.wait(), 30)
+        await asyncio.wait_for(scenario(port.getsockname()[1], server), 30)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(running, 30)
 
@@ -226,7 +243,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_a_head_that_comes_too_slowly_ends_the_connection() -> None:
-    async def scenario(port: int) -> None:
+    async def scenario(port: int, server: TinyServer) -> None:
         silent, _ = await asyncio.open_connection("127.0.0.1", port)
         slow, slow_writer = await asyncio.open_connection("127.0.0.1", port)
         slow_writer.write(REQUEST[:20])
@@ -234,6 +251,7 @@ def test_a_head_that_comes_too_slowly_ends_the_connection() -> None:
         good_writer.write(REQUEST)
         assert await silent.read() == b""
         assert await slow.read() == b""
+        server.go_on.set()
         assert b"done" in await good.readuntil(b"done")
         good_writer.write(REQUEST[:20])  # one good request buys no time for the next
         assert await good.read() == b""
@@ -245,7 +263,7 @@ def test_a_stop_lets_running_requests_finish() -> None:
     answers: list[bytes] = []
     kept: list[Any] = []  # a writer without an owner closes its connection
 
-    async def scenario(port: int) -> None:
+    async def scenario(port: int, server: TinyServer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUEST)
 
@@ -253,14 +271,14 @@ def test_a_stop_lets_running_requests_finish() -> None:
             answers.append(await reader.read())
 
         kept.extend((writer, asyncio.ensure_future(read())))
-        await asyncio.sleep(0.1)
+        await server.asked.wait()
 
     with_server(scenario)
     assert answers[0].endswith(b"done")
 
 
 def test_connections_are_bounded() -> None:
-    async def scenario(port: int) -> None:
+    async def scenario(port: int, server: TinyServer) -> None:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUEST)
