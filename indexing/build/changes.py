@@ -38,11 +38,6 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
     read, and one that was moved, copied or touched is kept. Where the index knows no checksum yet, size and time decide
     once more, and the checksum is remembered. A video is encoded again too if it is to be cut differently. Metadata that
     is given replaces what is stored, without encoding anything.
-
-    Args:
-        catalog: The index's catalog.
-        records: The videos.
-        checksum: Read the files.
     """
     ids = [record.id for record in records]
     known = catalog.rows_of(ids)
@@ -189,13 +184,6 @@ def try_windows_again(
     model: VideoColBERT,
 ) -> tuple[Changes, list[Failure]]:
     """Read the failed windows of unchanged videos once more.
-
-    Args:
-        catalog: The index's catalog.
-        records: The videos of this run.
-        changes: What is to be done with them.
-        work: How files are read.
-        model: For which frames are read.
 
     Returns:
         What is to be done now, and the windows that failed again.

@@ -62,15 +62,12 @@ def commit_segment(
     Args:
         catalog: The index's catalog, open for writing.
         source: The videos with their tokens.
-        settings: The index's settings.
+        settings: The settings of the index.
         replace_all: Train a new codec, and replace all other segments by the new one; otherwise it is added, and
             replaces only videos of the same id.
         failures: What could not be indexed with it, to be remembered.
         compress: Compresses the tokens.
         query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
-
-    Returns:
-        How many videos there are, and how well the codec stores them.
     """
     folder, name = catalog.folder, new_name()
     if replace_all:

@@ -9,11 +9,11 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from colbert_video.durable import make_folder_durably
 from colbert_video.errors import IndexFolderError, SettingsError
@@ -43,6 +43,7 @@ from colbert_video.indexing.catalog.entries import (
 from colbert_video.indexing.catalog.filters import Condition
 from colbert_video.video.windows import WINDOW_ID
 
+Read = TypeVar("Read")
 IDS_PER_STATEMENT = 500  # parameters in one statement; SQLite's lowest limit is 999
 COLUMNS = ", ".join(f'"{name}"' for name in VIDEO_COLUMNS)
 MARKS = ", ".join("?" * len(VIDEO_COLUMNS))
@@ -282,6 +283,22 @@ class Catalog:
                 self._connection.execute("COMMIT")
             self._connection.execute("BEGIN")
             return self._view()
+
+    def read_commit(self, read: Callable[[IndexView], Read]) -> Read:
+        """Return what `read` makes of one commit, which is held from then on.
+
+        A writer may replace segments and delete their files while they are read: then the newer commit is read instead.
+
+        Raises:
+            IndexFolderError: If `read` raises it and there is no newer commit.
+        """
+        while True:
+            view = self.hold()
+            try:
+                return read(view)
+            except IndexFolderError:
+                if self.hold().version == view.version:
+                    raise
 
     def _view(self) -> IndexView:
         segments, codecs = tuple(self.live_segments()), self.codecs()

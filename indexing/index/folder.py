@@ -33,16 +33,7 @@ def is_index(folder: Path) -> bool:
     return (folder / CATALOG_NAME).is_file()
 
 
-def open_for_writing(folder: Path, *, create: bool) -> Catalog:
-    """Open an index as its only writer and sweep leftovers.
-
-    Args:
-        folder: The index folder.
-        create: Start an index where there is none.
-
-    Raises:
-        IndexFolderError: If the folder is something else, cannot be written, or another process writes to it.
-    """
+def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
     if is_index(folder):
         for room in (SEGMENTS, CODECS, STAGING):
             check_link(folder / room)
@@ -71,17 +62,17 @@ def _is_beginning(folder: Path) -> bool:
 
 @contextmanager
 def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
-    """Hold an index open for writing; one that was made here in vain is removed again.
+    """Open an index as its only writer and sweep leftovers; one that was made here in vain is removed again.
 
     Args:
         folder: The index folder.
         create: Start an index where there is none.
 
     Raises:
-        IndexFolderError: As `open_for_writing`.
+        IndexFolderError: If the folder is something else, cannot be written, or another process writes to it.
     """
     new, existed = not is_index(folder), folder.exists()
-    catalog = open_for_writing(folder, create=create)
+    catalog = _open_for_writing(folder, create=create)
     try:
         yield catalog
     except BaseException as error:

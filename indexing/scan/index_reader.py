@@ -75,21 +75,10 @@ class IndexReader:
         """
         catalog = Catalog.open(path)
         try:
-            return cls._open(path, catalog, device)
+            return catalog.read_commit(lambda view: cls._open_view(path, catalog, view, device))
         except BaseException:
             catalog.close()
             raise
-
-    @classmethod
-    def _open(cls, path: Path, catalog: Catalog, device: torch.device | None) -> "IndexReader":
-        """Open a snapshot; a writer may replace its files meanwhile, then the newer snapshot is opened."""
-        while True:
-            view = catalog.hold()
-            try:
-                return cls._open_view(path, catalog, view, device)
-            except IndexFolderError:
-                if catalog.hold().version == view.version:
-                    raise
 
     @classmethod
     def _open_view(

@@ -18,7 +18,7 @@ from colbert_video.durable import BLOCK, check_files, fsync_file, fsync_folder, 
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
-from colbert_video.indexing.catalog.entries import SAFE_NAME
+from colbert_video.indexing.catalog.entries import SAFE_NAME, IndexView
 from colbert_video.indexing.index.folder import CODECS, PENDING_KEY, SEGMENTS, SETTINGS_KEY, load_settings
 from colbert_video.progress import progress_bar
 
@@ -71,18 +71,16 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: b
             cannot be written.
     """
     with Catalog.open(folder) as catalog, workplace(target) as work:
-        while True:
-            view = catalog.hold()
+
+        def export(view: IndexView) -> ExportReport:
             load_settings(catalog)
             attempt = work / "attempt"
+            shutil.rmtree(attempt, ignore_errors=True)
             attempt.mkdir()
-            try:
-                catalog.copy_to(attempt / CATALOG_NAME, _trimming(catalog, keep_paths=keep_paths))
-                return _export(folder, catalog.files(), attempt, target, view.videos, link=link)
-            except IndexFolderError:
-                if catalog.hold().version == view.version:
-                    raise
-            shutil.rmtree(attempt)
+            catalog.copy_to(attempt / CATALOG_NAME, _trimming(catalog, keep_paths=keep_paths))
+            return _export(folder, catalog.files(), attempt, target, view.videos, link=link)
+
+        return catalog.read_commit(export)
 
 
 def _export(

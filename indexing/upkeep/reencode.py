@@ -38,12 +38,9 @@ class Reencoded:
 
 
 def encode_again(catalog: Catalog, settings: IndexSettings, helpers: Helpers) -> Reencoded:
-    """Encode and stage all live videos whose files are as they were; a run that was interrupted goes on.
+    """Encode and stage all live videos whose files are as they were, with the model that made the index.
 
-    Args:
-        catalog: The index's catalog, open for writing.
-        settings: The index's settings.
-        helpers: Those who encode, with the model that made the index.
+    A run that was interrupted goes on.
     """
     entries = catalog.entries()
     records, kept = _still_there(entries)

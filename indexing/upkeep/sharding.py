@@ -34,7 +34,7 @@ from colbert_video.indexing.build.commit import describe_files
 from colbert_video.indexing.build.segment_builder import write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
-from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry, check_name
+from colbert_video.indexing.catalog.entries import IndexView, NewSegment, VideoEntry, check_name
 from colbert_video.indexing.index.drift import DRIFT_KEY
 from colbert_video.indexing.index.folder import (
     CODECS,
@@ -200,17 +200,15 @@ def shard_index(
     started = time.monotonic()
     target = Path(output)
     with Catalog.open(Path(path)) as catalog, _workplace(target) as work:
-        while True:
-            view, unfinished = catalog.hold(), work / CORPUS
+        unfinished = work / CORPUS
+
+        def write(view: IndexView) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
             load_settings(catalog)
+            shutil.rmtree(unfinished, ignore_errors=True)
             count = _number_of_shards(view.videos, shards, videos_per_shard)
-            try:
-                report = _write(catalog, unfinished, count, view.count)
-                break
-            except IndexFolderError:
-                if catalog.hold().version == view.version:
-                    raise
-            shutil.rmtree(unfinished)
+            return _write(catalog, unfinished, count, view.count)
+
+        report = catalog.read_commit(write)
         sync_tree(unfinished)
         unfinished.rename(target)
         fsync_folder(target.absolute().parent)
