@@ -10,7 +10,7 @@ ColBERTVideoError
 ├── HubError
 ├── TrainingError
 └── ClusterError
-└── ShardsUnavailableError
+    └── ShardsUnavailableError
 """
 
 from collections.abc import Iterable, Sequence

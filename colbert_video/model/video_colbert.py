@@ -1,6 +1,7 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from colbert_video.device import resolve_device
-from colbert_video.errors import SettingsError
+from colbert_video.errors import ModelError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.checkpoint import (
@@ -26,15 +27,17 @@ from colbert_video.model.checkpoint import (
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.query_settings import check_queries_fit, default_query_length, warn_of_cuts
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
+logger = logging.getLogger(__name__)
+
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
-
 FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
 """RGB frames of one video (frames, height, width, 3), values 0 to 255."""
+CAUSAL_QUERY_LENGTH = 32
+"""Query length of the paper for CLIP; bidirectional towers always run at their full context."""
 
 
 class VideoColBERT(nn.Module):
@@ -403,3 +406,41 @@ def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[li
         batch.append(frames)
     if batch:
         yield batch
+
+
+def default_query_length(backbone: Backbone) -> int:
+    """Return 32 for causal towers (or their context, if shorter), the full context for bidirectional ones."""
+    if backbone.bidirectional:
+        return backbone.context_length
+    return min(CAUSAL_QUERY_LENGTH, backbone.context_length)
+
+
+def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
+    """Check that the backbone's text tower takes queries of these settings.
+
+    Raises:
+        ModelError: If the query length or the padding id does not fit the backbone.
+    """
+    if config.query_length > backbone.context_length:
+        raise ModelError(
+            f"query_length={config.query_length}, but {config.backbone} reads at most {backbone.context_length} "
+            "tokens: use that or fewer."
+        )
+    if backbone.bidirectional and config.query_length != backbone.context_length:
+        raise ModelError(
+            f"query_length={config.query_length}, but {config.backbone}'s text tower is bidirectional and was trained at "
+            f"{backbone.context_length} tokens: any other length changes every token. Use {backbone.context_length}."
+        )
+    if config.pad_id is not None and not 0 <= config.pad_id < backbone.vocabulary_size:
+        raise ModelError(
+            f"pad_id={config.pad_id}, but {config.backbone} has token ids from 0 to {backbone.vocabulary_size - 1}."
+        )
+
+
+def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:
+    """Log a warning for queries of more than `length` tokens, of which the last are not read."""
+    long = backbone.too_long(list(texts), length=length)
+    cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
+    if cut:
+        more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
+        logger.warning("query %r%s is longer than %d tokens; the rest is not read", cut[0], more, length)
