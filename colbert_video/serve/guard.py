@@ -79,13 +79,9 @@ class Gatekeeper:
         if path in OPEN_PATHS or path.startswith(STATIC):
             return
         if not self.is_known(client):
-            raise ServiceError(
-                401,
-                "token_needed",
-                "this needs the service's token.",
-                "Send `Authorization: Bearer TOKEN`, or log in at the page.",
-                {"WWW-Authenticate": "Bearer"},
-            )
+            remedy = "Send `Authorization: Bearer TOKEN`, or log in at the page."
+            challenge = {"WWW-Authenticate": "Bearer"}
+            raise ServiceError(401, "token_needed", "this needs the service's token.", remedy, challenge)
 
     def is_known(self, client: HTTPConnection) -> bool:
         """Return whether a client has shown the token, or needs none."""
@@ -103,12 +99,8 @@ class Gatekeeper:
             ServiceError: 401, if this is another token.
         """
         if not self._matches(token, encoding="utf-8"):
-            raise ServiceError(
-                401,
-                "wrong_token",
-                "this is not the service's token.",
-                "The service printed it when it started.",
-            )
+            remedy = "The service printed it when it started."
+            raise ServiceError(401, "wrong_token", "this is not the service's token.", remedy)
         return self._session
 
     def _matches(self, token: str, *, encoding: str = "latin-1") -> bool:
@@ -124,12 +116,8 @@ class Gatekeeper:
             name = ""
         if name in self._hosts or _is_address(name):
             return
-        raise ServiceError(
-            400,
-            "wrong_host",
-            f"the service is not called {name[:200]!r}.",
-            "Use its address, or start it with --allowed-host.",
-        )
+        message = f"the service is not called {name[:200]!r}."
+        raise ServiceError(400, "wrong_host", message, "Use its address, or start it with --allowed-host.")
 
 
 class Guard:
@@ -227,12 +215,8 @@ def _check_site(method: str, headers: Headers) -> None:
     site = headers.get("sec-fetch-site", "none")
     follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
     if site not in ("none", "same-origin") and not follows_link:
-        raise ServiceError(
-            403,
-            "cross_site",
-            "another web page asked for this.",
-            "Ask from the service's own page or a program.",
-        )
+        remedy = "Ask from the service's own page or a program."
+        raise ServiceError(403, "cross_site", "another web page asked for this.", remedy)
 
 
 def _is_address(name: str) -> bool:

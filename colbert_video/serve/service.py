@@ -1,5 +1,6 @@
 """What all addresses of a service share."""
 
+import asyncio
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -63,9 +64,10 @@ class Service:
         )
 
     def start(self) -> None:
-        """Start the encoder and watch the indexes; within a running event loop."""
+        """Start the encoder, the decoding process, and the watch on the indexes; within a running event loop."""
         self.encoder.start()
         self.indexes.start(self.encoder.forget)
+        asyncio.get_running_loop().run_in_executor(None, self.media.start)
 
     async def close(self) -> None:
         """Stop every part; the indexes last, as running searches use them."""

@@ -10,6 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedIOBase, BufferedReader
@@ -93,6 +94,11 @@ class MediaFiles:
         self._pool = FramePool(SamplingSettings(timeout=HEADER_SECONDS), workers=1, grace=2.0)
         # A file that is changed has another size or time, and is read again.
         self._header = lru_cache(MAX_HEADERS)(self._read_header)
+
+    def start(self) -> None:
+        """Start the decoding process, which takes far longer than reading a header."""
+        with suppress(Exception):  # the service may be stopped meanwhile
+            self._pool.read_header("")
 
     def close(self) -> None:
         """End the decoding process."""
