@@ -175,7 +175,7 @@ class Catalog:
         wanted = list(dict.fromkeys(ids))
         found = {entry.id: [entry] for entry in self.entries(wanted)}
         windows = [live_entry(row) for row in self._rows_in(f"{LIVE} WHERE parent IN", wanted)]
-        for entry in sorted(windows, key=lambda entry: (str(entry.segment), entry.ordinal)):
+        for entry in sorted(windows, key=lambda entry: (str(entry.segment), entry.row)):
             found.setdefault(entry.video, []).append(entry)
         return found
 

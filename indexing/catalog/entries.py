@@ -45,7 +45,7 @@ class VideoEntry:
     """Modification time of the file when it was encoded, nanoseconds since 1970."""
     segment: str | None = None
     """Segment that holds its tokens; set by the catalog."""
-    ordinal: int | None = None
+    row: int | None = None
     """Its row in the segment; set by the catalog."""
 
     @property
@@ -168,33 +168,31 @@ def video_values(entry: VideoEntry) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def video_entry(row: tuple[Any, ...], segment: str | None = None, ordinal: int | None = None) -> VideoEntry:
-    """Return the entry that a row of `VIDEO_COLUMNS` holds.
+def video_entry(values: tuple[Any, ...], segment: str | None = None, row: int | None = None) -> VideoEntry:
+    """Return the entry that the values of `VIDEO_COLUMNS` stand for.
 
     Raises:
-        IndexFolderError: If the row is damaged.
+        IndexFolderError: If they are damaged.
     """
     try:
-        identity, path, parent, start, end, duration, times, metadata, size, mtime = row
+        identity, path, parent, start, end, duration, times, text, size, mtime = values
         seconds, tokens = _unpacked_frames(times)
-        values = METADATA_DECODER.decode(metadata)
-        if not isinstance(values, dict):
-            raise TypeError(f"its metadata is {type(values).__name__} instead of names and values")
+        metadata = METADATA_DECODER.decode(text)
+        if not isinstance(metadata, dict):
+            raise TypeError(f"its metadata is {type(metadata).__name__} instead of names and values")
         span = (start, end, duration)
-        return VideoEntry(
-            identity, path, parent, *span, seconds, tokens, values, size, mtime, segment, ordinal
-        )
+        return VideoEntry(identity, path, parent, *span, seconds, tokens, metadata, size, mtime, segment, row)
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise IndexFolderError(f"the catalog's row of video {row[0]!r} is damaged: {error}") from error
+        raise IndexFolderError(f"the catalog's row of video {values[0]!r} is damaged: {error}") from error
 
 
-def live_entry(row: tuple[Any, ...]) -> VideoEntry:
+def live_entry(values: tuple[Any, ...]) -> VideoEntry:
     """Return the entry that segment, row and the values of `VIDEO_COLUMNS` stand for.
 
     Raises:
-        IndexFolderError: If the row is damaged.
+        IndexFolderError: If they are damaged.
     """
-    return video_entry(row[2:], check_stored_text(check_name, row[0]), row[1])
+    return video_entry(values[2:], check_stored_text(check_name, values[0]), values[1])
 
 
 def segment_row(row: tuple[Any, ...]) -> SegmentRow:

@@ -181,7 +181,7 @@ class IndexReader:
         """
         named = None
         if ids is not None:
-            named = self._masks((str(entry.segment), entry.ordinal) for entry in self.known(list(ids)))
+            named = self._masks((str(entry.segment), entry.row) for entry in self.known(list(ids)))
         if where is None:
             return named
         passing = self._matching(compile_filter(where))
@@ -207,7 +207,7 @@ class IndexReader:
             SettingsError: If it is not in the index.
         """
         return [
-            (self._segments[str(entry.segment)], int(entry.ordinal or 0), entry)
+            (self._segments[str(entry.segment)], int(entry.row or 0), entry)
             for entry in self.known([video_id])
         ]
 

@@ -46,8 +46,8 @@ def test_a_segment_becomes_visible_with_all_its_rows(catalog: Catalog, reader: C
     assert [(s.name, s.codec, s.count) for s in view.segments] == [("a", "codec0", 2)]
     assert (view.codec, view.count, view.removed, view.version) == ("codec0", 2, {}, 2)
     stored = reader.entries([entry.id])[0]
-    assert (stored.segment, stored.ordinal) == ("a", 0)
-    assert stored == VideoEntry(**{**vars(entry), "segment": "a", "ordinal": 0})
+    assert (stored.segment, stored.row) == ("a", 0)
+    assert stored == VideoEntry(**{**vars(entry), "segment": "a", "row": 0})
     assert [e.id for e in reader.entries()] == [entry.id, "cat"]
     assert reader.files() == FILES
     assert reader.entries_at("a", [1, 7])[1].id == "cat"
@@ -89,7 +89,7 @@ def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> N
     assert catalog.count() == 2
     catalog.commit_segment("b", "c", videos("w", "x"), {}, replace=True)
     assert catalog.removed_rows("a") == [0]
-    assert (catalog.entries(["x"])[0].segment, catalog.entries(["x"])[0].ordinal) == ("b", 1)
+    assert (catalog.entries(["x"])[0].segment, catalog.entries(["x"])[0].row) == ("b", 1)
     assert catalog.count() == 3
 
 
@@ -186,7 +186,7 @@ def test_everything_moves_into_one_segment_in_order(catalog: Catalog, reader: Ca
     view = reader.snapshot()
     assert [(s.name, s.codec, s.count) for s in view.segments] == [("c", "new", 3)]
     assert (view.removed, view.codec, view.settings) == ({}, "new", {"k": 1})
-    assert [(e.id, e.ordinal) for e in reader.entries()] == [("y", 0), ("w", 1), ("x", 2)]
+    assert [(e.id, e.row) for e in reader.entries()] == [("y", 0), ("w", 1), ("x", 2)]
     assert reader.files() == {"segments/c/f": (2, "2")}
     assert reader.checksums(["x", "y"]) == {"x": "00"}
 
@@ -205,7 +205,7 @@ def test_rows_can_be_updated_in_place(catalog: Catalog) -> None:
     catalog.commit_segment("a", "c", videos("x", "y"), {})
     catalog.update([VideoEntry("y", path="/new/y.mp4", metadata={"a": 1}, source_size=3)])
     assert catalog.entries(["y"])[0] == VideoEntry(
-        "y", path="/new/y.mp4", metadata={"a": 1}, source_size=3, segment="a", ordinal=1
+        "y", path="/new/y.mp4", metadata={"a": 1}, source_size=3, segment="a", row=1
     )
     assert catalog.entries(["x"])[0].path == "/clips/x.mp4"
     assert catalog.ids_below("/new/") == {"y": "/new/y.mp4"}
@@ -323,7 +323,7 @@ def test_threads_share_a_reader(catalog: Catalog, reader: Catalog) -> None:
         try:
             for number in range(30):
                 assert reader.snapshot().count == 50
-                assert reader.entries([f"v{number}"])[0].ordinal == number
+                assert reader.entries([f"v{number}"])[0].row == number
         except Exception as error:
             problems.append(error)
 

@@ -67,7 +67,7 @@ class CatalogHistory(RuleBasedStateMachine):
     def matches(self) -> None:
         view = self.catalog.snapshot()
         assert {s.name: s.count for s in view.segments} == self.segments
-        assert {e.id: (e.segment, e.ordinal) for e in self.catalog.entries()} == self.live
+        assert {e.id: (e.segment, e.row) for e in self.catalog.entries()} == self.live
         dead = {
             name: sorted(set(range(count)) - {place[1] for place in self.live.values() if place[0] == name})
             for name, count in self.segments.items()

@@ -40,7 +40,7 @@ def test_compacting_changes_no_score_and_frees_what_was_removed(index: Path) -> 
     (segment,) = (index / "segments").iterdir()
     assert len(open_bag(segment / "frame").doclens) == len(open_bag(segment / "video").doclens) == 11
     with Catalog.open(index) as catalog:
-        assert [entry.ordinal for entry in catalog.entries()] == list(range(11))
+        assert [entry.row for entry in catalog.entries()] == list(range(11))
         assert set(catalog.files()) == {
             path.relative_to(index).as_posix()
             for room in ("codec", "segments")
