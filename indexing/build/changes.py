@@ -123,9 +123,6 @@ def find_missing(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord
         catalog: The index's catalog.
         videos: What was named; files below folders among it are looked for, others are left alone.
         records: What was found there.
-
-    Returns:
-        Ids of videos whose path lies below one of the folders and leads to no file.
     """
     found = {record.id for record in records}
     missing = set()

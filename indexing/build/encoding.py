@@ -75,7 +75,7 @@ def encode_items(
 
     Args:
         items: The videos and windows.
-        model: Encodes them.
+        model: Encodes their frames.
         processes: Decode them, with the settings that the model wants.
         watch: Notes where the time goes.
         pooling: Which frames share a token; None if each has its own.

@@ -110,7 +110,7 @@ class Cluster(Protocol):
         Args:
             work: What they do.
             model: The model that they encode with.
-            by_name: Let each machine load the model by its name; otherwise it is sent there.
+            by_name: Let each machine load the model by its name instead of sending it there.
             device: Where they run it; None to choose.
         """
         ...

@@ -126,12 +126,7 @@ def stage_videos(catalog: Catalog, records: Sequence[VideoRecord], helpers: Help
 
 
 class LocalHelpers:
-    """This process and its decoding processes as `Helpers` of a run.
-
-    Args:
-        work: What is done.
-        model: Encodes the videos.
-    """
+    """This process and its decoding processes as `Helpers` of a run."""
 
     def __init__(self, work: Work, model: VideoColBERT) -> None:
         self._work, self._model = work, model

@@ -80,13 +80,7 @@ class Drift:
 
 
 def measure_drift(before: Drift, sample: "SampledSource", codecs: Mapping[str, ResidualCodec]) -> Drift:
-    """Measure how added tokens are stored.
-
-    Args:
-        before: What is known of the codec.
-        sample: The tokens, read already.
-        codecs: The codec of each bag.
-    """
+    """Measure how a codec stores added tokens, once they have been read, compared to what is known of it."""
     errors = sample.errors(codecs)
     bags = before.trained.keys() & errors.keys()
     worse = any(errors[bag] > max(FACTOR * before.trained[bag], MIN_ERROR) for bag in bags)
@@ -94,12 +88,7 @@ def measure_drift(before: Drift, sample: "SampledSource", codecs: Mapping[str, R
 
 
 class SampledSource:
-    """A token source that keeps a random sample of the tokens that are read from it.
-
-    Args:
-        source: Where the tokens come from.
-        seed: Makes the sample reproducible.
-    """
+    """A token source that keeps a random sample, reproducible by its seed, of the tokens that are read from it."""
 
     def __init__(self, source: TokenSource, *, seed: int = 0) -> None:
         self.source = source

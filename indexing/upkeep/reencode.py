@@ -101,13 +101,7 @@ def _window(entry: VideoEntry) -> tuple[float, float] | None:
 
 
 class MixedSource:
-    """The tokens of an index, again where its videos were encoded again, else as they are stored.
-
-    Args:
-        catalog: The index's catalog, which must not change while this is read.
-        segments: Its opened segments.
-        ids: Videos that are staged, in order.
-    """
+    """The tokens of an index: staged ones of the videos `ids`, which were encoded again, and stored ones of the others."""
 
     def __init__(self, catalog: Catalog, segments: Sequence[StoredSegment], ids: Sequence[str]) -> None:
         self._staged = StagedSource(catalog, ids=ids)

@@ -106,7 +106,7 @@ def write_corpus(folder: Path, names: Sequence[str]) -> ShardedCorpus:
     """Make a folder of indexes a sharded corpus.
 
     Args:
-        folder: The folder.
+        folder: The folder of all shards.
         names: The names of the index folders in it, in their order.
 
     Raises:
@@ -302,13 +302,7 @@ def cut(rows: Sequence[int], shards: int) -> list[int]:
 
 
 class _Shard:
-    """An index in the making that takes over parts of another.
-
-    Args:
-        catalog: The other index's catalog.
-        folder: Where the new index goes.
-        bar: Advances by the videos that were taken.
-    """
+    """An index in the making, in `folder`, that takes over parts of the index of `catalog`."""
 
     def __init__(self, catalog: Catalog, folder: Path, bar: Bar) -> None:
         self.linked = 0

@@ -71,12 +71,7 @@ def open_segments(catalog: Catalog, settings: IndexSettings) -> list[StoredSegme
 
 
 class StoredSource:
-    """The decoded live tokens of an index as a `TokenSource`.
-
-    Args:
-        catalog: The index's catalog.
-        segments: Its opened segments.
-    """
+    """The decoded live tokens of an index as a `TokenSource`."""
 
     def __init__(self, catalog: Catalog, segments: Sequence[StoredSegment]) -> None:
         self._catalog = catalog
