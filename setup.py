@@ -103,10 +103,7 @@ setup(
     packages=[
         "colbert_video",
         # The links colbert_video/indexing and colbert_video/training are for the checkout; the mapping installs them.
-        *find_packages(
-            include=["colbert_video.*"],
-            exclude=["colbert_video.indexing*", "colbert_video.training*"],
-        ),
+        *find_packages(include=["colbert_video.*"], exclude=["colbert_video.indexing*", "colbert_video.training*"]),
         *(f"colbert_video.{name}" for name in find_packages(include=["indexing*", "training*"])),
     ],
     package_data={

@@ -56,10 +56,7 @@ def measure(shop: Workshop, settings: Settings, seed: int) -> Measurement:
     rows = read_manifest(shop.test_manifest)
     cache = FrameCache(shop.frames)
     evaluation = evaluate_model(model, rows, interactions=names, cache=cache, workers=0)
-    metrics = {
-        name: {metric: values[metric] for metric in METRICS}
-        for name, values in evaluation.interactions.items()
-    }
+    metrics = {name: {metric: values[metric] for metric in METRICS} for name, values in evaluation.interactions.items()}
     if evaluation.groups is not None:
         for name, values in evaluation.groups.interactions.items():
             metrics[name]["motion pairs"] = values["R@1"]
@@ -91,9 +88,7 @@ def token_counts(model: VideoColBERT, captions: list[str]) -> list[int]:
     return batch.content.sum(dim=1).tolist()
 
 
-def _by_bucket(
-    scores: Float[Tensor, "queries videos"], relevant: Tensor, lengths: Tensor
-) -> dict[str, float]:
+def _by_bucket(scores: Float[Tensor, "queries videos"], relevant: Tensor, lengths: Tensor) -> dict[str, float]:
     found = {}
     for name, (least, most) in LENGTHS.items():
         chosen = (lengths >= least) & (lengths <= most)  # (queries,)

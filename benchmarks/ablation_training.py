@@ -106,9 +106,7 @@ class Workshop:
             self.folder.mkdir(parents=True, exist_ok=True)
             described.write_text(json.dumps(budget), encoding="utf-8")
         if json.loads(described.read_text(encoding="utf-8")) != budget:
-            raise SettingsError(
-                f"{self.folder} holds what another budget left; remove it or choose another --cache."
-            )
+            raise SettingsError(f"{self.folder} holds what another budget left; remove it or choose another --cache.")
 
     def data(self, captions: int = 1) -> ManifestData:
         """Training data, in batches of clips that look alike, so that motion has to be learnt."""
@@ -163,9 +161,7 @@ def tuned_model(shop: Workshop, settings: Settings, seed: int) -> VideoColBERT:
         model.mark_trained()
         return model.to(resolve_device(shop.device))
     folder = shop.folder / "runs" / run_name(settings, seed)
-    train(
-        model, training_config(shop.budget, settings, seed), shop.data(settings.captions), folder, shop.device
-    )
+    train(model, training_config(shop.budget, settings, seed), shop.data(settings.captions), folder, shop.device)
     shutil.rmtree(folder)
     return model
 
@@ -202,9 +198,7 @@ def toy_model(settings: dict[str, Any], *, seed: int, weights: Path) -> VideoCol
     return build_model(replace(recipe, pretrained=str(weights), settings=settings), seed=seed, device="cpu")
 
 
-def train(
-    model: VideoColBERT, config: TrainingConfig, data: ManifestData, folder: Path, device: str | None
-) -> None:
+def train(model: VideoColBERT, config: TrainingConfig, data: ManifestData, folder: Path, device: str | None) -> None:
     """Train to the end, going on with what an interrupted command left in the folder."""
     Trainer(model, config, data, output=folder, resume=True, device=device).train()
 

@@ -108,9 +108,7 @@ def options_given(given: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if options.output is None:  # figures that mean nothing stay out of the repository
         options.output = (
-            RESULTS / "ablations.json"
-            if options.budget == "full"
-            else options.cache / f"{options.budget}.json"
+            RESULTS / "ablations.json" if options.budget == "full" else options.cache / f"{options.budget}.json"
         )
     return options
 

@@ -49,10 +49,7 @@ def read_back(
 
 def scores_of(model: VideoColBERT, gallery: Gallery, bags: Bags) -> Float[Tensor, "queries videos"]:
     """MMS_F + MMS_V of every caption and every clip."""
-    videos = [
-        VideoTokens(*(TokenBags.from_list([bag]) for bag in clip))
-        for clip in zip(*bags.values(), strict=True)
-    ]
+    videos = [VideoTokens(*(TokenBags.from_list([bag]) for bag in clip)) for clip in zip(*bags.values(), strict=True)]
     captions = [row.caption for row in gallery.rows]
     return score_gallery(model, captions, videos, ["mms_fv"])["mms_fv"]
 

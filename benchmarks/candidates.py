@@ -21,12 +21,7 @@ from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.scan import (
-    CANDIDATE_GROWTH,
-    CANDIDATE_SCALE,
-    SHARE_IN_EVERY_BAG,
-    num_in_every_bag,
-)
+from colbert_video.indexing.scan.scan import CANDIDATE_GROWTH, CANDIDATE_SCALE, SHARE_IN_EVERY_BAG, num_in_every_bag
 from colbert_video.indexing.segments.opened_segment import Segment
 
 QUERIES, K = 64, 10

@@ -52,9 +52,7 @@ def share(found: torch.Tensor, wanted: np.ndarray) -> float:
     return len(set(found.tolist()) & set(wanted.tolist())) / len(wanted)
 
 
-def ask(
-    segment: Segment, codecs: dict[str, ResidualCodec], query: torch.Tensor, exact: np.ndarray
-) -> dict[str, float]:
+def ask(segment: Segment, codecs: dict[str, ResidualCodec], query: torch.Tensor, exact: np.ndarray) -> dict[str, float]:
     """One query's figures; `exact` holds every video's true score."""
     best = np.argsort(-exact)
     started = time.process_time()
@@ -84,10 +82,7 @@ def measure(corpus: Corpus, folder: Path, queries: np.ndarray, exact: np.ndarray
     reader = IndexReader.open(folder)
     (segment,) = reader.segments
     codecs = dict(reader.codecs(segment))
-    rows = [
-        ask(segment, codecs, torch.from_numpy(query), exact[:, number])
-        for number, query in enumerate(queries)
-    ]
+    rows = [ask(segment, codecs, torch.from_numpy(query), exact[:, number]) for number, query in enumerate(queries)]
     figures = {
         "centroids": sum(codec.num_centroids for codec in codecs.values()),
         "bytes_per_video": bytes_of(folder) / corpus.world.size,

@@ -224,9 +224,7 @@ def on_the_cluster(work: Path, count: int) -> dict[str, Any]:
         "finished_videos_given_out_again": sum(again[name] for name in before),
         "videos_given_out_more_than_once": sum(times > 1 for times in again.values()),
         "most_tries_of_a_video": max(again.values()),
-        "failures": {
-            failure["id"]: f"{failure['kind']}: {failure['detail']}" for failure in report["failures"]
-        },
+        "failures": {failure["id"]: f"{failure['kind']}: {failure['detail']}" for failure in report["failures"]},
     }
 
 

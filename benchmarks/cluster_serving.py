@@ -106,9 +106,7 @@ class Outcome:
     """When each question was asked that was answered completely, and when it was."""
 
 
-def ask(
-    searcher: ClusterSearcher, truth: Truth, queries: list[torch.Tensor], number: int, met: Outcome
-) -> None:
+def ask(searcher: ClusterSearcher, truth: Truth, queries: list[torch.Tensor], number: int, met: Outcome) -> None:
     """Ask one question and judge the answer."""
     begun = time.monotonic()
     try:
@@ -149,17 +147,12 @@ def process(searcher: ClusterSearcher, shard: int, replica: int) -> Any:
     return searcher.shards[shard].replicas[replica].handle.ready.options(max_task_retries=-1).remote()
 
 
-def quiet(
-    folder: Path, address: str, truth: Truth, queries: list[torch.Tensor], count: int
-) -> dict[str, Any]:
+def quiet(folder: Path, address: str, truth: Truth, queries: list[torch.Tensor], count: int) -> dict[str, Any]:
     """One client, nothing dies."""
     met, by_shard = Outcome(), defaultdict(list)
     with (
         ClusterSearcher(
-            folder / "many",
-            cluster=address,
-            deadline=60,
-            observe=lambda name, seconds: by_shard[name].append(seconds),
+            folder / "many", cluster=address, deadline=60, observe=lambda name, seconds: by_shard[name].append(seconds)
         ) as searcher,
         ShardedSearcher(folder / "many") as local,
     ):
@@ -169,9 +162,7 @@ def quiet(
         for number in range(count):
             ask(searcher, truth, queries, number % QUERIES, met)
         shards = [seconds for every in by_shard.values() for seconds in every]
-        nothing = [
-            _timed(lambda: searcher.search_tokens(queries[0], where={"id": "nobody"})) for _ in range(count)
-        ]
+        nothing = [_timed(lambda: searcher.search_tokens(queries[0], where={"id": "nobody"})) for _ in range(count)]
         here = [
             _timed(partial(local.search_tokens, queries[number % QUERIES], k=truth.k, exact=True))
             for number in range(count)
@@ -210,9 +201,7 @@ def killing(
             ask(searcher, truth, queries, number, met)
 
         clients = [
-            threading.Thread(
-                target=client, args=(ask_one, stop), kwargs={"seed": seed, "pause": settings.pause}
-            )
+            threading.Thread(target=client, args=(ask_one, stop), kwargs={"seed": seed, "pause": settings.pause})
             for seed in range(settings.clients)
         ]
         for thread in clients:
@@ -233,10 +222,7 @@ def killing(
         for thread in clients:
             thread.join()
     never = time.monotonic()
-    gaps = [
-        min((ended for begun, ended in met.complete if begun > killed), default=never) - killed
-        for killed in kills
-    ]
+    gaps = [min((ended for begun, ended in met.complete if begun > killed), default=never) - killed for killed in kills]
     return {
         "replicas": replicas,
         "kills": len(kills),
@@ -282,8 +268,7 @@ def main() -> None:
                 },
                 "machine": {"hardware_threads": os.cpu_count(), "load_average": os.getloadavg()},
                 "load": {
-                    name: getattr(settings, name)
-                    for name in ("clients", "pause", "deadline", "seconds", "every")
+                    name: getattr(settings, name) for name in ("clients", "pause", "deadline", "seconds", "every")
                 },
                 "quiet": quiet(folder, cluster.address, truth, queries, settings.queries),
                 "killing": [

@@ -31,9 +31,7 @@ def ffmpeg(*arguments: Any, cwd: Path | None = None) -> None:
         RuntimeError: If it fails; the message is its own.
     """
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-threads", "1", *arguments]
-    done = subprocess.run(
-        list(map(os.fsencode, map(str, command))), capture_output=True, cwd=cwd, check=False
-    )
+    done = subprocess.run(list(map(os.fsencode, map(str, command))), capture_output=True, cwd=cwd, check=False)
     if done.returncode:
         raise RuntimeError(f"ffmpeg {arguments}: {done.stderr.decode(errors='replace').strip()}")
 
@@ -147,9 +145,7 @@ def _joined(source: Path, path: Path) -> None:
     data = b""
     for size in ("320:240", "480:360"):
         part = path.with_name(f"part-{path.name}")
-        ffmpeg(
-            "-i", source, "-vf", f"scale={size}", "-t", 2, *H264, "-an", "-threads", "1", "-bitexact", part
-        )
+        ffmpeg("-i", source, "-vf", f"scale={size}", "-t", 2, *H264, "-an", "-threads", "1", "-bitexact", part)
         data += part.read_bytes()
         part.unlink()
     path.write_bytes(data)
@@ -201,16 +197,7 @@ def _no_duration(source: Path, path: Path) -> None:
 
 VARIABLE = ("-vf", "select='lt(mod(n,7),4)'", "-fps_mode", "vfr")
 INTERLACED = ("-vf", "tinterlace=interleave_top,fieldorder=tff", "-flags", "+ildct+ilme")
-PROTECTED = (
-    "-c",
-    "copy",
-    "-encryption_scheme",
-    "cenc-aes-ctr",
-    "-encryption_key",
-    KEY,
-    "-encryption_kid",
-    KEY,
-)
+PROTECTED = ("-c", "copy", "-encryption_scheme", "cenc-aes-ctr", "-encryption_key", KEY, "-encryption_kid", KEY)
 KINDS = (
     Kind("H.264, MP4", "plain.mp4", encoded(*H264)),
     Kind("H.264, Matroska", "plain.mkv", encoded(*H264)),

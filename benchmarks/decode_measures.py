@@ -76,9 +76,7 @@ def judged(reader: Contestant, path: Path, truth: Truth | None) -> Outcome:
     return {**outcome, "outcome": "wrong" if wrong else "right", "wrong": wrong}
 
 
-def outcomes(
-    files: Mapping[str, tuple[Path, bool]], readers: Mapping[str, Contestant]
-) -> dict[str, dict[str, Any]]:
+def outcomes(files: Mapping[str, tuple[Path, bool]], readers: Mapping[str, Contestant]) -> dict[str, dict[str, Any]]:
     """What becomes of each file with each reader; files come with whether they hold frames to be had."""
     found = {}
     for title, (path, shows) in files.items():
@@ -110,9 +108,7 @@ def speed(
     }
 
 
-def hours(
-    files: Mapping[str, Path], readers: Mapping[str, Contestant], rounds: int
-) -> dict[str, dict[str, Outcome]]:
+def hours(files: Mapping[str, Path], readers: Mapping[str, Contestant], rounds: int) -> dict[str, dict[str, Outcome]]:
     """CPU milliseconds of files of an hour, and wrong frames of readers that say at what time their frames are shown."""
     found: dict[str, dict[str, Outcome]] = {}
     for title, path in files.items():
@@ -135,8 +131,7 @@ def _wrong_in_hour(path: Path, pictures: np.ndarray, times: np.ndarray) -> int:
     segments = (np.arange(FRAMES) + 0.5) * HOUR / FRAMES
     outside = int((np.abs(times - segments) > HOUR / FRAMES / 2).sum())
     return outside + sum(
-        not _shown(path, picture, round(float(place), 3))
-        for picture, place in zip(pictures, times, strict=True)
+        not _shown(path, picture, round(float(place), 3)) for picture, place in zip(pictures, times, strict=True)
     )
 
 

@@ -141,9 +141,7 @@ READERS = {
     "ours": Reader("colbert_video", ("av",), ours),
     "ours-snap": Reader("colbert_video, snap 0.25", ("av",), ours, {"snap": 0.25}),
     "decord": Reader("decord, Pillow", ("decord", "pillow"), decord, {"resize": "pillow"}),
-    "decord-torchvision": Reader(
-        "decord, torchvision", ("decord", "torchvision"), decord, {"resize": "torchvision"}
-    ),
+    "decord-torchvision": Reader("decord, torchvision", ("decord", "torchvision"), decord, {"resize": "torchvision"}),
     "decord-resized": Reader("decord, its own resizing", ("decord",), decord, {"resize": "decord"}),
     "decord2": Reader("decord2, Pillow", ("decord2", "pillow"), decord, {"resize": "pillow"}),
     "torchcodec": Reader("torchcodec, its own resizing", ("torchcodec", "torch"), torchcodec),

@@ -52,9 +52,7 @@ def ffmpeg_frames(path: Path, *before: str, limit: int | None = None) -> Truth:
     output = ("-an", "-vf", chain, "-fps_mode", "passthrough", *only, "-f", "rawvideo", "-")
     # The whitelist keeps playlists from being followed; the prefix keeps names with colons from being protocols.
     command = ["ffmpeg", "-v", "info", "-nostdin", "-protocol_whitelist", "file,pipe", *before]
-    done = subprocess.run(
-        [*command, "-i", os.fsencode(f"file:{path}"), *output], capture_output=True, check=False
-    )
+    done = subprocess.run([*command, "-i", os.fsencode(f"file:{path}"), *output], capture_output=True, check=False)
     lines = done.stderr.decode(errors="replace").splitlines()
     times = [float(line.split("pts_time:")[1].split()[0]) for line in lines if "pts_time:" in line]
     pictures = np.frombuffer(done.stdout, np.uint8).reshape(-1, SIDE, SIDE, 3)

@@ -38,9 +38,7 @@ class Tail:
         return asdict(self)
 
 
-def lognormal_samples(
-    p50: float, p95: float, count: int, rng: np.random.Generator
-) -> Float[np.ndarray, "count"]:
+def lognormal_samples(p50: float, p95: float, count: int, rng: np.random.Generator) -> Float[np.ndarray, "count"]:
     """Latencies whose distribution has two quantiles that were measured.
 
     Args:
@@ -52,9 +50,7 @@ def lognormal_samples(
     return rng.lognormal(math.log(p50), math.log(p95 / p50) / Z_95, count)
 
 
-def histogram_samples(
-    histogram: Mapping[str, Any], count: int, rng: np.random.Generator
-) -> Float[np.ndarray, "count"]:
+def histogram_samples(histogram: Mapping[str, Any], count: int, rng: np.random.Generator) -> Float[np.ndarray, "count"]:
     """Latencies that fall into the cells of a histogram as the measured ones did; within a cell evenly by logarithm.
 
     Args:

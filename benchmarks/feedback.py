@@ -56,16 +56,13 @@ def synthetic(kind: str, videos: int) -> Asked:
     world = World(videos, kind)
     blocks = [world.tokens(number) for number in range(world.blocks)]
     bags = {
-        name: list(torch.from_numpy(np.concatenate([block[name] for block in blocks])))
-        for name in ("frame", "video")
+        name: list(torch.from_numpy(np.concatenate([block[name] for block in blocks]))) for name in ("frame", "video")
     }
     queries, _ = world.queries(QUERIES, stream=QUERY_STREAM)
     typical, _ = world.queries(TYPICAL_QUERIES, stream=TYPICAL_STREAM)
 
     def score(read: Bags) -> Float[Tensor, "queries videos"]:
-        return torch.from_numpy(
-            fused_scores(queries, {name: torch.stack(bag).numpy() for name, bag in read.items()}).T
-        )
+        return torch.from_numpy(fused_scores(queries, {name: torch.stack(bag).numpy() for name, bag in read.items()}).T)
 
     return Asked(kind, bags, direction_of_tokens(typical, world.dim), mean_length(typical), score)
 

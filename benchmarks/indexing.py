@@ -23,11 +23,7 @@ def options_given() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for the files")
     parser.add_argument("--models", nargs="+", default=["toy", "ViT-B-32-quickgelu"])
     parser.add_argument(
-        "--sizes",
-        nargs=2,
-        type=int,
-        default=[64, 256],
-        help="videos in the toy's corpora; a quarter for others",
+        "--sizes", nargs=2, type=int, default=[64, 256], help="videos in the toy's corpora; a quarter for others"
     )
     parser.add_argument("--device", help="cpu or cuda; by default the GPU if there is one")
     return parser.parse_args()

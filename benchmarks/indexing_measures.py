@@ -55,9 +55,7 @@ class Case:
 def clips(folder: Path) -> list[Path]:
     """The clips that a corpus consists of, made by the ffmpeg program; the same in every run."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [
-        source_clip(folder / f"{size}-{seconds}.mp4", size=size, seconds=seconds) for size, seconds in SHAPES
-    ]
+    return [source_clip(folder / f"{size}-{seconds}.mp4", size=size, seconds=seconds) for size, seconds in SHAPES]
 
 
 def corpus(folder: Path, sources: Sequence[Path], count: int) -> Path:
@@ -87,9 +85,7 @@ def measure(case: Case, videos: Path, work: Path) -> dict[str, Any]:
     loaded = peak()
     children, worked = children_seconds(), time.process_time()
     with timed_stages() as stages:
-        report = Indexer(work / "index", model=model, num_frames=case.frames, workers=case.workers).index(
-            videos
-        )
+        report = Indexer(work / "index", model=model, num_frames=case.frames, workers=case.workers).index(videos)
     decoding = max(0.0, children_seconds() - children - start)
     everything = decoding + time.process_time() - worked
     return {

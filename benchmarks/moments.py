@@ -92,14 +92,10 @@ def measure_hour(model: VideoColBERT, *, seed: int, hours: float) -> dict[str, A
     """One long file of scenes: does each caption lead to the right minute?"""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.mp4"
-        scenes = sample_scenes(
-            round(3600 * hours / SCENE_SECONDS), seed=seed, split="test", paired_fraction=0.0
-        )
+        scenes = sample_scenes(round(3600 * hours / SCENE_SECONDS), seed=seed, split="test", paired_fraction=0.0)
         times = render_moments(scenes, path, size=48, frames=FPS * SCENE_SECONDS, fps=FPS)
         started = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime + time.process_time()
-        Indexer(Path(folder) / "i", model=model, workers=1, num_frames=12, window=30.0, stride=15.0).index(
-            path
-        )
+        Indexer(Path(folder) / "i", model=model, workers=1, num_frames=12, window=30.0, stride=15.0).index(path)
         seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime + time.process_time() - started
         near, inside = [], []
         with Searcher(Path(folder) / "i", model=model) as searcher:
@@ -123,9 +119,7 @@ def main() -> None:
     parser = arguments(__doc__, "moments")
     parser.add_argument("--videos", type=int, default=40, help="joined videos")
     parser.add_argument("--seed", type=int, default=202, help=f"which clips; {TUNED_ON} was tuned on")
-    parser.add_argument(
-        "--hour", type=float, default=1.0, help="length of the long file in hours; 0 for none"
-    )
+    parser.add_argument("--hour", type=float, default=1.0, help="length of the long file in hours; 0 for none")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = VideoColBERT.from_pretrained("toy", device="cpu")

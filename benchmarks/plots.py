@@ -144,9 +144,7 @@ def draw_bits(rows: Sequence[Row], path: Path) -> None:
             name = "all tokens" if factor is None else f"pool_factor={factor:g}"
             axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4, label=name)
             for row, point in zip(line, points, strict=True):
-                axes.annotate(
-                    f"{row['nbits']}", point, xytext=(4, -10), textcoords="offset points", fontsize=8
-                )
+                axes.annotate(f"{row['nbits']}", point, xytext=(4, -10), textcoords="offset points", fontsize=8)
         axes.set(xlabel="bytes a video", ylabel="recall@10", xscale="log")
         axes.set_title("1, 2, 4 and 8 bits a dimension", fontsize=9)
         axes.margins(0.08, 0.1)
@@ -278,9 +276,7 @@ def draw_two_bags(path: Path) -> None:
 
 def _draw_box(axes: Any, x: float, y: float, width: float, height: float, text: str, color: str) -> None:
     style = "round,pad=0,rounding_size=1"
-    axes.add_patch(
-        FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=color, edgecolor="0.45", lw=0.8)
-    )
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=color, edgecolor="0.45", lw=0.8))
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8)
 
 

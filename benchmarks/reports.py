@@ -21,13 +21,9 @@ def arguments(description: str | None, name: str | None = None) -> argparse.Argu
         description: The docstring.
         name: The report in `results/` that `--output` names by default; None for a script without that option.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     if name is not None:
-        parser.add_argument(
-            "--output", type=Path, default=RESULTS / f"{name}.json", help="file of the figures"
-        )
+        parser.add_argument("--output", type=Path, default=RESULTS / f"{name}.json", help="file of the figures")
     return parser
 
 

@@ -23,11 +23,7 @@ def figures_of(known: Measured, given: Assumed) -> dict[str, Any]:
     """Everything that the page says, in three parts: measured, assumed, extrapolated."""
     better = {videos: improved(known, given, videos) for videos in CORPORA}
     return {
-        "measured": {
-            **asdict(known),
-            "resident_bytes": known.resident_bytes,
-            "process_bytes": known.process_bytes,
-        },
+        "measured": {**asdict(known), "resident_bytes": known.resident_bytes, "process_bytes": known.process_bytes},
         "assumed": asdict(given),
         "extrapolated": {
             "plans": [asdict(plan(videos, known, given)) for videos in CORPORA],

@@ -63,9 +63,7 @@ class Measured:
             ValueError: Outside of what was measured.
         """
         if not self.sizes[0] <= videos <= self.sizes[-1]:
-            raise ValueError(
-                f"a shard of {videos} videos was not measured; {self.sizes[0]} to {self.sizes[-1]} were."
-            )
+            raise ValueError(f"a shard of {videos} videos was not measured; {self.sizes[0]} to {self.sizes[-1]} were.")
         above = next(number for number, size in enumerate(self.sizes) if size >= videos)
         if self.sizes[above] == videos:
             return self.query_ms[above]
@@ -152,11 +150,7 @@ def measured(results: Path) -> Measured:
     Args:
         results: Their folder.
     """
-    search = [
-        row
-        for row in _load(results / "search.json")["rows"]
-        if _key(row) == (ENGINE, CORPUS) and "best" in row
-    ]
+    search = [row for row in _load(results / "search.json")["rows"] if _key(row) == (ENGINE, CORPUS) and "best" in row]
     search.sort(key=lambda row: row["size"])
     answers = [row["results"][row["best"]] for row in search]
     largest = search[-1]
@@ -232,9 +226,7 @@ def improvements(known: Measured, given: Assumed, videos: int) -> dict[str, floa
     costs = {"as it is": sum(stages.values())}
     stages["centroid products"] /= min(shards, plan(videos, known, given).shards_a_machine)
     costs["centroid products once a machine"] = sum(stages.values())
-    stages["candidates in int8"] *= (
-        shards**CANDIDATE_GROWTH / shards
-    )  # those of the corpus, not of each shard alone
+    stages["candidates in int8"] *= shards**CANDIDATE_GROWTH / shards  # those of the corpus, not of each shard alone
     costs["candidates counted over the corpus"] = sum(stages.values())
     stages["scan and selection"] *= given.list_share
     costs["inverted lists"] = sum(stages.values())
@@ -263,6 +255,4 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _row(rows: Rows, model: str) -> Mapping[str, Any]:
     """The model's row with one thread and most videos."""
-    return max(
-        (row for row in rows if row["model"] == model and row["threads"] == 1), key=lambda row: row["videos"]
-    )
+    return max((row for row in rows if row["model"] == model and row["threads"] == 1), key=lambda row: row["videos"])

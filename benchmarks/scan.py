@@ -86,9 +86,7 @@ def stages(
         left["scanned"] = scorer.best_by_centroids(segment.eligible(), num_candidates(len(segment), K))
 
     def rounded() -> None:
-        left["rounded"] = scorer.best_by_rounded_scores(
-            left["scanned"], num_in_every_bag(len(left["scanned"]), K), K
-        )
+        left["rounded"] = scorer.best_by_rounded_scores(left["scanned"], num_in_every_bag(len(left["scanned"]), K), K)
 
     def single_precision() -> None:
         scorer.score(left["rounded"]).best(K)
@@ -103,10 +101,7 @@ def stages(
 def measure(kernels: Kernels, videos: int, dim: int, nbits: int) -> dict[str, float]:
     """Median milliseconds of processor time of each stage."""
     generator = torch.Generator().manual_seed(0)
-    codecs = {
-        bag: random_codec(num_partitions(videos * length), dim, nbits, generator)
-        for bag, length in BAGS.items()
-    }
+    codecs = {bag: random_codec(num_partitions(videos * length), dim, nbits, generator) for bag, length in BAGS.items()}
     bags = {bag: random_bag(videos, length, codecs[bag], generator) for bag, length in BAGS.items()}
     segment = Segment("random", bags, torch.ones(videos, dtype=torch.bool))
     taken: dict[str, list[float]] = {}

@@ -41,9 +41,7 @@ class Report:
     def missing(self, size: int, kind: str, engines: list[str]) -> list[str]:
         """Engines without figures for a corpus."""
         measured = {
-            row["engine"]
-            for row in self._rows
-            if (row["size"], row["corpus"]) == (size, kind) and "failed" not in row
+            row["engine"] for row in self._rows if (row["size"], row["corpus"]) == (size, kind) and "failed" not in row
         }
         return [name for name in engines if name not in measured]
 
@@ -52,9 +50,7 @@ class Report:
         new = {_key(row): row for row in rows}
         kept = [row for row in self._rows if _key(row) not in new]
         order = list(ENGINES)
-        self._rows = sorted(
-            [*kept, *rows], key=lambda row: (row["corpus"], row["size"], order.index(row["engine"]))
-        )
+        self._rows = sorted([*kept, *rows], key=lambda row: (row["corpus"], row["size"], order.index(row["engine"])))
         save(self.path, {"machine": machine(), "rows": self._rows})
 
 
@@ -66,9 +62,7 @@ def prepare(folder: Path, size: int, kind: str, dim: int) -> Corpus:
     """Make the corpus in another process, so that this one stays small."""
     script = [sys.executable, str(HERE / "search_corpus.py"), str(folder)]
     subprocess.run(
-        [*script, "--size", str(size), "--kind", kind, "--dim", str(dim)],
-        check=True,
-        env={**os.environ, **ONE_THREAD},
+        [*script, "--size", str(size), "--kind", kind, "--dim", str(dim)], check=True, env={**os.environ, **ONE_THREAD}
     )
     return Corpus(folder)
 

@@ -128,9 +128,7 @@ def fused_scores(queries: np.ndarray, bags: dict[str, np.ndarray]) -> np.ndarray
     """MMS_F + MMS_V, (videos, queries)."""
     count = len(bags["frame"])
     parts = [slice(start, start + SCORED_AT_ONCE) for start in range(0, count, SCORED_AT_ONCE)]
-    return np.concatenate(
-        [sum(mean_max_sim(queries, tokens[part]) for tokens in bags.values()) for part in parts]
-    )
+    return np.concatenate([sum(mean_max_sim(queries, tokens[part]) for tokens in bags.values()) for part in parts])
 
 
 @dataclass
@@ -184,9 +182,7 @@ def prepare(folder: Path, world: World) -> Corpus:
 def token_files(folder: Path, world: World) -> dict[str, np.ndarray]:
     """Empty files for both bags."""
     return {
-        bag: np.lib.format.open_memmap(
-            folder / f"{bag}.npy", "w+", np.float32, (world.size, tokens, world.dim)
-        )
+        bag: np.lib.format.open_memmap(folder / f"{bag}.npy", "w+", np.float32, (world.size, tokens, world.dim))
         for bag, tokens in BAGS.items()
     }
 

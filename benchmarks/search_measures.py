@@ -125,9 +125,7 @@ class Contest:
 
     def _finish(self, contender: Contender) -> None:
         row, tuning = contender.row, contender.row["tuning"]
-        row["results"] = {
-            setting: summary(answers, self.corpus) for setting, answers in contender.answers.items()
-        }
+        row["results"] = {setting: summary(answers, self.corpus) for setting, answers in contender.answers.items()}
         row["best"] = max(contender.answers, key=lambda setting: tuning[setting]["recall"])
         row["results"][row["best"]]["queries_per_second"] = self._throughput(contender, row["best"])
 

@@ -24,9 +24,7 @@ BUILT = "built.json"
 def bytes_of(folder: Path) -> int:
     """Size of all files, without what this benchmark adds."""
     files = [path.stat() for path in folder.rglob("*") if path.is_file() and path.name != BUILT]
-    return sum(
-        {file.st_ino: file.st_size for file in files}.values()
-    )  # a file with two names takes its space once
+    return sum({file.st_ino: file.st_size for file in files}.values())  # a file with two names takes its space once
 
 
 class Worker:
@@ -61,9 +59,7 @@ class Worker:
                 "build_wall_seconds": time.monotonic() - wall,
                 "build_peak_megabytes": megabytes("VmHWM"),
                 "index_bytes_per_video": size / self._corpus.world.size,
-                "token_bytes_per_video": sum(BAGS.values())
-                * self._corpus.world.dim
-                * self._engine.value_bytes,
+                "token_bytes_per_video": sum(BAGS.values()) * self._corpus.world.dim * self._engine.value_bytes,
             }
             report.write_text(json.dumps(built), encoding="utf-8")
         return json.loads(report.read_text(encoding="utf-8"))
@@ -72,10 +68,7 @@ class Worker:
         """Open the index."""
         started, wall = time.process_time(), time.monotonic()
         self._engine.open(self._corpus, self._folder)
-        return {
-            "open_cpu_seconds": time.process_time() - started,
-            "open_wall_seconds": time.monotonic() - wall,
-        }
+        return {"open_cpu_seconds": time.process_time() - started, "open_wall_seconds": time.monotonic() - wall}
 
     def search(self, setting: str, first: int, last: int, k: int) -> dict[str, Any]:
         """Answer the queries [first, last), one by one."""

@@ -92,9 +92,7 @@ class World:
         cuts = np.sort(generator.integers(2, FRAME_TOKENS - 1, (BLOCK, 2)), 1)
         passed = np.arange(FRAME_TOKENS)[None, :, None] >= cuts[:, None]  # (videos, frames, cuts)
         exists = scenes[:, None, None] > np.arange(2)
-        return Plot(
-            unit(0.4 * common + 1.2 * mixed + 0.6 * noise), concepts, weights, (passed & exists).sum(-1)
-        )
+        return Plot(unit(0.4 * common + 1.2 * mixed + 0.6 * noise), concepts, weights, (passed & exists).sum(-1))
 
     def _draw_concepts(self, generator: np.random.Generator, topic_of: np.ndarray) -> np.ndarray:
         """Concepts of each scene; half of those beside the first are of the first one's topic."""
@@ -153,9 +151,7 @@ class World:
         shown = np.unique(plot.scene_of_frame[row])
         content = []
         for _ in range(CONTENT_TOKENS):
-            scene = (
-                generator.choice(shown) if generator.random() < 0.4 else shown[0]
-            )  # mostly the first scene
+            scene = generator.choice(shown) if generator.random() < 0.4 else shown[0]  # mostly the first scene
             weights = plot.weights[row, scene].astype(np.float64)
             concept = plot.concepts[row, scene][generator.choice(3, p=weights / weights.sum())]
             clean = 0.25 * common + 0.9 * vectors[concept] + 0.25 * plot.scenes[row, scene]

@@ -98,17 +98,7 @@ class Client:
 @contextmanager
 def service(index: Path, options: argparse.Namespace) -> Iterator[str]:
     """A running service; yields its address and checks that it ends well."""
-    command = [
-        sys.executable,
-        "-c",
-        PROGRAM,
-        "serve",
-        str(index),
-        "--port",
-        "0",
-        "--threads",
-        str(options.threads),
-    ]
+    command = [sys.executable, "-c", PROGRAM, "serve", str(index), "--port", "0", "--threads", str(options.threads)]
     command += ["--model", options.model] if options.model else []
     process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.PIPE, text=True)
     try:
@@ -223,12 +213,7 @@ async def soak(address: str, index: Path, options: argparse.Namespace) -> dict[s
     client = Client(address)
     version = json.loads((await client.get("/api/indexes"))[1])["indexes"][0]["version"]
     client.close()
-    return {
-        **both.summary(time.monotonic() - begun),
-        "memory_mb": memory,
-        "version": version,
-        "writer_exit": code,
-    }
+    return {**both.summary(time.monotonic() - begun), "memory_mb": memory, "version": version, "writer_exit": code}
 
 
 def commit_for(index: Path, minutes: float) -> None:

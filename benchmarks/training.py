@@ -70,9 +70,7 @@ def random_batch(case: Case, model: VideoColBERT, seed: int) -> TrainingBatch:
     return TrainingBatch(
         pixels=torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
         frame_mask=torch.ones(shape[:2], dtype=torch.bool),
-        captions=[
-            f"a person number {number} is doing something in a kitchen" for number in range(case.batch)
-        ],
+        captions=[f"a person number {number} is doing something in a kitchen" for number in range(case.batch)],
         video_ids=[str(number) for number in range(case.batch)],
     )
 
@@ -112,9 +110,7 @@ def measure(case: Case) -> dict[str, Any]:
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=False, fused=False)
         model.train()
         return timed(
-            case,
-            lambda batch: straightforward_step(model, optimizer, batch, case.precision == "bf16"),
-            batches,
+            case, lambda batch: straightforward_step(model, optimizer, batch, case.precision == "bf16"), batches
         )
     config = TrainingConfig(
         batch_size=case.batch,
@@ -125,9 +121,7 @@ def measure(case: Case) -> dict[str, Any]:
     )
     learner = Learner(model, config, build_accelerator("cpu" if case.device == "cpu" else None))
     with learner.prepared():
-        return timed(
-            case, lambda batch: learner.step(batch, learning_rate_factor=1.0, place="the benchmark"), batches
-        )
+        return timed(case, lambda batch: learner.step(batch, learning_rate_factor=1.0, place="the benchmark"), batches)
 
 
 def timed(case: Case, step: Callable[[TrainingBatch], Any], batches: list[TrainingBatch]) -> dict[str, Any]:
@@ -162,10 +156,7 @@ def memory(device: str) -> int:
 def measure_apart(case: Case) -> dict[str, Any]:
     """Measure in a fresh process; one that runs out of memory is a result too."""
     done = subprocess.run(
-        [sys.executable, __file__, "--case", json.dumps(asdict(case))],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
+        [sys.executable, __file__, "--case", json.dumps(asdict(case))], stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
         return {**asdict(case), "failed": f"exit code {done.returncode}, out of memory perhaps"}
@@ -190,9 +181,7 @@ def options_given() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="counted steps, after one that warms up")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="1 is fairest on a busy machine"
-    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="1 is fairest on a busy machine")
     parser.add_argument("--device", help="cpu or cuda; by default the GPU if there is one")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -211,18 +200,12 @@ def main() -> None:
     print(
         f"{'backbone':20} {'batch':>5} {'frames':>6} {'prec.':5} {'way':26} {'samples/s':>9} {'CPU s':>7} {'peak GiB':>9} {'step GiB':>9}"
     )
-    name = (
-        torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"{platform.machine()}, {options.threads} threads"
-    )
+    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {options.threads} threads"
     options.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for backbone, batch, frames, chunk in shapes:
         for way in options.ways:
-            case = Case(
-                backbone, batch, frames, chunk, options.steps, options.precision, device, options.threads, way
-            )
+            case = Case(backbone, batch, frames, chunk, options.steps, options.precision, device, options.threads, way)
             rows.append(measure_apart(case))
             print(line(rows[-1]), flush=True)
             report = {"machine": name, "torch": torch.__version__, "rows": rows}

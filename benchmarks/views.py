@@ -88,12 +88,7 @@ def _headline(row: Figures, rows: Iterable[Figures]) -> dict[str, Any]:
     """Our engine beside the cheapest other one of the same recall; `rival` is None where there is none."""
     result = row["results"][row["best"]]
     rivals = [
-        {
-            "title": _engine_title(other),
-            "setting": setting,
-            "cost": found["cpu_ms"]["p50"],
-            "recall": found["recall"],
-        }
+        {"title": _engine_title(other), "setting": setting, "cost": found["cpu_ms"]["p50"], "recall": found["recall"]}
         for other in rows
         if not other["engine"].startswith("ours")
         for setting, found in other["results"].items()
@@ -198,9 +193,7 @@ def _uneven(files: Figures) -> dict[str, Any]:
         name: entry
         for name, entry in files.items()
         if any(
-            entry["readers"][reader]["outcome"] != "right"
-            for reader in READERS_IN_TABLES
-            if reader in entry["readers"]
+            entry["readers"][reader]["outcome"] != "right" for reader in READERS_IN_TABLES if reader in entry["readers"]
         )
     }
 
@@ -215,10 +208,7 @@ def indexing(_: Figures) -> dict[str, Any]:
 
 def scale(figures: Figures) -> dict[str, Any]:
     """Assumptions in words, and hours that are added up."""
-    return {
-        "described": {name: _described(name) for name in figures["assumed"]},
-        "added_hours": _added_hours,
-    }
+    return {"described": {name: _described(name) for name in figures["assumed"]}, "added_hours": _added_hours}
 
 
 def _added_hours(plan: Figures, names: Sequence[str]) -> str:
@@ -324,11 +314,7 @@ def paired(figures: Mapping[int, float], reference: Mapping[int, float]) -> dict
 
 def verdicts(rows: Sequence[AblationRow]) -> dict[str, list[str]]:
     """For every row with figures on both sides, whether paper and toy agree about it."""
-    judged: dict[str, list[str]] = {
-        "As in the paper": [],
-        "Other than in the paper": [],
-        "Undecided": [],
-    }
+    judged: dict[str, list[str]] = {"As in the paper": [], "Other than in the paper": [], "Undecided": []}
     for row in rows:
         gains = list(row.gains().values())
         if row.paper_gain is not None and gains:

@@ -22,9 +22,7 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     count = torch.cuda.device_count()
     if resolved.type == "cuda" and (resolved.index or 0) >= count:
         seen = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
-        raise SettingsError(
-            f"device={str(device)!r}, but torch sees {seen} here; use one that is there or 'cpu'."
-        )
+        raise SettingsError(f"device={str(device)!r}, but torch sees {seen} here; use one that is there or 'cpu'.")
     return resolved
 
 

@@ -55,18 +55,14 @@ class HubRepository:
         if not REPOSITORY.fullmatch(self.id):
             raise SettingsError(f"repository {self.id!r} must be of the form 'user/name'.")
         if self.token is not None and not TOKEN.fullmatch(self.token):
-            raise SettingsError(
-                "the token has characters that no token has, such as a line break; copy it again."
-            )
+            raise SettingsError("the token has characters that no token has, such as a line break; copy it again.")
 
     @property
     def name(self) -> str:
         """Name for `VideoColBERT.from_pretrained`: "user/name", or "user/name@revision"."""
         return self.id if self.revision is None else f"{self.id}@{self.revision}"
 
-    def push(
-        self, folder: Path, *, card: str, private: bool, message: str, replaces: tuple[str, ...] = ()
-    ) -> str:
+    def push(self, folder: Path, *, card: str, private: bool, message: str, replaces: tuple[str, ...] = ()) -> str:
         """Commit all files of a folder; a missing repository or branch is made.
 
         Args:
@@ -160,9 +156,7 @@ class HubRepository:
         if isinstance(error, errors.RepositoryNotFoundError):
             other = self._other_kind()
             if other is not None:
-                return (
-                    f"{self.id!r} is a {other} repository, which holds no {KINDS[self.kind]} of this library."
-                )
+                return f"{self.id!r} is a {other} repository, which holds no {KINDS[self.kind]} of this library."
             return (
                 f"there is no {self.kind} repository {self.id!r}, or it is private: check the name, and log in "
                 "(`hf auth login`) or pass a token that may see it."

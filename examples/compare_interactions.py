@@ -22,9 +22,7 @@ MEANING = {
 
 def main() -> None:
     """Print R@1 and R@10 of every interaction that the model has."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", nargs="?")
     parser.add_argument("--model", default="toy")
     parser.add_argument("--split", default="test")

@@ -31,9 +31,7 @@ def draw(why: Explanation, query: str, picture: Path) -> None:
 
 def main() -> None:
     """Explain the best hit of a query."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("query")
     parser.add_argument("--picture", type=Path, default=Path("why.png"))

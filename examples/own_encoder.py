@@ -31,18 +31,14 @@ def encode_query(number: int) -> Tensor:
 
 def main() -> None:
     """Index 500 bags of tokens, add one more, and look for it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", type=Path, default=Path("tokens.index"))
     options = parser.parse_args()
 
     ids = [f"video-{number}" for number in range(500)]
     shelves = [{"shelf": "even" if number % 2 == 0 else "odd"} for number in range(500)]
     indexer = Indexer(options.index, dim=DIM, nbits=4)
-    indexer.index_tokens(
-        ids, [encode_video(number) for number in range(500)], metadata=shelves, overwrite=True
-    )
+    indexer.index_tokens(ids, [encode_video(number) for number in range(500)], metadata=shelves, overwrite=True)
     indexer.index_tokens(["video-500"], [encode_video(500)], metadata=[{"shelf": "even"}], add=True)
 
     with Searcher(options.index) as searcher:

@@ -11,9 +11,7 @@ from colbert_video import Indexer, Searcher
 
 def main() -> None:
     """Index what is new, then print the best videos with their moments."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="a folder of videos")
     parser.add_argument("query", help="what to look for")
     parser.add_argument("--index", type=Path, default=Path("my.index"))

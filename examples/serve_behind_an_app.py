@@ -44,9 +44,7 @@ def main() -> None:
     """Serve on this machine alone."""
     import uvicorn
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index")
     options = parser.parse_args()
     uvicorn.run(build(options.index), host="127.0.0.1", port=8000)

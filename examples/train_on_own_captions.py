@@ -10,26 +10,15 @@ import argparse
 from pathlib import Path
 
 from colbert_video import VideoColBERT
-from colbert_video.training import (
-    DataConfig,
-    ManifestData,
-    Trainer,
-    TrainingConfig,
-    evaluate_model,
-    read_manifest,
-)
+from colbert_video.training import DataConfig, ManifestData, Trainer, TrainingConfig, evaluate_model, read_manifest
 
 
 def main() -> None:
     """Evaluate, train, evaluate again."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument(
-        "--model", default="toy", help="where to start: for real videos ViT-B-32-quickgelu:openai"
-    )
+    parser.add_argument("--model", default="toy", help="where to start: for real videos ViT-B-32-quickgelu:openai")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--device")

@@ -117,9 +117,7 @@ class Indexer:
         }
         self._given = {name: value for name, value in given.items() if value is not None}
 
-    def index(
-        self, videos: Videos, *, overwrite: bool = False, cluster: Cluster | str | None = None
-    ) -> IndexReport:
+    def index(self, videos: Videos, *, overwrite: bool = False, cluster: Cluster | str | None = None) -> IndexReport:
         """Index videos into a new index.
 
         A run that was interrupted goes on where it stopped when it is repeated: finished videos are neither decoded nor
@@ -146,12 +144,7 @@ class Indexer:
         return self._index(videos, overwrite=overwrite, checksum=False, cluster=cluster)
 
     def add(
-        self,
-        videos: Videos,
-        *,
-        checksum: bool = False,
-        sync: bool = False,
-        cluster: Cluster | str | None = None,
+        self, videos: Videos, *, checksum: bool = False, sync: bool = False, cluster: Cluster | str | None = None
     ) -> IndexReport:
         """Add videos to an existing index; a video whose id is there already replaces the old one.
 
@@ -203,9 +196,7 @@ class Indexer:
                 drift=committed.drift,
             )
 
-    def sync(
-        self, videos: Videos, *, checksum: bool = False, cluster: Cluster | str | None = None
-    ) -> IndexReport:
+    def sync(self, videos: Videos, *, checksum: bool = False, cluster: Cluster | str | None = None) -> IndexReport:
         """Bring the index in line with videos, whatever it holds now.
 
         Without a finished index this is `index`, also of a run that was interrupted. Otherwise it is `add`: videos that
@@ -263,9 +254,7 @@ class Indexer:
         """
         started = time.monotonic()
         if add and query_tokens is not None:
-            raise SettingsError(
-                "query_tokens is for a new index; what is added is stored by the codec there."
-            )
+            raise SettingsError("query_tokens is for a new index; what is added is stored by the codec there.")
         if not (add or overwrite):
             check_not_finished(self.path)
         given = {"frame": frame_tokens, "video": video_tokens}
@@ -275,15 +264,11 @@ class Indexer:
             if add and self._model is not None and settings.model_fingerprint is not None:
                 self._load_model(settings)
             if tuple(bags) != settings.bags:
-                raise SettingsError(
-                    f"the index stores the bags {settings.bags}, but {tuple(bags)} were given."
-                )
+                raise SettingsError(f"the index stores the bags {settings.bags}, but {tuple(bags)} were given.")
             _check_ids(settings, ids)
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
             direction = direction_of_tokens(query_tokens, settings.dim)
-            committed = commit_segment(
-                catalog, source, settings, replace_all=not add, query_direction=direction
-            )
+            committed = commit_segment(catalog, source, settings, replace_all=not add, query_direction=direction)
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
 
     def remove(self, ids: str | Iterable[str]) -> list[str]:
@@ -337,11 +322,7 @@ class Indexer:
                 reencoded = encode_again(catalog, settings, LocalHelpers(work, model))
                 direction = typical_direction(model)
             return compact_index(
-                catalog,
-                settings,
-                retrain=retrain is not None,
-                reencoded=reencoded,
-                query_direction=direction,
+                catalog, settings, retrain=retrain is not None, reencoded=reencoded, query_direction=direction
             )
 
     def verify(self) -> VerifyReport:
@@ -399,9 +380,7 @@ class Indexer:
         where = HubRepository(repository, "dataset", revision, token, endpoint)
         return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
 
-    def _index(
-        self, videos: Videos, *, overwrite: bool, checksum: bool, cluster: Cluster | str | None
-    ) -> IndexReport:
+    def _index(self, videos: Videos, *, overwrite: bool, checksum: bool, cluster: Cluster | str | None) -> IndexReport:
         started = time.monotonic()
         if not overwrite:
             check_not_finished(self.path)
@@ -425,13 +404,9 @@ class Indexer:
                         query_direction=typical_direction(model),
                     )
                 remember_checksums(catalog, checksums)
-                return self._report(
-                    catalog, started, indexed=committed.videos, **vars(staged), ignored=sources.ignored
-                )
+                return self._report(catalog, started, indexed=committed.videos, **vars(staged), ignored=sources.ignored)
 
-    def _helpers(
-        self, cluster: Cluster | None, work: Work, model: VideoColBERT
-    ) -> AbstractContextManager[Helpers]:
+    def _helpers(self, cluster: Cluster | None, work: Work, model: VideoColBERT) -> AbstractContextManager[Helpers]:
         """Return who encodes and compresses, as a context manager: the cluster's machines, or this process."""
         if cluster is None:
             return nullcontext(LocalHelpers(work, model))

@@ -20,9 +20,7 @@ def test_a_named_device_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cuda") == torch.device("cuda")
 
 
-@pytest.mark.parametrize(
-    ("count", "seen"), [(0, "no CUDA device"), (1, "1 CUDA device"), (2, "2 CUDA devices")]
-)
+@pytest.mark.parametrize(("count", "seen"), [(0, "no CUDA device"), (1, "1 CUDA device"), (2, "2 CUDA devices")])
 def test_a_gpu_that_is_not_there_is_refused(count: int, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(SettingsError, match=f"device='cuda:2', but torch sees {seen} here; use .* 'cpu'"):
@@ -30,7 +28,5 @@ def test_a_gpu_that_is_not_there_is_refused(count: int, seen: str, monkeypatch: 
 
 
 def test_a_made_up_device_is_refused() -> None:
-    with pytest.raises(
-        SettingsError, match="device='gpu' is not a device that torch knows; use 'cpu' or 'cuda:0'"
-    ):
+    with pytest.raises(SettingsError, match="device='gpu' is not a device that torch knows; use 'cpu' or 'cuda:0'"):
         resolve_device("gpu")

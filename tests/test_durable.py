@@ -55,9 +55,7 @@ def test_durable_write_syncs_before_and_after_the_rename(tmp_path: Path, synced:
     assert list(folder.iterdir()) == [path]
 
 
-def test_a_failed_durable_write_leaves_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_durable_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "note"
     path.write_bytes(b"old")
 

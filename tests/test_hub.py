@@ -91,9 +91,7 @@ def test_a_pushed_model_makes_the_same_tokens(hub: HubStandIn, tiny_trained_mode
     loaded = VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
     assert loaded.name == "me/model"
     assert loaded.fingerprint() == tiny_trained_model.fingerprint()
-    assert torch.equal(
-        loaded.encode_queries("a dog").tokens, tiny_trained_model.encode_queries("a dog").tokens
-    )
+    assert torch.equal(loaded.encode_queries("a dog").tokens, tiny_trained_model.encode_queries("a dog").tokens)
 
 
 def test_branches_and_an_owners_card_are_kept(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
@@ -112,12 +110,7 @@ def test_branches_and_an_owners_card_are_kept(hub: HubStandIn, tiny_model: Video
 def test_nothing_but_a_checkpoints_files_is_downloaded(hub: HubStandIn, tiny_model: VideoColBERT) -> None:
     tiny_model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
     repository = hub.repositories["model", "me/model"]
-    tricks = {
-        "model.bin": b"x",
-        "modeling.py": b"import os",
-        "a/config.json": b"{}",
-        "pytorch_model.pt": b"x",
-    }
+    tricks = {"model.bin": b"x", "modeling.py": b"import os", "a/config.json": b"{}", "pytorch_model.pt": b"x"}
     repository.commit("main", {**repository.files(), **tricks}, "tricks")
     VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
     assert hub.downloaded() == {"config.json", "model.safetensors", "open_clip_config.json"}
@@ -128,9 +121,7 @@ def test_a_damaged_model_is_refused(hub: HubStandIn, tiny_model: VideoColBERT) -
     repository = hub.repositories["model", "me/model"]
     pickled = b"\x80\x04\x95cos\nsystem\n"
     repository.commit("main", {**repository.files(), "model.safetensors": pickled}, "evil")
-    with pytest.raises(
-        ModelError, match=r"model\.safetensors' is missing, damaged|model\.safetensors is missing"
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors' is missing, damaged|model\.safetensors is missing"):
         VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
 
 
@@ -204,9 +195,7 @@ def test_a_fetched_index_is_kept_by_commit_and_found_without_the_hub(pushed: Hub
 
 
 @pytest.mark.parametrize("change", ["flipped", "shorter", "missing"])
-def test_damaged_indexes_are_refused_and_leave_nothing(
-    pushed: HubStandIn, tmp_path: Path, change: str
-) -> None:
+def test_damaged_indexes_are_refused_and_leave_nothing(pushed: HubStandIn, tmp_path: Path, change: str) -> None:
     files = pushed.repositories["dataset", "me/videos"].files()
     name = min(name for name in files if name.endswith("0.residuals.pt"))
     content = files[name]
@@ -237,10 +226,7 @@ def forged(catalog: bytes, folder: Path, statement: str) -> bytes:
         ("INSERT INTO files VALUES ('../../evil', 1, '00')", "must be relative"),
         ("INSERT INTO files VALUES ('segments/*/evil', 1, '00')", "not part of an index"),
         ("INSERT INTO files VALUES ('evil.py', 1, '00')", "not part of an index"),
-        (
-            "CREATE TRIGGER evil AFTER INSERT ON videos BEGIN DELETE FROM videos; END",
-            "is not a colbert_video catalog",
-        ),
+        ("CREATE TRIGGER evil AFTER INSERT ON videos BEGIN DELETE FROM videos; END", "is not a colbert_video catalog"),
         ("INSERT INTO files VALUES ('segments/a/b', 1, '00')", "lacks segments/a/b"),
     ],
 )
@@ -295,9 +281,8 @@ def test_what_the_hub_refuses_has_a_remedy(hub: HubStandIn) -> None:
     hub.add("model", "me/model", {"config.json": b"{}"})
     hub.add("model", "me/secret", {"config.json": b"{}"}, private=True)
     hub.add("model", "me/gated", {"config.json": b"{}"}, gated=True)
-    assert (
-        "there is no model repository 'me/nothing', or it is private: check the name, and log in"
-        in refused(hub, "me/nothing", "model")
+    assert "there is no model repository 'me/nothing', or it is private: check the name, and log in" in refused(
+        hub, "me/nothing", "model"
     )
     assert "or it is private" in refused(hub, "me/secret", "model", token=None)
     assert "is gated: accept its terms" in refused(hub, "me/gated", "model", token=READER)

@@ -27,9 +27,7 @@ def _mapped_packages() -> set[str]:
         "setuptools.setup = lambda **given: print(*given['packages'])\n"
         "runpy.run_path('setup.py', run_name='__main__')\n"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(output.stdout.split())
 
 

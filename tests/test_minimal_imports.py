@@ -8,12 +8,7 @@ import pytest
 from paths import ROOT
 
 OPTIONAL = (
-    *(
-        "accelerate",
-        "matplotlib",
-        "tensorboard",
-        "yaml",
-    ),  # train; yaml comes with others, but is not asked for
+    *("accelerate", "matplotlib", "tensorboard", "yaml"),  # train; yaml comes with others, but is not asked for
     *("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"),  # serve
     *("ray", "torchcodec", "decord"),
     *("colbert", "datasets", "httpx", "ir_measures", "mteb", "pandas", "ranx", "webdataset"),
@@ -62,9 +57,7 @@ def outcome() -> tuple[list[str], dict[str, str], bool]:
     return imported, failed, cuda
 
 
-def test_only_the_service_needs_an_extra_to_be_imported(
-    outcome: tuple[list[str], dict[str, str], bool],
-) -> None:
+def test_only_the_service_needs_an_extra_to_be_imported(outcome: tuple[list[str], dict[str, str], bool]) -> None:
     imported, failed, _ = outcome
     assert {name: missing for name, missing in failed.items() if not name.startswith(SERVICE)} == {}
     assert set(failed.values()) <= {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}

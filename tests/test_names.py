@@ -29,14 +29,8 @@ def undefined_names(source: str, folder: Path) -> list[str]:
 
 @pytest.mark.skipif(shutil.which("ruff") is None, reason="no ruff")
 def test_every_name_is_defined(tmp_path: Path) -> None:
-    assert [
-        name for room in ("colbert_video", "indexing", "training") for name in undefined_names(room, ROOT)
-    ] == []
+    assert [name for room in ("colbert_video", "indexing", "training") for name in undefined_names(room, ROOT)] == []
     (tmp_path / "bad.py").write_text(
         'def f(x: Float[Tensor, "rows columns"]) -> int:  # two undefined types\n    return missing\n'
     )
-    assert [name.split(": ")[1] for name in undefined_names("bad.py", tmp_path)] == [
-        "Float",
-        "Tensor",
-        "missing",
-    ]
+    assert [name.split(": ")[1] for name in undefined_names("bad.py", tmp_path)] == ["Float", "Tensor", "missing"]

@@ -49,9 +49,7 @@ def installed_on(requirements: list[str], platform: str) -> set[str]:
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_every_platform_gets_one_faiss_and_decord_where_it_has_wheels(
-    given: dict[str, Any], platform: str
-) -> None:
+def test_every_platform_gets_one_faiss_and_decord_where_it_has_wheels(given: dict[str, Any], platform: str) -> None:
     names = installed_on(given["install_requires"], platform)
     faiss = {name for name in names if name.startswith("faiss")}
     assert faiss == ({"faiss-gpu"} if platform == "Linux x86_64" else {"faiss-cpu"})
@@ -72,9 +70,7 @@ def test_extras_are_sound_requirements(given: dict[str, Any]) -> None:
     assert {one.name for name in ("train", "serve") for one in extras[name]} <= tested
 
 
-def test_microsofts_compiler_is_not_given_the_kernels(
-    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_microsofts_compiler_is_not_given_the_kernels(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """They are written with GCC's vector types; an installation without them works."""
     (kernels,) = given["ext_modules"]
     assert kernels.optional

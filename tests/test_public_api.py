@@ -83,10 +83,7 @@ def test_type_checkers_see_the_same_names(package: str) -> None:
     tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {
-        alias.asname: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
+        alias.asname: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert sorted(seen) == sorted({*room.__all__} - {"__version__"})
     (table,) = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
@@ -95,9 +92,7 @@ def test_type_checkers_see_the_same_names(package: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(
-        AttributeError, match="no attribute 'Encoder'; it has ClusterError, ColBERTVideoError"
-    ):
+    with pytest.raises(AttributeError, match="no attribute 'Encoder'; it has ClusterError, ColBERTVideoError"):
         colbert_video.Encoder  # noqa: B018
 
 
@@ -105,18 +100,12 @@ def loaded_by(statement: str) -> set[str]:
     """Heavy packages that a fresh interpreter has loaded after a statement."""
     program = f"import sys; {statement}; print(*sorted({set(HEAVY)!r} & set(sys.modules)))"
     root = Path(colbert_video.__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     return set(done.stdout.split())
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        f"import {', '.join(LAZY)}; dir(colbert_video)",
-        "from colbert_video import ColBERTVideoError",
-    ],
+    "statement", [f"import {', '.join(LAZY)}; dir(colbert_video)", "from colbert_video import ColBERTVideoError"]
 )
 def test_importing_the_packages_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
@@ -127,11 +116,7 @@ def test_the_check_above_can_fail() -> None:
     assert "torch" in loaded_by("import colbert_video; colbert_video.ModelConfig")
 
 
-PAGES = [
-    *sorted((ROOT / "docs").rglob("*.md")),
-    ROOT / "README.md",
-    *sorted((ROOT / "examples").glob("*.py")),
-]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", *sorted((ROOT / "examples").glob("*.py"))]
 IMPORT = re.compile(r"^ *(?:>>> )?from (colbert_video[\w.]*) import (\([^)]*\)|[\w, ]+)", re.MULTILINE)
 MODULE_IMPORT = re.compile(r"^ *(?:>>> )?import (colbert_video[\w.]*)", re.MULTILINE)
 REFERENCE = re.compile(r"^::: (colbert_video[\w.]*)\.(\w+)$", re.MULTILINE)

@@ -15,11 +15,7 @@ import pytest
 from paths import ROOT
 
 DIST = os.environ.get("COLBERT_VIDEO_DIST")
-ROOMS = {
-    "colbert_video": "colbert_video",
-    "indexing": "colbert_video/indexing",
-    "training": "colbert_video/training",
-}
+ROOMS = {"colbert_video": "colbert_video", "indexing": "colbert_video/indexing", "training": "colbert_video/training"}
 """Where each source folder lies in the wheel."""
 DATA = ("*.yaml", "*.js", "*.css", "*.html", "*.svg", "*.json", "*.safetensors", "py.typed")
 SMOKE = """
@@ -102,17 +98,7 @@ def test_the_sdist_holds_every_source() -> None:
 
 def test_the_installed_wheel_searches_with_its_kernels(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-    ]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
     subprocess.run([*command, str(built("*.whl"))], check=True, timeout=300)
     run = subprocess.run(
         [sys.executable, "-c", SMOKE, str(site)],

@@ -73,9 +73,7 @@ class Rival:
         self._indexes = {bag: faiss.read_index(str(folder / f"{bag}.faiss")) for bag in BAGS}
         self._reranker = Reranker(corpus)
 
-    def search(
-        self, query: np.ndarray, k: int, *, effort: int, neighbours: int, rescored: int
-    ) -> Sequence[int]:
+    def search(self, query: np.ndarray, k: int, *, effort: int, neighbours: int, rescored: int) -> Sequence[int]:
         """Neighbours of tokens, then exact scores."""
         found = []
         for bag, index in self._indexes.items():

@@ -39,9 +39,7 @@ class Rival:
         indexer = Indexer(folder, dim=corpus.world.dim, nbits=self._nbits)  # type: ignore[arg-type]
         ids = [str(number) for number in range(corpus.world.size)]
         typical, _ = corpus.world.queries(TYPICAL_QUERIES, stream=TYPICAL_STREAM)
-        indexer.index_tokens(
-            ids, corpus.bag("frame"), corpus.bag("video"), query_tokens=typical, overwrite=True
-        )
+        indexer.index_tokens(ids, corpus.bag("frame"), corpus.bag("video"), query_tokens=typical, overwrite=True)
 
     def open(self, corpus: Corpus, folder: Path) -> None:
         """Open the searcher."""

@@ -85,9 +85,7 @@ class Rival:
         """Rank each bag, score the union."""
         from colbert.infra import ColBERTConfig
 
-        config = ColBERTConfig(
-            query_maxlen=len(query), ncells=ncells, centroid_score_threshold=threshold, ndocs=ndocs
-        )
+        config = ColBERTConfig(query_maxlen=len(query), ncells=ncells, centroid_score_threshold=threshold, ndocs=ndocs)
         tokens = torch.from_numpy(query)[None]
         found = [dict(zip(*scorer.rank(config, tokens), strict=True)) for scorer in self._scorers]
         if exact:

@@ -18,9 +18,7 @@ Prepared = tuple[Any, bool, Callable[..., int]]
 @click.command()
 @click.argument("dataset")
 @click.argument("folder", type=FOLDER)
-@click.option(
-    "--output", type=FOLDER, help="The manifest to write, a .jsonl file. Without it, FOLDER is only checked."
-)
+@click.option("--output", type=FOLDER, help="The manifest to write, a .jsonl file. Without it, FOLDER is only checked.")
 @click.option("--videos", type=FOLDER, help="Folder of the video files. Default: FOLDER.")
 @click.option(
     "--split-name",
@@ -81,12 +79,7 @@ def prepare(
 
 
 def _dataset(
-    name: str,
-    folder: Path,
-    videos: Path | None,
-    split_name: str | None,
-    caption: str | None,
-    hold_out: int,
+    name: str, folder: Path, videos: Path | None, split_name: str | None, caption: str | None, hold_out: int
 ) -> Prepared:
     if caption is not None:
         raise click.UsageError(f"--caption is for webdataset; {name} has captions of its own.")

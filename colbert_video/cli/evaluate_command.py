@@ -57,13 +57,9 @@ def evaluate_command(
         others = {"--model": model, "--index": index, "--data": data, "--trec": trec}
         return _evaluate_files(run, qrels, others, escaped=escape)
     if data is None:
-        raise SettingsError(
-            "nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels."
-        )
+        raise SettingsError("nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels.")
     if num_frames is not None and (index is not None or data == TOY):
-        raise SettingsError(
-            f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out."
-        )
+        raise SettingsError(f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out.")
     files = None if trec is None else TrecFolder(Path(trec), k, escape)
     if index is not None:
         queries, relevant = caption_queries(_rows(data, split), captions)

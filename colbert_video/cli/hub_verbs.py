@@ -54,11 +54,7 @@ def push(
 @revision_option
 @json_option
 def pull(
-    repository: str,
-    index_path: Path | None,
-    model_path: Path | None,
-    revision: str | None,
-    as_json: bool,
+    repository: str, index_path: Path | None, model_path: Path | None, revision: str | None, as_json: bool
 ) -> None:
     """Fetch an index or a model from REPOSITORY (user/name) on the Hugging Face Hub, and check every file of it."""
     _check_one(index_path, model_path)

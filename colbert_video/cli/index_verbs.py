@@ -23,9 +23,7 @@ class WindowLength(click.ParamType):
 
     name = "SECONDS|shots"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | Literal["shots"]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | Literal["shots"]:
         """Return the number of seconds, or "shots"; fail on any other text."""
         if value == "shots":
             return "shots"
@@ -45,11 +43,7 @@ class WindowLength(click.ParamType):
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option(
-    "--nbits",
-    type=int,
-    default=4,
-    show_default=True,
-    help="Bits per dimension of a stored token: 1, 2, 4 or 8.",
+    "--nbits", type=int, default=4, show_default=True, help="Bits per dimension of a stored token: 1, 2, 4 or 8."
 )
 @click.option(
     "--frames",
@@ -62,20 +56,14 @@ class WindowLength(click.ParamType):
     type=WindowLength(),
     help="Cut long videos into windows of this many seconds, or with shots into one window per shot. Default: keep them whole.",
 )
-@click.option(
-    "--stride",
-    type=float,
-    help="Seconds from the start of one window to the next. Default: half a window.",
-)
+@click.option("--stride", type=float, help="Seconds from the start of one window to the next. Default: half a window.")
 @click.option(
     "--pool-factor",
     type=float,
     help="Let this many frames of a video share a token, the most similar ones. Default: none do.",
 )
 @click.option(
-    "--pool-similarity",
-    type=float,
-    help="Let frames of at least this cosine share a token. Default: none do.",
+    "--pool-similarity", type=float, help="Let frames of at least this cosine share a token. Default: none do."
 )
 @click.option(
     "--snap",
@@ -87,12 +75,7 @@ class WindowLength(click.ParamType):
 @cluster_option
 @json_option
 def index(
-    videos: tuple[str, ...],
-    index_path: Path,
-    overwrite: bool,
-    cluster: str | None,
-    as_json: bool,
-    **settings: Any,
+    videos: tuple[str, ...], index_path: Path, overwrite: bool, cluster: str | None, as_json: bool, **settings: Any
 ) -> None:
     """Index VIDEOS: a folder (searched recursively), files, a quoted glob, or tar archives of WebDataset.
 
@@ -112,9 +95,7 @@ def index(
 @click.command()
 @sources_argument
 @index_option
-@click.option(
-    "--checksum", is_flag=True, help="Find changed files by their content, for which all files are read."
-)
+@click.option("--checksum", is_flag=True, help="Find changed files by their content, for which all files are read.")
 @click.option("--sync", is_flag=True, help="Remove videos whose files are missing from the given folders.")
 @decoding_options
 @cluster_option

@@ -24,9 +24,7 @@ workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )
 escape_option = click.option(
-    "--escape",
-    is_flag=True,
-    help="White space in the ids of TREC files is written as in URLs, %20 for a space.",
+    "--escape", is_flag=True, help="White space in the ids of TREC files is written as in URLs, %20 for a space."
 )
 sources_argument = click.argument("videos", nargs=-1, required=True)
 cluster_option = click.option(
@@ -44,11 +42,7 @@ def decoding_options(command: Command) -> Command:
         device_option,
         workers_option,
         click.option(
-            "--timeout",
-            type=float,
-            default=60.0,
-            show_default=True,
-            help="Seconds that decoding one file may take.",
+            "--timeout", type=float, default=60.0, show_default=True, help="Seconds that decoding one file may take."
         ),
         click.option(
             "--decoder",

@@ -6,14 +6,7 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import (
-    FOLDER,
-    SOME_FAILED,
-    device_option,
-    json_option,
-    print_result,
-    workers_option,
-)
+from colbert_video.cli.options import FOLDER, SOME_FAILED, device_option, json_option, print_result, workers_option
 from colbert_video.errors import SettingsError
 
 
@@ -21,10 +14,7 @@ from colbert_video.errors import SettingsError
 @click.argument("dataset", required=False)
 @click.option("--list", "as_list", is_flag=True, help="Print the rows with the published figures, and stop.")
 @click.option(
-    "--backbone",
-    default="clip-b32",
-    show_default=True,
-    help="The paper's backbone: clip-b32, clip-b16 or siglip-b16.",
+    "--backbone", default="clip-b32", show_default=True, help="The paper's backbone: clip-b32, clip-b16 or siglip-b16."
 )
 @click.option("--variant", help="A row of the paper's ablations, as --list names it.")
 @click.option("--annotations", type=FOLDER, help="Folder of the dataset's annotation files.")
@@ -35,8 +25,7 @@ from colbert_video.errors import SettingsError
     help="Folder of the reproduction; repeat the command to continue it. Default: reproduce-ROW.",
 )
 @click.option(
-    "--weights",
-    help="File of the backbone's weights, or folder of a saved untrained model, instead of a download.",
+    "--weights", help="File of the backbone's weights, or folder of a saved untrained model, instead of a download."
 )
 @click.option("--zero-shot", is_flag=True, help="Evaluate the backbone without training it.")
 @click.option("--smoke", is_flag=True, help="Run the whole chain on a few videos; the figures mean nothing.")
@@ -50,9 +39,7 @@ from colbert_video.errors import SettingsError
     metavar="N",
     help="Training videos to choose the model on, where the dataset has no validation videos.",
 )
-@click.option(
-    "--allow-missing", is_flag=True, help="Go on without missing videos, and mark the result as incomplete."
-)
+@click.option("--allow-missing", is_flag=True, help="Go on without missing videos, and mark the result as incomplete.")
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames, for all epochs and rows.")
 @click.option(
     "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override the recipe; repeatable."
@@ -89,9 +76,7 @@ def reproduce(
         print_result(rows_dict() if as_json else rows_table())
         return
     if dataset is None or annotations is None:
-        raise SettingsError(
-            "name a DATASET and the folder of its --annotations, or print the rows with --list."
-        )
+        raise SettingsError("name a DATASET and the folder of its --annotations, or print the rows with --list.")
     from colbert_video.training.reproduce.plan import ReproducePlan
     from colbert_video.training.reproduce.reproduce import reproduce as run
 

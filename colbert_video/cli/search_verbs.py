@@ -24,9 +24,7 @@ DEFAULT_RUN_ROWS = 100
 @click.command()
 @click.option("--keep", type=FOLDER, help="Leave clips and index in this folder.")
 @click.option("--clips", type=click.IntRange(min=4), default=40, show_default=True, help="Clips to render.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips are rendered."
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips are rendered.")
 @json_option
 def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     """Render a small world of moving shapes, index it, search it.
@@ -46,15 +44,11 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words.")
 @click.option("--video", type=FOLDER, help="Look for what this clip shows, instead of words.")
 @click.option(
-    "--queries",
-    type=FOLDER,
-    help="Search for many queries: a file with a line for each, its id, a tab and its words.",
+    "--queries", type=FOLDER, help="Search for many queries: a file with a line for each, its id, a tab and its words."
 )
 @click.option("--trec", type=FOLDER, help="The TREC run to write for --queries.")
 @escape_option
-@click.option(
-    "-k", type=int, help=f"Hits per query at most. Default: {DEFAULT_HITS}; in a run {DEFAULT_RUN_ROWS}."
-)
+@click.option("-k", type=int, help=f"Hits per query at most. Default: {DEFAULT_HITS}; in a run {DEFAULT_RUN_ROWS}.")
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
@@ -133,17 +127,13 @@ def _write_run(
     return done if as_json else f"{len(ranking)} queries are answered in {trec}"
 
 
-def _check_what(
-    query: str | None, image: Path | None, video: Path | None, queries: Path | None, explain: bool
-) -> None:
+def _check_what(query: str | None, image: Path | None, video: Path | None, queries: Path | None, explain: bool) -> None:
     if sum(given is not None for given in (query, image, video, queries)) != 1:
         raise click.UsageError(
             "say what to look for: words, --image FILE, --video FILE or --queries FILE, one of them."
         )
     if explain and query is None:
-        raise click.UsageError(
-            "--explain shows what words found; give a QUERY instead of a picture, a clip or a file."
-        )
+        raise click.UsageError("--explain shows what words found; give a QUERY instead of a picture, a clip or a file.")
 
 
 def _check_run(queries: Path | None, trec: Path | None, windows: bool) -> None:

@@ -30,10 +30,7 @@ THREADS, CLUSTER_THREADS = 2, 16
     help="Secret that clients must show; better given as COLBERT_VIDEO_TOKEN, as others see command lines.",
 )
 @click.option(
-    "--allowed-host",
-    "allowed_hosts",
-    multiple=True,
-    help="Name under which a reverse proxy is reached; repeatable.",
+    "--allowed-host", "allowed_hosts", multiple=True, help="Name under which a reverse proxy is reached; repeatable."
 )
 @click.option(
     "--media-root",
@@ -42,12 +39,8 @@ THREADS, CLUSTER_THREADS = 2, 16
     multiple=True,
     help="Serve only video files in this folder; repeatable. Default: every file that an index names.",
 )
-@click.option(
-    "-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search."
-)
-@click.option(
-    "--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere."
-)
+@click.option("-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search.")
+@click.option("--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere.")
 @click.option(
     "--cluster",
     metavar="[ADDRESS]",
@@ -55,16 +48,10 @@ THREADS, CLUSTER_THREADS = 2, 16
     flag_value="auto",
     help="Search sharded corpora on a Ray cluster: the one at HOST:PORT, else that of this machine.",
 )
-@click.option(
-    "--replicas", type=click.IntRange(min=1), help="Actors of each shard on the cluster. Default: 1."
-)
+@click.option("--replicas", type=click.IntRange(min=1), help="Actors of each shard on the cluster. Default: 1.")
 @click.option("--deadline", type=float, help="Seconds until shards on the cluster are given up. Default: 5.")
-@click.option(
-    "--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder."
-)
-@click.option(
-    "--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead."
-)
+@click.option("--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder.")
+@click.option("--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead.")
 @click.option("--model", help="Where the indexes' model is now, if it moved.")
 @device_option
 def serve(

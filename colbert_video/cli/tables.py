@@ -38,9 +38,7 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
         scores = [_score(score) for score in (hit.score, hit.frame_score, hit.video_score)]
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         moment = format_moment(hit.start, hit.end)
-        table.add_row(
-            str(hit.rank), Text(hit.id), moment, *scores, *([", ".join(moments)] if further else [])
-        )
+        table.add_row(str(hit.rank), Text(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
     return table
 
 
@@ -106,13 +104,9 @@ def compact_text(report: CompactReport) -> str:
     retrained = ", with a new codec" if report.retrained else ""
     merged = f"{report.merged} segments became one of {report.videos} videos{retrained}"
     sizes = f"{report.bytes_before} bytes before and {report.bytes_after} after"
-    lines = [
-        f"{report.path}: {merged}, {report.dropped} removed ones dropped, {sizes}, in {report.seconds:.1f} s"
-    ]
+    lines = [f"{report.path}: {merged}, {report.dropped} removed ones dropped, {sizes}, in {report.seconds:.1f} s"]
     if report.reencoded or report.kept:
-        lines.append(
-            f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:"
-        )
+        lines.append(f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:")
         lines += _listed(_failures(report.kept))
     return "\n".join(lines)
 
@@ -120,9 +114,7 @@ def compact_text(report: CompactReport) -> str:
 def verify_text(report: VerifyReport) -> str:
     """Return the damage and the leftover files that `verify` found, in sentences."""
     state = "intact" if report.intact else "DAMAGED"
-    lines = [
-        f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"
-    ]
+    lines = [f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"]
     lines += [f"  {problem.path}: {problem.detail}" for problem in report.problems]
     if report.leftovers:
         lines.append(f"{len(report.leftovers)} files belong to nothing:")
@@ -146,10 +138,7 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
     table.add_column("value")
     for name, value in description.items():
         if name == "failures":
-            value = (
-                "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
-                or "none"
-            )
+            value = "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value) or "none"
         table.add_row(name.replace("_", " "), Text(str(value)))
     return table
 
@@ -164,12 +153,7 @@ def demo_parts(result: DemoResult) -> list[RenderableType]:
             right = "✓" if hit.id == row.expected else ""
             query = Text(row.query) if hit.rank == 1 else ""
             table.add_row(
-                query,
-                str(hit.rank),
-                Text(hit.id),
-                format_moment(hit.start, hit.end),
-                _score(hit.score),
-                right,
+                query, str(hit.rank), Text(hit.id), format_moment(hit.start, hit.end), _score(hit.score), right
             )
         table.add_section()
     return [table, result.summary()]

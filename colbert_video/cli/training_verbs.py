@@ -5,21 +5,12 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import (
-    FOLDER,
-    device_option,
-    escape_option,
-    json_option,
-    print_result,
-    workers_option,
-)
+from colbert_video.cli.options import FOLDER, device_option, escape_option, json_option, print_result, workers_option
 
 
 @click.command()
 @click.argument("recipe")
-@click.option(
-    "--output", type=FOLDER, required=True, help="Folder of the run: models, checkpoints, logs, plot."
-)
+@click.option("--output", type=FOLDER, required=True, help="Folder of the run: models, checkpoints, logs, plot.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder, if there is one.")
 @click.option("--manifest", type=FOLDER, help="Captions and videos, instead of the recipe's.")
 @click.option(
@@ -50,12 +41,8 @@ def train(as_json: bool, **options: Any) -> None:
 @click.option("--qrels", type=FOLDER, help="TREC qrels of the run.")
 @click.option("--data", help="A manifest of videos and captions, or toy for freshly rendered clips.")
 @click.option("--split", default="test", show_default=True, help="Rows of the data to use.")
-@click.option(
-    "--clips", type=click.IntRange(min=2), default=1000, show_default=True, help="Clips that toy renders."
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips toy renders."
-)
+@click.option("--clips", type=click.IntRange(min=2), default=1000, show_default=True, help="Clips that toy renders.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips toy renders.")
 @click.option(
     "--interaction",
     "interactions",
@@ -69,9 +56,7 @@ def train(as_json: bool, **options: Any) -> None:
     show_default=True,
     help="Every caption of a video is a query, or only its first.",
 )
-@click.option(
-    "-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of rankings and runs."
-)
+@click.option("-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of rankings and runs.")
 @click.option("--exact", is_flag=True, help="Have the index score every video on its decoded tokens.")
 @click.option(
     "--missing",
@@ -81,15 +66,10 @@ def train(as_json: bool, **options: Any) -> None:
     help="About videos that cannot be read.",
 )
 @click.option(
-    "--frames",
-    "num_frames",
-    type=click.IntRange(min=1),
-    help="Frames of each video. Default: the model's own number.",
+    "--frames", "num_frames", type=click.IntRange(min=1), help="Frames of each video. Default: the model's own number."
 )
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
-@click.option(
-    "--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools."
-)
+@click.option("--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools.")
 @escape_option
 @workers_option
 @device_option

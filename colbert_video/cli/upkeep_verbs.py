@@ -6,14 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from colbert_video.cli.options import (
-    FOLDER,
-    SOME_FAILED,
-    decoding_options,
-    index_option,
-    json_option,
-    print_report,
-)
+from colbert_video.cli.options import FOLDER, SOME_FAILED, decoding_options, index_option, json_option, print_report
 
 
 @click.command()
@@ -27,9 +20,7 @@ from colbert_video.cli.options import (
 )
 @decoding_options
 @json_option
-def compact(
-    index_path: Path, retrain: Literal["stored", "paths"] | None, as_json: bool, **decoding: Any
-) -> None:
+def compact(index_path: Path, retrain: Literal["stored", "paths"] | None, as_json: bool, **decoding: Any) -> None:
     """Rewrite an index into one segment; frees the space of removed and replaced videos.
 
     No video is decoded, except with --retrain paths. Searches go on meanwhile. The disk must hold the old and the new
@@ -59,9 +50,7 @@ def verify(index_path: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("target", type=FOLDER)
 @index_option
-@click.option(
-    "--drop-paths", is_flag=True, help="Leave out the paths of the video files; ids and metadata stay."
-)
+@click.option("--drop-paths", is_flag=True, help="Leave out the paths of the video files; ids and metadata stay.")
 @json_option
 def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
     """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere."""
@@ -76,13 +65,9 @@ def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> N
 @click.argument("index_path", type=FOLDER, metavar="INDEX")
 @click.option("--output", type=FOLDER, required=True, help="The new folder of the shards.")
 @click.option("--shards", type=click.IntRange(min=1), help="Number of shards.")
-@click.option(
-    "--videos-per-shard", type=click.IntRange(min=1), help="Instead: about this many videos per shard."
-)
+@click.option("--videos-per-shard", type=click.IntRange(min=1), help="Instead: about this many videos per shard.")
 @json_option
-def shard(
-    index_path: Path, output: Path, shards: int | None, videos_per_shard: int | None, as_json: bool
-) -> None:
+def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: int | None, as_json: bool) -> None:
     """Split INDEX into shards that machines search together; tokens are copied as they are stored.
 
     INDEX stays as it is. The new folder appears when it is complete; after a kill, run the same command again.

@@ -127,9 +127,7 @@ class ClusterSearcher(ShardedSearcher):
         return found, tuple(self.corpus.names[number] for number in sorted(asked) if number not in found)
 
 
-def _wait_until_open(
-    ray: ModuleType, shards: Sequence[ShardReplicas], names: Sequence[str], seconds: float
-) -> None:
+def _wait_until_open(ray: ModuleType, shards: Sequence[ShardReplicas], names: Sequence[str], seconds: float) -> None:
     handles = [replica.handle for shard in shards for replica in shard.replicas]
     waiting = [handle.ready.options(max_task_retries=ENDLESS).remote() for handle in handles]
     done, late = ray.wait(waiting, num_returns=len(waiting), timeout=seconds)

@@ -19,12 +19,7 @@ Answer = tuple["_Question", Replica, Any, BaseException | None]
 
 
 def fan_out(
-    shards: Sequence[ShardReplicas],
-    method: str,
-    asked: Mapping[int, tuple[Any, ...]],
-    *,
-    deadline: float,
-    hedge: float,
+    shards: Sequence[ShardReplicas], method: str, asked: Mapping[int, tuple[Any, ...]], *, deadline: float, hedge: float
 ) -> dict[int, Any]:
     """Ask shards and collect what they answer in time.
 

@@ -140,9 +140,7 @@ def start_replicas(
                 num_cpus=cpus,
                 max_restarts=ENDLESS,
                 max_concurrency=threads,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(
-                    node, soft=True
-                ),  # elsewhere if it is lost
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),  # elsewhere if it is lost
             ).remote(folder, preload)
             noted = None if observe is None else partial(observe, name)
             own.append(Replica(f"shard {name}, replica {copy}", handle, noted))

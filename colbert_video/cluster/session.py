@@ -45,9 +45,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise DependencyError(
-            'clusters need Ray; install it with: pip install "colbert_video[cluster]"'
-        ) from error
+        raise DependencyError('clusters need Ray; install it with: pip install "colbert_video[cluster]"') from error
     return ray
 
 

@@ -68,12 +68,7 @@ def captioned_videos(records: Sequence[VideoRecord], *, caption: str = "caption"
 
 
 def write_captions(
-    videos: CaptionedVideos,
-    output: str | Path,
-    *,
-    split: str = "train",
-    hold_out: int = 0,
-    allow_missing: bool = False,
+    videos: CaptionedVideos, output: str | Path, *, split: str = "train", hold_out: int = 0, allow_missing: bool = False
 ) -> int:
     """Write the manifest of captioned videos, for `train` and `evaluate`.
 

@@ -86,8 +86,7 @@ def _sum_votes(scored: Sequence[tuple[float, Scored]], votes: Votes) -> dict[str
     given = [(weight, *votes(scores)) for weight, scores in scored]
     videos = dict.fromkeys(video for _, found, _ in given for video in found)
     return {
-        video: math.fsum(weight * found.get(video, unfound) for weight, found, unfound in given)
-        for video in videos
+        video: math.fsum(weight * found.get(video, unfound) for weight, found, unfound in given) for video in videos
     }
 
 
@@ -96,9 +95,7 @@ def _reciprocal_ranks(scored: Scored, constant: float) -> dict[str, float]:
     largest = float(scores[scores.isfinite()].abs().max()) if bool(scores.isfinite().any()) else 0.0
     settled = settle_ties(scores, SCORE_RESOLUTION * largest)
     ascending = settled.sort().values
-    at_most = torch.searchsorted(
-        ascending, settled, right=True
-    )  # videos that score no higher, itself included
+    at_most = torch.searchsorted(ascending, settled, right=True)  # videos that score no higher, itself included
     ranks = (len(settled) - at_most + 1).double()  # (videos,), of a tie the best
     return dict(zip(scored, (1 / (constant + ranks)).tolist(), strict=True))
 
@@ -126,21 +123,15 @@ def _best(scored: dict[str, float], k: int | None) -> dict[str, float]:
     return dict(sorted(scored.items(), key=lambda item: -item[1])[:k])
 
 
-def _check(
-    rankings: Sequence[Ranking], method: str, weights: Sequence[float], k: int | None, constant: float
-) -> None:
+def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], k: int | None, constant: float) -> None:
     if not rankings:
         raise SettingsError("there is nothing to fuse; give at least one ranking.")
     if method not in ("rrf", "min_max", "z_score"):
         raise SettingsError(f"method {method!r} is unknown; choose rrf, min_max or z_score.")
     if len(weights) != len(rankings):
-        raise SettingsError(
-            f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each."
-        )
+        raise SettingsError(f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each.")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise SettingsError(
-            f"weights are {[*weights]}; they must be finite and not negative, and one above 0."
-        )
+        raise SettingsError(f"weights are {[*weights]}; they must be finite and not negative, and one above 0.")
     if k is not None and k < 1:
         raise SettingsError(f"k={k} must be at least 1, or None.")
     if not constant >= 0:

@@ -49,9 +49,7 @@ def dataset_videos(
     records = []
     for number, row in enumerate(dataset):
         _check_columns(row, [video, *([id] if id else []), *(metadata or ())])
-        kept = (
-            {name: row[name] for name in metadata} if metadata is not None else _jsonable(row, video, plain)
-        )
+        kept = {name: row[name] for name in metadata} if metadata is not None else _jsonable(row, video, plain)
         path, name = _file_of(row[video], folder, number)
         records.append(VideoRecord(str(row[id]) if id else name, str(path.absolute()), kept))
     return records

@@ -20,12 +20,7 @@ from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model.interaction import best_first
 from colbert_video.model.tokens import VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.evaluation.gallery import (
-    Scoring,
-    applicable_interactions,
-    encode_gallery,
-    score_gallery,
-)
+from colbert_video.training.evaluation.gallery import Scoring, applicable_interactions, encode_gallery, score_gallery
 
 logger = logging.getLogger(__name__)
 
@@ -100,19 +95,12 @@ class VideoColBERTEncoder:
         with TemporaryDirectory(prefix="colbert-video-mteb-") as folder:
             records = dataset_videos(rows, media=folder, id="id", metadata=[])
             files = {record.id: Path(record.path) for record in records}
-            encoded, refused = encode_gallery(
-                self.model, files, num_frames=self.num_frames, workers=self.workers
-            )
+            encoded, refused = encode_gallery(self.model, files, num_frames=self.num_frames, workers=self.workers)
         self._gallery |= encoded
         self.refused |= {video: f"{error.kind.value}: {error.detail}" for video, error in refused.items()}
 
     def search(
-        self,
-        queries: Any,
-        *,
-        top_k: int,
-        top_ranked: Mapping[str, list[str]] | None = None,
-        **task: Any,
+        self, queries: Any, *, top_k: int, top_ranked: Mapping[str, list[str]] | None = None, **task: Any
     ) -> dict[str, dict[str, float]]:
         """Score queries against the corpus.
 
@@ -132,9 +120,7 @@ class VideoColBERTEncoder:
         if not texts or not all(isinstance(text, str) for text in texts):
             raise SettingsError("the queries hold no text; this model reads texts alone.")
         if not self._gallery:
-            raise SettingsError(
-                "no video of the corpus is encoded; index a corpus first, with videos that play."
-            )
+            raise SettingsError("no video of the corpus is encoded; index a corpus first, with videos that play.")
         scores = score_gallery(self.model, texts, [*self._gallery.values()], [self.interaction])
         return self._best(scores[self.interaction], [*map(str, queries["id"])], top_k, top_ranked)
 

@@ -37,9 +37,7 @@ class Preprocess:
         if self.interpolation not in ("bicubic", "bilinear"):
             raise SettingsError(f"interpolation {self.interpolation!r} must be 'bicubic' or 'bilinear'.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise SettingsError(
-                f"mean {self.mean} and std {self.std} need three values each, and std above 0."
-            )
+            raise SettingsError(f"mean {self.mean} and std {self.std} need three values each, and std above 0.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocess":
@@ -47,10 +45,7 @@ class Preprocess:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     def to_pixels(
-        self,
-        frames: UInt8[np.ndarray, "frames _ _ 3"] | UInt8[Tensor, "frames _ _ 3"],
-        *,
-        device: torch.device,
+        self, frames: UInt8[np.ndarray, "frames _ _ 3"] | UInt8[Tensor, "frames _ _ 3"], *, device: torch.device
     ) -> Float[Tensor, "frames 3 height width"]:
         """Scale frames to [0, 1], resize them straight to the backbone's size if need be, normalise the channels.
 
@@ -153,14 +148,10 @@ class Backbone(Protocol):
     def too_long(self, texts: list[str], *, length: int) -> list[bool]:
         """Return True for each text that loses words when it is cut to `length` tokens."""
 
-    def token_texts(
-        self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]
-    ) -> list[str]:
+    def token_texts(self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]) -> list[str]:
         """Return each token for people to read: words as they are, padding and control tokens in angle brackets."""
 
-    def text_tokens(
-        self, ids: Int[Tensor, "queries query_tokens"]
-    ) -> Float[Tensor, "queries query_tokens dim"]:
+    def text_tokens(self, ids: Int[Tensor, "queries query_tokens"]) -> Float[Tensor, "queries query_tokens dim"]:
         """Return every text token in the shared space, before normalisation."""
 
     def frame_tokens(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:

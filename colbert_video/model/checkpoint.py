@@ -148,13 +148,9 @@ def _read_config(folder: Path) -> ModelConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error})."
-        ) from error
+        raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error}).") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:
-        raise ModelError(
-            f"{path} has no format {FORMAT}; it was written by another program or a newer version."
-        )
+        raise ModelError(f"{path} has no format {FORMAT}; it was written by another program or a newer version.")
     try:
         return ModelConfig.from_dict(values["model"])
     except ColBERTVideoError as error:
@@ -162,12 +158,7 @@ def _read_config(folder: Path) -> ModelConfig:
 
 
 def save_checkpoint(
-    folder: Path,
-    config: ModelConfig,
-    backbone: Backbone,
-    weights: Mapping[str, Tensor],
-    *,
-    half: bool = False,
+    folder: Path, config: ModelConfig, backbone: Backbone, weights: Mapping[str, Tensor], *, half: bool = False
 ) -> None:
     """Write a checkpoint beside its target and move it into place, so that no interruption leaves a half-written one.
 
@@ -218,9 +209,7 @@ def _check_replaceable(folder: Path, names: set[str]) -> None:
     try:
         _read_config(folder)
     except ModelError as error:
-        raise ModelError(
-            f"{folder} exists and is not a checkpoint; choose another folder or remove it."
-        ) from error
+        raise ModelError(f"{folder} exists and is not a checkpoint; choose another folder or remove it.") from error
     others = sorted(path.name for path in folder.iterdir() if path.name not in names)
     if others:
         raise ModelError(

@@ -53,18 +53,11 @@ class ModelConfig:
             )
         if self.temporal_init not in ("text", "random"):
             raise SettingsError(f"temporal_init {self.temporal_init!r} must be 'text' or 'random'.")
-        for name, minimum in (
-            ("query_length", 3),
-            ("num_frames", 1),
-            ("temporal_layers", 0),
-            ("expansion_tokens", 0),
-        ):
+        for name, minimum in (("query_length", 3), ("num_frames", 1), ("temporal_layers", 0), ("expansion_tokens", 0)):
             if getattr(self, name) < minimum:
                 raise SettingsError(f"{name}={getattr(self, name)} must be at least {minimum}.")
         if self.num_frames > self.max_frames:
-            raise SettingsError(
-                f"num_frames={self.num_frames} exceeds max_frames={self.max_frames}; raise max_frames."
-            )
+            raise SettingsError(f"num_frames={self.num_frames} exceeds max_frames={self.max_frames}; raise max_frames.")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":

@@ -90,9 +90,7 @@ def settle_ties(
     if resolution == 0 or scores.shape[-1] < 2:
         return scores
     ordered, order = scores.sort(dim=-1, descending=True)  # (*queries, videos)
-    first = torch.ones_like(
-        ordered, dtype=torch.bool
-    )  # True for the best of a chain, then for the best of a tie
+    first = torch.ones_like(ordered, dtype=torch.bool)  # True for the best of a chain, then for the best of a tie
     first[..., 1:] = ordered[..., :-1] - ordered[..., 1:] > resolution
     steps = (
         (ordered.gather(-1, _last_true(first)) - ordered) / resolution
@@ -151,9 +149,7 @@ def fuse(
         SettingsError: If the interaction is unknown or needs the video bag and there is none.
     """
     if interaction not in INTERACTIONS:
-        raise SettingsError(
-            f"interaction {interaction!r} is unknown; choose one of {', '.join(INTERACTIONS)}."
-        )
+        raise SettingsError(f"interaction {interaction!r} is unknown; choose one of {', '.join(INTERACTIONS)}.")
     frame, video = videos
     if interaction == "mms_f":
         return mean_max_sim(queries, frame)

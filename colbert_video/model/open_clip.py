@@ -79,9 +79,7 @@ class OpenClipBackbone(nn.Module):
         tokenizer = _tokenizer(name)
         try:
             with _quiet_open_clip():
-                clip = open_clip.create_model(
-                    name, pretrained=pretrained, load_weights=pretrained is not None
-                )
+                clip = open_clip.create_model(name, pretrained=pretrained, load_weights=pretrained is not None)
         except Exception as error:
             raise ModelError(_failed_build(name, pretrained, error)) from error
         return cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
@@ -216,17 +214,13 @@ class OpenClipBackbone(nn.Module):
         position = 0 if self.pool_type == "first" else ids.shape[1] - 1
         return torch.full((len(ids),), position)
 
-    def token_texts(
-        self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]
-    ) -> list[str]:
+    def token_texts(self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]) -> list[str]:
         """Return each token for people to read: words as they are, padding and control tokens in angle brackets."""
         tokenizer = getattr(self.tokenizer, "tokenizer", self.tokenizer)
         words = [str(tokenizer.decode([token])).strip() for token in ids.tolist()]
         return [word if real else "<pad>" for word, real in zip(words, content.tolist(), strict=True)]
 
-    def text_tokens(
-        self, ids: Int[Tensor, "queries query_tokens"]
-    ) -> Float[Tensor, "queries query_tokens dim"]:
+    def text_tokens(self, ids: Int[Tensor, "queries query_tokens"]) -> Float[Tensor, "queries query_tokens dim"]:
         """Return every text token in the shared space, before normalisation.
 
         The steps are those of open_clip's `encode_text`, with positions and causal mask sliced to the length at hand
@@ -296,13 +290,9 @@ def _check_unsupported(name: str, model_cfg: dict[str, Any]) -> None:
     elif text_cfg.get("pool_type") == "none" or text_cfg.get("tokenizer_mode"):
         reason = "its text tower pools in its own way"
     elif text_cfg.get("tokenizer_kwargs", {}).get("trust_remote_code"):
-        raise ModelError(
-            f"{name}: its tokenizer wants to run code of its own (trust_remote_code), which is refused."
-        )
+        raise ModelError(f"{name}: its tokenizer wants to run code of its own (trust_remote_code), which is refused.")
     if reason:
-        raise ModelError(
-            f"{name}: {reason}, which gives no token features. Supported families: {SUPPORTED_FAMILIES}."
-        )
+        raise ModelError(f"{name}: {reason}, which gives no token features. Supported families: {SUPPORTED_FAMILIES}.")
 
 
 def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:
@@ -313,9 +303,7 @@ def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:
         if Path(pretrained).is_file():
             return
         tags = list_pretrained_tags_by_model(name)
-        known = (
-            f"its tags are {', '.join(tags)}" if tags else "it has no tags: give the path of a weight file"
-        )
+        known = f"its tags are {', '.join(tags)}" if tags else "it has no tags: give the path of a weight file"
         raise ModelError(f"{name} has no pretrained weights {pretrained!r}; {known}.")
     wants, has = bool(tag_cfg.get("quick_gelu", False)), bool(model_cfg.get("quick_gelu", False))
     if wants != has:
@@ -334,8 +322,7 @@ def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) ->
     if tag_cfg:
         return _preprocess_from(tag_cfg, model_cfg)
     candidates = {
-        _preprocess_from(get_pretrained_cfg(name, tag), model_cfg)
-        for tag in list_pretrained_tags_by_model(name)
+        _preprocess_from(get_pretrained_cfg(name, tag), model_cfg) for tag in list_pretrained_tags_by_model(name)
     }
     if len(candidates) != 1 and pretrained is not None:
         raise ModelError(
@@ -367,17 +354,13 @@ def _tokenizer(name: str) -> Any:
             return open_clip.get_tokenizer(name)
     except Exception as error:
         if name.startswith("local-dir:"):
-            remedy = (
-                "The checkpoint lacks its tokenizer files, or they are damaged: save or download it again."
-            )
+            remedy = "The checkpoint lacks its tokenizer files, or they are damaged: save or download it again."
         else:
             remedy = (
                 'It is a Hugging Face download: fetch it on a machine with network (python -c "import open_clip; '
                 f"open_clip.get_tokenizer('{name}')\") and copy ~/.cache/huggingface here."
             )
-        raise ModelError(
-            f"the tokenizer of {name} could not be loaded: {in_one_line(error)}. {remedy}"
-        ) from error
+        raise ModelError(f"the tokenizer of {name} could not be loaded: {in_one_line(error)}. {remedy}") from error
 
 
 def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:

@@ -95,9 +95,7 @@ class TemporalEncoder(nn.Module):
             x = x + torch.cat([frames, zeros], dim=1)  # (videos, tokens, dim)
         return x, full_mask
 
-    def _with_positions(
-        self, frames: Float[Tensor, "videos frames dim"]
-    ) -> Float[Tensor, "videos frames dim"]:
+    def _with_positions(self, frames: Float[Tensor, "videos frames dim"]) -> Float[Tensor, "videos frames dim"]:
         if self.positions is None:
             return frames
         if frames.shape[1] > len(self.positions):

@@ -34,9 +34,7 @@ class TokenBags:
                 "two dimensions (bags, tokens)."
             )
         if self.mask.dtype != torch.bool:
-            raise SettingsError(
-                f"the mask is {self.mask.dtype}; it must be torch.bool, True where a token is scored."
-            )
+            raise SettingsError(f"the mask is {self.mask.dtype}; it must be torch.bool, True where a token is scored.")
 
     @classmethod
     def from_list(cls, bags: Sequence[Float[Tensor, "_ dim"]]) -> "TokenBags":

@@ -17,13 +17,7 @@ from colbert_video.device import resolve_device
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
-from colbert_video.model.checkpoint import (
-    Checkpoint,
-    fetch_checkpoint,
-    find_checkpoint,
-    model_card,
-    save_checkpoint,
-)
+from colbert_video.model.checkpoint import Checkpoint, fetch_checkpoint, find_checkpoint, model_card, save_checkpoint
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
@@ -242,9 +236,7 @@ class VideoColBERT(nn.Module):
         videos = None if pixels is None else self.embed_videos(pixels, frame_mask)
         return queries, videos
 
-    def embed_queries(
-        self, ids: Int[Tensor, "queries query_tokens"]
-    ) -> Float[Tensor, "queries query_tokens dim"]:
+    def embed_queries(self, ids: Int[Tensor, "queries query_tokens"]) -> Float[Tensor, "queries query_tokens dim"]:
         """Return every query token, normalised; padding too, whether or not it is scored."""
         return nn.functional.normalize(self.backbone.text_tokens(ids).float(), dim=-1)
 
@@ -320,9 +312,7 @@ class VideoColBERT(nn.Module):
         return queries if self.config.trained else _pooled_only(queries)
 
     @torch.inference_mode()
-    def encode_videos(
-        self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH
-    ) -> VideoTokens:
+    def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
         """Encode videos for an index.
 
         Args:
@@ -382,9 +372,7 @@ class VideoColBERT(nn.Module):
         self.temporal.grad_checkpointing = enable
 
 
-def _unit_bags(
-    features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
-) -> TokenBags:
+def _unit_bags(features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]) -> TokenBags:
     return TokenBags(nn.functional.normalize(features.float(), dim=-1), mask)
 
 

@@ -84,9 +84,7 @@ def explain_similarities(
                 f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
             )
     tokens = tuple(
-        TokenExplanation(
-            label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in similarities.items()}
-        )
+        TokenExplanation(label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in similarities.items()})
         for row, label in enumerate(labels)
     )
     return Explanation(entry.id, tokens, tuple(entry.frame_times), similarities)

@@ -86,9 +86,7 @@ def best_moment(
     smooth = np.convolve(np.pad(relevance, 1, mode="edge"), SMOOTHING, mode="valid")  # (frames,)
     peak = int((smooth >= smooth.max() - SCORE_RESOLUTION).argmax())  # the first of those that are tied
     difference = smooth[peak] - smooth.min()
-    threshold = (
-        smooth.min() + (HEIGHT * difference if difference >= MIN_DIFFERENCE else 0.0) - SCORE_RESOLUTION
-    )
+    threshold = smooth.min() + (HEIGHT * difference if difference >= MIN_DIFFERENCE else 0.0) - SCORE_RESOLUTION
     first = last = peak
     while first > 0 and smooth[first - 1] >= threshold:
         first -= 1

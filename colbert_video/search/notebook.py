@@ -79,7 +79,9 @@ def _card(hit: Hit, picture: str | None) -> str:
         _note(f"also at {also}") if also else "",
         _note(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
     ]
-    return f'<figure style="{STYLE["card"]}">{shown}<figcaption>{"<br>".join(filter(None, lines))}</figcaption></figure>'
+    return (
+        f'<figure style="{STYLE["card"]}">{shown}<figcaption>{"<br>".join(filter(None, lines))}</figcaption></figure>'
+    )
 
 
 def _cut(text: str) -> str:

@@ -42,9 +42,7 @@ class QueryModel:
         device: Where a model given by name runs.
     """
 
-    def __init__(
-        self, path: Path, given: VideoColBERT | str | Path | None, device: str | torch.device | None
-    ) -> None:
+    def __init__(self, path: Path, given: VideoColBERT | str | Path | None, device: str | torch.device | None) -> None:
         self._path = path
         self._given = given
         self._device = device

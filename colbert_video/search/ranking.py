@@ -60,9 +60,7 @@ class Ranking:
         settled = {}
         for query, rows in self._rows.items():
             scores = settle_ties(torch.tensor([score for _, _, score in rows], dtype=torch.float64)).tolist()
-            settled[query] = [
-                (video, rank, score) for (video, rank, _), score in zip(rows, scores, strict=True)
-            ]
+            settled[query] = [(video, rank, score) for (video, rank, _), score in zip(rows, scores, strict=True)]
         return Ranking(settled, self.shards_failed)
 
     @classmethod

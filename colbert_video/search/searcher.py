@@ -73,9 +73,7 @@ class Searcher:
     ) -> None:
         self.path = Path(path)
         self._model = QueryModel(self.path, model, device)
-        self._index = OpenIndex(
-            self.path, device=device, engine=engine, plaid=plaid, auto_refresh=auto_refresh
-        )
+        self._index = OpenIndex(self.path, device=device, engine=engine, plaid=plaid, auto_refresh=auto_refresh)
         if preload:
             self.preload()
 

@@ -104,8 +104,7 @@ class SearchView:
         """Find the best videos and their moments."""
         found = self._best_videos(query, wanted, self.allowed(wanted))
         return Hits(
-            self._hit(matches, query, rank=rank, group=wanted.group)
-            for rank, matches in enumerate(found, start=1)
+            self._hit(matches, query, rank=rank, group=wanted.group) for rank, matches in enumerate(found, start=1)
         )
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
@@ -117,9 +116,7 @@ class SearchView:
 
     def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""
-        return [
-            (matches[0].item.video, matches[0].score) for matches in self._best_videos(query, wanted, allowed)
-        ]
+        return [(matches[0].item.video, matches[0].score) for matches in self._best_videos(query, wanted, allowed)]
 
     def allowed(self, wanted: SearchSettings) -> Masks | None:
         """Return masks of the items that may be found; None for all.
@@ -165,16 +162,12 @@ class SearchView:
             found
             for segment in self.reader.segments
             if allowed is None or segment.name in allowed
-            for found in self._best_rows(
-                segment, query, k=k, allowed=allowed and allowed[segment.name], exact=exact
-            )
+            for found in self._best_rows(segment, query, k=k, allowed=allowed and allowed[segment.name], exact=exact)
         ]
         order = best_first(torch.tensor([score for score, *_ in scored], dtype=torch.float64), k)
         best = [scored[position] for position in order.tolist()]
         items = self.reader.entries_of((segment.name, row) for _, _, segment, row in best)
-        return [
-            Match(items[segment.name, row], segment, row, score, bags) for score, bags, segment, row in best
-        ]
+        return [Match(items[segment.name, row], segment, row, score, bags) for score, bags, segment, row in best]
 
     def _best_rows(
         self, segment: Segment, query: Query, **settings: Any

@@ -132,13 +132,7 @@ class Guard:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        gatekeeper: Gatekeeper,
-        metrics: Metrics,
-        most_requests: int,
-        stall_seconds: float,
+        self, app: ASGIApp, *, gatekeeper: Gatekeeper, metrics: Metrics, most_requests: int, stall_seconds: float
     ) -> None:
         self.app = app
         self._gatekeeper = gatekeeper

@@ -108,17 +108,13 @@ def _service_error(error: Exception) -> ServiceError:
         message, later = "no part of the index answered in time.", {"Retry-After": "2"}
         return ServiceError(503, "shards_unavailable", message, "Try again in a moment.", later)
     logger.exception("a request failed", exc_info=error)
-    return ServiceError(
-        500, "internal", "the service failed to answer.", "Look into the service's log; try again."
-    )
+    return ServiceError(500, "internal", "the service failed to answer.", "Look into the service's log; try again.")
 
 
 def _video_error(error: VideoError) -> ServiceError:
     logger.info("%s", error)
     if error.kind is FailureKind.MISSING:
-        return ServiceError(
-            404, "media_missing", "the video's file is gone.", "Bring it back or index it again."
-        )
+        return ServiceError(404, "media_missing", "the video's file is gone.", "Bring it back or index it again.")
     if error.kind is FailureKind.TIMEOUT:
         return ServiceError(504, "decoding_timeout", "the video took too long to decode.", "Try again later.")
     return ServiceError(

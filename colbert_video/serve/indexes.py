@@ -126,9 +126,7 @@ class ServedIndex:
             self.model, self.state = model, state
             if self.note is None:
                 self._log(error)
-            self.note = (
-                "its newest state cannot be opened, an older one is searched; the service's log says why"
-            )
+            self.note = "its newest state cannot be opened, an older one is searched; the service's log says why"
             return False
         self.load_model()
         return True
@@ -164,9 +162,7 @@ class ServedIndex:
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", later)
         raise ServiceError(503, "index_unavailable", message, SEE_LOG, later)
 
-    def search_tokens(
-        self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any
-    ) -> Hits:
+    def search_tokens(self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any) -> Hits:
         """Search with query tokens that were made before.
 
         Args:

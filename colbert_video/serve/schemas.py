@@ -48,9 +48,7 @@ class ResultAnswer(BaseModel):
     thumbnail: str | None = Field(description="Address of a picture of the moment.")
 
     @classmethod
-    def from_hit(
-        cls, hit: Hit, prob: float, index: str, media: MediaFile | None, reason: str | None
-    ) -> "ResultAnswer":
+    def from_hit(cls, hit: Hit, prob: float, index: str, media: MediaFile | None, reason: str | None) -> "ResultAnswer":
         """Return a hit as it is sent: with ColBERT's fields, and without its path.
 
         Args:
@@ -68,8 +66,8 @@ class ResultAnswer(BaseModel):
             text=text if isinstance(text, str) else hit.id,
             playable=reason is None,
             reason=reason,
-            media=media and media_url(index, hit.id),
-            thumbnail=media and thumbnail_url(index, hit.id, hit.middle),
+            media=None if media is None else media_url(index, hit.id),
+            thumbnail=None if media is None else thumbnail_url(index, hit.id, hit.middle),
         )
 
 
@@ -113,16 +111,12 @@ class ExplainAnswer(BaseModel):
     similarities: dict[str, list[list[float]]] = Field(
         description="Cosines by bag, query tokens × (frames, then expansion tokens)."
     )
-    relevance: list[float] = Field(
-        description="How well each frame fits: means over tokens, added over bags."
-    )
+    relevance: list[float] = Field(description="How well each frame fits: means over tokens, added over bags.")
     start: float | None
     end: float | None
 
     @classmethod
-    def from_explanation(
-        cls, query: str, found: Explanation, entry: VideoEntry, *, shots: bool
-    ) -> "ExplainAnswer":
+    def from_explanation(cls, query: str, found: Explanation, entry: VideoEntry, *, shots: bool) -> "ExplainAnswer":
         """Return an explanation with the relevance of each frame and the best moment.
 
         Args:
@@ -207,12 +201,12 @@ class VideoAnswer(BaseModel):
             windows=[] if whole else [WindowAnswer(id=row.id, start=row.start, end=row.end) for row in rows],
             playable=reason is None,
             reason=reason,
-            content_type=media and media.kind.content_type,
-            bytes=media and media.size,
-            codec=media and media.kind.codec,
-            container=media and media.kind.container,
-            media=media and media_url(index, video_id),
-            thumbnail=media and thumbnail_url(index, video_id, None),
+            content_type=None if media is None else media.kind.content_type,
+            bytes=None if media is None else media.size,
+            codec=None if media is None else media.kind.codec,
+            container=None if media is None else media.kind.container,
+            media=None if media is None else media_url(index, video_id),
+            thumbnail=None if media is None else thumbnail_url(index, video_id, None),
             copy=media_url(index, video_id, copy="h264") if copied else None,
         )
 
@@ -226,9 +220,7 @@ class ListedVideoAnswer(BaseModel):
     end: float | None
     duration: float | None = Field(description="Seconds; length of the file.")
     metadata: dict[str, Any]
-    windows: int = Field(
-        description="How many windows of it pass the filter; 0 for a whole video or a window."
-    )
+    windows: int = Field(description="How many windows of it pass the filter; 0 for a whole video or a window.")
 
 
 class VideosAnswer(BaseModel):

@@ -14,10 +14,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "colbert_video_requests",
-            "Answered requests.",
-            ("route", "method", "status"),
-            registry=self.registry,
+            "colbert_video_requests", "Answered requests.", ("route", "method", "status"), registry=self.registry
         )
         self.seconds = Histogram(
             "colbert_video_request_seconds",
@@ -26,15 +23,10 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.sent = Counter(
-            "colbert_video_sent_bytes", "Bytes of answers.", ("route",), registry=self.registry
-        )
+        self.sent = Counter("colbert_video_sent_bytes", "Bytes of answers.", ("route",), registry=self.registry)
         self.running = self._gauge("requests_running", "Requests being answered.")
         self.batches = Histogram(
-            "colbert_video_encoded_batch_queries",
-            "Texts encoded together.",
-            buckets=BATCHES,
-            registry=self.registry,
+            "colbert_video_encoded_batch_queries", "Texts encoded together.", buckets=BATCHES, registry=self.registry
         )
         self.cache_hits = self._gauge("query_cache_hits", "Texts whose tokens were known.")
         self.cache_misses = self._gauge("query_cache_misses", "Texts that had to be encoded.")

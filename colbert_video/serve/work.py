@@ -76,9 +76,7 @@ class _Waiting:
 
     model: TextEncoder
     text: str
-    tokens: "asyncio.Future[Tensor]" = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    tokens: "asyncio.Future[Tensor]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class QueryEncoder:
@@ -95,13 +93,7 @@ class QueryEncoder:
     """
 
     def __init__(
-        self,
-        *,
-        batch: int,
-        wait: float,
-        waiting: int,
-        cached: int,
-        observe: Callable[[int], None] = lambda size: None,
+        self, *, batch: int, wait: float, waiting: int, cached: int, observe: Callable[[int], None] = lambda size: None
     ) -> None:
         self._batch, self._wait, self._observe = batch, wait, observe
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(waiting)

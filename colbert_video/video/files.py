@@ -55,9 +55,7 @@ class FileRange:
         """The address under which FFmpeg opens it."""
         # The prefix keeps a file named "10:30.mp4" from being read as a protocol named "10".
         whole = f"file:{self.path}"
-        return (
-            f"subfile,,start,{self.start},end,{self.start + self.size},,:{whole}" if self.archived else whole
-        )
+        return f"subfile,,start,{self.start},end,{self.start + self.size},,:{whole}" if self.archived else whole
 
     @property
     def protocols(self) -> str:

@@ -166,11 +166,7 @@ class SamplingSettings:
 
     def with_request(self, window: tuple[float, float] | None, seed: int | None) -> "SamplingSettings":
         """Return these settings with the window and the seed of one request, where it has any."""
-        return replace(
-            self,
-            window=self.window if window is None else window,
-            seed=self.seed if seed is None else seed,
-        )
+        return replace(self, window=self.window if window is None else window, seed=self.seed if seed is None else seed)
 
 
 def repeat_warning(chosen: Sequence[float]) -> tuple[str, ...]:

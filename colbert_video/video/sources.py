@@ -126,15 +126,11 @@ def _from_item(item: Any) -> Sources:
     if isinstance(item, str | os.PathLike):
         return _from_name(os.fspath(item), alone=False)
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-        raise SettingsError(
-            f"{item!r} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord."
-        )
+        raise SettingsError(f"{item!r} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord.")
     name, path, metadata = item if len(item) == 3 else (*item, {})
     kinds = ((name, str), (path, str | os.PathLike), (metadata, Mapping))
     if not all(isinstance(value, kind) for value, kind in kinds):
-        raise SettingsError(
-            f"{item!r} is no (id, path, metadata); these must be a string, a path and a dict."
-        )
+        raise SettingsError(f"{item!r} is no (id, path, metadata); these must be a string, a path and a dict.")
     return Sources((VideoRecord(name, _absolute(path), dict(metadata)),), 0)
 
 
@@ -151,9 +147,7 @@ def _from_name(name: str, *, alone: bool) -> Sources:
     if is_archive(path) and path.is_file():
         return _in_archive(path)
     if alone and not path.exists() and not is_video(path):
-        raise SettingsError(
-            f"there is no file or folder {name}; check the name and the working folder {Path.cwd()}."
-        )
+        raise SettingsError(f"there is no file or folder {name}; check the name and the working folder {Path.cwd()}.")
     return Sources((VideoRecord(readable_name(path.name), _absolute(path)),), 0)
 
 
@@ -175,9 +169,7 @@ def _matching(pattern: str) -> Sources:
     if rest[-1] == "**":
         rest.append("*")
     matches = [
-        file
-        for file in folder.glob(str(Path(*rest)))
-        if file.is_file() and not _is_hidden(file.relative_to(folder))
+        file for file in folder.glob(str(Path(*rest))) if file.is_file() and not _is_hidden(file.relative_to(folder))
     ]
     if is_archive(pattern) and matches:
         return _joined(map(_in_archive, sorted(matches)))
@@ -317,9 +309,7 @@ def _joined(parts: Iterable[Sources]) -> Sources:
 
 
 def _records(files: Iterable[Path], folder: Path) -> tuple[VideoRecord, ...]:
-    records = [
-        VideoRecord(readable_name(file.relative_to(folder).as_posix()), _absolute(file)) for file in files
-    ]
+    records = [VideoRecord(readable_name(file.relative_to(folder).as_posix()), _absolute(file)) for file in files]
     return tuple(sorted(records, key=lambda record: record.id))
 
 

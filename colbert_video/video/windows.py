@@ -65,9 +65,7 @@ class Cutting:
     def __post_init__(self) -> None:
         if self.window == SHOTS:
             if self.stride is not None:
-                raise SettingsError(
-                    f"stride={self.stride} contradicts window='shots': shots follow one another."
-                )
+                raise SettingsError(f"stride={self.stride} contradicts window='shots': shots follow one another.")
             return
         if isinstance(self.window, str) or not 0 < self.window < math.inf:
             raise SettingsError(f"window={self.window!r} must be a number of seconds above 0, or 'shots'.")
@@ -260,9 +258,7 @@ def find_cuts(
         if changes[row] < MIN_JUMP:
             break
         time = float(times[row] + times[row + 1]) / 2
-        if _stands_out(changes, row) and all(
-            abs(time - other) >= MIN_SHOT_SECONDS for other in [0.0, duration, *cuts]
-        ):
+        if _stands_out(changes, row) and all(abs(time - other) >= MIN_SHOT_SECONDS for other in [0.0, duration, *cuts]):
             cuts.append(time)
     return sorted(cuts)
 
@@ -278,9 +274,7 @@ def shot_spans(cuts: list[float], duration: float) -> list[Span]:
 
 
 def _stands_out(changes: Float[np.ndarray, "changes"], row: int) -> bool:
-    around = np.concatenate(
-        [changes[max(0, row - NEIGHBOURS) : row], changes[row + 1 : row + 1 + NEIGHBOURS]]
-    )
+    around = np.concatenate([changes[max(0, row - NEIGHBOURS) : row], changes[row + 1 : row + 1 + NEIGHBOURS]])
     return len(around) == 0 or bool(changes[row] >= MIN_RATIO * around.mean())
 
 

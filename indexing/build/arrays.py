@@ -74,9 +74,7 @@ class ArraySource:
             lengths["metadata"] = len(self._metadata)
         for name, length in lengths.items():
             if length != len(self._ids):
-                raise SettingsError(
-                    f"{len(self._ids)} ids but {length} {name}; one is needed for each video."
-                )
+                raise SettingsError(f"{len(self._ids)} ids but {length} {name}; one is needed for each video.")
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -147,9 +145,7 @@ def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:
 
 def _tensor(tokens: Any) -> Float[Tensor, "..."]:
     """Return tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
-    return (
-        torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
-    )
+    return torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
 
 
 def _count(tokens: Tokens) -> int:

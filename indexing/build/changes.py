@@ -46,9 +46,7 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
     changes = Changes([], [], now)
     for record in records:
         rows = known.get(record.id, [])
-        if not _same_cut(record, rows) or not _same_content(
-            record, rows, now.get(record.id), before.get(record.id)
-        ):
+        if not _same_cut(record, rows) or not _same_content(record, rows, now.get(record.id), before.get(record.id)):
             changes.changed.append(renewed(record, rows))
             continue
         path, size, mtime_ns = stamp(record)
@@ -75,9 +73,7 @@ def _same_cut(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
     return (entry.start, entry.end) == (start, cut)
 
 
-def _same_content(
-    record: VideoRecord, rows: Sequence[VideoEntry], now: str | None, before: str | None
-) -> bool:
+def _same_content(record: VideoRecord, rows: Sequence[VideoEntry], now: str | None, before: str | None) -> bool:
     if now is None or before is None:
         return {entry_stamp(entry) for entry in rows} == {stamp(record)}
     return now == before
@@ -174,11 +170,7 @@ def entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
 
 
 def try_windows_again(
-    catalog: Catalog,
-    records: Sequence[VideoRecord],
-    changes: Changes,
-    work: Work,
-    model: VideoColBERT,
+    catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, work: Work, model: VideoColBERT
 ) -> tuple[Changes, list[Failure]]:
     """Read the failed windows of unchanged videos once more.
 
@@ -214,9 +206,7 @@ def _requests(failures: Iterable[Failure], records: dict[str, VideoRecord]) -> I
             yield FrameRequest(records[video].path, window=span, tag=(video, failure.id))
 
 
-def _with_videos(
-    catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, ids: set[str]
-) -> Changes:
+def _with_videos(catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, ids: set[str]) -> Changes:
     """Return the changes with some more videos to encode, in the order of the records."""
     stored = catalog.rows_of(sorted(ids))
     changed = {record.id: record for record in changes.changed}

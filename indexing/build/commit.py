@@ -8,14 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.durable import (
-    check_files,
-    checksum,
-    fsync_folder,
-    link_or_copy,
-    new_name,
-    sync_tree,
-)
+from colbert_video.durable import check_files, checksum, fsync_folder, link_or_copy, new_name, sync_tree
 from colbert_video.indexing.build.segment_builder import Compress, compress, train_codecs, write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, NewSegment, VideoEntry
@@ -116,11 +109,7 @@ def _drift_of_addition(
 
 
 def save_new_codecs(
-    folder: Path,
-    name: str,
-    source: TokenSource,
-    settings: IndexSettings,
-    query_direction: Float[Tensor, "dim"] | None,
+    folder: Path, name: str, source: TokenSource, settings: IndexSettings, query_direction: Float[Tensor, "dim"] | None
 ) -> tuple[dict[str, ResidualCodec], Drift]:
     """Train the codec of each bag and write it to disk; return them, and how exactly they will store more videos."""
     fitted = train_codecs(

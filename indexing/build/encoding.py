@@ -113,10 +113,7 @@ def videos_ahead(sampling: SamplingSettings) -> int:
 
 
 def _encode(
-    batch: list[tuple[VideoEntry, SampledFrames]],
-    model: VideoColBERT,
-    pooling: Pooling | None,
-    watch: Stopwatch,
+    batch: list[tuple[VideoEntry, SampledFrames]], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
 ) -> Iterator[EncodedVideo]:
     if not batch:
         return

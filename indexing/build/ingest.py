@@ -9,13 +9,7 @@ from torch import Tensor
 from colbert_video.errors import IndexFolderError, NothingIndexedError, VideoError
 from colbert_video.indexing.build.changes import is_staged, staged_rows, without
 from colbert_video.indexing.build.commit import Committed, commit_segment
-from colbert_video.indexing.build.encoding import (
-    Gathering,
-    Stopwatch,
-    encode_items,
-    failure_of,
-    items_from_record,
-)
+from colbert_video.indexing.build.encoding import Gathering, Stopwatch, encode_items, failure_of, items_from_record
 from colbert_video.indexing.build.index_run import Helpers, Staged, Work
 from colbert_video.indexing.build.segment_builder import CompressedChunk, compress
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -141,9 +135,7 @@ class LocalHelpers:
             FramePool(sampling, workers=workers) as processes,
             progress_bar("encoding videos", len(items)) as bar,
         ):
-            for result in encode_items(
-                items, self._model, processes, watch=watch, pooling=self._work.settings.pooling
-            ):
+            for result in encode_items(items, self._model, processes, watch=watch, pooling=self._work.settings.pooling):
                 _note(bar, result)
                 staging.add(*gathering.add(result))
                 bar.advance()

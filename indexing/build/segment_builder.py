@@ -59,9 +59,7 @@ def train_codecs(
     for bag, count in counts.items():
         sample = samples.pop(bag)
         size = len(sample.tokens)
-        logger.info(
-            "training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], size, count
-        )
+        logger.info("training the %s codec: %d centroids on %d of %d tokens", bag, centroids[bag], size, count)
         codecs[bag] = fit_codec(
             sample,
             centroids=min(centroids[bag], size),
@@ -75,11 +73,7 @@ def train_codecs(
 
 
 def _samples(
-    source: TokenSource,
-    counts: Mapping[str, int],
-    centroids: Mapping[str, int],
-    seed: int,
-    sample_bytes: int,
+    source: TokenSource, counts: Mapping[str, int], centroids: Mapping[str, int], seed: int, sample_bytes: int
 ) -> dict[str, Sample]:
     """Draw random tokens of each bag, in random order, while the source is read once."""
     samples: dict[str, Sample] = {}

@@ -124,9 +124,7 @@ class Catalog:
         """Number of the last commit that changed what can be found; compare it to know whether to look again."""
         rows = self._rows("SELECT value FROM generation")
         if len(rows) != 1 or not isinstance(rows[0][0], int):
-            raise IndexFolderError(
-                f"{self._path} is damaged: it does not number its commits; rebuild the index"
-            )
+            raise IndexFolderError(f"{self._path} is damaged: it does not number its commits; rebuild the index")
         return rows[0][0]
 
     def settings(self) -> dict[str, Any]:
@@ -192,9 +190,7 @@ class Catalog:
         """Return segment and row of the live items that pass a filter."""
         return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
 
-    def page(
-        self, condition: Condition, *, after: str, limit: int, windows: bool
-    ) -> list[tuple[VideoEntry, int]]:
+    def page(self, condition: Condition, *, after: str, limit: int, windows: bool) -> list[tuple[VideoEntry, int]]:
         """Return the first live videos that pass a filter and whose ids come after one, and how many windows each has.
 
         Args:
@@ -207,9 +203,7 @@ class Catalog:
             By id, without paths and frames.
         """
         values, whole = [after, *condition.values, limit], "" if windows else "AND parent IS NULL"
-        statement = (
-            f"SELECT {LISTED_ITEM} FROM videos WHERE id > ? AND {condition.sql} {whole} ORDER BY id LIMIT ?"
-        )
+        statement = f"SELECT {LISTED_ITEM} FROM videos WHERE id > ? AND {condition.sql} {whole} ORDER BY id LIMIT ?"
         if not windows:
             cut = f"SELECT {LISTED_CUT} FROM videos WHERE parent > ? AND {condition.sql} GROUP BY parent"
             cut = f"SELECT * FROM ({cut} ORDER BY parent LIMIT ?)"
@@ -513,9 +507,7 @@ class Catalog:
         """Name a segment, its codec and their files."""
         now = time.time()
         self._connection.execute("INSERT OR IGNORE INTO codecs VALUES (?, ?)", [check_name(codec), now])
-        self._connection.execute(
-            "INSERT INTO segments VALUES (?, ?, ?, ?)", [check_name(name), codec, count, now]
-        )
+        self._connection.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", [check_name(name), codec, count, now])
         rows = [(check_relative(path), size, sha256) for path, (size, sha256) in files.items()]
         self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
 
@@ -603,9 +595,7 @@ class Catalog:
         with self._mutex, translated(self._path):
             return self._connection.execute(statement, values).fetchall()
 
-    def _rows_in(
-        self, statement: str, keys: Sequence[Any], values: Sequence[Any] = ()
-    ) -> list[tuple[Any, ...]]:
+    def _rows_in(self, statement: str, keys: Sequence[Any], values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a statement that ends in IN for any number of keys."""
         rows = []
         with self._mutex:

@@ -117,9 +117,7 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
         return _open_reader(path)
 
 
-def copy_database(
-    connection: sqlite3.Connection, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]
-) -> None:
+def copy_database(connection: sqlite3.Connection, path: Path, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
     """Write the database as a connection sees it into a new file, run statements there, and leave no trace of the rest.
 
     Args:
@@ -171,9 +169,7 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={mode}"
-    connection = sqlite3.connect(
-        uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA mmap_size = 0")
@@ -210,9 +206,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         )
     found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     if {sql for (sql,) in found} != set(STATEMENTS.get(version, ())) or version < 1:
-        raise IndexFolderError(
-            f"{path} is not a colbert_video catalog, or was not finished; rebuild the index"
-        )
+        raise IndexFolderError(f"{path} is not a colbert_video catalog, or was not finished; rebuild the index")
 
 
 class WriterLock:

@@ -145,9 +145,7 @@ class IndexView:
         for name, rows in self.removed.items():
             whole = all(isinstance(row, int) for row in rows)
             if name not in stored or not whole or rows[0] < 0 or rows[-1] >= stored[name]:
-                raise IndexFolderError(
-                    f"{path} is damaged: tombstones outside segment {name!r}; rebuild the index"
-                )
+                raise IndexFolderError(f"{path} is damaged: tombstones outside segment {name!r}; rebuild the index")
         expected = sum(stored.values()) - sum(len(rows) for rows in self.removed.values())
         if self.count != expected:
             raise IndexFolderError(
@@ -204,9 +202,7 @@ def segment_row(row: tuple[Any, ...]) -> SegmentRow:
     name, codec, count, created = row
     if not isinstance(count, int) or count < 1:
         raise IndexFolderError(f"the catalog's row of segment {name!r} is damaged: count {count!r}")
-    return SegmentRow(
-        check_stored_text(check_name, name), check_stored_text(check_name, codec), count, created
-    )
+    return SegmentRow(check_stored_text(check_name, name), check_stored_text(check_name, codec), count, created)
 
 
 def check_stored_text(check: Callable[[object], str], text: object) -> str:

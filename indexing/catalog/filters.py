@@ -43,12 +43,7 @@ ORDER = ("<", "<=", ">", ">=")
 OPERATORS = ("=", "!=", *ORDER, "in", "contains", "exists")
 MAX_CONDITIONS = 256
 MAX_DEPTH = 12  # SQLite's parser holds a hundred open brackets
-TYPES = {
-    "text": "('text')",
-    "number": "('integer', 'real')",
-    "boolean": "('true', 'false')",
-    "null": "('null')",
-}
+TYPES = {"text": "('text')", "number": "('integer', 'real')", "boolean": "('true', 'false')", "null": "('null')"}
 """What SQLite's json_type says of each kind."""
 
 
@@ -88,9 +83,7 @@ def parse_filter(text: str) -> dict[str, Any]:
             f'the filter {text!r} is not JSON ({error}); write for instance \'{{"channel": "news"}}\'.'
         ) from error
     if not isinstance(where, dict):
-        raise SettingsError(
-            f'the filter {text!r} is not a JSON object; write for instance \'{{"channel": "news"}}\'.'
-        )
+        raise SettingsError(f'the filter {text!r} is not a JSON object; write for instance \'{{"channel": "news"}}\'.')
     return where
 
 
@@ -172,9 +165,7 @@ class _Compiler:
     def _count(self) -> None:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
-            raise SettingsError(
-                f"the filter has more than {MAX_CONDITIONS} conditions; use in with a list of values."
-            )
+            raise SettingsError(f"the filter has more than {MAX_CONDITIONS} conditions; use in with a list of values.")
 
 
 def _field(name: Any) -> _Field:

@@ -66,9 +66,7 @@ def assign(
     return codes, scores
 
 
-def _largest(
-    scores: Float[Tensor, "tokens centroids"],
-) -> tuple[Int64[Tensor, "tokens"], Float[Tensor, "tokens"]]:
+def _largest(scores: Float[Tensor, "tokens centroids"]) -> tuple[Int64[Tensor, "tokens"], Float[Tensor, "tokens"]]:
     """Return column and value of each row's maximum; on a CPU NumPy's argmax takes a fifth of torch's time."""
     if scores.device.type != "cpu":
         best = scores.max(1)
@@ -99,9 +97,7 @@ class CentroidIndex:
             self._index.train(centroids.numpy())
             self._index.add(centroids.numpy())
 
-    def assign(
-        self, tokens: Float[Tensor, "tokens dim"]
-    ) -> tuple[Int64[Tensor, "tokens"], Float[Tensor, "tokens"]]:
+    def assign(self, tokens: Float[Tensor, "tokens dim"]) -> tuple[Int64[Tensor, "tokens"], Float[Tensor, "tokens"]]:
         """Find each token's centroid among the members of the cells nearest to it.
 
         Returns:

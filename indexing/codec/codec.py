@@ -268,9 +268,7 @@ class ResidualCodec:
         dim = centroids.shape[1]
         rotation = read_tensor(folder / "rotation.pt", torch.float32, (dim, dim))
         average = read_tensor(folder / "avg_residual.pt", torch.float32, ())
-        cutoffs, weights = read_tensor_pair(
-            folder / "buckets.pt", (torch.float32, torch.float32), ((None,), (None,))
-        )
+        cutoffs, weights = read_tensor_pair(folder / "buckets.pt", (torch.float32, torch.float32), ((None,), (None,)))
         nbits, direction = len(weights).bit_length() - 1, None
         if (folder / QUERY_DIRECTION_FILE).is_file():
             direction = read_tensor(folder / QUERY_DIRECTION_FILE, torch.float32, (dim,))
@@ -332,8 +330,6 @@ def _check_wrong_shapes(codec: ResidualCodec) -> None:
     for name, shape in expected.items():
         got = tuple(getattr(codec, name).shape)
         if got != shape:
-            raise SettingsError(
-                f"codec {name} has shape {got}; dim={codec.dim}, nbits={codec.nbits} need {shape}"
-            )
+            raise SettingsError(f"codec {name} has shape {got}; dim={codec.dim}, nbits={codec.nbits} need {shape}")
     if codec.num_centroids < 1:
         raise SettingsError("codec has no centroids; train it again")

@@ -117,16 +117,12 @@ def _shares(sizes: Int64[Tensor, "cells"], centroids: int) -> Int64[Tensor, "cel
     return shares
 
 
-def _drawn(
-    tokens: Float[Tensor, "tokens dim"], count: int, generator: torch.Generator
-) -> Float[Tensor, "count dim"]:
+def _drawn(tokens: Float[Tensor, "tokens dim"], count: int, generator: torch.Generator) -> Float[Tensor, "count dim"]:
     """Draw tokens at random, without replacement."""
     return tokens[torch.randperm(len(tokens), generator=generator)[:count].to(tokens.device)]
 
 
-def _distinct(
-    means: Float[Tensor, "means dim"], token: Float[Tensor, "dim"]
-) -> Float[Tensor, "centroids dim"]:
+def _distinct(means: Float[Tensor, "means dim"], token: Float[Tensor, "dim"]) -> Float[Tensor, "centroids dim"]:
     """Normalise `means`, put `token` where there is no direction, and drop repetitions (compared in half precision)."""
     usable = means.isfinite().all(1) & (means.norm(dim=1) > 1e-6)  # opposite tokens average to nothing
     means = torch.where(usable[:, None], means, token)

@@ -20,11 +20,7 @@ def write_tensors(value: Tensor | tuple[Tensor, Tensor], path: Path) -> None:
 
 
 def read_tensor(
-    path: Path,
-    dtype: torch.dtype | tuple[torch.dtype, ...],
-    shape: tuple[int | None, ...],
-    *,
-    mmap: bool = False,
+    path: Path, dtype: torch.dtype | tuple[torch.dtype, ...], shape: tuple[int | None, ...], *, mmap: bool = False
 ) -> Tensor:
     """Read a file that holds one tensor.
 
@@ -66,9 +62,7 @@ def read_tensor_pair(
     """
     pair = _load(path, mmap)
     if not isinstance(pair, tuple) or len(pair) != 2:
-        raise IndexFolderError(
-            f"{path} holds a {type(pair).__name__}, not a pair of tensors; rebuild the index"
-        )
+        raise IndexFolderError(f"{path} holds a {type(pair).__name__}, not a pair of tensors; rebuild the index")
     first, second = (
         _checked(path, item, dtype, shape) for item, dtype, shape in zip(pair, dtypes, shapes, strict=True)
     )
@@ -94,12 +88,8 @@ def _checked(
     names = " or ".join(str(one) for one in dtypes)
     expected = f"{names} of shape {tuple('any' if n is None else n for n in shape)}"
     if not isinstance(value, Tensor) or value.layout != torch.strided:
-        raise IndexFolderError(
-            f"{path} holds a {type(value).__name__}, not a tensor {expected}; rebuild the index"
-        )
-    fits = value.dim() == len(shape) and all(
-        want in (None, got) for want, got in zip(shape, value.shape, strict=True)
-    )
+        raise IndexFolderError(f"{path} holds a {type(value).__name__}, not a tensor {expected}; rebuild the index")
+    fits = value.dim() == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
     if value.dtype not in dtypes or not fits or not value.is_contiguous():
         raise IndexFolderError(
             f"{path} holds {value.dtype} of shape {tuple(value.shape)}, not {expected}; rebuild the index"

@@ -41,9 +41,7 @@ def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
         sweep(catalog)
         return catalog
     if not create:
-        raise IndexFolderError(
-            f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index."
-        )
+        raise IndexFolderError(f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index.")
     if folder.exists() and not _is_beginning(folder):
         raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
     try:

@@ -180,11 +180,7 @@ def check_chunk(catalog: Catalog, name: str) -> None:
     read_notes(path)
     tokens, doclens = _load(path, ".tokens"), _load(path, ".doclens")
     for bag, lengths in doclens.items():
-        if (
-            bag not in tokens
-            or int(lengths.sum()) != len(tokens[bag])
-            or len(lengths) <= max(rows, default=-1)
-        ):
+        if bag not in tokens or int(lengths.sum()) != len(tokens[bag]) or len(lengths) <= max(rows, default=-1):
             raise IndexFolderError(f"{path} is damaged: it does not hold its videos; index again.")
 
 
@@ -203,9 +199,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as chunk:
             yield chunk
     except (OSError, SafetensorError, IndexFolderError) as error:
-        raise IndexFolderError(
-            f"{path} is missing or damaged ({error}); index again with overwrite=True."
-        ) from error
+        raise IndexFolderError(f"{path} is missing or damaged ({error}); index again with overwrite=True.") from error
 
 
 def read_notes(path: Path) -> dict[int, Note]:
@@ -266,9 +260,7 @@ def pack_notes(notes: Mapping[int, Note]) -> dict[str, str] | None:
     noted = {
         row: {
             "damage": note.damage,
-            "failures": [
-                (failure.id, failure.path, failure.kind, failure.detail) for failure in note.failures
-            ],
+            "failures": [(failure.id, failure.path, failure.kind, failure.detail) for failure in note.failures],
         }
         for row, note in notes.items()
         if note.damage or note.failures

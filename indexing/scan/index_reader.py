@@ -81,32 +81,23 @@ class IndexReader:
             raise
 
     @classmethod
-    def _open_view(
-        cls, path: Path, catalog: Catalog, view: IndexView, device: torch.device | None
-    ) -> "IndexReader":
+    def _open_view(cls, path: Path, catalog: Catalog, view: IndexView, device: torch.device | None) -> "IndexReader":
         settings = stored_settings(catalog)
         if settings is None:
-            raise IndexFolderError(
-                f"{path} is not finished: repeat the index run that was interrupted, it goes on."
-            )
+            raise IndexFolderError(f"{path} is not finished: repeat the index run that was interrupted, it goes on.")
         files = catalog.files()
         check_files(path, files, content=False)
         _check_unlisted(path, files, view, settings)
         codecs = {row.codec: load_codecs(path, row.codec, settings) for row in view.segments}
         segments = [
             Segment.open(
-                path / SEGMENTS / row.name,
-                codecs[row.codec],
-                videos=row.count,
-                removed=view.removed.get(row.name, []),
+                path / SEGMENTS / row.name, codecs[row.codec], videos=row.count, removed=view.removed.get(row.name, [])
             )
             for row in view.segments
         ]
         if device is not None:
             segments = [segment.to(device) for segment in segments]
-            codecs = {
-                name: {bag: codec.to(device) for bag, codec in bags.items()} for name, bags in codecs.items()
-            }
+            codecs = {name: {bag: codec.to(device) for bag, codec in bags.items()} for name, bags in codecs.items()}
         return cls(catalog, view, settings, share_rotations(codecs), segments)
 
     def close(self) -> None:
@@ -151,9 +142,7 @@ class IndexReader:
         for segment, ordinals in _by_segment(places).items():
             entries = self._catalog.entries_at(segment, ordinals)
             if len(entries) < len(set(ordinals)):
-                raise IndexFolderError(
-                    f"the catalog has no video for some places of segment {segment}; rebuild it."
-                )
+                raise IndexFolderError(f"the catalog has no video for some places of segment {segment}; rebuild it.")
             found |= {(segment, ordinal): entry for ordinal, entry in entries.items()}
         return found
 
@@ -206,10 +195,7 @@ class IndexReader:
         Raises:
             SettingsError: If it is not in the index.
         """
-        return [
-            (self._segments[str(entry.segment)], int(entry.row or 0), entry)
-            for entry in self.known([video_id])
-        ]
+        return [(self._segments[str(entry.segment)], int(entry.row or 0), entry) for entry in self.known([video_id])]
 
 
 def mapped_files(segments: Iterable[Segment]) -> list[Path]:
@@ -236,9 +222,7 @@ def _by_segment(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
     return ordinals
 
 
-def _check_unlisted(
-    path: Path, files: Mapping[str, tuple[int, str]], view: IndexView, settings: IndexSettings
-) -> None:
+def _check_unlisted(path: Path, files: Mapping[str, tuple[int, str]], view: IndexView, settings: IndexSettings) -> None:
     """Check that the catalog names every file that will be read: others would not have been checked."""
     for row in view.segments:
         for bag in settings.bags:
@@ -246,14 +230,10 @@ def _check_unlisted(
             wanted |= {f"{CODECS}/{row.codec}/{bag}/{name}" for name in CODEC_FILES}
             unlisted = wanted - files.keys()
             if unlisted:
-                raise IndexFolderError(
-                    f"{path / min(unlisted)} is not named in the catalog; rebuild the index."
-                )
+                raise IndexFolderError(f"{path / min(unlisted)} is not named in the catalog; rebuild the index.")
 
 
-def share_rotations(
-    codecs: Mapping[str, Mapping[str, ResidualCodec]],
-) -> dict[str, dict[str, ResidualCodec]]:
+def share_rotations(codecs: Mapping[str, Mapping[str, ResidualCodec]]) -> dict[str, dict[str, ResidualCodec]]:
     """Let codecs of equal rotation hold one array, so that a query is rotated once for all of them."""
     rotations: list[Tensor] = []
     shared: dict[str, dict[str, ResidualCodec]] = {}

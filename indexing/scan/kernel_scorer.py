@@ -94,11 +94,7 @@ class KernelScorer:
         return sums, step / len(self._query.tokens)
 
     def _add_rounded_scores(
-        self,
-        bag: str,
-        codec: ResidualCodec,
-        rows: Int64[Tensor, "videos"],
-        scores: Float[Tensor, "videos"],
+        self, bag: str, codec: ResidualCodec, rows: Int64[Tensor, "videos"], scores: Float[Tensor, "videos"]
     ) -> None:
         self._kernels.add_rounded_scores(
             self._segment.bags[bag],
@@ -115,10 +111,7 @@ class KernelScorer:
             rows,
             {
                 bag: self._kernels.exact_scores(
-                    self._segment.bags[bag],
-                    rounded_codec(codec),
-                    self._query.rounded(self._kernels, codec),
-                    rows,
+                    self._segment.bags[bag], rounded_codec(codec), self._query.rounded(self._kernels, codec), rows
                 )
                 for bag, codec in self._codecs.items()
             },

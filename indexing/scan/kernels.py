@@ -99,8 +99,7 @@ class RoundedCodec:
         """Round a codec, whose arrays must be on the CPU."""
         centroid_scale, weight_scale = _scale(codec.centroids), _scale(codec.weights)
         rounded = [
-            by_plane(_rounded(part, centroid_scale), codec.nbits)
-            for part in codec.centroids.split(ROWS_AT_ONCE)
+            by_plane(_rounded(part, centroid_scale), codec.nbits) for part in codec.centroids.split(ROWS_AT_ONCE)
         ]
         return cls(
             centroids=torch.cat(rounded),
@@ -307,11 +306,7 @@ class Kernels:
         )  # fmt: skip
 
     def exact_scores(
-        self,
-        stored: StoredBag,
-        codec: RoundedCodec,
-        query: RoundedQuery,
-        rows: Int64[Tensor, "videos"],
+        self, stored: StoredBag, codec: RoundedCodec, query: RoundedQuery, rows: Int64[Tensor, "videos"]
     ) -> Float[Tensor, "videos"]:
         """Return each video's MeanMaxSim on decoded tokens, in single precision."""
         scores = torch.empty(len(rows), dtype=torch.float32, device="cpu")
@@ -378,9 +373,7 @@ def _check_rows(stored: StoredBag, rows: Int64[Tensor, "videos"], values: Tensor
     if len(rows):
         least, most = (int(value) for value in rows.aminmax())
         if least < 0 or most >= len(stored.doclens):
-            raise SettingsError(
-                f"rows run from {least} to {most}, but there are {len(stored.doclens)} videos"
-            )
+            raise SettingsError(f"rows run from {least} to {most}, but there are {len(stored.doclens)} videos")
 
 
 def _check_dimensions(query: int, centroids: int) -> None:

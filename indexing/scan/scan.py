@@ -98,11 +98,7 @@ def scorer_of(
 
 
 def video_similarities(
-    segment: Segment,
-    codec: ResidualCodec,
-    bag: str,
-    query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
-    row: int,
+    segment: Segment, codec: ResidualCodec, bag: str, query: Float[Tensor, "query_tokens dim"] | PreparedQuery, row: int
 ) -> Float[Tensor, "query_tokens tokens"]:
     """Return the similarity of every query token with every token of one video's bag, on decoded tokens; on the CPU."""
     stored = segment.bags[bag]

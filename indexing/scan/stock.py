@@ -67,9 +67,7 @@ class PlaidSettings:
         if self.ndocs < DOCS_PER_RESULT:
             raise SettingsError(f"ndocs={self.ndocs} must be at least {DOCS_PER_RESULT}.")
         if not -1 <= self.centroid_score_threshold <= 1:
-            raise SettingsError(
-                f"centroid_score_threshold={self.centroid_score_threshold} is a cosine: -1 to 1."
-            )
+            raise SettingsError(f"centroid_score_threshold={self.centroid_score_threshold} is a cosine: -1 to 1.")
 
 
 class StockEngine:
@@ -90,11 +88,7 @@ class StockEngine:
     """
 
     def __init__(
-        self,
-        reader: IndexReader,
-        *,
-        device: str | torch.device | None = None,
-        settings: PlaidSettings | None = None,
+        self, reader: IndexReader, *, device: str | torch.device | None = None, settings: PlaidSettings | None = None
     ) -> None:
         self._use_gpu = _use_gpu(device)
         self._settings = settings or PlaidSettings()
@@ -160,11 +154,7 @@ class StockEngine:
 
 
 def _candidates(
-    bags: Collection["_Bag"],
-    videos: int,
-    eligible: Int64[Tensor, "eligible"],
-    k: int,
-    settings: PlaidSettings,
+    bags: Collection["_Bag"], videos: int, eligible: Int64[Tensor, "eligible"], k: int, settings: PlaidSettings
 ) -> Int64[Tensor, "candidates"]:
     """Return videos that any bag retrieves, ascending; all eligible ones if these are few, or fewer than k were found."""
     wanted = max(settings.ndocs // DOCS_PER_RESULT, k)

@@ -72,10 +72,7 @@ def _looked_up(
 
 
 def _decoded_similarities(
-    stored: StoredBag,
-    codec: ResidualCodec,
-    query: Float[Tensor, "query_tokens dim"],
-    tokens: Int64[Tensor, "tokens"],
+    stored: StoredBag, codec: ResidualCodec, query: Float[Tensor, "query_tokens dim"], tokens: Int64[Tensor, "tokens"]
 ) -> Float[Tensor, "tokens query_tokens"]:
     return codec.similarities(stored.codes[tokens], stored.residuals[tokens], query)
 

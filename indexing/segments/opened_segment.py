@@ -79,9 +79,7 @@ class Scored:
     """Their sum, by which videos are ranked."""
 
     @classmethod
-    def from_bags(
-        cls, rows: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]
-    ) -> "Scored":
+    def from_bags(cls, rows: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]) -> "Scored":
         """Add up the scores of all bags."""
         return cls(rows, bags, torch.stack(list(bags.values())).sum(dim=0))
 

@@ -84,10 +84,7 @@ class BagWriter:
         self._residuals.close()
 
     def append(
-        self,
-        codes: Int32[Tensor, "tokens"],
-        residuals: UInt8[Tensor, "tokens bytes"],
-        doclens: Int64[Tensor, "videos"],
+        self, codes: Int32[Tensor, "tokens"], residuals: UInt8[Tensor, "tokens bytes"], doclens: Int64[Tensor, "videos"]
     ) -> None:
         """Add the tokens of some videos.
 
@@ -101,9 +98,7 @@ class BagWriter:
         """
         width = self._codec.dim * self._codec.nbits // 8
         if residuals.shape != (len(codes), width):
-            raise SettingsError(
-                f"residuals have shape {tuple(residuals.shape)}; {(len(codes), width)} is needed"
-            )
+            raise SettingsError(f"residuals have shape {tuple(residuals.shape)}; {(len(codes), width)} is needed")
         if int(doclens.sum()) != len(codes) or bool((doclens < 1).any()):
             raise SettingsError(
                 f"doclens sum to {int(doclens.sum())} for {len(codes)} tokens, the least is "
@@ -127,9 +122,7 @@ class BagWriter:
         tokens = int(doclens.sum())
         codes = self._spooled(self._codes, torch.int32, (tokens,))
         write_tensors(codes, self._folder / "0.codes.pt")
-        residuals = self._spooled(
-            self._residuals, torch.uint8, (tokens, self._codec.dim * self._codec.nbits // 8)
-        )
+        residuals = self._spooled(self._residuals, torch.uint8, (tokens, self._codec.dim * self._codec.nbits // 8))
         write_tensors(residuals, self._folder / "0.residuals.pt")
         lists = inverted_lists(codes, doclens, self._codec.num_centroids)
         write_tensors(lists, self._folder / "ivf.pid.pt")
@@ -196,9 +189,7 @@ class StoredBag:
         lengths = torch.from_numpy(np.zeros(len(self.codes), dtype=np.float32))
         object.__setattr__(self, "inverse_lengths", lengths)
 
-    def token_rows(
-        self, rows: Int64[Tensor, "videos"]
-    ) -> tuple[Int64[Tensor, "tokens"], Int64[Tensor, "videos"]]:
+    def token_rows(self, rows: Int64[Tensor, "videos"]) -> tuple[Int64[Tensor, "tokens"], Int64[Tensor, "videos"]]:
         """Return the rows of some videos' tokens, video by video, and how many tokens each has."""
         lengths = self.doclens[rows]
         starts = lengths.cumsum(0) - lengths  # where each video's run begins in the result
@@ -228,9 +219,7 @@ class StoredBag:
     @cached_property
     def _lists(self) -> tuple[Int32[Tensor, "entries"], Int64[Tensor, "centroids"]]:
         path = self.folder / "ivf.pid.pt"
-        ivf, lengths = read_tensor_pair(
-            path, (torch.int32, torch.int64), ((None,), (self.num_centroids,)), mmap=True
-        )
+        ivf, lengths = read_tensor_pair(path, (torch.int32, torch.int64), ((None,), (self.num_centroids,)), mmap=True)
         if bool((lengths < 0).any()) or bool((lengths > len(ivf)).any()) or int(lengths.sum()) != len(ivf):
             raise damaged(path, f"its lengths do not add up to its {len(ivf)} entries")
         if len(ivf) == 0 or int(ivf.min()) < 0 or int(ivf.max()) >= len(self.doclens):
@@ -368,9 +357,7 @@ def read_doclens(path: Path, tokens: int) -> Int64[Tensor, "videos"]:
     Raises:
         IndexFolderError: If the file is missing, or does not hold such numbers.
     """
-    content = _read_json(
-        path, MAX_DOCLEN_BYTES * tokens + MAX_METADATA_BYTES
-    )  # each video has a token at least
+    content = _read_json(path, MAX_DOCLEN_BYTES * tokens + MAX_METADATA_BYTES)  # each video has a token at least
     try:
         doclens = np.asarray(content)
     except ValueError as error:  # lists of unequal length

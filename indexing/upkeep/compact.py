@@ -130,9 +130,7 @@ def _copy_all(catalog: Catalog, settings: IndexSettings, segments: list[StoredSe
     videos = sum(len(segment.live) for segment in segments)
     chunks = (_with_codecs(segment, rows, codecs) for segment in segments for rows in segment.runs())
     with progress_bar("copying videos", total=videos) as bar:
-        write_segment(
-            folder / SEGMENTS / name, chunks, codecs, codec_folder=folder / CODECS / codec_name, bar=bar
-        )
+        write_segment(folder / SEGMENTS / name, chunks, codecs, codec_folder=folder / CODECS / codec_name, bar=bar)
     files = sync_and_describe(folder, [folder / CODECS / codec_name, folder / SEGMENTS / name])
     catalog.move_everything(name, codec_name, videos, files)
     sweep(catalog)

@@ -40,12 +40,7 @@ class ListedVideo:
 
 
 def list_videos(
-    folder: Path,
-    *,
-    limit: int,
-    after: str = "",
-    where: Mapping[str, Any] | None = None,
-    windows: bool = False,
+    folder: Path, *, limit: int, after: str = "", where: Mapping[str, Any] | None = None, windows: bool = False
 ) -> list[ListedVideo]:
     """One page of the videos of an index, or of a sharded corpus; no more than the page is read into memory.
 
@@ -71,18 +66,14 @@ def list_videos(
     return list(islice(merge(*pages, key=lambda video: video.id), limit))
 
 
-def _page(
-    folder: Path, condition: Condition, *, after: str, limit: int, windows: bool
-) -> Iterator[ListedVideo]:
+def _page(folder: Path, condition: Condition, *, after: str, limit: int, windows: bool) -> Iterator[ListedVideo]:
     with Catalog.open(folder) as catalog:
         page = catalog.page(condition, after=after, limit=limit, windows=windows)
     return (_listed(entry, count) for entry, count in page)
 
 
 def _listed(entry: VideoEntry, windows: int) -> ListedVideo:
-    return ListedVideo(
-        entry.id, entry.parent, entry.start, entry.end, entry.duration, entry.metadata, windows
-    )
+    return ListedVideo(entry.id, entry.parent, entry.start, entry.end, entry.duration, entry.metadata, windows)
 
 
 def describe_index(path: Path) -> dict[str, Any]:

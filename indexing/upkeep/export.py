@@ -180,9 +180,7 @@ def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> No
                     content = _Hashed(file)
                     put(name, content, size)
             except FileNotFoundError as error:
-                raise IndexFolderError(
-                    f"{folder / name} is missing; restore it or rebuild the index"
-                ) from error
+                raise IndexFolderError(f"{folder / name} is missing; restore it or rebuild the index") from error
             if (content.size, content.digest.hexdigest()) != (size, sha256):
                 raise IndexFolderError(f"{folder / name} is damaged; restore it or rebuild the index")
             bar.advance()
@@ -236,9 +234,7 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive
     """Write one file of an archive; return its name in the index."""
     _, _, name = member.name.partition("/")
     if not is_index_file(name):
-        raise IndexFolderError(
-            f"{archive} holds {member.name!r}, which is not part of an index; it is refused."
-        )
+        raise IndexFolderError(f"{archive} holds {member.name!r}, which is not part of an index; it is refused.")
     if not member.isreg() or member.issparse():
         raise IndexFolderError(f"{archive} holds {member.name!r}, which is not a plain file; it is refused.")
     content = tar.extractfile(member)

@@ -93,9 +93,7 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
             names = sorted(catalog.files())
         for name in names:
             if not is_index_file(name):
-                raise IndexFolderError(
-                    f"{repository.id} lists {name!r}, which is not part of an index; it is refused."
-                )
+                raise IndexFolderError(f"{repository.id} lists {name!r}, which is not part of an index; it is refused.")
         snapshot = replace(repository, revision=snapshot.name).fetch(names, cache_dir=cache_dir)
         for name in names:
             _take(snapshot, name, folder, repository)
@@ -136,9 +134,7 @@ def _take(snapshot: Path, name: str, folder: Path, repository: HubRepository) ->
     """Link or copy a fetched file into the new index folder."""
     source = (snapshot / name).resolve()  # a link into the cache
     if not source.is_file():
-        raise IndexFolderError(
-            f"{repository.id} lacks {name}, which its catalog names; push the index again."
-        )
+        raise IndexFolderError(f"{repository.id} lacks {name}, which its catalog names; push the index again.")
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     link_or_copy(source, folder / name)
 

@@ -53,9 +53,7 @@ def encode_again(catalog: Catalog, settings: IndexSettings, helpers: Helpers) ->
         if staged[record.id] == live[record.id]:
             ids.append(record.id)
         else:
-            kept.append(
-                Failure(record.id, record.path, CHANGED, "other windows of it were indexed; add it again")
-            )
+            kept.append(Failure(record.id, record.path, CHANGED, "other windows of it were indexed; add it again"))
     return Reencoded(tuple(ids), tuple(kept))
 
 
@@ -85,9 +83,7 @@ def _still_there(entries: Sequence[VideoEntry]) -> tuple[list[VideoRecord], list
         if now == entry_stamp(entry):
             records.append(record)
         elif now[1] is None:
-            kept.append(
-                Failure(record.id, record.path, FailureKind.MISSING.value, "there is no such file now")
-            )
+            kept.append(Failure(record.id, record.path, FailureKind.MISSING.value, "there is no such file now"))
         else:
             kept.append(Failure(record.id, record.path, CHANGED, "the file has changed; add it again"))
     return records, kept

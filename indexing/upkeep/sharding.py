@@ -36,14 +36,7 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 from colbert_video.indexing.catalog.entries import IndexView, NewSegment, VideoEntry, check_name
 from colbert_video.indexing.index.drift import DRIFT_KEY
-from colbert_video.indexing.index.folder import (
-    CODECS,
-    SEGMENTS,
-    SETTINGS_KEY,
-    files_below,
-    is_index,
-    load_settings,
-)
+from colbert_video.indexing.index.folder import CODECS, SEGMENTS, SETTINGS_KEY, files_below, is_index, load_settings
 from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
 from colbert_video.progress import Bar, progress_bar
 
@@ -91,9 +84,7 @@ class ShardedCorpus:
         for shard in corpus.folders:
             check_link(shard)
             if not is_index(shard):
-                raise IndexFolderError(
-                    f"{shard} is missing or no index; restore it or shard the index again."
-                )
+                raise IndexFolderError(f"{shard} is missing or no index; restore it or shard the index again.")
         return corpus
 
 
@@ -222,9 +213,7 @@ def _number_of_shards(videos: int, shards: int | None, videos_per_shard: int | N
         raise SettingsError(f"videos_per_shard={videos_per_shard} must be at least 1.")
     count = shards if shards is not None else -(-videos // (videos_per_shard or 1))
     if not 1 <= count <= videos:
-        raise SettingsError(
-            f"{videos} videos cannot be split into {count} shards; choose from 1 to {videos}."
-        )
+        raise SettingsError(f"{videos} videos cannot be split into {count} shards; choose from 1 to {videos}.")
     return count
 
 
@@ -249,9 +238,7 @@ def _workplace(target: Path) -> Iterator[Path]:
         raise IndexFolderError(f"{target} cannot be written ({error}); choose another path.") from error
 
 
-def _write(
-    catalog: Catalog, corpus: Path, count: int, rows: int
-) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+def _write(catalog: Catalog, corpus: Path, count: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
     """Write all shards; return the videos and rows of each, the number of linked segments, and the size."""
     check_files(catalog.folder, catalog.files())
     parts, videos = _parts(catalog, count)

@@ -99,14 +99,10 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
     if settings is not None:
         for row in view.segments:
             problems += _damaged_rows(catalog, row, view)
-            if not any(
-                path.startswith((f"{SEGMENTS}/{row.name}/", f"{CODECS}/{row.codec}/")) for path in damaged
-            ):
+            if not any(path.startswith((f"{SEGMENTS}/{row.name}/", f"{CODECS}/{row.codec}/")) for path in damaged):
                 problems += _contradictions(folder, row, settings)
     size = sum(size for size, _ in files.values())
-    return VerifyReport(
-        folder, len(files), size, view.videos, tuple(problems), tuple(_leftovers(folder, catalog))
-    )
+    return VerifyReport(folder, len(files), size, view.videos, tuple(problems), tuple(_leftovers(folder, catalog)))
 
 
 def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[Problem]:

@@ -30,12 +30,7 @@ def canned(seed: int, settings: Settings, recall: float) -> Measurement:
     """A run with made-up figures; RRF is two points worse, long captions ten."""
     names = ablation_measures.interactions_of(settings)
     metrics = {
-        name: {
-            "R@1": recall - 0.02 * (name == "rrf"),
-            "R@5": 0.9,
-            "nDCG@10": 0.8,
-            "motion pairs": 0.5,
-        }
+        name: {"R@1": recall - 0.02 * (name == "rrf"), "R@5": 0.9, "nDCG@10": 0.8, "motion pairs": 0.5}
         for name in names
     }
     by_length = {name: dict(zip(LENGTHS, (recall, recall, recall - 0.1), strict=True)) for name in names}
@@ -54,9 +49,7 @@ def test_every_table_has_the_papers_choice_once_and_in_bold() -> None:
 
 
 def test_papers_figures_are_those_of_msrvtt() -> None:
-    papers = {
-        table: [variant.paper for variant in choose_variants([table]) if variant.paper] for table in TABLES
-    }
+    papers = {table: [variant.paper for variant in choose_variants([table]) if variant.paper] for table in TABLES}
     assert papers == {
         "interaction": [42.1, 43.4, 44.3, 47.0, 46.8, 48.1],
         "loss": [45.1, 45.3, 47.1, 48.1],
@@ -92,19 +85,13 @@ def test_equal_settings_are_trained_once_and_the_default_first() -> None:
 @pytest.mark.parametrize("settings", runs_of(choose_variants()))
 def test_every_run_has_a_valid_configuration(settings: Settings) -> None:
     config = training_config(QUICK, settings, 3)
-    assert (config.interaction, config.loss, config.labels) == (
-        settings.interaction,
-        settings.loss,
-        settings.labels,
-    )
+    assert (config.interaction, config.loss, config.labels) == (settings.interaction, settings.loss, settings.labels)
     assert (config.max_steps, config.batch_size, config.seed) == (2, 16, 3)
     assert "token_embedding" in config.freeze
 
 
 def test_a_combined_loss_has_half_the_scale_and_the_same_bias() -> None:
-    dual, combined = (
-        training_config(QUICK, Settings(loss=f"{kind}_sigmoid"), 0) for kind in ("dual", "combined")
-    )  # type: ignore[arg-type]
+    dual, combined = (training_config(QUICK, Settings(loss=f"{kind}_sigmoid"), 0) for kind in ("dual", "combined"))  # type: ignore[arg-type]
     assert (dual.loss_scale, combined.loss_scale) == (30, 15)
     assert dual.loss_bias == combined.loss_bias == -20
 
@@ -130,17 +117,7 @@ def test_an_interrupted_command_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ablations, "measure", measure)
     monkeypatch.setattr(Workshop, "render", lambda shop: None)
-    command = [
-        "--budget",
-        "quick",
-        "--only",
-        "loss",
-        "--seeds",
-        "0",
-        "1",
-        "--output",
-        str(tmp_path / "a.json"),
-    ]
+    command = ["--budget", "quick", "--only", "loss", "--seeds", "0", "1", "--output", str(tmp_path / "a.json")]
     with pytest.raises(KeyboardInterrupt):
         ablations.main(command)
     assert len(json.loads((tmp_path / "a.json").read_text())["runs"]) == 4

@@ -176,9 +176,7 @@ def test_a_row_of_moments_says_what_the_figures_say(load: Any) -> None:
 # searching
 
 
-def canned_row(
-    engine: str, size: int, figures: dict[str, tuple[float, float]], **extra: Any
-) -> dict[str, Any]:
+def canned_row(engine: str, size: int, figures: dict[str, tuple[float, float]], **extra: Any) -> dict[str, Any]:
     """A row of the report; figures are recall and CPU ms by setting."""
     results = {
         setting: {
@@ -198,9 +196,7 @@ def canned_row(
         "corpus": "plain",
         "dim": 512,
         "tuning_queries": 32,
-        "tuning": {
-            setting: {"recall": recall, "cpu_ms": cost} for setting, (recall, cost) in figures.items()
-        },
+        "tuning": {setting: {"recall": recall, "cpu_ms": cost} for setting, (recall, cost) in figures.items()},
         "reads_tokens": ["b"],
         "open_wall_seconds": 0.4,
         "build_cpu_seconds": 61.4,
@@ -248,9 +244,7 @@ def test_the_page_shows_what_pooling_saves(load: Any, tmp_path: Path) -> None:
     shares = {"tokens_per_video": 14, "bytes_per_video": 504, "R@1": 0.9, "R@10": 1.0}
     rules = (("none", None), ("factor", 2.0), ("similarity", 0.95))
     rows = [{"rule": rule, "value": value, **shares} for rule, value in rules]
-    text = section(
-        load, "pooling", "section", {"clips": 1000, "seed": 1, "dim": 64, "nbits": 4, "rows": rows}
-    )
+    text = section(load, "pooling", "section", {"clips": 1000, "seed": 1, "dim": 64, "nbits": 4, "rows": rows})
     assert "| none | 14.0 | 504 | 0.900 | 1.000 |" in text
     assert "| similarity 0.95 | 14.0 | 504 | 0.900 | 1.000 |" in text
     pytest.importorskip("matplotlib")
@@ -281,9 +275,7 @@ def test_a_table_shows_mean_spread_and_paired_difference(load: Any) -> None:
     recalls = {(0, False): 0.30, (1, False): 0.38, (0, True): 0.40, (1, True): 0.42}
     runs = [canned_run(load, seed, recall, query_augmentation=on) for (seed, on), recall in recalls.items()]
     text = section(load, "ablations", "table", ablation_figures(load, *runs), "augmentation")
-    assert (
-        "| off | 45.3 | −2.8 | 34.0 ± 5.7 | −7.0 ± 4.2 | 90.0 ± 0.0 | 80.0 ± 0.0 | 50.0 ± 0.0 | 2 |" in text
-    )
+    assert "| off | 45.3 | −2.8 | 34.0 ± 5.7 | −7.0 ± 4.2 | 90.0 ± 0.0 | 80.0 ± 0.0 | 50.0 ± 0.0 | 2 |" in text
     assert "| **on** | 48.1 | – | 41.0 ± 1.4 |  |" in text
     assert "| **on** | 41.0 ± 1.4 | 41.0 ± 1.4 | 31.0 ± 1.4 |" in text
     assert "| gain | +7.0 ± 4.2 | +7.0 ± 4.2 | +7.0 ± 4.2 |" in text
@@ -316,9 +308,7 @@ def test_judgement(load: Any, paper: float, ours: list[float], expected: str) ->
 def test_the_page_names_what_is_missing_and_how_it_was_made(load: Any) -> None:
     figures = ablation_figures(load, *(canned_run(load, seed, 0.5) for seed in (0, 1)))
     text = section(load, "ablations", "method", figures)
-    assert (
-        "So far: 2 runs; 0 of 2 seeds are complete (21 runs each). The default's run takes 60 seconds" in text
-    )
+    assert "So far: 2 runs; 0 of 2 seeds are complete (21 runs each). The default's run takes 60 seconds" in text
     assert "4,000 clips" in text
     assert "bias −20" in text
     table = section(load, "ablations", "table", figures, "interaction")

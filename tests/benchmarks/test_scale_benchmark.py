@@ -151,9 +151,7 @@ def test_the_fan_out_is_compared_where_one_was_measured(
     figures = fanout.figures_of(tmp_path, seed=1, queries=2_000)
     median = load("scale_model").measured(RESULTS).query_ms[-1]
     assert figures["shard"]["p50"] == pytest.approx(median)
-    assert figures["shard"]["p99"] - figures["shard"]["p50"] < 3.0, (
-        "varied by milliseconds, not in proportion"
-    )
+    assert figures["shard"]["p99"] - figures["shard"]["p50"] < 3.0, "varied by milliseconds, not in proportion"
     assert figures["check"]["measured"] == answers["quantiles"]
     # Half of the queries have both shards below the 71st percentile, 0.94 of the way through the first cell's octave.
     assert figures["check"]["simulated"]["p50"] == pytest.approx(2**0.943, rel=0.05)

@@ -23,8 +23,7 @@ def corpus(load: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def naive_score(query: np.ndarray, frame: np.ndarray, video: np.ndarray) -> float:
     """MMS_F + MMS_V of one video, token by token."""
     return sum(
-        float(np.mean([max(float(token @ other) for other in bag) for token in query]))
-        for bag in (frame, video)
+        float(np.mean([max(float(token @ other) for other in bag) for token in query])) for bag in (frame, video)
     )
 
 

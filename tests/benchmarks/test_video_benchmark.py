@@ -32,12 +32,8 @@ def test_our_reader_is_measured_in_a_process_of_its_own(load: Any, tmp_path: Pat
     assert held["late_megabytes"] > 10
 
 
-@pytest.mark.parametrize(
-    ("program", "outcome"), [("import time; time.sleep(60)", "hang"), ("exit(3)", "crash")]
-)
-def test_a_reader_that_hangs_or_dies_is_an_outcome(
-    load: Any, tmp_path: Path, program: str, outcome: str
-) -> None:
+@pytest.mark.parametrize(("program", "outcome"), [("import time; time.sleep(60)", "hang"), ("exit(3)", "crash")])
+def test_a_reader_that_hangs_or_dies_is_an_outcome(load: Any, tmp_path: Path, program: str, outcome: str) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}"\n')
     python.chmod(0o755)

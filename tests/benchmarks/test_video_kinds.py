@@ -97,13 +97,7 @@ def test_in_a_pool_every_kind_costs_only_itself(tmp_path: Path) -> None:
     empty = tmp_path / "empty.mp4"
     empty.touch()
     sound = write_sound(tmp_path / "sound.mp4")
-    expected = {
-        good: None,
-        cut: "unreadable",
-        empty: "empty",
-        sound: "no_video",
-        tmp_path / "none.mp4": "missing",
-    }
+    expected = {good: None, cut: "unreadable", empty: "empty", sound: "no_video", tmp_path / "none.mp4": "missing"}
     requests = [FrameRequest(str(path)) for path in [*expected, *expected]]
     with FramePool(SamplingSettings(num_frames=2), workers=1) as pool:
         results = list(pool.read_many(requests))
@@ -118,9 +112,7 @@ def test_in_a_pool_every_kind_costs_only_itself(tmp_path: Path) -> None:
 def test_memory_stays_flat_over_many_opens(tmp_path: Path) -> None:
     good = [
         write_clip(tmp_path / "a.mp4", 40, options={"bf": "3", "g": "12"}),
-        write_clip(
-            tmp_path / "b.webm", 20, codec="libvpx", options={"deadline": "realtime", "cpu-used": "8"}
-        ),
+        write_clip(tmp_path / "b.webm", 20, codec="libvpx", options={"deadline": "realtime", "cpu-used": "8"}),
         write_clip(tmp_path / "c.avi", 20, codec="mpeg4"),
     ]
     cut = tmp_path / "cut.mp4"

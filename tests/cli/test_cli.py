@@ -40,9 +40,7 @@ def test_search_prints_hits_with_moments(index: Path, capsys: pytest.CaptureFixt
 
 
 def test_search_as_json(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(
-        ["search", "a red circle", "--index", str(index), "--json", "--explain", "--exact"], capsys
-    )
+    code, out, _ = run(["search", "a red circle", "--index", str(index), "--json", "--explain", "--exact"], capsys)
     found = json.loads(out)
     assert code == 0
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4, 5]
@@ -65,11 +63,7 @@ def test_info_add_and_remove(
     assert (code, json.loads(out)["indexed"], json.loads(out)["unchanged"]) == (0, 0, 1)
     assert run(["remove", "extra.mp4", "--index", str(index)], capsys)[0] == 0
     code, out, _ = run(["info", "--index", str(index), "--json"], capsys)
-    assert (json.loads(out)["videos"], json.loads(out)["removed"], json.loads(out)["finished"]) == (
-        5,
-        1,
-        True,
-    )
+    assert (json.loads(out)["videos"], json.loads(out)["removed"], json.loads(out)["finished"]) == (5, 1, True)
 
 
 def test_failed_files_are_listed_and_the_exit_code_is_1(
@@ -79,17 +73,7 @@ def test_failed_files_are_listed_and_the_exit_code_is_1(
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "good.mp4").write_bytes((clips_folder / "clip-0001.mp4").read_bytes())
     code, out, _ = run(
-        [
-            "index",
-            str(tmp_path),
-            "--index",
-            str(tmp_path / "i"),
-            "--model",
-            str(checkpoint),
-            "--snap",
-            "0.25",
-        ],
-        capsys,
+        ["index", str(tmp_path), "--index", str(tmp_path / "i"), "--model", str(checkpoint), "--snap", "0.25"], capsys
     )
     assert code == 1
     assert "1 videos indexed" in out
@@ -101,10 +85,7 @@ def test_failed_files_are_listed_and_the_exit_code_is_1(
 BAD_USAGE = [
     (["index", "{tmp}/nowhere", "--index", "{tmp}/new", "--model", "{model}"], "nowhere"),
     (["index", "{tmp}", "--index", "{tmp}/new", "--model", "{model}"], "no video"),
-    (
-        ["index", "{clips}", "--index", "{tmp}/new", "--model", "no-such-model"],
-        "there is no model 'no-such-model'",
-    ),
+    (["index", "{clips}", "--index", "{tmp}/new", "--model", "no-such-model"], "there is no model 'no-such-model'"),
     (["index", "{clips}", "--index", "{index}", "--model", "{model}"], "is an index already"),
     (["index", "{clips}", "--index", "{clips}", "--model", "{model}"], "exists and is not an index"),
     (["index", "{clips}", "--index", "{tmp}/new", "--model", "{model}", "--nbits", "3"], "nbits=3"),
@@ -148,8 +129,7 @@ def test_only_unreadable_files_is_an_error(
 ) -> None:
     (tmp_path / "words.mp4").write_text("hello")
     code, _, err = run(
-        ["index", str(tmp_path / "words.mp4"), "--index", str(tmp_path / "i"), "--model", str(checkpoint)],
-        capsys,
+        ["index", str(tmp_path / "words.mp4"), "--index", str(tmp_path / "i"), "--model", str(checkpoint)], capsys
     )
     assert code == 2
     assert "no video could be indexed" in err

@@ -70,9 +70,7 @@ def test_a_clip_is_a_query(index: str, films: Path, capsys: pytest.CaptureFixtur
 def test_a_picture_is_a_query(index: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pixels = np.full((48, 48, 3), (225, 35, 35), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "red.png")
-    found = json.loads(
-        run(["search", "--image", str(tmp_path / "red.png"), "--index", index, "--json"], capsys)[1]
-    )
+    found = json.loads(run(["search", "--image", str(tmp_path / "red.png"), "--index", index, "--json"], capsys)[1])
     with Searcher(index) as searcher:
         assert [hit["score"] for hit in found["hits"]] == pytest.approx(
             [hit.score for hit in searcher.search_image(pixels)]
@@ -93,12 +91,7 @@ def test_a_picture_is_a_query(index: str, tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    message: str,
-    index: str,
-    films: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, index: str, films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [argument.format(tmp=tmp_path, films=films) for argument in arguments]
     code, _, err = run([*given, "--index", index], capsys)

@@ -35,9 +35,7 @@ def test_hits_carry_moments_within_their_clips(result: DemoResult) -> None:
 
 def test_what_is_kept_can_be_searched(result: DemoResult) -> None:
     assert result.kept is not None
-    assert (
-        Searcher(result.kept / "index").search(result.rows[0].query, k=1)[0].id == result.rows[0].hits[0].id
-    )
+    assert Searcher(result.kept / "index").search(result.rows[0].query, k=1)[0].id == result.rows[0].hits[0].id
     assert str(result.kept / "index") in result.summary()
 
 

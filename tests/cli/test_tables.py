@@ -17,8 +17,7 @@ def _rendered(value: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0:00.0"), (5.25, "0:05.2"), (65.5, "1:05.5"), (3600.0, "60:00.0"), (None, "-")],
+    ("seconds", "text"), [(0.0, "0:00.0"), (5.25, "0:05.2"), (65.5, "1:05.5"), (3600.0, "60:00.0"), (None, "-")]
 )
 def test_times_as_a_player_shows_them(seconds: float | None, text: str) -> None:
     assert format_time(seconds) == text
@@ -40,8 +39,7 @@ def test_hits_are_listed_with_markup_left_as_text() -> None:
 
 def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
     failures = tuple(
-        Failure(f"v{number}", f"/v{number}", "empty", "the file is empty")
-        for number in range(MAX_FAILURES + 3)
+        Failure(f"v{number}", f"/v{number}", "empty", "the file is empty") for number in range(MAX_FAILURES + 3)
     )
     report = IndexReport(Path("i"), 5, 2, 1, failures, 4, 9, 1.5)
     text = report_text(report)

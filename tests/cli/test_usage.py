@@ -28,20 +28,11 @@ def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None
     [
         (["frobnicate"], "frobnicate"),
         (["index", "clips", "--index", "new"], "--model"),
-        (
-            ["index", "clips", "--index", "i", "--model", "toy", "--window", "long"],
-            "neither a number of seconds",
-        ),
-        (
-            ["index", "clips", "--index", "new", "--model", "toy", "--decoder", "vlc"],
-            "'pyav', 'decord', 'torchcodec'",
-        ),
+        (["index", "clips", "--index", "i", "--model", "toy", "--window", "long"], "neither a number of seconds"),
+        (["index", "clips", "--index", "new", "--model", "toy", "--decoder", "vlc"], "'pyav', 'decord', 'torchcodec'"),
         (["add", "clips", "--index", "i", "--snap", "0"], "No such option"),  # the index knows
         (["compact", "--index", "i", "--retrain", "files"], "'stored', 'paths'"),
-        (
-            ["search", "--index", "i"],
-            "say what to look for: words, --image FILE, --video FILE or --queries FILE",
-        ),
+        (["search", "--index", "i"], "say what to look for: words, --image FILE, --video FILE or --queries FILE"),
         (["search", "x", "--index", "i", "--image", "a.png"], "one of them"),
         (["search", "--index", "i", "--image", "a.png", "--video", "a.mp4"], "one of them"),
         (["search", "--index", "i", "--image", "a.png", "--explain"], "give a QUERY instead"),
@@ -72,7 +63,5 @@ def test_help_and_errors_import_nothing_heavy() -> None:
         "        pass\n"
         "sys.exit(', '.join({'torch', 'numpy', 'av', 'open_clip'} & set(sys.modules)) or 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -40,8 +40,7 @@ class HereRay:
     def actor(self, worker: Any) -> Any:
         methods = ("ready", "progress", "encode", "compress")
         return SimpleNamespace(
-            worker=worker,
-            **{name: SimpleNamespace(remote=self.call(getattr(worker, name))) for name in methods},
+            worker=worker, **{name: SimpleNamespace(remote=self.call(getattr(worker, name))) for name in methods}
         )
 
     def call(self, method: Any) -> Any:
@@ -88,9 +87,7 @@ def contents(path: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     return rows, files
 
 
-def test_index_and_add_give_the_files_of_a_local_run(
-    tmp_path: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_index_and_add_give_the_files_of_a_local_run(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
     (tmp_path / "clips").mkdir()
     for number in range(20):
         write_counting_clip(tmp_path / "clips" / f"{number:02}.mp4", frames=3, first=2 * number)
@@ -122,9 +119,7 @@ def test_an_index_folder_that_is_not_shared_is_noticed(
     monkeypatch.setattr(indexing, "SEEN_SECONDS", 0.2)
     clip = write_counting_clip(tmp_path / "clip.mp4", frames=3)
     with pytest.raises(ClusterError, match=r"must lie on storage\s+that all machines of the cluster share"):
-        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(
-            clip, cluster=HereCluster(Elsewhere())
-        )
+        Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clip, cluster=HereCluster(Elsewhere()))
 
 
 def test_a_worker_refuses_another_model_of_the_same_name() -> None:

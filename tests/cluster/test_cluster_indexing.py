@@ -16,9 +16,7 @@ from colbert_video.indexing.upkeep.verify import verify_index
 from colbert_video.video.sources import VideoRecord
 
 pytest.importorskip("ray")
-pytest_plugins = (
-    "cluster_fixture",
-)  # shared with test_cluster_serving: imported twice, it would be two clusters
+pytest_plugins = ("cluster_fixture",)  # shared with test_cluster_serving: imported twice, it would be two clusters
 
 GOOD = 20
 
@@ -74,30 +72,15 @@ def bad_videos(folder: Path) -> dict[str, str]:
 
 
 def test_the_index_is_that_of_one_machine_and_poison_costs_itself_alone(
-    tmp_path: Path,
-    videos: list[VideoRecord],
-    tiny_trained_model: VideoColBERT,
-    ray_cluster: str,
-    poison: None,
+    tmp_path: Path, videos: list[VideoRecord], tiny_trained_model: VideoColBERT, ray_cluster: str, poison: None
 ) -> None:
     bad = bad_videos(tmp_path / "bad")
     doomed = [VideoRecord(name, path) for name, path in bad.items()]
     doomed += [VideoRecord(name, videos[0].path) for name in ("fatal", "bug")]
     unlucky = VideoRecord("unlucky", videos[1].path)
     (tmp_path / "run").mkdir()
-    mixed = [
-        *videos[:3],
-        doomed[0],
-        *videos[3:9],
-        unlucky,
-        *doomed[1:3],
-        *videos[9:15],
-        *doomed[3:],
-        *videos[15:],
-    ]
-    report = Indexer(tmp_path / "run" / "i", model=tiny_trained_model, timeout=8).index(
-        mixed, cluster=ray_cluster
-    )
+    mixed = [*videos[:3], doomed[0], *videos[3:9], unlucky, *doomed[1:3], *videos[9:15], *doomed[3:], *videos[15:]]
+    report = Indexer(tmp_path / "run" / "i", model=tiny_trained_model, timeout=8).index(mixed, cluster=ray_cluster)
     reasons = {failure.id: (failure.kind, failure.detail) for failure in report.failures}
     assert reasons.keys() == {record.id for record in doomed}
     assert reasons["torn"][0] == "unreadable"

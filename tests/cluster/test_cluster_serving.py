@@ -53,9 +53,7 @@ def one(folder: Path) -> Iterator[Searcher]:
 @pytest.fixture(scope="module")
 def opened(folder: Path, ray_cluster: str) -> Iterator[ClusterSearcher]:
     """Two replicas of two shards on three machines."""
-    with ClusterSearcher(
-        folder / "many", cluster=ray_cluster, replicas=2, deadline=PATIENT, preload=True
-    ) as searcher:
+    with ClusterSearcher(folder / "many", cluster=ray_cluster, replicas=2, deadline=PATIENT, preload=True) as searcher:
         yield searcher
 
 
@@ -112,9 +110,7 @@ def shard_of(folder: Path) -> dict[str, int]:
     ],
     ids=str,
 )
-def test_a_cluster_finds_what_one_index_finds(
-    many: ClusterSearcher, one: Searcher, options: dict[str, Any]
-) -> None:
+def test_a_cluster_finds_what_one_index_finds(many: ClusterSearcher, one: Searcher, options: dict[str, Any]) -> None:
     for seed in range(3):
         query = unit_tokens(4, DIM, seed=seed)
         found = many.search_tokens(query, **options)
@@ -122,9 +118,7 @@ def test_a_cluster_finds_what_one_index_finds(
         assert found.shards_failed == ()
 
 
-def test_words_explanations_and_rankings(
-    many: ClusterSearcher, folder: Path, tiny_trained_model: Any
-) -> None:
+def test_words_explanations_and_rankings(many: ClusterSearcher, folder: Path, tiny_trained_model: Any) -> None:
     many.use_model(tiny_trained_model)
     with Searcher(folder / "one", model=tiny_trained_model) as one:
         assert told(many.search("red", k=4)) == told(one.search("red", k=4))
@@ -186,9 +180,7 @@ def test_an_answer_in_part_says_so(many: ClusterSearcher, one: Searcher, folder:
         found = many.search_tokens(QUERY, k=len(VIDEOS))
         assert time.monotonic() - begun < 10
         assert found.shards_failed == ("shard-0001",)
-        assert [(hit.id, hit.score) for hit in found] == [
-            (hit.id, hit.score) for hit in every if held[hit.id] == 0
-        ]
+        assert [(hit.id, hit.score) for hit in found] == [(hit.id, hit.score) for hit in every if held[hit.id] == 0]
         with pytest.raises(ShardsUnavailableError, match=r"no shard answered within 1.5 s \(shard-0001\)"):
             many.search_tokens(QUERY, ids=["v23"])
     many.deadline = PATIENT
@@ -258,13 +250,10 @@ def _serve(folder: Path) -> None:
 
     cluster = start_cluster()
     with connect(cluster.address):
-        app = serve_deployment(
-            [str(folder / "many")], settings=ServeSettings(token="a-long-secret-of-the-tests")
-        )
+        app = serve_deployment([str(folder / "many")], settings=ServeSettings(token="a-long-secret-of-the-tests"))
         serve.run(app, route_prefix="/videos")
         client = httpx2.Client(
-            base_url="http://127.0.0.1:8000/videos",
-            headers={"Authorization": "Bearer a-long-secret-of-the-tests"},
+            base_url="http://127.0.0.1:8000/videos", headers={"Authorization": "Bearer a-long-secret-of-the-tests"}
         )
         assert client.get("/healthz").json() == {"status": "alive"}
         until(lambda: client.get("/readyz").status_code == 200)

@@ -58,14 +58,10 @@ class FakeRay:
             return SimpleNamespace(remote=call)
 
         return SimpleNamespace(
-            ready=method(lambda: start),
-            work=method(self.answer),
-            progress=method(lambda: Call(self.progress)),
+            ready=method(lambda: start), work=method(self.answer), progress=method(lambda: Call(self.progress))
         )
 
-    def wait(
-        self, calls: list[Call], *, num_returns: int = 1, timeout: float
-    ) -> tuple[list[Call], list[Call]]:
+    def wait(self, calls: list[Call], *, num_returns: int = 1, timeout: float) -> tuple[list[Call], list[Call]]:
         ready = [call for call in calls if call.ready][:num_returns]
         return ready, [call for call in calls if call not in ready]
 
@@ -139,16 +135,13 @@ def test_a_stuck_worker_is_killed_and_a_slow_one_is_not(monkeypatch: pytest.Monk
 
 def test_workers_that_never_start_end_the_run() -> None:
     ray = FakeRay(lambda name: Call(name))
-    told = (
-        "The actor died because of an error raised in its creation task, ray::W.__init__()\n  File x, line 1"
-    )
+    told = "The actor died because of an error raised in its creation task, ray::W.__init__()\n  File x, line 1"
     told += "\nRuntimeError: W failed to import:\n    ^^^\nModuleNotFoundError: No module named 'w'"
     ray.starts += [Call(ActorError(told))] * 6
     crew = started(ray)
     crew.give(*jobs("a"))
     with pytest.raises(
-        ClusterError,
-        match=r"could be started: ModuleNotFoundError: No module named 'w'\. Every machine needs",
+        ClusterError, match=r"could be started: ModuleNotFoundError: No module named 'w'\. Every machine needs"
     ):
         list(crew.outcomes())
     assert ray.made == 6  # three times each

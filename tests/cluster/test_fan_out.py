@@ -109,10 +109,7 @@ def test_a_slow_replica_is_asked_last_until_it_answers() -> None:
 def test_late_shards_are_left_out_and_the_others_answer() -> None:
     slow = StandIn("slow", "slow")
     begun = time.monotonic()
-    assert ask(shard_of(StandIn("a")), shard_of(slow), shard_of(StandIn("c")), deadline=0.1) == {
-        0: "a",
-        2: "c",
-    }
+    assert ask(shard_of(StandIn("a")), shard_of(slow), shard_of(StandIn("c")), deadline=0.1) == {0: "a", 2: "c"}
     assert 0.1 <= time.monotonic() - begun < 2
     assert slow.asked == [False]
 

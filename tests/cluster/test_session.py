@@ -74,9 +74,7 @@ def test_a_token_that_is_kept_elsewhere_is_left_there(home: Path, monkeypatch: p
     assert not (home / ".ray").exists()
 
 
-@pytest.mark.parametrize(
-    "cluster", ["clips", "clips/", "10.0.0.1", "ray://10.0.0.1:10001", "a/b:1", ":6379", ""]
-)
+@pytest.mark.parametrize("cluster", ["clips", "clips/", "10.0.0.1", "ray://10.0.0.1:10001", "a/b:1", ":6379", ""])
 def test_what_is_no_address_is_refused(cluster: str) -> None:
     with pytest.raises(SettingsError, match="is no address of a Ray cluster; give HOST:PORT"):
         session.check_address(cluster)
@@ -120,9 +118,7 @@ def test_the_command_line_says_what_is_wrong_with_a_cluster(
     swallowed = ["index", "--cluster", "clips", *command[1:]]
     assert "cluster='clips' is no address of a Ray cluster" in failed(swallowed, capsys)
     started = time.monotonic()
-    assert "no Ray cluster can be reached at 127.0.0.1:1 (" in failed(
-        [*command, "--cluster=127.0.0.1:1"], capsys
-    )
+    assert "no Ray cluster can be reached at 127.0.0.1:1 (" in failed([*command, "--cluster=127.0.0.1:1"], capsys)
     adding = ["add", str(tmp_path), "--index", str(tmp_path / "i"), "--cluster=127.0.0.1:1"]
     assert "no Ray cluster can be reached at 127.0.0.1:1 (" in failed(adding, capsys)
     assert time.monotonic() - started < 30  # nothing expensive is done before
@@ -141,9 +137,7 @@ def test_what_ray_says_is_told_in_our_words() -> None:
 def test_another_token_is_refused(ray_cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session._reach(ray_cluster)
     monkeypatch.setenv("RAY_AUTH_TOKEN", 64 * "0")
-    with pytest.raises(
-        ClusterError, match=rf"the Ray cluster at {ray_cluster} refuses this program: .*token"
-    ):
+    with pytest.raises(ClusterError, match=rf"the Ray cluster at {ray_cluster} refuses this program: .*token"):
         session._reach(ray_cluster)
 
 

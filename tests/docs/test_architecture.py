@@ -34,9 +34,7 @@ def test_the_table_has_every_room() -> None:
 def test_the_picture_has_the_ranks_in_their_order() -> None:
     """Higher rooms stand in higher lines; `indexing` itself is drawn as its `indexer`."""
     lines = PAGE.split("```")[1].splitlines()
-    names = [
-        ["indexer" if room == "indexing" else room.split("/")[-1] for room in level] for level in house.LEVELS
-    ]
+    names = [["indexer" if room == "indexing" else room.split("/")[-1] for room in level] for level in house.LEVELS]
     heights = [
         {number for number, line in enumerate(lines) for name in level if name in line.split()}
         for level in names

@@ -19,9 +19,7 @@ def _runs(blocks: list[Block]) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_blocks_run(
-    page: Path, rendered_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_run(page: Path, rendered_clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = read_blocks(page)
     if _runs(blocks):
         shutil.copytree(rendered_clips, tmp_path / "clips")

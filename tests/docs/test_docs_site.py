@@ -58,19 +58,13 @@ def test_nothing_is_fetched_from_other_sites(site: Path) -> None:
         assert not foreign, (page.name, foreign)
         assert requests.found, page
     for sheet in site.rglob("*.css"):
-        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), (
-            sheet
-        )
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
 
 def test_reference_holds_the_public_names(site: Path) -> None:
     anchors = {match for page in (site / "reference").glob("*.html") for match in re.findall(r'id="([\w.]+)"', page.read_text())}  # fmt: skip
     for name in {*colbert_video.__all__} - {"__version__"}:
         assert {f"colbert_video.{name}", f"colbert_video.errors.{name}"} & anchors, name
-    assert {
-        "colbert_video.Searcher.refresh",
-        "colbert_video.Indexer.index",
-        "colbert_video.Hit.start",
-    } <= anchors
+    assert {"colbert_video.Searcher.refresh", "colbert_video.Indexer.index", "colbert_video.Hit.start"} <= anchors
     assert "colbert_video.training.DualSigmoidLoss" in anchors
     assert "colbert_video.errors.FailureKind" in anchors

@@ -70,16 +70,11 @@ def test_train_on_own_captions(run: Run, rendered_clips: Path, tmp_path: Path) -
     manifest = tmp_path / "captions.jsonl"
     manifest.write_text(
         "".join(
-            json.dumps(
-                {"video": str(rendered_clips / row["video"]), "caption": row["caption"], "split": split}
-            )
-            + "\n"
+            json.dumps({"video": str(rendered_clips / row["video"]), "caption": row["caption"], "split": split}) + "\n"
             for row, split in zip(rows, splits, strict=True)
         )
     )
-    printed = run(
-        "train_on_own_captions.py", manifest, "--output", "run", "--batch-size", 2, "--device", "cpu"
-    )
+    printed = run("train_on_own_captions.py", manifest, "--output", "run", "--batch-size", 2, "--device", "cpu")
     assert "R@1 after, both bags: 1.000" in printed  # one test clip
 
 

@@ -15,18 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_model import (
-    DATABASE,
-    Moment,
-    Pending,
-    Recorder,
-    Tree,
-    durable,
-    fresh_folder,
-    materialise,
-    record,
-    without,
-)
+from crash_model import DATABASE, Moment, Pending, Recorder, Tree, durable, fresh_folder, materialise, record, without
 from operations import add_tokens, everything
 from thorough import amount, cases
 from token_corpus import DIM, unit_tokens
@@ -40,19 +29,11 @@ from colbert_video.indexing.catalog import database
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index import staging
-from colbert_video.indexing.index.staging import (
-    STAGING,
-    EncodedVideo,
-    StagedSource,
-    StagingWriter,
-    check_chunk,
-)
+from colbert_video.indexing.index.staging import STAGING, EncodedVideo, StagedSource, StagingWriter, check_chunk
 from colbert_video.indexing.upkeep import export
 from colbert_video.indexing.upkeep.verify import verify_index
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell what is synced"
-)
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell what is synced")
 
 SAMPLES = amount(2, thorough=6)
 """Random mixtures of pending changes at each moment."""
@@ -308,12 +289,9 @@ def needed(run: Run) -> dict[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name",
-    cases(["stage", "index", "add", "export"], thorough=["remove", "compact", "retrain", "overwrite"]),
+    "name", cases(["stage", "index", "add", "export"], thorough=["remove", "compact", "retrain", "overwrite"])
 )
-def test_every_sync_is_needed_and_its_lack_is_noticed(
-    name: str, runs: Callable[[str], Run], room: Path
-) -> None:
+def test_every_sync_is_needed_and_its_lack_is_noticed(name: str, runs: Callable[[str], Run], room: Path) -> None:
     """The checker can fail: without any one of the syncs, what was acknowledged can be lost or damaged."""
     run = runs(name)
     syncs = needed(run)
@@ -332,8 +310,7 @@ def noticed(run: Run, node: int, room: Path) -> bool:
     checker = Checker(run, room)
     mutant = without(run.recorder.moments, node)
     return any(
-        checker.problem(tree, returned=returned)
-        for tree, returned in states(run, mutant, samples=0, last=LAST_MOMENTS)
+        checker.problem(tree, returned=returned) for tree, returned in states(run, mutant, samples=0, last=LAST_MOMENTS)
     )
 
 
@@ -350,12 +327,7 @@ MUTANTS: dict[str, tuple[str, Any, str, Any]] = {
     "files of a tree": ("index", files, "fsync_file", no_sync),
     "folders of a tree": ("index", files, "fsync_folder", no_sync),
     "trees": ("add", commit, "sync_tree", no_sync),
-    "the index folder's own name": (
-        "index",
-        catalog_module,
-        "make_folder_durably",
-        lambda path: path.mkdir(),
-    ),
+    "the index folder's own name": ("index", catalog_module, "make_folder_durably", lambda path: path.mkdir()),
     "the catalog's log": ("overwrite", database, "_make_durable", never_synchronous),
     "a staged chunk": ("stage", staging, "fsync_file", no_sync),
     "the folder of staged chunks": ("stage", staging, "make_folder_durably", lambda path: path.mkdir()),

@@ -164,11 +164,7 @@ def test_tensors_that_do_not_fit_are_refused(index: Path, case: str) -> None:
 
 
 CODECS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
-    "NaN centroids": (
-        "centroids.pt",
-        lambda value: (value.float() * float("nan")).to(value.dtype),
-        "NaN or infinity",
-    ),
+    "NaN centroids": ("centroids.pt", lambda value: (value.float() * float("nan")).to(value.dtype), "NaN or infinity"),
     "infinite rotation": ("rotation.pt", lambda value: value / 0, "NaN or infinity"),
     "more centroids": ("centroids.pt", lambda value: torch.cat([value, value]), "is damaged"),
     "another dimension": ("centroids.pt", lambda value: value[:, :32].clone(), "of shape"),
@@ -217,18 +213,7 @@ def test_a_bag_with_more_centroids_than_its_codec_is_refused(index: Path) -> Non
 
 @pytest.mark.parametrize(
     "content",
-    [
-        "[-1, 2]",
-        "[9223372036854775807, 1]",
-        "[1e3]",
-        "[[1], [2, 3]]",
-        "{}",
-        "[" * 5000,
-        "[]",
-        "null",
-        "[1",
-        "[true]",
-    ],
+    ["[-1, 2]", "[9223372036854775807, 1]", "[1e3]", "[[1], [2, 3]]", "{}", "[" * 5000, "[]", "null", "[1", "[true]"],
 )
 def test_lengths_that_cannot_be_are_refused(index: Path, content: str) -> None:
     forge(frame(index) / "doclens.0.json", content.encode())
@@ -268,9 +253,7 @@ def test_a_header_that_promises_more_than_the_file_holds(index: Path) -> None:
         members = {name: archive.read(name) for name in archive.namelist()}
     (head,) = [name for name in members if name.endswith("data.pkl")]
     count = len(tensor)
-    members[head] = members[head].replace(
-        bytes([ord("K"), count]), b"\x8a\x06" + (2**40).to_bytes(6, "little")
-    )
+    members[head] = members[head].replace(bytes([ord("K"), count]), b"\x8a\x06" + (2**40).to_bytes(6, "little"))
     forged = path.with_name("forged")
     with zipfile.ZipFile(forged, "w") as archive:
         for name, content in members.items():
@@ -309,15 +292,9 @@ def linked(path: Path, outside: Path) -> None:
     path.symlink_to(outside)
 
 
-@pytest.mark.parametrize(
-    "part", ["codec", "segments", "catalog.sqlite", "writer.lock", "segment", "bag", "file"]
-)
+@pytest.mark.parametrize("part", ["codec", "segments", "catalog.sqlite", "writer.lock", "segment", "bag", "file"])
 def test_links_out_of_the_folder_are_not_followed(index: Path, tmp_path: Path, part: str) -> None:
-    places = {
-        "segment": frame(index).parent,
-        "bag": frame(index),
-        "file": frame(index) / "0.codes.pt",
-    }
+    places = {"segment": frame(index).parent, "bag": frame(index), "file": frame(index) / "0.codes.pt"}
     linked(places.get(part, index / part), tmp_path / "outside")
     if part != "writer.lock":
         refused(index, "is a link")

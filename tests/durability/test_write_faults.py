@@ -173,10 +173,7 @@ FAULTS = {
     "torch.save": (fail_tensors, r"writing failed \(.*unexpected pos.*: '/.*\.pt'"),
     "spool": (fail_spools, r"No space left on device: '/.*\.tmp'"),
     "json": (fail_json, r"No space left on device: '/"),
-    "catalog full": (
-        fail_catalog,
-        r"catalog\.\w+ cannot be read or written \(database or disk is full\); free",
-    ),
+    "catalog full": (fail_catalog, r"catalog\.\w+ cannot be read or written \(database or disk is full\); free"),
     "catalog broken": (fail_catalog_disk, r"catalog\.\w+ cannot be read or written \(disk I/O error\)"),
 }
 
@@ -189,9 +186,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def attempts(
-    operation: Callable[[Path], Any], path: Path, fault: Callable[..., None]
-) -> Iterator[Exception | None]:
+def attempts(operation: Callable[[Path], Any], path: Path, fault: Callable[..., None]) -> Iterator[Exception | None]:
     """How the operation ends when the first call of a kind fails, a later one, and so on until none fails."""
     for passing in count(step=STRIDE):
         turn = Turn(passing)

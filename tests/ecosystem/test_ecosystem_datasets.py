@@ -60,9 +60,7 @@ def test_archives_are_indexed_and_shown_where_they_lie(
     assert "data:image/jpeg;base64," in hits._repr_html_()
 
 
-def test_a_folder_that_loses_no_archive_loses_no_video(
-    clips: list[Path], tmp_path: Path, tiny_model: Any
-) -> None:
+def test_a_folder_that_loses_no_archive_loses_no_video(clips: list[Path], tmp_path: Path, tiny_model: Any) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
     (folder / "a.mp4").write_bytes(clips[0].read_bytes())
@@ -74,9 +72,7 @@ def test_a_folder_that_loses_no_archive_loses_no_video(
     assert indexer.add(folder, sync=True).removed == ("b.mp4",)
 
 
-def test_the_verb_prepares_a_manifest(
-    shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_verb_prepares_a_manifest(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "train.jsonl"
     arguments = ["prepare", "webdataset", shards, "--output", str(output)]
     code, out, err = run(arguments, capsys)
@@ -114,9 +110,7 @@ def test_training_reads_members(shards: str, tmp_path: Path) -> None:
 
 def test_wrong_options_of_prepare(shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "leave --videos out" in run(["prepare", "webdataset", shards, "--videos", "x"], capsys)[2]
-    assert (
-        "--caption is for webdataset" in run(["prepare", "msvd", str(tmp_path), "--caption", "x"], capsys)[2]
-    )
+    assert "--caption is for webdataset" in run(["prepare", "msvd", str(tmp_path), "--caption", "x"], capsys)[2]
     code, out, _ = run(["prepare", "webdataset", shards], capsys)
     assert (code, out.splitlines()[0]) == (1, "2 videos with 3 captions")
 
@@ -126,9 +120,7 @@ def test_videos_held_out_depend_on_their_ids(tmp_path: Path) -> None:
     splits = []
     for chosen in (records, records[::-1]):
         write_captions(captioned_videos(chosen), tmp_path / "m.jsonl", hold_out=5)
-        splits.append(
-            {row.metadata["id"] for row in read_manifest(tmp_path / "m.jsonl") if row.split == "val"}
-        )
+        splits.append({row.metadata["id"] for row in read_manifest(tmp_path / "m.jsonl") if row.split == "val"})
     assert splits[0] == splits[1]
     assert len(splits[0]) == 5
     with pytest.raises(SettingsError, match="hold_out is 20; give 0, or fewer than the 20"):
@@ -145,9 +137,7 @@ def test_no_captions_at_all_are_refused(tmp_path: Path) -> None:
         write_captions(videos, tmp_path / "m.csv")
 
 
-def test_plain_rows_of_every_kind(
-    clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_plain_rows_of_every_kind(clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = clips[1].read_bytes()
     rows = [
         {"video": str(clips[0]), "n": 1, "bad": object()},
@@ -158,14 +148,7 @@ def test_plain_rows_of_every_kind(
         {"video": "/gone/d.mp4"},
     ]
     records = dataset_videos(rows, media=tmp_path / "media")
-    assert [record.id for record in records] == [
-        "a.mp4",
-        "b.mp4",
-        "row-000002",
-        "c.mp4",
-        "row-000004",
-        "d.mp4",
-    ]
+    assert [record.id for record in records] == ["a.mp4", "b.mp4", "row-000002", "c.mp4", "row-000004", "d.mp4"]
     assert [record.metadata for record in records[:3]] == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert [Path(record.path).is_file() for record in records] == [True, True, True, True, False, False]
     assert records[0].path == str(clips[0])
@@ -193,9 +176,7 @@ def test_a_dataset_with_a_video_column(clips: list[Path], tmp_path: Path, tiny_m
         assert [record.metadata for record in records] == [{"key": "x"}, {"key": "y"}]
         assert records[0].path == str(clips[0])
         assert Path(records[1].path).read_bytes() == clips[1].read_bytes()
-    report = Indexer(tmp_path / "i", model=tiny_model, workers=1).index(
-        [*records, ("z", tmp_path / "none.mp4")]
-    )
+    report = Indexer(tmp_path / "i", model=tiny_model, workers=1).index([*records, ("z", tmp_path / "none.mp4")])
     assert (report.indexed, [failure.id for failure in report.failures]) == (2, ["z"])
     with pytest.raises(SettingsError, match="no column 'clip'; it has video, key"):
         dataset_videos(dataset, media=tmp_path, video="clip")

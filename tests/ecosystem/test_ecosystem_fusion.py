@@ -20,18 +20,8 @@ TWO = Ranking.from_run({"q": {"c": 30.0, "d": 10.0}})
 
 def test_reciprocal_ranks_by_hand() -> None:
     fused = fuse([ONE, TWO]).torun()["q"]
-    assert fused == {
-        "a": 1 / 61,
-        "b": 1 / 62,
-        "c": 1 / 63 + 1 / 61,
-        "d": 1 / 62,
-    }
-    assert [video for video, _, _ in fuse([ONE, TWO]).todict()["q"]] == [
-        "c",
-        "a",
-        "b",
-        "d",
-    ]  # b and d are tied
+    assert fused == {"a": 1 / 61, "b": 1 / 62, "c": 1 / 63 + 1 / 61, "d": 1 / 62}
+    assert [video for video, _, _ in fuse([ONE, TWO]).todict()["q"]] == ["c", "a", "b", "d"]  # b and d are tied
     assert RRF_CONSTANT == INTERACTION_CONSTANT
 
 
@@ -91,9 +81,7 @@ def test_senseless_fusions_are_refused(arguments: dict, message: str) -> None:
 def test_endless_scores_have_ranks_alone() -> None:
     endless = Ranking.from_run({"q": {"a": float("inf"), "b": 1.0}})
     assert fuse([endless]).todict()["q"][0][0] == "a"
-    with pytest.raises(
-        SettingsError, match="score of video 'a' is inf, which cannot be normalised; fuse by rank"
-    ):
+    with pytest.raises(SettingsError, match="score of video 'a' is inf, which cannot be normalised; fuse by rank"):
         fuse([endless], "min_max")
 
 

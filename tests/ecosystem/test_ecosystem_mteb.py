@@ -62,12 +62,7 @@ def task_of(rows: list[ManifestRow]) -> Any:
 
         def load_data(self, **kwargs: Any) -> None:
             qrels = {f"q{number}": {row.video: 1} for number, row in enumerate(rows)}
-            data = {
-                "corpus": corpus_of(rows),
-                "queries": queries_of(rows),
-                "relevant_docs": qrels,
-                "top_ranked": None,
-            }
+            data = {"corpus": corpus_of(rows), "queries": queries_of(rows), "relevant_docs": qrels, "top_ranked": None}
             self.dataset = {"default": {"test": data}}
             self.data_loaded = True
 
@@ -119,9 +114,7 @@ def test_reranking_finds_what_it_is_given(encoder: VideoColBERTEncoder, rows: li
     assert {*found["q0"]} == {*allowed[:2]}
 
 
-def test_unreadable_videos_are_told(
-    tiny_model: Any, rows: list[ManifestRow], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_videos_are_told(tiny_model: Any, rows: list[ManifestRow], caplog: pytest.LogCaptureFixture) -> None:
     encoder = VideoColBERTEncoder(tiny_model, workers=0)
     caplog.set_level("WARNING", logger="colbert_video")  # the command line may have made it quiet
     encoder.index(corpus_of(rows[:2], {"bad": {"bytes": b"no video", "path": None}}))

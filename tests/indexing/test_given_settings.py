@@ -63,9 +63,7 @@ def test_a_setting_that_contradicts_the_index_is_refused(
     indexer = Indexer(index, model=tiny_trained_model, workers=1, **{name: OTHERS[name]})
     before = describe_index(index)
     known = tiny_trained_model.dim if name == "dim" else MADE_WITH[name]
-    message = (
-        rf"^{name}={OTHERS[name]!r} was given, but .* was made with {name}={known!r}: leave {name} out, or"
-    )
+    message = rf"^{name}={OTHERS[name]!r} was given, but .* was made with {name}={known!r}: leave {name} out, or"
     with pytest.raises(SettingsError, match=message):
         getattr(indexer, way)(clip)
     assert describe_index(index) == before

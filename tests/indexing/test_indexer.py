@@ -40,9 +40,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_a_folder_becomes_an_index(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_a_folder_becomes_an_index(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     report = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(clips_folder)
     assert (report.indexed, report.videos, report.failures, report.ignored) == (8, 8, (), 1)  # captions.jsonl
     searcher = Searcher(tmp_path / "i", model=tiny_trained_model)
@@ -59,9 +57,7 @@ def test_scores_are_the_models_reference_scores(
     from colbert_video.video.decode.read import read_frames
     from colbert_video.video.frames import SamplingSettings
 
-    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, nbits=8).index(
-        clips_folder / "clip-0001.mp4"
-    )
+    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, nbits=8).index(clips_folder / "clip-0001.mp4")
     config = tiny_trained_model.config
     sampling = SamplingSettings(
         num_frames=config.num_frames, height=config.preprocess.height, width=config.preprocess.width
@@ -90,9 +86,7 @@ def test_the_index_finds_its_model_by_name(
     assert len(Searcher(tmp_path / "i").search("a red circle", k=3)) == 3
 
 
-def test_a_model_that_moved_is_asked_for(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_a_model_that_moved_is_asked_for(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     tiny_trained_model.save_pretrained(tmp_path / "model")
     Indexer(tmp_path / "i", model=tmp_path / "model", workers=1).index(clips_folder / "clip-0001.mp4")
     (tmp_path / "model").rename(tmp_path / "moved")
@@ -101,9 +95,7 @@ def test_a_model_that_moved_is_asked_for(
     assert Searcher(tmp_path / "i", model=tmp_path / "moved").search("a red circle")
 
 
-def test_explain_names_frames_and_times(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_explain_names_frames_and_times(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, nbits=8).index(clips_folder)
     searcher = Searcher(tmp_path / "i", model=tiny_trained_model)
     hit = searcher.search("a red circle", k=1)[0]
@@ -148,9 +140,7 @@ def test_a_missing_file_is_a_failure_not_a_crash(
     assert [(failure.id, failure.kind) for failure in report.failures] == [("gone.mp4", "missing")]
 
 
-def test_nothing_but_failures_is_an_error_and_leaves_nothing(
-    tmp_path: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_nothing_but_failures_is_an_error_and_leaves_nothing(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
     (tmp_path / "a.mp4").write_text("not a video")
     with pytest.raises(NothingIndexedError, match=r"a\.mp4: unreadable") as raised:
         Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).index(tmp_path / "a.mp4")
@@ -172,9 +162,7 @@ def test_add_skips_unchanged_and_replaces_changed_files(
     report = indexer.add(folder)
     assert (report.indexed, report.unchanged, report.videos, encoded) == (1, 7, 8, [1])
     hits = {hit.id: hit.score for hit in Searcher(tmp_path / "i", model=tiny_trained_model).search("x", k=8)}
-    assert hits["clip-0001.mp4"] == pytest.approx(
-        hits["clip-0002.mp4"], abs=0.05
-    )  # one codec, half precision
+    assert hits["clip-0001.mp4"] == pytest.approx(hits["clip-0002.mp4"], abs=0.05)  # one codec, half precision
 
 
 def test_an_index_of_another_model_is_not_added_to(
@@ -190,9 +178,7 @@ def test_overwriting_keeps_the_old_index_until_the_new_one_is_committed(
 ) -> None:
     indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
     indexer.index(clips_folder)
-    monkeypatch.setattr(
-        VideoColBERT, "encode_videos", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
-    )
+    monkeypatch.setattr(VideoColBERT, "encode_videos", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         indexer.index(clips_folder / "more", overwrite=True)
     monkeypatch.undo()
@@ -285,9 +271,7 @@ def test_a_file_that_broke_since_it_was_staged_is_a_failure(
     assert [failure.id for failure in report.failures] == ["clip-0001.mp4"]
 
 
-def test_a_report_is_about_its_own_run(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_a_report_is_about_its_own_run(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     (tmp_path / "bad.mp4").write_text("not a video")
     indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1)
     first = indexer.index([tmp_path / "bad.mp4", clips_folder / "clip-0001.mp4"])
@@ -300,9 +284,7 @@ def test_a_report_is_about_its_own_run(
     assert describe_index(tmp_path / "i")["failures"] == []
 
 
-def test_records_with_ids_and_metadata(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_records_with_ids_and_metadata(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     records = [
         ("first", clips_folder / "clip-0001.mp4", {"caption": "x"}),
         ("second", str(clips_folder / "clip-0002.mp4")),
@@ -315,15 +297,11 @@ def test_records_with_ids_and_metadata(
 
 def test_decord_is_selectable(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     pytest.importorskip("decord")
-    report = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, decoder="decord").index(
-        clips_folder
-    )
+    report = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, decoder="decord").index(clips_folder)
     assert report.indexed == 8
 
 
-def test_an_unwritable_target_is_refused(
-    tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_an_unwritable_target_is_refused(tmp_path: Path, clips_folder: Path, tiny_trained_model: VideoColBERT) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IndexFolderError, match="file"):
         Indexer(tmp_path / "file" / "i", model=tiny_trained_model, workers=1).index(clips_folder)

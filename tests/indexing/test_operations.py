@@ -121,6 +121,5 @@ class IndexHistory(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_history_is_the_index_of_what_is_live(one_codec: None) -> None:
     run_state_machine_as_test(
-        IndexHistory,
-        settings=settings(max_examples=amount(2, thorough=6), stateful_step_count=8, deadline=None),
+        IndexHistory, settings=settings(max_examples=amount(2, thorough=6), stateful_step_count=8, deadline=None)
     )

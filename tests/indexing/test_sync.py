@@ -89,9 +89,7 @@ def test_videos_of_other_folders_stay(indexer: Indexer, folder: Path, tmp_path: 
     assert "e.mp4" in found(indexer)
 
 
-def test_an_interrupted_first_run_goes_on(
-    indexer: Indexer, folder: Path, interrupted: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_first_run_goes_on(indexer: Indexer, folder: Path, interrupted: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         indexer.sync(folder)
     interrupted.undo()
@@ -100,9 +98,7 @@ def test_an_interrupted_first_run_goes_on(
     assert found(indexer) == {"a.mp4", "b.mp4", "c.mp4"}
 
 
-def test_an_interrupted_later_run_goes_on(
-    indexer: Indexer, folder: Path, interrupted: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_later_run_goes_on(indexer: Indexer, folder: Path, interrupted: pytest.MonkeyPatch) -> None:
     interrupted.undo()
     indexer.sync(folder)
     write_clip(folder / "d.mp4", 12)

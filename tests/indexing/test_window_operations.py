@@ -99,6 +99,5 @@ class WindowHistory(RuleBasedStateMachine):
 @pytest.mark.slow
 def test_any_history_of_windows() -> None:
     run_state_machine_as_test(
-        WindowHistory,
-        settings=settings(max_examples=amount(2, thorough=8), stateful_step_count=8, deadline=None),
+        WindowHistory, settings=settings(max_examples=amount(2, thorough=8), stateful_step_count=8, deadline=None)
     )

@@ -89,18 +89,14 @@ def test_shots(folder: Path, tmp_path: Path, tiny_trained_model: VideoColBERT) -
     assert indexer.add(folder / "film.mp4").unchanged == 1
 
 
-def test_the_index_remembers_how_it_cuts(
-    folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT
-) -> None:
+def test_the_index_remembers_how_it_cuts(folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT) -> None:
     indexer.index(folder / "film.mp4")
     plain = Indexer(indexer.path, model=tiny_trained_model, workers=1)
     assert plain.add(folder / "other.mp4").windows == 6
     assert live(indexer.path) == FILM | OTHER
 
 
-def test_an_index_from_before_windows_opens(
-    folder: Path, tmp_path: Path, tiny_trained_model: VideoColBERT
-) -> None:
+def test_an_index_from_before_windows_opens(folder: Path, tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
     indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, num_frames=4)
     indexer.index(folder / "film.mp4")
     with Catalog.open(indexer.path, writable=True) as catalog:
@@ -127,9 +123,7 @@ def test_unchanged_files_are_not_encoded_again(folder: Path, indexer: Indexer) -
     assert (report.indexed, report.unchanged, report.windows) == (0, 3, 6)
 
 
-def test_new_metadata_reaches_every_window(
-    folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT
-) -> None:
+def test_new_metadata_reaches_every_window(folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT) -> None:
     indexer.index(folder)
     report = indexer.add([("film.mp4", folder / "film.mp4", {"channel": "news"})])
     assert (report.indexed, report.unchanged) == (0, 1)
@@ -139,9 +133,7 @@ def test_new_metadata_reaches_every_window(
 
 
 @pytest.mark.parametrize(("scenes", "seconds"), [(7, 21), (3, 9), (1, 3)])
-def test_a_changed_file_replaces_all_its_windows(
-    folder: Path, indexer: Indexer, scenes: int, seconds: int
-) -> None:
+def test_a_changed_file_replaces_all_its_windows(folder: Path, indexer: Indexer, scenes: int, seconds: int) -> None:
     indexer.index(folder)
     write_film(folder / "film.mp4", scenes, seed=40)
     report = indexer.add(folder)
@@ -306,9 +298,7 @@ def test_the_failures_of_windows_go_with_the_windows(
     assert failed(indexer.path) == [*stays, "other.mp4#t=3,9"]
 
 
-def test_a_film_of_which_all_fails_is_one_failure(
-    folder: Path, indexer: Indexer, failing: set[float]
-) -> None:
+def test_a_film_of_which_all_fails_is_one_failure(folder: Path, indexer: Indexer, failing: set[float]) -> None:
     indexer.index(folder / "clip.mp4")
     failing |= {0.0, 3.0, 6.0, 9.0}
     with pytest.raises(NothingIndexedError) as raised:
@@ -388,9 +378,7 @@ def test_windows_staged_of_an_older_version_are_not_committed(
     assert live(indexer.path) == {name: row for name, row in FILM.items() if row[1] < 6} | OTHER | CLIP
 
 
-def test_windows_move_with_the_index(
-    folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT
-) -> None:
+def test_windows_move_with_the_index(folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT) -> None:
     indexer.index(folder)
     indexer.remove("other.mp4")
     indexer.add(folder / "other.mp4")
@@ -408,9 +396,7 @@ def test_windows_move_with_the_index(
     assert live(indexer.path) == FILM | OTHER | CLIP
 
 
-def test_the_best_window_is_explained(
-    folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT
-) -> None:
+def test_the_best_window_is_explained(folder: Path, indexer: Indexer, tiny_trained_model: VideoColBERT) -> None:
     indexer.index(folder)
     with Searcher(indexer.path, model=tiny_trained_model) as searcher:
         best = searcher.search("a red circle", ids=["film.mp4"], group=False)[0]

@@ -113,23 +113,17 @@ def test_a_query_longer_than_the_context_is_refused(tiny_model: VideoColBERT) ->
     """PE-Core's text towers read 32 tokens; so does the tiny one."""
     assert tiny_model.backbone.context_length == 32
     assert default_query_length(tiny_model.backbone) == 32
-    with pytest.raises(
-        ModelError, match=r"query_length=64, but it reads at most 32 tokens: use that or fewer\."
-    ):
+    with pytest.raises(ModelError, match=r"query_length=64, but it reads at most 32 tokens: use that or fewer\."):
         VideoColBERT(config(tiny_model.backbone, query_length=64), tiny_model.backbone)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "width", "dim"), [("ViT-gopt-16-SigLIP2-256", 1152, 1536), ("RN50", 512, 1024)]
-)
+@pytest.mark.parametrize(("name", "width", "dim"), [("ViT-gopt-16-SigLIP2-256", 1152, 1536), ("RN50", 512, 1024)])
 def test_a_text_tower_of_another_width_gets_random_temporal_layers(
     name: str, width: int, dim: int, build: Build
 ) -> None:
     backbone = build(name, tiny_vision=name != "RN50")
-    with pytest.raises(
-        ModelError, match=f"{width} wide and frame features have {dim} dim.*temporal_init='random'"
-    ):
+    with pytest.raises(ModelError, match=f"{width} wide and frame features have {dim} dim.*temporal_init='random'"):
         VideoColBERT(config(backbone), backbone)
     model = VideoColBERT(config(backbone, temporal_init="random", temporal_layers=1), backbone).eval()
     size = backbone.clip.visual.image_size
@@ -141,9 +135,7 @@ def test_a_text_tower_of_another_width_gets_random_temporal_layers(
 
 
 def test_more_temporal_layers_than_text_layers_are_refused(tiny_model: VideoColBERT) -> None:
-    with pytest.raises(
-        ModelError, match=r"temporal_layers=9, but the text tower has 4 layers.*temporal_init='random'"
-    ):
+    with pytest.raises(ModelError, match=r"temporal_layers=9, but the text tower has 4 layers.*temporal_init='random'"):
         VideoColBERT(config(tiny_model.backbone, temporal_layers=9), tiny_model.backbone)
 
 
@@ -165,10 +157,7 @@ def test_id_zero_in_a_text_is_content(tiny_model: VideoColBERT) -> None:
 @pytest.mark.parametrize("pad_id", [31, 49406, 49407])
 def test_a_padding_id_fills_the_padding_only(pad_id: int, tiny_model: VideoColBERT) -> None:
     batch = tiny_model.backbone.tokenize(["!%", "#!$"], length=8, pad_id=pad_id)
-    assert batch.ids.tolist() == [
-        [49406, 0, 260, 49407, *[pad_id] * 4],
-        [49406, 2, 0, 259, 49407, *[pad_id] * 3],
-    ]
+    assert batch.ids.tolist() == [[49406, 0, 260, 49407, *[pad_id] * 4], [49406, 2, 0, 259, 49407, *[pad_id] * 3]]
     assert batch.content.sum(dim=1).tolist() == [4, 5]
     assert batch.pooled.tolist() == [3, 4]  # the first end of text, even among paddings of the same id
 

@@ -41,9 +41,7 @@ def tokens_of(model: VideoColBERT, frames: np.ndarray) -> list[torch.Tensor]:
     return [model.encode_queries(TEXTS).tokens, *(bags.tokens for bags in videos if bags is not None)]
 
 
-def test_a_saved_model_makes_the_same_tokens(
-    tiny_trained_model: VideoColBERT, saved: Path, frames: np.ndarray
-) -> None:
+def test_a_saved_model_makes_the_same_tokens(tiny_trained_model: VideoColBERT, saved: Path, frames: np.ndarray) -> None:
     loaded = VideoColBERT.from_pretrained(saved, device="cpu")
     assert loaded.config == tiny_trained_model.config
     assert loaded.fingerprint() == tiny_trained_model.fingerprint()
@@ -54,9 +52,7 @@ def test_a_saved_model_makes_the_same_tokens(
 
 
 def test_every_switch_survives(tiny_names: SimpleNamespace, tmp_path: Path, frames: np.ndarray) -> None:
-    preprocess = Preprocess(
-        height=32, width=32, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), interpolation="bilinear"
-    )
+    preprocess = Preprocess(height=32, width=32, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), interpolation="bilinear")
     model = VideoColBERT.from_backbone(
         tiny_names.clip,
         device="cpu",
@@ -98,9 +94,7 @@ def test_half_precision_halves_the_file_and_hardly_moves_tokens(
         torch.testing.assert_close(one, other, atol=5e-3, rtol=0)
 
 
-def test_loaded_models_are_known_by_their_folder(
-    saved: Path, tiny_trained_model: VideoColBERT, tmp_path: Path
-) -> None:
+def test_loaded_models_are_known_by_their_folder(saved: Path, tiny_trained_model: VideoColBERT, tmp_path: Path) -> None:
     loaded = VideoColBERT.from_pretrained(saved, device="cpu")
     assert loaded.name == str(saved.resolve())
     loaded.save_pretrained(tmp_path / "other")
@@ -114,15 +108,11 @@ def test_loaded_models_are_known_by_their_folder(
 def test_shipped_models_have_short_names(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "SHIPPED", saved.parent)
     assert VideoColBERT.from_pretrained("model", device=CPU).name == "model"
-    with pytest.raises(
-        ModelError, match=r"no model 'modl': it is neither a shipped one \(.*model.*\), nor a folder"
-    ):
+    with pytest.raises(ModelError, match=r"no model 'modl': it is neither a shipped one \(.*model.*\), nor a folder"):
         VideoColBERT.from_pretrained("modl", device=CPU)
 
 
-def test_a_backbone_and_its_weights_are_a_name(
-    tiny_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backbone_and_its_weights_are_a_name(tiny_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
     def from_backbone(*args: Any, **kwargs: Any) -> VideoColBERT:
@@ -152,17 +142,13 @@ def test_without_network_hub_names_have_a_remedy(monkeypatch: pytest.MonkeyPatch
         raise ConnectionError("cannot\nreach the Hub.")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(
-        ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the network"
-    ):
+    with pytest.raises(ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the network"):
         VideoColBERT.from_pretrained("user/model", device=CPU)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "./nowhere/at all", "/no/where/at/all", "a/b/c"])
 def test_names_that_lead_nowhere_are_refused(name: str) -> None:
-    with pytest.raises(
-        ModelError, match=f"there is no model '{name}': .*nor BACKBONE:TAG such as 'PE-Core-B-16:meta'"
-    ):
+    with pytest.raises(ModelError, match=f"there is no model '{name}': .*nor BACKBONE:TAG such as 'PE-Core-B-16:meta'"):
         VideoColBERT.from_pretrained(name, device=CPU)
 
 
@@ -188,16 +174,12 @@ def test_a_foreign_or_newer_description_is_refused(content: str, saved: Path) ->
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 
-@pytest.mark.parametrize(
-    "change", [{"num_frames": 0}, {"colour": "red"}, {"preprocess": {}}, {"query_length": 99}]
-)
+@pytest.mark.parametrize("change", [{"num_frames": 0}, {"colour": "red"}, {"preprocess": {}}, {"query_length": 99}])
 def test_impossible_settings_are_refused(change: dict[str, Any], saved: Path) -> None:
     values = json.loads((saved / "config.json").read_text())
     values["model"].update(change)
     (saved / "config.json").write_text(json.dumps(values))
-    with pytest.raises(
-        ModelError, match=r"config\.json: |query_length=99, but tiny-clip reads at most 32 tokens"
-    ):
+    with pytest.raises(ModelError, match=r"config\.json: |query_length=99, but tiny-clip reads at most 32 tokens"):
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 
@@ -229,9 +211,7 @@ def test_weights_of_another_model_are_refused(saved: Path) -> None:
     values = json.loads((saved / "config.json").read_text())
     values["model"]["expansion_tokens"] = 5
     (saved / "config.json").write_text(json.dumps(values))
-    with pytest.raises(
-        ModelError, match=r"model\.safetensors .*does not fit.*size mismatch for temporal.expansion"
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors .*does not fit.*size mismatch for temporal.expansion"):
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 
@@ -247,9 +227,7 @@ def test_a_checkpoint_is_replaced(saved: Path, tiny_trained_model: VideoColBERT)
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-def test_missing_parents_are_made_and_an_empty_folder_filled(
-    tiny_trained_model: VideoColBERT, tmp_path: Path
-) -> None:
+def test_missing_parents_are_made_and_an_empty_folder_filled(tiny_trained_model: VideoColBERT, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "a" / "b"):
         tiny_trained_model.save_pretrained(folder)
@@ -261,9 +239,7 @@ def test_a_folder_of_something_else_is_not_replaced(
     name: str, tiny_trained_model: VideoColBERT, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text('{"model_type": "bert"}')
-    with pytest.raises(
-        ModelError, match="exists and is not a checkpoint; choose another folder or remove it"
-    ):
+    with pytest.raises(ModelError, match="exists and is not a checkpoint; choose another folder or remove it"):
         tiny_trained_model.save_pretrained(tmp_path)
     assert (tmp_path / name).is_file()
 
@@ -303,9 +279,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
     if moment == "weights":
         monkeypatch.setattr(checkpoint, "save_file", fail)
     else:
-        monkeypatch.setattr(
-            Path, "rename", lambda path, to: fail() if path.name == "checkpoint" else rename(path, to)
-        )
+        monkeypatch.setattr(Path, "rename", lambda path, to: fail() if path.name == "checkpoint" else rename(path, to))
     expected = ModelError if kind is OSError else KeyboardInterrupt
     with pytest.raises(expected, match="no space left"):
         tiny_trained_model.save_pretrained(saved)
@@ -313,9 +287,7 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-def test_an_unwritable_folder_is_an_error_that_names_it(
-    tiny_trained_model: VideoColBERT, tmp_path: Path
-) -> None:
+def test_an_unwritable_folder_is_an_error_that_names_it(tiny_trained_model: VideoColBERT, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelError, match=r"the checkpoint .*file/model cannot be written: "):
         tiny_trained_model.save_pretrained(tmp_path / "file" / "model")
@@ -333,9 +305,7 @@ def word_level_tokenizer(folder: Path) -> Any:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # type: ignore[arg-type]
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])  # type: ignore[assignment]
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="</s>", eos_token="</s>", unk_token="<unk>"
-    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="</s>", eos_token="</s>", unk_token="<unk>")
     fast.save_pretrained(folder)
     return open_clip.tokenizer.HFTokenizer(folder, context_length=16)
 
@@ -366,9 +336,7 @@ def test_a_hugging_face_tokenizer_travels_in_the_folder(
     loaded.save_pretrained(tmp_path / "model")  # tokenizer files do not stand in the way
     for path in (tmp_path / "model").glob("tokenizer*"):
         path.unlink()
-    with pytest.raises(
-        ModelError, match="lacks its tokenizer files, or they are damaged: save or download it again"
-    ):
+    with pytest.raises(ModelError, match="lacks its tokenizer files, or they are damaged: save or download it again"):
         VideoColBERT.from_pretrained(tmp_path / "model", device=CPU)
 
 

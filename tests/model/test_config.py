@@ -13,12 +13,7 @@ HALF = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 
 
 def config(**settings: Any) -> ModelConfig:
-    values = {
-        "backbone": "ViT-B-32-quickgelu",
-        "pretrained": "openai",
-        "preprocess": HALF,
-        "query_length": 32,
-    }
+    values = {"backbone": "ViT-B-32-quickgelu", "pretrained": "openai", "preprocess": HALF, "query_length": 32}
     return ModelConfig(**{**values, **settings})
 
 

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.model import interaction as module
-from colbert_video.model.interaction import (
-    INTERACTIONS,
-    fuse,
-    mean_max_sim,
-    mean_pool_sim,
-    reciprocal_rank_fusion,
-)
+from colbert_video.model.interaction import INTERACTIONS, fuse, mean_max_sim, mean_pool_sim, reciprocal_rank_fusion
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
 pytestmark = pytest.mark.numeric
@@ -148,9 +142,7 @@ def test_chunks_give_the_same_scores(budget: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "SIMILARITY_BUDGET", budget)
     torch.testing.assert_close(mean_max_sim(queries, bags), whole)
     assert sum(calls) == 9
-    assert (
-        max(calls) == {1: 1, 100: 4, 2**26: 9}[budget]
-    )  # 2 queries × 3 tokens × 4 tokens = 24 similarities a video
+    assert max(calls) == {1: 1, 100: 4, 2**26: 9}[budget]  # 2 queries × 3 tokens × 4 tokens = 24 similarities a video
 
 
 def test_autocast_does_not_coarsen_scores() -> None:
@@ -197,9 +189,7 @@ def test_different_dimensions_are_refused(score: object) -> None:
 
 @pytest.mark.parametrize("interaction", ["mms_fv", "mms_v", "mp_v", "rrf"])
 def test_a_missing_video_bag_is_refused_where_it_is_read(interaction: str) -> None:
-    with pytest.raises(
-        SettingsError, match=f"'{interaction}' needs video tokens.*use 'mms_f' or train the model"
-    ):
+    with pytest.raises(SettingsError, match=f"'{interaction}' needs video tokens.*use 'mms_f' or train the model"):
         fuse(QUERY, VideoTokens(VIDEOS.frame, None), interaction)
 
 

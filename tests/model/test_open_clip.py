@@ -33,9 +33,7 @@ def weight_file(tiny_names: SimpleNamespace, tmp_path: Path) -> Path:
 def test_a_model_without_weights_is_random(tiny_names: SimpleNamespace) -> None:
     backbone = OpenClipBackbone.from_name(tiny_names.clip)
     assert (backbone.dim, backbone.context_length) == (64, 32)
-    assert backbone.preprocess == Preprocess(
-        32, 32, OPENAI_MEAN, (0.26862954, 0.26130258, 0.27577711), "bicubic"
-    )
+    assert backbone.preprocess == Preprocess(32, 32, OPENAI_MEAN, (0.26862954, 0.26130258, 0.27577711), "bicubic")
     assert backbone.architecture == TINY_CLIP
 
 
@@ -46,13 +44,9 @@ def test_weights_come_from_a_file(tiny_names: SimpleNamespace, weight_file: Path
     assert torch.equal(backbone.clip.state_dict()["text_projection"], stored["text_projection"])
 
 
-def test_a_weight_file_of_unknown_preprocessing_is_refused(
-    tiny_names: SimpleNamespace, weight_file: Path
-) -> None:
+def test_a_weight_file_of_unknown_preprocessing_is_refused(tiny_names: SimpleNamespace, weight_file: Path) -> None:
     """open_clip would silently assume OpenAI's constants."""
-    with pytest.raises(
-        ModelError, match=r"use 0 kinds of preprocessing.*Pass preprocess=Preprocess\(\.\.\.\)"
-    ):
+    with pytest.raises(ModelError, match=r"use 0 kinds of preprocessing.*Pass preprocess=Preprocess\(\.\.\.\)"):
         OpenClipBackbone.from_name(tiny_names.clip, str(weight_file))
 
 
@@ -65,9 +59,7 @@ def test_a_weight_file_of_ambiguous_preprocessing_is_refused(tmp_path: Path) -> 
 
 def test_a_foreign_weight_file_is_refused(tiny_names: SimpleNamespace, tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "foreign.pt")
-    with pytest.raises(
-        ModelError, match=r"the weight file '.*foreign.pt' does not load into tiny-clip: .*Missing key"
-    ):
+    with pytest.raises(ModelError, match=r"the weight file '.*foreign.pt' does not load into tiny-clip: .*Missing key"):
         OpenClipBackbone.from_name(tiny_names.clip, str(tmp_path / "foreign.pt"), preprocess=HALF)
 
 
@@ -98,9 +90,7 @@ def test_text_towers_without_tokens_are_refused_before_any_download(name: str, r
 
 
 def test_an_unknown_tag_lists_the_known_ones(tiny_names: SimpleNamespace) -> None:
-    with pytest.raises(
-        ModelError, match=r"PE-Core-B-16 has no pretrained weights 'openai'; its tags are meta\."
-    ):
+    with pytest.raises(ModelError, match=r"PE-Core-B-16 has no pretrained weights 'openai'; its tags are meta\."):
         OpenClipBackbone.from_name("PE-Core-B-16", "openai")
     with pytest.raises(
         ModelError, match=r"tiny-clip has no .* 'openai'; it has no tags: give the path of a weight file"
@@ -138,9 +128,7 @@ def test_every_published_tag_passes_or_names_a_model_that_fits() -> None:
         ("MobileCLIP2-S0", "dfndr2b", (0.0, 0.0, 0.0), "bilinear"),
     ],
 )
-def test_preprocessing_belongs_to_the_tag(
-    name: str, tag: str, mean: tuple[float, ...], interpolation: str
-) -> None:
+def test_preprocessing_belongs_to_the_tag(name: str, tag: str, mean: tuple[float, ...], interpolation: str) -> None:
     found = open_clip_models._preprocess(name, tag, open_clip.get_model_config(name))
     assert (found.mean, found.interpolation) == (mean, interpolation)
     by_file = open_clip_models._preprocess(name, "a/weight/file", open_clip.get_model_config(name))
@@ -271,18 +259,12 @@ def test_a_description_rebuilds_the_architecture(tmp_path: Path) -> None:
     ],
 )
 def test_a_useless_description_is_refused(content: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"open_clip_config.json describes no model that open_clip can build: "
-    ):
+    with pytest.raises(ModelError, match=r"open_clip_config.json describes no model that open_clip can build: "):
         OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
 
 
 def test_a_description_cannot_run_code(tmp_path: Path) -> None:
-    text_cfg = {
-        **TINY_CLIP["text_cfg"],
-        "hf_tokenizer_name": "x",
-        "tokenizer_kwargs": {"trust_remote_code": True},
-    }
+    text_cfg = {**TINY_CLIP["text_cfg"], "hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
     content = json.dumps({"model_cfg": {**TINY_CLIP, "text_cfg": text_cfg}})
     with pytest.raises(ModelError, match="wants to run code of its own"):
         OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)

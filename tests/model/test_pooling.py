@@ -119,12 +119,8 @@ def test_an_index_pools_what_is_added_as_it_did(tmp_path: Path, tiny_trained_mod
     write_world(tmp_path / "clips", count=2, seed=5, split="test", frames=12)
     write_world(tmp_path / "more", count=1, seed=6, split="test", frames=12)
     Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, pool_factor=4).index(tmp_path / "clips")
-    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).add(
-        [("new", tmp_path / "more" / "clip-0001.mp4")]
-    )
-    lengths = {
-        int(n) for segment in IndexReader.open(tmp_path / "i").segments for n in segment.bags["frame"].doclens
-    }
+    Indexer(tmp_path / "i", model=tiny_trained_model, workers=1).add([("new", tmp_path / "more" / "clip-0001.mp4")])
+    lengths = {int(n) for segment in IndexReader.open(tmp_path / "i").segments for n in segment.bags["frame"].doclens}
     assert lengths == {math.ceil(tiny_trained_model.config.num_frames / 4)}
 
 

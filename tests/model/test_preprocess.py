@@ -20,9 +20,7 @@ def to_pixels(frames: np.ndarray | torch.Tensor, preprocess: Preprocess) -> torc
     return preprocess.to_pixels(frames, device=CPU)
 
 
-def preprocess(
-    height: int = 8, width: int = 8, interpolation: str = "bicubic", **constants: object
-) -> Preprocess:
+def preprocess(height: int = 8, width: int = 8, interpolation: str = "bicubic", **constants: object) -> Preprocess:
     values = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), **constants}
     return Preprocess(height, width, interpolation=interpolation, **values)  # type: ignore[arg-type]
 
@@ -101,9 +99,9 @@ def test_what_is_no_rgb_frame_is_refused(frames: np.ndarray | torch.Tensor) -> N
 
 
 def test_preprocess_survives_json() -> None:
-    assert Preprocess.from_dict(
-        json.loads(json.dumps(asdict(preprocess(mean=(0.5, 0.4, 0.3)))))
-    ) == preprocess(mean=(0.5, 0.4, 0.3))
+    assert Preprocess.from_dict(json.loads(json.dumps(asdict(preprocess(mean=(0.5, 0.4, 0.3)))))) == preprocess(
+        mean=(0.5, 0.4, 0.3)
+    )
 
 
 @pytest.mark.parametrize(

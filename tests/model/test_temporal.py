@@ -15,11 +15,7 @@ DIM = 64
 
 
 def encoder(
-    *,
-    layers: int = 2,
-    positions: Tensor | None = None,
-    expansion_tokens: int = 2,
-    outer_residual: bool = True,
+    *, layers: int = 2, positions: Tensor | None = None, expansion_tokens: int = 2, outer_residual: bool = True
 ) -> TemporalEncoder:
     return TemporalEncoder(
         _random_blocks(DIM, layers),
@@ -101,9 +97,7 @@ def test_expansion_tokens_are_appended(count: int) -> None:
 
 def test_more_frames_than_positions_are_refused() -> None:
     frames = torch.randn(1, 9, DIM)
-    with pytest.raises(
-        SettingsError, match=r"9 frames, but this model has positions for 8; sample fewer.*max_frames"
-    ):
+    with pytest.raises(SettingsError, match=r"9 frames, but this model has positions for 8; sample fewer.*max_frames"):
         encoder(positions=torch.randn(8, DIM))(frames, all_true(frames))
 
 

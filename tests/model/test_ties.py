@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 
 from colbert_video.ecosystem.fusion import fuse as fuse_rankings
 from colbert_video.indexing.segments.opened_segment import Scored
-from colbert_video.model.interaction import (
-    SCORE_RESOLUTION,
-    best_first,
-    reciprocal_rank_fusion,
-    settle_ties,
-)
+from colbert_video.model.interaction import SCORE_RESOLUTION, best_first, reciprocal_rank_fusion, settle_ties
 from colbert_video.search.explain import _best
 from colbert_video.search.moments import best_moment
 from colbert_video.search.ranking import Ranking
@@ -60,10 +55,7 @@ def test_last_bits_change_no_rank_fusion(rows: tuple[torch.Tensor, torch.Tensor]
     exact, shaken = rows
     assert reciprocal_rank_fusion(shaken, exact).equal(reciprocal_rank_fusion(exact, exact))
     runs = [
-        {
-            str(query): {str(video): float(score) for video, score in enumerate(row)}
-            for query, row in enumerate(table)
-        }
+        {str(query): {str(video): float(score) for video, score in enumerate(row)} for query, row in enumerate(table)}
         for table in (exact, shaken)
     ]
     other = Ranking.from_run(runs[0])

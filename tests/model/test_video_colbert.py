@@ -50,9 +50,7 @@ def test_a_query_is_the_same_alone_and_in_a_batch(name: str, request: pytest.Fix
         torch.testing.assert_close(alone.tokens[0], together.tokens[position], atol=1e-5, rtol=1e-4)
         assert torch.equal(alone.mask[0], together.mask[position])
         assert alone.pooled[0] == together.pooled[position]
-    torch.testing.assert_close(
-        model.encode_queries(TEXTS, batch_size=2).tokens, together.tokens, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(model.encode_queries(TEXTS, batch_size=2).tokens, together.tokens, atol=1e-5, rtol=1e-4)
 
 
 def test_a_trained_query_is_all_its_tokens_padding_included(tiny_trained_model: VideoColBERT) -> None:
@@ -132,9 +130,7 @@ def test_a_padding_id_outside_the_vocabulary_is_refused(pad_id: int, tiny_names:
         build_tiny(tiny_names.clip, pad_id=pad_id)
 
 
-def test_an_untrained_query_is_its_pooled_token(
-    tiny_model: VideoColBERT, tiny_trained_model: VideoColBERT
-) -> None:
+def test_an_untrained_query_is_its_pooled_token(tiny_model: VideoColBERT, tiny_trained_model: VideoColBERT) -> None:
     queries = tiny_model.encode_queries(TEXTS)
     assert queries.shape == (3, 1, 64)
     assert queries.mask.all()
@@ -192,9 +188,7 @@ def test_frame_tokens_are_open_clips(tiny_trained_model: VideoColBERT) -> None:
     pixels = (pixels - torch.tensor(pre.mean)[:, None, None]) / torch.tensor(pre.std)[:, None, None]
     with torch.inference_mode():
         expected = tiny_trained_model.backbone.clip.encode_image(pixels, normalize=True)
-    torch.testing.assert_close(
-        tiny_trained_model.encode_videos([frames]).frame[0], expected, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(tiny_trained_model.encode_videos([frames]).frame[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def shuffled_bags(model: VideoColBERT) -> tuple[Tensor, Tensor]:
@@ -207,24 +201,18 @@ def shuffled_bags(model: VideoColBERT) -> tuple[Tensor, Tensor]:
     return frame_change, (shuffled.video[0][:4] - straight.video[0][:4][order]).abs().max()
 
 
-def test_shuffled_frames_make_other_video_tokens_and_the_same_frame_tokens(
-    tiny_trained_model: VideoColBERT,
-) -> None:
+def test_shuffled_frames_make_other_video_tokens_and_the_same_frame_tokens(tiny_trained_model: VideoColBERT) -> None:
     frame_change, video_change = shuffled_bags(tiny_trained_model)
     assert frame_change < 1e-5
     assert video_change > 1e-4
 
 
 def test_without_positions_shuffling_is_not_seen(tiny_names: SimpleNamespace) -> None:
-    frame_change, video_change = shuffled_bags(
-        build_tiny(tiny_names.clip, trained=True, frame_positions=False)
-    )
+    frame_change, video_change = shuffled_bags(build_tiny(tiny_names.clip, trained=True, frame_positions=False))
     assert max(frame_change, video_change) < 1e-5
 
 
-def test_an_untrained_video_has_frame_tokens_only(
-    tiny_model: VideoColBERT, tiny_trained_model: VideoColBERT
-) -> None:
+def test_an_untrained_video_has_frame_tokens_only(tiny_model: VideoColBERT, tiny_trained_model: VideoColBERT) -> None:
     frame, video = tiny_model.encode_videos([stack(3), stack(2)])
     assert video is None
     expected = tiny_trained_model.encode_videos([stack(3), stack(2)]).frame
@@ -235,8 +223,7 @@ def test_an_untrained_video_has_frame_tokens_only(
 def test_an_untrained_model_scores_by_its_best_frame(tiny_model: VideoColBERT) -> None:
     queries, videos = tiny_model.encode_queries(TEXTS), tiny_model.encode_videos([stack(3), stack(5, seed=1)])
     expected = [
-        [max(reference.dot(query, token) for token in bag) for bag in videos.frame]
-        for query in queries.tokens[:, 0]
+        [max(reference.dot(query, token) for token in bag) for bag in videos.frame] for query in queries.tokens[:, 0]
     ]
     torch.testing.assert_close(tiny_model.score(queries, videos), torch.tensor(expected), atol=1e-6, rtol=0)
 
@@ -252,15 +239,11 @@ def test_a_trained_model_scores_by_its_interaction(tiny_trained_model: VideoColB
         (with_settings(tiny_trained_model, interaction="mms_v"), None),
         (tiny_trained_model, "mms_v"),
     ):
-        assert model.score(queries, videos, interaction=interaction)[0].tolist() == pytest.approx(
-            half, abs=1e-6
-        )
+        assert model.score(queries, videos, interaction=interaction)[0].tolist() == pytest.approx(half, abs=1e-6)
 
 
 def test_frames_of_any_size_are_resized(tiny_trained_model: VideoColBERT) -> None:
-    frame, _ = tiny_trained_model.encode_videos(
-        [stack(2, size=(48, 20)), torch.from_numpy(stack(2, size=(16, 99)))]
-    )
+    frame, _ = tiny_trained_model.encode_videos([stack(2, size=(48, 20)), torch.from_numpy(stack(2, size=(16, 99)))])
     assert frame.shape == (2, 2, 64)
 
 
@@ -297,9 +280,7 @@ def loss_of(model: VideoColBERT) -> Tensor:
 def test_gradients_reach_every_part(name: str, request: pytest.FixtureRequest) -> None:
     model = copy.deepcopy(request.getfixturevalue(name)).train()
     loss_of(model).backward()
-    missing = [
-        path for path, weight in model.named_parameters() if weight.requires_grad and weight.grad is None
-    ]
+    missing = [path for path, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     assert missing == []
     text, visual = model.backbone.text, model.backbone.clip.visual
     parts = {
@@ -346,9 +327,7 @@ def test_an_untrained_model_still_trains_both_bags(tiny_model: VideoColBERT) -> 
 
 
 @pytest.mark.parametrize("name", ["tiny_trained_model", "tiny_siglip_model"])
-def test_bfloat16_autocast_gives_float_unit_vectors_near_the_exact(
-    name: str, request: pytest.FixtureRequest
-) -> None:
+def test_bfloat16_autocast_gives_float_unit_vectors_near_the_exact(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name)
     stacks = [stack(3), stack(2)]
     exact = model.encode_queries(TEXTS), *model.encode_videos(stacks)
@@ -393,9 +372,7 @@ def test_unknown_settings_are_refused_before_anything_is_built() -> None:
 
 
 def test_preprocessing_can_be_overridden(tiny_names: SimpleNamespace) -> None:
-    preprocess = Preprocess(
-        height=32, width=32, mean=(0.0, 0.1, 0.2), std=(1.0, 1.0, 1.0), interpolation="bilinear"
-    )
+    preprocess = Preprocess(height=32, width=32, mean=(0.0, 0.1, 0.2), std=(1.0, 1.0, 1.0), interpolation="bilinear")
     assert build_tiny(tiny_names.clip, preprocess=preprocess).config.preprocess == preprocess
 
 

@@ -103,9 +103,7 @@ def test_further_moments_are_other_windows_best_first(searcher: Searcher) -> Non
         scores = [moment.score for moment in hit.moments]
         assert scores == sorted(scores, reverse=True)
         assert all(score <= hit.score for score in scores)
-        assert all(
-            spans[moment.start, moment.end] == pytest.approx(moment.score, abs=1e-6) for moment in hit.moments
-        )
+        assert all(spans[moment.start, moment.end] == pytest.approx(moment.score, abs=1e-6) for moment in hit.moments)
         assert not overlapping(hit)
         assert len(hit.moments) <= max(0, len(spans) - 1)
     film = next(hit for hit in searcher.search_tokens(query, k=7) if hit.id == "film")

@@ -84,15 +84,11 @@ def test_a_clip_finds_itself(searcher: Searcher, world: list[WorldClip]) -> None
 
 
 def test_part_of_a_clip_finds_it(searcher: Searcher, world: list[WorldClip]) -> None:
-    right = sum(
-        searcher.search_video(clip.path, k=1, window=(0.5, 2.5))[0].id == clip.path.name for clip in world
-    )
+    right = sum(searcher.search_video(clip.path, k=1, window=(0.5, 2.5))[0].id == clip.path.name for clip in world)
     assert right >= CLIPS - 1
 
 
-def test_filters_ids_and_exactness_hold_for_pictures_and_clips(
-    searcher: Searcher, world: list[WorldClip]
-) -> None:
+def test_filters_ids_and_exactness_hold_for_pictures_and_clips(searcher: Searcher, world: list[WorldClip]) -> None:
     names = [clip.path.name for clip in world[3:6]]
     picture = frames_of(world[0], searcher).pixels[0]
     assert {hit.id for hit in searcher.search_image(picture, ids=names)} == set(names)
@@ -133,9 +129,7 @@ def test_pictures_are_read_upright_and_in_rgb(tmp_path: Path) -> None:
     assert (given.size, given.getexif()[0x0112]) == ((6, 4), 6)  # the caller's stays as it was
 
 
-def test_a_picture_is_resized_before_the_model_takes_it(
-    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_is_resized_before_the_model_takes_it(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model could do it, on numbers of four bytes, in memory that large pictures fill; the tokens are the same."""
     pixels = np.tile(np.arange(250, dtype=np.uint8)[:, None, None], (2, 400, 3))
     by_model = searcher.model.encode_videos([pixels[None]]).frame[0]
@@ -183,9 +177,7 @@ def test_bags_with_queries_of_their_own_are_scored_as_defined(tmp_path: Path, ex
     frame, video = random_bags(400, seed=1), random_bags(400, seed=2)
     Indexer(tmp_path / "i", dim=DIM, nbits=8).index_tokens(ids, frame, video)
     queries = {"frame": unit_tokens(3, DIM, seed=3), "video": unit_tokens(5, DIM, seed=4)}
-    naive = torch.tensor(naive_scores(queries["frame"], frame)) + torch.tensor(
-        naive_scores(queries["video"], video)
-    )
+    naive = torch.tensor(naive_scores(queries["frame"], frame)) + torch.tensor(naive_scores(queries["video"], video))
     reader = IndexReader.open(tmp_path / "i")
     segment = reader.segments[0]
     allowed = torch.ones(400, dtype=torch.bool)

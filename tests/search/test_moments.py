@@ -85,9 +85,7 @@ def test_a_long_file_answers_with_the_right_minute(tmp_path: Path) -> None:
     scenes = sample_scenes(20, seed=11, split="test", paired_fraction=0.0)
     times = render_moments(scenes, tmp_path / "long.mp4", size=48, frames=120, fps=4)
     model = VideoColBERT.from_pretrained("toy", device="cpu")
-    report = Indexer(tmp_path / "i", model=model, workers=1, num_frames=12, window=30.0).index(
-        tmp_path / "long.mp4"
-    )
+    report = Indexer(tmp_path / "i", model=model, workers=1, num_frames=12, window=30.0).index(tmp_path / "long.mp4")
     assert (report.videos, report.windows) == (1, 39)
     right = []
     with Searcher(tmp_path / "i", model=model) as searcher:

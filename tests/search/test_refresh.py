@@ -83,9 +83,7 @@ def test_searches_in_many_threads_survive_commits(index: Path) -> None:
             while not done.is_set():
                 hits = searcher.search_tokens(QUERY, k=99)
                 assert {hit.id for hit in hits} >= {"a", "b"}
-                assert (
-                    len({hit.metadata["seed"] for hit in hits if hit.id in "cd"}) <= 1
-                )  # one commit at a time
+                assert len({hit.metadata["seed"] for hit in hits if hit.id in "cd"}) <= 1  # one commit at a time
         except BaseException as error:
             problems.append(error)
 
@@ -109,9 +107,7 @@ def test_filters_and_ids_narrow_the_search_together(index: Path) -> None:
         by_filter = searcher.search_tokens(QUERY, k=99, where={"seed": 1})
         assert {hit.id for hit in by_filter} == set("efg")
         alone = {hit.id: hit.score for hit in searcher.search_tokens(QUERY, k=99)}
-        assert {hit.id: hit.score for hit in by_filter} == pytest.approx(
-            {name: alone[name] for name in "efg"}
-        )
+        assert {hit.id: hit.score for hit in by_filter} == pytest.approx({name: alone[name] for name in "efg"})
         both = searcher.search_tokens(QUERY, where={"name": {"in": ["a", "e", "g"]}}, ids=["a", "b", "e"])
         assert {hit.id for hit in both} == {"a", "e"}
         assert searcher.search_tokens(QUERY, where={"seed": 7}) == []

@@ -216,9 +216,7 @@ def test_an_index_on_a_gpu_finds_the_same(index: Path, corpus: tuple) -> None:
         (None, "a value of type NoneType was given: give it as str; search_all takes several."),
     ],
 )
-def test_one_query_is_one_text(
-    index: Path, tiny_trained_model: object, method: str, query: object, given: str
-) -> None:
+def test_one_query_is_one_text(index: Path, tiny_trained_model: object, method: str, query: object, given: str) -> None:
     plain = inspect.unwrap(getattr(Searcher, method))  # past the test suite's own type checks
     with Searcher(index, model=tiny_trained_model) as searcher, pytest.raises(SettingsError) as raised:
         plain(searcher, query, *([] if method == "search" else ["clip 0/ä.mp4"]))
@@ -250,8 +248,6 @@ def test_a_list_of_queries_is_numbered_as_colbert_does(index: Path, tiny_trained
         ({1: "a dog", "1": "a cat"}, "two query ids are the same text"),
     ],
 )
-def test_what_search_all_does_not_take(
-    index: Path, tiny_trained_model: object, queries: object, message: str
-) -> None:
+def test_what_search_all_does_not_take(index: Path, tiny_trained_model: object, queries: object, message: str) -> None:
     with Searcher(index, model=tiny_trained_model) as searcher, pytest.raises(SettingsError, match=message):
         inspect.unwrap(Searcher.search_all)(searcher, queries)

@@ -69,9 +69,7 @@ filters = st.sampled_from([None, {"name": {"in": ["a", "c", "k"]}}, {"name": {">
 
 
 @settings(
-    max_examples=amount(13, thorough=40),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=amount(13, thorough=40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     shards=st.sampled_from([1, 2, 3, len(VIDEOS)]),
@@ -196,10 +194,6 @@ def test_shards_that_do_not_answer_are_named(
         ranking = view.ranking(queries, SearchSettings(k=99))
     assert ranking.shards_failed == dict.fromkeys("ab", ("shard-0000",))
     assert [name for name, _, _ in ranking.todict()["a"]] == [hit.id for hit in found]
-    monkeypatch.setattr(
-        searcher, "_ask", lambda method, asked: ({}, ("shard-0000", "shard-0001", "shard-0002"))
-    )
-    with pytest.raises(
-        ShardsUnavailableError, match=r"no shard answered \(shard-0000, shard-0001, shard-0002\)"
-    ):
+    monkeypatch.setattr(searcher, "_ask", lambda method, asked: ({}, ("shard-0000", "shard-0001", "shard-0002")))
+    with pytest.raises(ShardsUnavailableError, match=r"no shard answered \(shard-0000, shard-0001, shard-0002\)"):
         searcher.search_tokens(queries["a"])

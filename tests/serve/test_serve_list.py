@@ -65,9 +65,7 @@ def test_pages_follow_one_another(client: Any, index: str) -> None:
 def test_filters_and_the_known_of_each(client: Any) -> None:
     news = listed(client, where='{"channel": "news"}', limit=1)
     assert ([video["id"] for video in news["videos"]], news["next"]) == (["blue"], "blue")
-    assert [video["id"] for video in listed(client, where='{"channel": "news"}', after="blue")["videos"]] == [
-        ODD_ID
-    ]
+    assert [video["id"] for video in listed(client, where='{"channel": "news"}', after="blue")["videos"]] == [ODD_ID]
 
 
 @pytest.mark.parametrize(
@@ -81,9 +79,7 @@ def test_filters_and_the_known_of_each(client: Any) -> None:
         ({"where": f'{{"a": "{"x" * 20_000}"}}'}, (422, "filter_too_long")),
     ],
 )
-def test_what_cannot_be_listed_is_refused(
-    client: Any, parameters: dict[str, Any], error: tuple[int, str]
-) -> None:
+def test_what_cannot_be_listed_is_refused(client: Any, parameters: dict[str, Any], error: tuple[int, str]) -> None:
     assert error_of(client.get("/api/videos", params=parameters)) == error
 
 

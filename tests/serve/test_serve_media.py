@@ -48,9 +48,7 @@ def client(index: Path, tiny_trained_model: Any) -> Iterator[Any]:
         yield client
 
 
-def ask(
-    client: Any, video: str = ODD_ID, *, method: str = "GET", copy: str | None = None, **headers: str
-) -> Any:
+def ask(client: Any, video: str = ODD_ID, *, method: str = "GET", copy: str | None = None, **headers: str) -> Any:
     parameters = {"id": video} | ({} if copy is None else {"copy": copy})
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.request(method, MEDIA, params=parameters, headers=named)
@@ -181,9 +179,7 @@ def status_of(files: MediaFiles, path: Path | str) -> int:
     return 200
 
 
-def test_only_videos_are_served_whatever_an_index_names(
-    corpus: Path, tmp_path: Path, media_files: Any
-) -> None:
+def test_only_videos_are_served_whatever_an_index_names(corpus: Path, tmp_path: Path, media_files: Any) -> None:
     files = media_files()
     (tmp_path / "secrets.mp4").write_text("GET my secrets")
     (tmp_path / "boxes.mp4").write_bytes(b"\0\0\0\x08free" * 100_000)
@@ -196,9 +192,7 @@ def test_only_videos_are_served_whatever_an_index_names(
     assert status_of(files, "/dev/zero") == 404
 
 
-def test_links_are_followed_only_within_the_media_roots(
-    corpus: Path, tmp_path: Path, media_files: Any
-) -> None:
+def test_links_are_followed_only_within_the_media_roots(corpus: Path, tmp_path: Path, media_files: Any) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     shutil.copy(corpus / "red.mp4", inside / "red.mp4")
@@ -214,9 +208,7 @@ def test_links_are_followed_only_within_the_media_roots(
     assert status_of(media_files(inside, corpus), corpus / "red.mp4") == 200
 
 
-@pytest.mark.parametrize(
-    "video", ["../red.mp4", "/etc/passwd", "red.mp4", "..%2fred.mp4", "news/../blue", "\0"]
-)
+@pytest.mark.parametrize("video", ["../red.mp4", "/etc/passwd", "red.mp4", "..%2fred.mp4", "news/../blue", "\0"])
 def test_clients_name_ids_and_never_paths(client: Any, video: str) -> None:
     for address in (MEDIA, THUMBNAIL, "/api/video"):
         assert error_of(client.get(address, params={"id": video})) == (404, "no_such_video")
@@ -283,10 +275,7 @@ def test_real_files_are_recognised(clips: Path, media_files: Any) -> None:
         media, reason = media_files().find(str(path))
         found[path.name] = (media and media.kind.container, reason)
     assert found["tc_h264_10bit.mp4"] == ("mp4", "browsers do not play H.264 of profile High 10")
-    assert found["sk_scene_cuts.mp4"] == (
-        "mp4",
-        "browsers do not play H.264 of profile High 4:4:4 Predictive",
-    )
+    assert found["sk_scene_cuts.mp4"] == ("mp4", "browsers do not play H.264 of profile High 4:4:4 Predictive")
     assert found["exo_h265_meta.mp4"] == ("mp4", "browsers do not play HEVC")
     assert found["exo_audio_ac3.mp4"] == ("mp4", "there is nothing to play: no video stream")
     assert found["tc_nasa.mp4"] == ("mp4", None)
@@ -312,9 +301,7 @@ def test_a_file_is_examined_once_until_it_changes(
 ) -> None:
     read: list[str] = []
     original = FramePool.read_header
-    monkeypatch.setattr(
-        FramePool, "read_header", lambda pool, path: read.append(path) or original(pool, path)
-    )
+    monkeypatch.setattr(FramePool, "read_header", lambda pool, path: read.append(path) or original(pool, path))
     path = str(shutil.copy(corpus / "red.mp4", tmp_path / "a.mp4"))
     files = MediaFiles()
     try:
@@ -339,9 +326,7 @@ def test_a_thumbnail_shows_the_moment_in_its_shape(client: Any) -> None:
     assert picture.size == (160, 120)
     np.testing.assert_allclose(np.asarray(picture).mean(axis=(0, 1)), (220, 20, 20), atol=12)
     again = client.get(
-        THUMBNAIL,
-        params={"id": ODD_ID, "t": 1.5, "width": 160},
-        headers={"if-none-match": answer.headers["etag"]},
+        THUMBNAIL, params={"id": ODD_ID, "t": 1.5, "width": 160}, headers={"if-none-match": answer.headers["etag"]}
     )
     assert (again.status_code, again.content) == (304, b"")
 

@@ -90,9 +90,7 @@ def open_by_address(page: Any, video: str, query: str = CAPTIONS[0], **more: Any
 
 
 def until(page: Any, condition: str) -> None:
-    page.wait_for_function(
-        f"() => {condition}"
-    )  # a function: the page's policy lets no text be evaluated later
+    page.wait_for_function(f"() => {condition}")  # a function: the page's policy lets no text be evaluated later
 
 
 def playing_time(page: Any) -> float:
@@ -109,11 +107,7 @@ def test_results_come_while_typing_and_only_the_last_words_count(page: Any) -> N
     score = page.locator(".card .number").first.text_content()
     total, frame, video = (float(part.replace("−", "-")) for part in re.split("[=+]", score))
     assert total == pytest.approx(frame + video, abs=0.011)
-    widths = (
-        page.locator(".card .bar")
-        .first.locator("span")
-        .evaluate_all("parts => parts.map(one => one.offsetWidth)")
-    )
+    widths = page.locator(".card .bar").first.locator("span").evaluate_all("parts => parts.map(one => one.offsetWidth)")
     assert widths[0] / widths[1] == pytest.approx(frame / video, rel=0.1)
 
 
@@ -159,9 +153,7 @@ def test_a_result_opens_at_its_moment_and_plays(page: Any, corpus: Path) -> None
 def test_heat_strips_show_the_service_s_numbers_and_seek(page: Any, address: str) -> None:
     query = "a red circle moves"
     open_by_address(page, "clip-0001.mp4", query)
-    explained = page.request.get(
-        f"{address}api/explain", params={"query": query, "id": "clip-0001.mp4"}
-    ).json()
+    explained = page.request.get(f"{address}api/explain", params={"query": query, "id": "clip-0001.mp4"}).json()
     padding = sum(token["padding"] for token in explained["tokens"])
     words = len(explained["tokens"]) - padding
     for strip, bag in zip(page.locator(".strip").all(), ("frame", "video"), strict=True):
@@ -178,10 +170,7 @@ def test_heat_strips_show_the_service_s_numbers_and_seek(page: Any, address: str
     cell = page.locator(".strip").first.locator("tbody tr").nth(2).locator(".cell").nth(4)
     assert re.fullmatch(r"red, 2\.3 s, −?0\.\d\d(, best)?", cell.get_attribute("aria-label"))
     cell.click()
-    until(
-        page,
-        f"Math.abs(document.querySelector('#player video').currentTime - {explained['times'][4]}) < 0.05",
-    )
+    until(page, f"Math.abs(document.querySelector('#player video').currentTime - {explained['times'][4]}) < 0.05")
     expect(page.locator(".strip").first.locator(".time.now")).to_have_text("2.3 s")
     expect(page.locator(".readout")).to_contain_text("red")
 
@@ -274,9 +263,7 @@ def test_filters_are_built_from_rows_and_from_json(page: Any) -> None:
     wanted = sum(scene.background == background for scene in page_scenes(CLIPS)[:CLIPS]) + 1
     expect(page.locator(".card")).to_have_count(wanted)
     page.locator(".filters summary").click()
-    expect(page.locator(".raw textarea")).to_have_value(
-        json.dumps({"background": background}, separators=(",", ":"))
-    )
+    expect(page.locator(".raw textarea")).to_have_value(json.dumps({"background": background}, separators=(",", ":")))
     page.locator(".raw textarea").fill("{no json")
     expect(page.locator(".filters .problem-text")).to_contain_text("This is not JSON")
     page.locator(".raw textarea").fill('{"background": "none such"}')
@@ -466,10 +453,7 @@ def serious(page: Any) -> list[str]:
     """What axe-core finds that is serious or critical."""
     page.wait_for_timeout(300)  # transitions of colours
     page.evaluate((Path(AXE.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
-    options = {
-        "resultTypes": ["violations"],
-        "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"],
-    }
+    options = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
     found = page.evaluate("options => axe.run(document, options)", options)["violations"]
     return [
         f"{one['id']}: {node['html'][:120]} {node['failureSummary']}"

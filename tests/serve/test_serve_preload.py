@@ -104,9 +104,7 @@ def test_on_a_cluster_the_actors_are_told(
     assert told == [wanted, seconds]
 
 
-def test_a_corpus_on_a_cluster_leaves_reading_to_the_actors(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_corpus_on_a_cluster_leaves_reading_to_the_actors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[bool] = []
 
     class Recorded(ShardedSearcher):
@@ -129,9 +127,7 @@ def test_the_command_line_asks_for_it(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(
-        "colbert_video.serve.launch.serve", lambda *_, opened, **options: given.append(opened)
-    )
+    monkeypatch.setattr("colbert_video.serve.launch.serve", lambda *_, opened, **options: given.append(opened))
     for flags in ([], ["--preload"]):
         assert run(["serve", str(folder / "one"), *flags], capsys)[0] == 0
     assert [one.keywords["preload"] for one in given] == [False, True]

@@ -39,9 +39,7 @@ def toy_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from colbert_video import VideoColBERT
 
     folder = tmp_path_factory.mktemp("serve-toy")
-    return build_index(
-        folder / "toy.index", VideoColBERT.from_pretrained("toy", device="cpu"), folder / "clips"
-    )
+    return build_index(folder / "toy.index", VideoColBERT.from_pretrained("toy", device="cpu"), folder / "clips")
 
 
 @contextmanager
@@ -50,11 +48,7 @@ def started(*arguments: str, **environment: str) -> Iterator[tuple[Any, str]]:
     command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *arguments]
     home = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=home,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        command, stdout=subprocess.PIPE, text=True, cwd=home, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
     ) as process:
         try:
             assert process.stdout is not None
@@ -112,18 +106,7 @@ def test_an_open_address_gets_a_token_of_its_own(
     assert len(given["settings"].token) >= 40
     run(["serve", str(index)], capsys)
     assert given["settings"].token is None
-    options = [
-        "--allowed-host",
-        "a",
-        "--allowed-host",
-        "b",
-        "--media-root",
-        str(index),
-        "-k",
-        "7",
-        "--threads",
-        "3",
-    ]
+    options = ["--allowed-host", "a", "--allowed-host", "b", "--media-root", str(index), "-k", "7", "--threads", "3"]
     run(["serve", str(index), "x=y", *options], capsys)
     settings = given["settings"]
     assert (given["folders"], settings.allowed_hosts, settings.media_roots) == (

@@ -169,9 +169,7 @@ def test_what_is_out_of_range_is_refused(client: Any, parameters: dict[str, Any]
         ("POST", "/api/video/media?id=green", (405, "method_not_allowed")),
     ],
 )
-def test_every_error_has_the_one_form(
-    client: Any, method: str, address: str, expected: tuple[int, str]
-) -> None:
+def test_every_error_has_the_one_form(client: Any, method: str, address: str, expected: tuple[int, str]) -> None:
     assert error_of(client.request(method, address)) == expected
 
 
@@ -186,9 +184,7 @@ def test_what_nobody_foresaw_has_the_form_too(client: Any, monkeypatch: pytest.M
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_an_explanation_holds_both_bags_and_the_moment(
-    client: Any, index: Path, tiny_trained_model: Any
-) -> None:
+def test_an_explanation_holds_both_bags_and_the_moment(client: Any, index: Path, tiny_trained_model: Any) -> None:
     found = client.get("/api/explain", params={"query": "a red circle", "id": ODD_ID}).json()
     with Searcher(index, model=tiny_trained_model) as searcher:
         expected = searcher.explain("a red circle", ODD_ID)
@@ -386,11 +382,7 @@ def test_videos_that_were_cut_are_one_result_or_one_a_window(tiny_trained_model:
         windows = search(client, ids="long", windows=True)
         assert {found["parent"] for found in windows} == {"long"}
         shown = client.get("/api/video", params={"id": "long"}).json()
-        assert [(window["start"], window["end"]) for window in shown["windows"]] == [
-            (0, 10),
-            (10, 20),
-            (20, 30),
-        ]
+        assert [(window["start"], window["end"]) for window in shown["windows"]] == [(0, 10), (10, 20), (20, 30)]
         assert {window["id"] for window in shown["windows"]} == {found["id"] for found in windows}
         best = client.get("/api/explain", params={"id": "long", "query": "a red circle"}).json()
         assert (best["id"], best["start"], best["end"]) == (windows[0]["id"], long["start"], long["end"])

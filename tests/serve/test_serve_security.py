@@ -185,9 +185,7 @@ def test_other_sites_can_only_link_here(client: Any, site: str) -> None:
     assert error_of(client.post(LOGIN, headers=link, json={"token": TOKEN})) == (403, "cross_site")
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/static/docs.js", "/healthz", "/api/session", "/api/indexes", "/nothing"]
-)
+@pytest.mark.parametrize("path", ["/", "/static/docs.js", "/healthz", "/api/session", "/api/indexes", "/nothing"])
 def test_every_answer_tells_browsers_to_be_careful(client: Any, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]

@@ -46,9 +46,7 @@ def kill_machine(cluster: Any, node: Any) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
     children = [int(word) for word in listed.stdout.split()]
     return [descendant for child in children for descendant in (*_descendants(child), child)]
 

@@ -206,9 +206,7 @@ def _watch_sqlite(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
 
 def without(moments: list[Moment], node: int) -> list[Moment]:
     """The same run by a program that never syncs one file or folder."""
-    return [
-        Moment(moment.cache, tuple(mark for mark in moment.synced if mark.node != node)) for moment in moments
-    ]
+    return [Moment(moment.cache, tuple(mark for mark in moment.synced if mark.node != node)) for moment in moments]
 
 
 def durable(start: Disk, moments: list[Moment]) -> Iterator[tuple[Disk, Disk]]:

@@ -130,9 +130,7 @@ class Reader:
             check_installation(command)
             return ""
         if not command.startswith("colbert-video "):
-            return (
-                self._run_launcher(command) if command.startswith("torchrun ") else self._run_shell(command)
-            )
+            return self._run_launcher(command) if command.startswith("torchrun ") else self._run_shell(command)
         arguments = shlex.split(command, comments=True)[1:]
         if SHELL & set("".join(_bare(command))):
             return self._run_shell(command)

@@ -136,9 +136,7 @@ class HubStandIn:
         modes = {True: "lfs", False: "regular"}
         paths = [given["path"] for given in json.loads(body)["files"]]
         return {
-            "files": [
-                {"path": path, "uploadMode": modes[_is_large(path)], "shouldIgnore": False} for path in paths
-            ]
+            "files": [{"path": path, "uploadMode": modes[_is_large(path)], "shouldIgnore": False} for path in paths]
         }
 
     def _batch(self, prefix: str, name: str, body: bytes, token: str | None) -> Any:

@@ -22,9 +22,7 @@ class Case:
     query: Tensor
 
 
-def random_case(
-    *, dim: int, nbits: int, centroids: int, doclens: list[int], query_tokens: int, seed: int
-) -> Case:
+def random_case(*, dim: int, nbits: int, centroids: int, doclens: list[int], query_tokens: int, seed: int) -> Case:
     """Random centroids, codes, residuals and query; nothing about them is like real tokens."""
     generator = torch.Generator().manual_seed(seed)
     means = normalize(torch.randn(centroids, dim, generator=generator), dim=1).half().float()
@@ -36,9 +34,7 @@ def random_case(
     residuals = torch.randint(0, 256, (tokens, dim * nbits // 8), generator=generator, dtype=torch.uint8)
     lengths = torch.tensor(doclens)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    stored = StoredBag(
-        Path("nowhere"), dim, nbits, centroids, codec.fingerprint, codes, residuals, lengths, offsets
-    )
+    stored = StoredBag(Path("nowhere"), dim, nbits, centroids, codec.fingerprint, codes, residuals, lengths, offsets)
     query = normalize(torch.randn(query_tokens, dim, generator=generator), dim=1)
     return Case(codec, stored, query)
 

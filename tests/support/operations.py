@@ -15,10 +15,7 @@ def add_tokens(
     path: Path, ids: Sequence[str], *, seed: int, add: bool = True, overwrite: bool = False, **settings: Any
 ) -> Any:
     """Index random tokens, the same for the same ids and seed."""
-    bags = [
-        [random_bags(1, seed=1 + seed * 1000 + 10 * ord(name[0]) + kind)[0] for name in ids]
-        for kind in (0, 1)
-    ]
+    bags = [[random_bags(1, seed=1 + seed * 1000 + 10 * ord(name[0]) + kind)[0] for name in ids] for kind in (0, 1)]
     metadata = [{"name": name, "seed": seed} for name in ids]
     return Indexer(path, dim=DIM, **settings).index_tokens(
         list(ids), *bags, metadata=metadata, add=add, overwrite=overwrite

@@ -77,9 +77,7 @@ def watched(browser: Any, address: str, *, allowed: Sequence[str] = (), **contex
     """
     problems: list[str] = []
     own = urlsplit(address).netloc
-    page = browser.new_context(
-        base_url=address, **{"viewport": {"width": 1280, "height": 900}, **context}
-    ).new_page()
+    page = browser.new_context(base_url=address, **{"viewport": {"width": 1280, "height": 900}, **context}).new_page()
     page.set_default_timeout(20_000)
 
     def told(message: Any) -> None:

@@ -20,9 +20,7 @@ ODD_ID = "news/clip #1?&%2e …é.mp4"
 TOKEN = "a-long-secret-of-the-tests"
 
 
-def write_colour(
-    path: Path, colour: tuple[int, int, int], *, codec: str = "libx264", frames: int = 30
-) -> Path:
+def write_colour(path: Path, colour: tuple[int, int, int], *, codec: str = "libx264", frames: int = 30) -> Path:
     """A clip of three seconds in one colour, 64 × 48."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = np.full((48, 64, 3), colour, dtype=np.uint8)

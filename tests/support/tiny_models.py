@@ -17,14 +17,7 @@ TINY_SIGLIP = {
     "embed_dim": 64,
     "init_logit_bias": -10,
     "custom_text": True,
-    "vision_cfg": {
-        "image_size": 32,
-        "layers": 2,
-        "width": 64,
-        "head_width": 32,
-        "patch_size": 8,
-        "pool_type": "avg",
-    },
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8, "pool_type": "avg"},
     "text_cfg": {
         "context_length": 16,
         "vocab_size": 1000,

@@ -14,9 +14,7 @@ import torch
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.training_config import TrainingConfig
 
-PLAIN = TrainingConfig(
-    batch_size=4, epochs=2, precision="fp32", learning_rate=1e-3, pretrained_learning_rate=1e-4
-)
+PLAIN = TrainingConfig(batch_size=4, epochs=2, precision="fp32", learning_rate=1e-3, pretrained_learning_rate=1e-4)
 RESUMED = replace(PLAIN, checkpoint_every=2, chunk_size=3, learnable_loss=True, keep_checkpoints=2)
 """Six steps in two epochs; checkpoints after steps 2, 3, 4 and 6."""
 FRAMES, SIZE = 4, 32
@@ -24,9 +22,7 @@ FRAMES, SIZE = 4, 32
 WORDS = ("red", "blue", "circle", "square", "left", "right", "grows", "turns")
 
 
-def training_batch(
-    count: int, seed: int, *, frames: int = FRAMES, ids: list[str] | None = None
-) -> TrainingBatch:
+def training_batch(count: int, seed: int, *, frames: int = FRAMES, ids: list[str] | None = None) -> TrainingBatch:
     """Random frames; each video's brightness and its caption depend on its number, so that there is much to learn."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, frames, SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
@@ -91,9 +87,7 @@ class FakeData:
     description: dict[str, Any] = field(default_factory=lambda: {"rows": 12})
 
     def loader(self, model: Any, *, batch_size: int, seed: int, rank: int, world_size: int) -> FakeLoader:
-        return FakeLoader(
-            self.batches, batch_size, seed, rank, world_size, self.kill_at, model, self.modes, self.noise
-        )
+        return FakeLoader(self.batches, batch_size, seed, rank, world_size, self.kill_at, model, self.modes, self.noise)
 
     def validate(self, model: Any, interaction: str) -> dict[str, float] | None:
         model.eval()  # as an evaluation does, which the trainer must undo

@@ -41,9 +41,7 @@ def test_a_named_part_is_left_as_it_is(film: VideoRecord) -> None:
 
 
 @pytest.mark.parametrize("window", [3.0, "shots"])
-def test_a_file_that_cannot_be_read_is_refused(
-    film: VideoRecord, tmp_path: Path, window: float | str
-) -> None:
+def test_a_file_that_cannot_be_read_is_refused(film: VideoRecord, tmp_path: Path, window: float | str) -> None:
     found = cut(film, VideoRecord("gone", str(tmp_path / "gone.mp4")), window=window)
     assert isinstance(found["gone"], VideoError)
     assert found["gone"].kind.value == "missing"
@@ -52,9 +50,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 
 @pytest.mark.parametrize("seconds", [64, 3])
-def test_shots_are_the_clips_of_a_film(
-    film: VideoRecord, seconds: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shots_are_the_clips_of_a_film(film: VideoRecord, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a film is looked through in several parts, with cuts at their borders."""
     monkeypatch.setattr(module, "SECTION_SECONDS", seconds)
     spans = cut(film, window="shots")["film"]

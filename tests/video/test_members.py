@@ -44,9 +44,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory, clips: dict[str, bytes]) -> 
     return write_tar(tmp_path_factory.mktemp("shards") / "videos-0000.tar", files)
 
 
-@pytest.mark.parametrize(
-    ("member", "name"), [("0000.mp4", "a.mp4"), ("deep/0001.mkv", "b.mkv"), ("0002.avi", "c.avi")]
-)
+@pytest.mark.parametrize(("member", "name"), [("0000.mp4", "a.mp4"), ("deep/0001.mkv", "b.mkv"), ("0002.avi", "c.avi")])
 def test_members_decode_as_the_files_they_are(
     shard: Path, clips: dict[str, bytes], tmp_path: Path, member: str, name: str
 ) -> None:
@@ -61,8 +59,7 @@ def test_members_decode_as_the_files_they_are(
 def test_workers_decode_members(shard: Path) -> None:
     with FramePool(FOUR, workers=1) as pool:
         results = {
-            r.request.path: r
-            for r in pool.read_many([FrameRequest(f"{shard}/{n}") for n in ("0000.mp4", "no")])
+            r.request.path: r for r in pool.read_many([FrameRequest(f"{shard}/{n}") for n in ("0000.mp4", "no")])
         }
     assert results[f"{shard}/0000.mp4"].frames is not None
     error = results[f"{shard}/no"].error
@@ -122,9 +119,7 @@ def test_several_archives(tmp_path: Path, clips: dict[str, bytes]) -> None:
 def test_repeated_keys_are_refused(tmp_path: Path, clips: dict[str, bytes]) -> None:
     one = write_tar(tmp_path / "one.tar", {"a.mp4": clips["a.mp4"]})
     write_tar(tmp_path / "two.tar", {"a.mp4": clips["a.mp4"]})
-    with pytest.raises(
-        SettingsError, match=r"two videos have the id 'a.mp4': .*one.tar/a.mp4 and .*two.tar/a.mp4"
-    ):
+    with pytest.raises(SettingsError, match=r"two videos have the id 'a.mp4': .*one.tar/a.mp4 and .*two.tar/a.mp4"):
         find_videos(str(tmp_path / "{one,two}.tar"))
     with tarfile.open(one, "a") as tar:
         tar.addfile(tarfile.TarInfo("a.mp4"))
@@ -197,11 +192,7 @@ def test_braces(name: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("{9..1}", "runs backwards"),
-        ("{0..999999}", "longer than"),
-        ("{0..999}{0..999}", "more than 100000 names"),
-    ],
+    [("{9..1}", "runs backwards"), ("{0..999999}", "longer than"), ("{0..999}{0..999}", "more than 100000 names")],
 )
 def test_senseless_braces_are_refused(name: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
@@ -215,9 +206,7 @@ def test_senseless_braces_are_refused(name: str, message: str) -> None:
     size=st.integers(0, 30),
     reads=st.lists(st.tuples(st.integers(0, 40), st.integers(-1, 40)), max_size=5),
 )
-def test_a_range_reads_as_its_bytes_do(
-    data: bytes, start: int, size: int, reads: list[tuple[int, int]]
-) -> None:
+def test_a_range_reads_as_its_bytes_do(data: bytes, start: int, size: int, reads: list[tuple[int, int]]) -> None:
     whole = io.BytesIO(data[start : start + size])
     part = io.BufferedReader(RangeReader(io.BytesIO(data), start, min(size, max(len(data) - start, 0))))
     for place, count in reads:

@@ -46,9 +46,7 @@ def test_what_is_left_over_goes_to_the_last_window(duration: float, spans: list)
 
 @settings(max_examples=amount(10, thorough=100), deadline=None)
 @given(window=SECONDS, share=st.floats(0.05, 1.0), duration=st.floats(0.01, 2000.0))
-def test_windows_cover_the_video_and_are_nearly_as_long_as_asked(
-    window: float, share: float, duration: float
-) -> None:
+def test_windows_cover_the_video_and_are_nearly_as_long_as_asked(window: float, share: float, duration: float) -> None:
     stride = window * share
     spans = Cutting(window, stride).even_spans(duration)
     assert spans[0][0] == 0.0
@@ -67,10 +65,7 @@ def test_ids_are_media_fragments(start: float, length: float) -> None:
     name = window_id("a film.mp4", (start, start + length))
     assert WINDOW_ID.search(name)
     first, last = name.removeprefix("a film.mp4#t=").split(",")
-    assert (float(first), float(last)) == (
-        pytest.approx(start, abs=1e-3),
-        pytest.approx(start + length, abs=1e-3),
-    )
+    assert (float(first), float(last)) == (pytest.approx(start, abs=1e-3), pytest.approx(start + length, abs=1e-3))
 
 
 def test_an_id_as_it_is_written() -> None:
@@ -151,10 +146,7 @@ def test_of_cuts_close_together_the_larger_stays() -> None:
     assert find_cuts(TIMES, changes(_2=0.9, _45=0.9), 12.0) == []  # too close to the ends
 
 
-@given(
-    values=st.lists(st.floats(0, 1), min_size=1, max_size=200),
-    rest=st.floats(0.0, 100.0),
-)
+@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=200), rest=st.floats(0.0, 100.0))
 def test_shots_cover_the_video_within_their_bounds(values: list[float], rest: float) -> None:
     times = np.arange(len(values) + 1) / 4
     duration = float(times[-1]) + 0.25 + rest
@@ -168,9 +160,4 @@ def test_shots_cover_the_video_within_their_bounds(values: list[float], rest: fl
 
 
 def test_long_shots_become_equal_parts() -> None:
-    assert shot_spans([10.0], 80.0) == [
-        (0.0, 10.0),
-        (10.0, 33.333),
-        (33.333, 56.667),
-        (56.667, 80.0),
-    ]
+    assert shot_spans([10.0], 80.0) == [(0.0, 10.0), (10.0, 33.333), (33.333, 56.667), (56.667, 80.0)]

@@ -58,9 +58,7 @@ class FrameCache:
         SettingsError: If a number is out of range, or the folder cannot be made.
     """
 
-    def __init__(
-        self, folder: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, *, frames_per_segment: int = 3
-    ) -> None:
+    def __init__(self, folder: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, *, frames_per_segment: int = 3) -> None:
         if max_bytes < 1:
             raise SettingsError(f"max_bytes is {max_bytes}; the frame cache needs room, give at least 1.")
         if frames_per_segment < 1 or frames_per_segment % 2 == 0:
@@ -89,9 +87,7 @@ class FrameCache:
         """Sample frames of a dense stack as if it were the video."""
         return stack[_rows(len(stack), sampling)]
 
-    def read(
-        self, path: str | Path, sampling: SamplingSettings
-    ) -> UInt8[np.ndarray, "frames height width 3"] | None:
+    def read(self, path: str | Path, sampling: SamplingSettings) -> UInt8[np.ndarray, "frames height width 3"] | None:
         """Sample frames of a kept video.
 
         Returns:
@@ -106,19 +102,14 @@ class FrameCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            logger.warning(
-                "a damaged entry of the frame cache is dropped, its video decoded again: %s", error
-            )
+            logger.warning("a damaged entry of the frame cache is dropped, its video decoded again: %s", error)
             _remove(entry)
             return None
         _mark_used(entry)
         return frames
 
     def store(
-        self,
-        path: str | Path,
-        sampling: SamplingSettings,
-        stack: UInt8[np.ndarray, "candidates height width 3"],
+        self, path: str | Path, sampling: SamplingSettings, stack: UInt8[np.ndarray, "candidates height width 3"]
     ) -> bool:
         """Keep the dense stack of a video, decoded with `dense(sampling)`.
 

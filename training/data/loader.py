@@ -253,9 +253,7 @@ def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size:
             f"batch_size is {batch_size}; a caption needs the video of another as a negative; give at least 2."
         )
     if batch_size > rows:
-        raise SettingsError(
-            f"batch_size is {batch_size} and there are {rows} rows; give a smaller batch or more data."
-        )
+        raise SettingsError(f"batch_size is {batch_size} and there are {rows} rows; give a smaller batch or more data.")
     if world_size < 1 or not 0 <= rank < world_size:
         raise SettingsError(f"rank is {rank} and world_size {world_size}; ranks go from 0 to world_size - 1.")
     if batch_size % world_size:

@@ -75,9 +75,7 @@ def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
     chosen = [row for row in rows if row.split == split]
     if not chosen:
         known = sorted({row.split for row in rows})
-        raise SettingsError(
-            f"split {split!r} has no rows; the manifest has {_listing(known) or 'no rows at all'}."
-        )
+        raise SettingsError(f"split {split!r} has no rows; the manifest has {_listing(known) or 'no rows at all'}.")
     return chosen
 
 
@@ -165,26 +163,18 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise SettingsError(
-                f"{path}, line {line}: not JSON: {error.msg} at column {error.colno}."
-            ) from error
+            raise SettingsError(f"{path}, line {line}: not JSON: {error.msg} at column {error.colno}.") from error
         if not isinstance(values, dict):
-            raise SettingsError(
-                f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}."
-            )
+            raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}.")
         yield line, values
 
 
 def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
     for column in COLUMNS:
         if column not in values:
-            raise SettingsError(
-                f"{path}, line {line}: column {column!r} is missing; a row needs {_listing(COLUMNS)}."
-            )
+            raise SettingsError(f"{path}, line {line}: column {column!r} is missing; a row needs {_listing(COLUMNS)}.")
         if not isinstance(values[column], str) or not values[column].strip():
-            raise SettingsError(
-                f"{path}, line {line}: {column} is {values[column]!r}; give a text that is not empty."
-            )
+            raise SettingsError(f"{path}, line {line}: {column} is {values[column]!r}; give a text that is not empty.")
     video = values["video"]
     return ManifestRow(
         video=video,

@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.datasets.annotation_files import (
-    field,
-    items,
-    mapping,
-    read_ids,
-    read_json,
-    spans,
-    text,
-)
+from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, spans, text
 from colbert_video.training.datasets.annotations import (
     Annotations,
     Dataset,
@@ -38,9 +30,7 @@ LISTS = {
     "test": AnnotationFile(("val_ids.json",), "ids of the test videos", OFFICIAL),
 }
 """Not needed: they also have ids without sentences, which no loader can use."""
-PROTOCOL = Protocol(
-    "paragraph retrieval on val_1", {"train": Published(10_009, 10_009), "test": Published(4917, 4917)}
-)
+PROTOCOL = Protocol("paragraph retrieval on val_1", {"train": Published(10_009, 10_009), "test": Published(4917, 4917)})
 
 
 def read_activitynet(folder: DownloadFolder, protocol: str) -> Annotations:
@@ -75,9 +65,7 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
 def _read_record(record: Any, path: Path, name: str) -> dict[str, Any]:
     duration = field(record, "duration", path, name)
     if not isinstance(duration, int | float) or not duration > 0:
-        raise SettingsError(
-            f"{path}: the duration of {name} is {duration!r}; it is a positive number of seconds."
-        )
+        raise SettingsError(f"{path}: the duration of {name} is {duration!r}; it is a positive number of seconds.")
     said = items(field(record, "sentences", path, name), path, name)
     times = spans(field(record, "timestamps", path, name), path, name)
     if len(said) != len(times):

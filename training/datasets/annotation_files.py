@@ -48,9 +48,7 @@ def read_ids(path: Path) -> list[str]:
 def mapping(value: Any, path: Path, place: str) -> Mapping[str, Any]:
     """Return the value if it is an object with names; raise SettingsError otherwise."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise SettingsError(
-            f"{path}: {place} is {_kind(value)}, not an object with names; is it the right file?"
-        )
+        raise SettingsError(f"{path}: {place} is {_kind(value)}, not an object with names; is it the right file?")
     return value
 
 
@@ -64,9 +62,7 @@ def items(value: Any, path: Path, place: str) -> Sequence[Any]:
 def text(value: Any, path: Path, place: str) -> str:
     """Return the value if it is a string; raise SettingsError otherwise."""
     if not isinstance(value, str):
-        raise SettingsError(
-            f"{path}: {place} holds {_kind(value)} where a text belongs; is it the right file?"
-        )
+        raise SettingsError(f"{path}: {place} holds {_kind(value)} where a text belongs; is it the right file?")
     return value
 
 
@@ -95,9 +91,7 @@ def _column(path: Path) -> list[str]:
     rows = [row for _, row in read_csv(path)]
     name = next((name for name in ID_COLUMNS if rows and name in rows[0]), None)
     if rows and name is None:
-        raise SettingsError(
-            f"{path} has none of the columns {', '.join(ID_COLUMNS)}; is it a list of videos?"
-        )
+        raise SettingsError(f"{path} has none of the columns {', '.join(ID_COLUMNS)}; is it a list of videos?")
     return [row[name] for row in rows] if name else []
 
 

@@ -116,9 +116,7 @@ def _overlap_notes(split: str, ids: Sequence[str], taken: Mapping[str, str]) -> 
     if not both:
         return []
     others = " and ".join(sorted({taken[name] for name in both}))
-    return [
-        f"{len(both)} videos of the {split} list are in {others} too and left out of {split}: {list_some(both)}."
-    ]
+    return [f"{len(both)} videos of the {split} list are in {others} too and left out of {split}: {list_some(both)}."]
 
 
 def _empty_notes(split: str, empty: int) -> list[str]:

@@ -29,8 +29,7 @@ ORIGINAL = "https://github.com/LisaAnne/LocalizingMoments (data)"
 EXPERTS = "https://github.com/albanie/collaborative-experts (misc/datasets/didemo)"
 SPLITS = ("train", "val", "test")
 DATA = {
-    split: AnnotationFile((f"{split}_data.json",), f"descriptions of the {split} videos", ORIGINAL)
-    for split in SPLITS
+    split: AnnotationFile((f"{split}_data.json",), f"descriptions of the {split} videos", ORIGINAL) for split in SPLITS
 }
 LISTS = {split: AnnotationFile((f"{split}_list.txt",), f"the {split} videos", EXPERTS) for split in SPLITS}
 PROTOCOL = Protocol(
@@ -64,9 +63,7 @@ def read_didemo(folder: DownloadFolder, protocol: str) -> Annotations:
             said |= chosen
             notes += [_left_out(split, left_out)] if left_out else []
     found = pick_videos(
-        lists,
-        {name: [paragraph(entry.sentences)] for name, entry in said.items()},
-        lambda name: _metadata(said[name]),
+        lists, {name: [paragraph(entry.sentences)] for name, entry in said.items()}, lambda name: _metadata(said[name])
     )
     return Annotations(found.splits, found.uncaptioned, [*found.notes, *notes])
 
@@ -79,9 +76,7 @@ def _read_descriptions(path: Path) -> dict[str, _Descriptions]:
         if sentence:
             entry = said.setdefault(name, _Descriptions())
             entry.sentences.append(sentence)
-            entry.timestamps.append(
-                _moment(spans(value_of(record, "times", path, name), path, name), path, name)
-            )
+            entry.timestamps.append(_moment(spans(value_of(record, "times", path, name), path, name), path, name))
     return said
 
 
@@ -93,9 +88,7 @@ def _moment(chunks: Sequence[tuple[float, float]], path: Path, name: str) -> tup
     return round(CHUNK_SECONDS * start, 3), round(CHUNK_SECONDS * end, 3)
 
 
-def _choose(
-    ids: Sequence[str], said: Mapping[str, _Descriptions]
-) -> tuple[dict[str, _Descriptions], list[str]]:
+def _choose(ids: Sequence[str], said: Mapping[str, _Descriptions]) -> tuple[dict[str, _Descriptions], list[str]]:
     """Return the descriptions of each listed id, or of the same id with another extension; and the ids left out."""
     stems: dict[str, list[str]] = {}
     for name in said:

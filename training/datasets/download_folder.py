@@ -61,9 +61,7 @@ class DownloadFolder:
             if not paths:
                 continue
             if len(paths) > 1 and len(paths[0].parts) == len(paths[1].parts):
-                raise SettingsError(
-                    f"{paths[0]} and {paths[1]} have one name; name the folder of one dataset."
-                )
+                raise SettingsError(f"{paths[0]} and {paths[1]} have one name; name the folder of one dataset.")
             if paths[0] not in self.used:
                 self.used.append(paths[0])
             return paths[0]
@@ -104,9 +102,7 @@ class VideoFiles:
         for name in (stem, stem.removeprefix("v_")):
             files = self._files.get(name)
             if files:
-                return min(
-                    files, key=lambda file: (file.name != identifier, file.suffix != ".mp4", str(file))
-                )
+                return min(files, key=lambda file: (file.name != identifier, file.suffix != ".mp4", str(file)))
         return None
 
     def ambiguous(self, identifiers: Sequence[str]) -> list[str]:

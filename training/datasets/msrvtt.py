@@ -19,22 +19,16 @@ FROZEN = "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip"
 EMCL = "https://github.com/jpthu17/EMCL (video_retrieval/As_an_inference_module/data/msrvtt_data)"
 
 CAPTIONS = AnnotationFile(
-    ("MSRVTT_data.json", "MSR_VTT.json", "train_val_videodatainfo.json"),
-    "all captions",
-    f"{CLIP4CLIP} or {FROZEN}",
+    ("MSRVTT_data.json", "MSR_VTT.json", "train_val_videodatainfo.json"), "all captions", f"{CLIP4CLIP} or {FROZEN}"
 )
 OFFICIAL_TEST = AnnotationFile(
     ("test_videodatainfo.json",), "captions of the official test videos", "the official download"
 )
 TEST_1KA = AnnotationFile(("MSRVTT_JSFUSION_test.csv",), "the 1K-A test videos and captions", CLIP4CLIP)
 TEST_1KA_IDS = AnnotationFile(("val_list_jsfusion.txt",), "the 1K-A test videos", FROZEN)
-TEST_1KA_CHOICE = AnnotationFile(
-    ("jsfusion_val_caption_idx.pkl",), "which caption each 1K-A video is asked by", FROZEN
-)
+TEST_1KA_CHOICE = AnnotationFile(("jsfusion_val_caption_idx.pkl",), "which caption each 1K-A video is asked by", FROZEN)
 TRAIN_9K = AnnotationFile(
-    ("MSRVTT_train.9k.csv", "train_list_jsfusion.txt", "train_list_9k.txt"),
-    "9,000 training videos",
-    CLIP4CLIP,
+    ("MSRVTT_train.9k.csv", "train_list_jsfusion.txt", "train_list_9k.txt"), "9,000 training videos", CLIP4CLIP
 )
 TRAIN_7K = AnnotationFile(
     ("MSRVTT_train.7k.csv", "train_list_7k.txt"), "7,010 training and validation videos", CLIP4CLIP
@@ -54,9 +48,7 @@ Captions = dict[str, list[str]]
 
 TEST = Published(1000, 1000)
 PROTOCOLS = {
-    "9k": Protocol(
-        "1K-A with 9,000 training videos, as the paper", {"train": Published(9000, 180_000), "test": TEST}
-    ),
+    "9k": Protocol("1K-A with 9,000 training videos, as the paper", {"train": Published(9000, 180_000), "test": TEST}),
     "7k": Protocol("1K-A with 7,010 training videos", {"train": Published(7010, 140_200), "test": TEST}),
     "1k-a": Protocol("the 1K-A test videos alone", {"test": TEST}),
     "full": Protocol(
@@ -77,9 +69,7 @@ def read_msrvtt(folder: DownloadFolder, protocol: str) -> Annotations:
     captions, videos = _read_captions(folder)
     train = read_ids(train_list) if train_list else []
     return pick_videos(
-        {"train": train, "test": list(asked)},
-        {**captions, **asked},
-        lambda name: _duration(videos.get(name, {})),
+        {"train": train, "test": list(asked)}, {**captions, **asked}, lambda name: _duration(videos.get(name, {}))
     )
 
 

@@ -49,9 +49,7 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise SettingsError(
-                f"{path} has {size} bytes; captions have at most {MAX_BYTES}. Is it the right file?"
-            )
+            raise SettingsError(f"{path} has {size} bytes; captions have at most {MAX_BYTES}. Is it the right file?")
         data = path.read_bytes()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
@@ -86,9 +84,7 @@ def _check_opcodes(path: Path, data: bytes) -> None:
     except SettingsError:
         raise
     except (ValueError, EOFError, IndexError, OverflowError) as error:
-        raise SettingsError(
-            f"{path} is not a pickle, or a damaged one: {error}; download it again."
-        ) from error
+        raise SettingsError(f"{path} is not a pickle, or a damaged one: {error}; download it again.") from error
 
 
 def _shown(argument: Any) -> str:

@@ -27,12 +27,7 @@ DATASETS: Mapping[str, Dataset] = {
 
 
 def check_dataset(
-    name: str,
-    folder: str | Path,
-    *,
-    videos: str | Path | None = None,
-    split_name: str | None = None,
-    hold_out: int = 0,
+    name: str, folder: str | Path, *, videos: str | Path | None = None, split_name: str | None = None, hold_out: int = 0
 ) -> Preparation:
     """Read a dataset's download and check it against the published splits. Nothing is written.
 

@@ -56,15 +56,9 @@ PROTOCOLS = {
 def read_vatex(folder: DownloadFolder, protocol: str) -> Annotations:
     """Read VATEX in English by the protocol named as its test list; SettingsError if a file has the wrong content."""
     test = AnnotationFile((f"{protocol}.txt",), "1,500 test videos", CLIP2VIDEO)
-    paths = {
-        "train": folder.find_required(TRAIN),
-        "val": folder.find_required(VAL),
-        "test": folder.find_required(test),
-    }
+    paths = {"train": folder.find_required(TRAIN), "val": folder.find_required(VAL), "test": folder.find_required(test)}
     return pick_videos(
-        {split: read_ids(path) if path else [] for split, path in paths.items()},
-        _read_captions(folder),
-        clip_duration,
+        {split: read_ids(path) if path else [] for split, path in paths.items()}, _read_captions(folder), clip_duration
     )
 
 

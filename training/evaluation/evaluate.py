@@ -110,16 +110,11 @@ def evaluate_index(
     absent = _not_indexed(searcher, relevant)
     _check_missing(absent, len(relevant), missing)
     kept = {
-        name: {video: gain for video, gain in judged.items() if video not in absent}
-        for name, judged in qrels.items()
+        name: {video: gain for video, gain in judged.items() if video not in absent} for name, judged in qrels.items()
     }
-    asked = {
-        query: queries[query] for query, judged in kept.items() if any(gain > 0 for gain in judged.values())
-    }
+    asked = {query: queries[query] for query, judged in kept.items() if any(gain > 0 for gain in judged.values())}
     if not asked:
-        raise SettingsError(
-            "no query has a relevant video in the index; do the ids of the qrels and the index agree?"
-        )
+        raise SettingsError("no query has a relevant video in the index; do the ids of the qrels and the index agree?")
     ranking = searcher.search_all(asked, k, exact=exact).settled()
     if trec is not None:
         trec.write(asked, {query: kept[query] for query in asked}, {"index": ranking})
@@ -204,9 +199,7 @@ def _check_missing(reasons: Mapping[str, str], videos: int, missing: Missing) ->
         return
     listed = list_some([f"{video} ({reason})" for video, reason in reasons.items()])
     if len(reasons) == videos:
-        raise SettingsError(
-            f"not one of {videos} videos can be evaluated: {listed}. Are these the right videos?"
-        )
+        raise SettingsError(f"not one of {videos} videos can be evaluated: {listed}. Are these the right videos?")
     raise SettingsError(
         f"{len(reasons)} of {videos} videos cannot be evaluated: {listed}. A gallery without them is easier than it should "
         "be: repair them, or pass missing='report' (--missing report) to leave them out and say so."
@@ -223,9 +216,7 @@ def _measure(
     relevant = torch.tensor([positions[row.video] for row in rows])  # (queries,)
     several = len(rows) > len(videos)
     return Evaluation(
-        interactions={
-            name: retrieval_metrics(matrix, relevant, resolution=0.0) for name, matrix in scores.items()
-        },
+        interactions={name: retrieval_metrics(matrix, relevant, resolution=0.0) for name, matrix in scores.items()},
         protocol="multi-caption, averaged over captions" if several else "single-caption",
         queries=len(rows),
         videos=len(videos),

@@ -112,9 +112,7 @@ class Evaluation:
         notes = [f"{self.queries} queries, {self.videos} videos; {self.protocol}; {TIES}"]
         if self.groups is not None:
             name = self.groups.name.replace("_", " ")
-            notes.append(
-                f"{name}: {self.groups.queries} queries, each among the videos of its own group alone"
-            )
+            notes.append(f"{name}: {self.groups.queries} queries, each among the videos of its own group alone")
         if self.unranked:
             notes.append(f"queries that found none of their videos and count as ranked last: {self.unranked}")
         return notes

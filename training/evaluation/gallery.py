@@ -59,9 +59,7 @@ def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = 
         if name not in KNOWN:
             raise SettingsError(f"interaction {name!r} is unknown; choose from {', '.join(KNOWN)}.")
         if name not in (*possible, *ZERO_SHOT):
-            raise SettingsError(
-                f"interaction {name!r} needs a trained model; this one has {', '.join(possible)}."
-            )
+            raise SettingsError(f"interaction {name!r} needs a trained model; this one has {', '.join(possible)}.")
     return tuple(possible if chosen is None else chosen)
 
 
@@ -108,10 +106,7 @@ def encode_gallery(
 
 
 def score_gallery(
-    model: VideoColBERT,
-    captions: Sequence[str],
-    gallery: Sequence[VideoTokens],
-    interactions: Sequence[Scoring],
+    model: VideoColBERT, captions: Sequence[str], gallery: Sequence[VideoTokens], interactions: Sequence[Scoring]
 ) -> dict[str, Float[Tensor, "queries videos"]]:
     """Score captions against every video of a gallery.
 
@@ -133,9 +128,7 @@ def score_gallery(
             for name, scores in _score(queries, videos, interactions).items():
                 parts[name].append(scores.float().cpu())
     return {
-        name: settle_ties(
-            torch.cat(scores), 0.0 if name == "rrf" else SCORE_RESOLUTION
-        )  # rrf is made of ranks
+        name: settle_ties(torch.cat(scores), 0.0 if name == "rrf" else SCORE_RESOLUTION)  # rrf is made of ranks
         for name, scores in parts.items()
     }
 
@@ -164,9 +157,7 @@ def _bags(tokens: VideoTokens) -> Iterator[VideoTokens]:
     frame_bags = tokens.frame.to("cpu").unpadded()
     video_bags = [None] * len(frame_bags) if tokens.video is None else tokens.video.to("cpu").unpadded()
     for frame, video in zip(frame_bags, video_bags, strict=True):
-        yield VideoTokens(
-            TokenBags.from_list([frame]), None if video is None else TokenBags.from_list([video])
-        )
+        yield VideoTokens(TokenBags.from_list([frame]), None if video is None else TokenBags.from_list([video]))
 
 
 def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:

@@ -149,9 +149,7 @@ def _first_relevant(ranks: TiedRanks, videos: int) -> _FirstRelevant:
     queries = len(ranks.ideal)
     better = np.full(queries, videos)
     np.minimum.at(better, ranks.query, ranks.better)
-    leading = (
-        ranks.better == better[ranks.query]
-    )  # (ranked,): entries of each query's first tie with a relevant video
+    leading = ranks.better == better[ranks.query]  # (ranked,): entries of each query's first tie with a relevant video
     tied = np.ones(queries, dtype=np.int64)
     tied[ranks.query[leading]] = ranks.tied[leading]
     relevant = np.bincount(ranks.query[leading], minlength=queries)
@@ -186,9 +184,7 @@ def _check_scores(scores: Float[Tensor, "queries videos"]) -> None:
     if scores.dtype not in (torch.float32, torch.float64):
         raise SettingsError(f"scores are {scores.dtype}, which makes ties that are none; score in float32.")
     if 0 in scores.shape:
-        raise SettingsError(
-            f"scores have shape {tuple(scores.shape)}; at least one query and one video are needed."
-        )
+        raise SettingsError(f"scores have shape {tuple(scores.shape)}; at least one query and one video are needed.")
     broken = scores.isnan().any(dim=1).nonzero().flatten().tolist()
     if broken:
         raise SettingsError(
@@ -198,9 +194,7 @@ def _check_scores(scores: Float[Tensor, "queries videos"]) -> None:
 
 def _check_relevant(relevant: Bool[Tensor, "queries videos"], shape: torch.Size) -> None:
     if relevant.shape != shape:
-        raise SettingsError(
-            f"relevant has shape {tuple(relevant.shape)} and scores {tuple(shape)}; they must agree."
-        )
+        raise SettingsError(f"relevant has shape {tuple(relevant.shape)} and scores {tuple(shape)}; they must agree.")
     without = (~relevant.any(dim=1)).nonzero().flatten().tolist()
     if without:
         raise SettingsError(f"query {without[0]} has no relevant video; every query needs at least one.")
@@ -219,9 +213,7 @@ def rank_run(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping
     Raises:
         SettingsError: If no query has a relevant video.
     """
-    relevant = {
-        query: {video: gain for video, gain in judged.items() if gain > 0} for query, judged in qrels.items()
-    }
+    relevant = {query: {video: gain for video, gain in judged.items() if gain > 0} for query, judged in qrels.items()}
     relevant = {query: gains for query, gains in relevant.items() if gains}
     if not relevant:
         raise SettingsError("no query of the qrels has a relevant video; there is nothing to evaluate.")

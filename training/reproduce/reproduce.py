@@ -104,11 +104,7 @@ def _prepare(plan: ReproducePlan, folder: ReproduceFolder, allow_missing: bool) 
 
 def _checked(plan: ReproducePlan) -> Preparation:
     preparation = check_dataset(
-        plan.row.dataset,
-        plan.annotations,
-        videos=plan.videos,
-        split_name=plan.protocol,
-        hold_out=plan.hold_out,
+        plan.row.dataset, plan.annotations, videos=plan.videos, split_name=plan.protocol, hold_out=plan.hold_out
     )
     if plan.zero_shot:
         published = {"test": preparation.published["test"]}
@@ -138,9 +134,7 @@ def _check_problems(preparation: Preparation, allow_missing: bool) -> None:
     )
 
 
-def _train(
-    plan: ReproducePlan, folder: ReproduceFolder, reading: Mapping[str, Any], device: str | None
-) -> None:
+def _train(plan: ReproducePlan, folder: ReproduceFolder, reading: Mapping[str, Any], device: str | None) -> None:
     if folder.training.finished:
         logger.info("%s is trained already", folder.training.path)
         return

@@ -68,9 +68,7 @@ class ReproduceFolder:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"{path} is unreadable ({error}); remove it to run that stage again."
-            ) from error
+            raise SettingsError(f"{path} is unreadable ({error}); remove it to run that stage again.") from error
 
     def write(self, path: Path, values: Mapping[str, Any]) -> None:
         """Write a stage's JSON file, whole or not at all."""

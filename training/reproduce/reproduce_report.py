@@ -115,9 +115,7 @@ class Reproduction:
         parts: list[RenderableType] = [self._table(), Text("\n".join(lines))]
         if self.reservations:
             warning = ["NOT COMPARABLE with the published figures:", *(f"  {x}" for x in self.reservations)]
-            warning += reason_lines(
-                {f"missing {x}": y for x, y in self.evaluation.missing.items()}, MAX_MISSING
-            )
+            warning += reason_lines({f"missing {x}": y for x, y in self.evaluation.missing.items()}, MAX_MISSING)
             parts.append(Text("\n".join(warning), style="bold red"))
         return parts
 

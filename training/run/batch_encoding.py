@@ -120,10 +120,7 @@ def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interac
     if frame is None and video is None:
         raise SettingsError(f"interaction {interaction!r} needs video tokens, and there are none.")
     score = mean_pool_sim if interaction.startswith("mp") else training_mean_max_sim
-    return (
-        None if frame is None else score(queries, frame),
-        None if video is None else score(queries, video),
-    )
+    return (None if frame is None else score(queries, frame), None if video is None else score(queries, video))
 
 
 def reads_video_tokens(interaction: Interaction) -> bool:

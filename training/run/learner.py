@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from colbert_video.errors import TrainingError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
-from colbert_video.training.run.batch_encoding import (
-    EncodableBatch,
-    batch_labels,
-    batch_loss,
-    reads_video_tokens,
-)
+from colbert_video.training.run.batch_encoding import EncodableBatch, batch_labels, batch_loss, reads_video_tokens
 from colbert_video.training.run.gradcache import cached_backward, random_state, set_random_state
 from colbert_video.training.run.optimizer import (
     build_optimizer,

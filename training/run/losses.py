@@ -28,9 +28,7 @@ Labels = Bool[Tensor, "queries videos"] | Int[Tensor, "queries videos"] | Float[
 """True or 1 where query and video belong together, False or -1 elsewhere."""
 
 
-def positive_labels(
-    query_video_ids: Sequence[str], video_ids: Sequence[str]
-) -> Bool[Tensor, "queries videos"]:
+def positive_labels(query_video_ids: Sequence[str], video_ids: Sequence[str]) -> Bool[Tensor, "queries videos"]:
     """Label the pairs of one video id as positive: two captions of one video are not negatives of each other.
 
     Args:
@@ -114,9 +112,7 @@ class PairLoss(nn.Module):
             if scores is not None
         ]
         if not levels:
-            raise SettingsError(
-                "neither frame nor video scores were given; the loss needs at least one of them."
-            )
+            raise SettingsError("neither frame nor video scores were given; the loss needs at least one of them.")
         positive = _as_positive(labels, [scores for _, scores in levels])
         if self.combined:
             levels = [(1.0, torch.stack([scores for _, scores in levels]).sum(dim=0))]
@@ -151,11 +147,7 @@ class DualSigmoidLoss(PairLoss):
         learnable: bool = False,
     ) -> None:
         super().__init__(
-            log_scale=log_scale,
-            bias=bias,
-            learnable=learnable,
-            lambda_frame=lambda_frame,
-            lambda_video=lambda_video,
+            log_scale=log_scale, bias=bias, learnable=learnable, lambda_frame=lambda_frame, lambda_video=lambda_video
         )
 
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
@@ -234,15 +226,11 @@ class CombinedInfoNCELoss(DualInfoNCELoss):
 
     combined = True
 
-    def __init__(
-        self, *, scale: float = INFONCE_SCALE, symmetric: bool = True, learnable: bool = False
-    ) -> None:
+    def __init__(self, *, scale: float = INFONCE_SCALE, symmetric: bool = True, learnable: bool = False) -> None:
         super().__init__(scale=scale, symmetric=symmetric, learnable=learnable)
 
 
-def _info_nce(
-    logits: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows columns"]
-) -> Float[Tensor, ""]:
+def _info_nce(logits: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows columns"]) -> Float[Tensor, ""]:
     """Compute the mean over rows of the mean over a row's positives of `log(1 + sum of e^(negative - positive))`."""
     counts = positive.sum(dim=1)  # (rows,)
     if not bool(counts.all()):
@@ -250,18 +238,14 @@ def _info_nce(
             f"row {int((counts == 0).nonzero()[0])} of the labels has no positive, and InfoNCE needs one in each row "
             "and, if symmetric, in each column; give symmetric=False where the rows are a part of the batch."
         )
-    lowest = (
-        torch.finfo(logits.dtype).min / 2
-    )  # not -inf: a row without negatives would get a gradient of nan
+    lowest = torch.finfo(logits.dtype).min / 2  # not -inf: a row without negatives would get a gradient of nan
     negatives = logits.masked_fill(positive, lowest).logsumexp(dim=1, keepdim=True)  # (rows, 1)
     terms = softplus(negatives - logits).masked_fill(~positive, 0.0)  # (rows, columns)
     return (terms.sum(dim=1) / counts).mean()
 
 
 def _as_positive(labels: Labels | None, scores: Sequence[Tensor]) -> Bool[Tensor, "queries videos"]:
-    shapes = {tuple(tensor.shape) for tensor in scores} | (
-        {tuple(labels.shape)} if labels is not None else set()
-    )
+    shapes = {tuple(tensor.shape) for tensor in scores} | ({tuple(labels.shape)} if labels is not None else set())
     if len(shapes) > 1:
         raise SettingsError(f"scores and labels have the shapes {sorted(shapes)}; they must be the same.")
     queries, videos = scores[0].shape

@@ -59,12 +59,7 @@ def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
 
 
 def parameter_groups(
-    model: VideoColBERT,
-    loss: nn.Module,
-    *,
-    learning_rate: float,
-    pretrained_learning_rate: float,
-    weight_decay: float,
+    model: VideoColBERT, loss: nn.Module, *, learning_rate: float, pretrained_learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
     """Group the trainable parameters by learning rate and weight decay.
 
@@ -103,9 +98,7 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(
-    groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float
-) -> torch.optim.AdamW:
+def build_optimizer(groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float) -> torch.optim.AdamW:
     """Build AdamW, with a fused kernel where the device has one."""
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
     return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=devices <= {"cpu", "cuda", "xpu", "mps"})

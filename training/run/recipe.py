@@ -90,9 +90,7 @@ def parse_recipe(values: Any, *, overrides: Mapping[str, Any] | None = None) -> 
         overrides = {**(overrides or {}), "data.manifest": RENDERED}
     return Recipe(
         model=build_section(ModelRecipe, _overridden(values, "model", {}, overrides), "model"),
-        stages=tuple(
-            _stage(number, stage, values, overrides) for number, stage in enumerate(stages, start=1)
-        ),
+        stages=tuple(_stage(number, stage, values, overrides) for number, stage in enumerate(stages, start=1)),
         world=world,
     )
 
@@ -161,11 +159,7 @@ def _find(recipe: str | Path) -> Path:
         return shipped
     names = recipe_names()
     near = difflib.get_close_matches(str(recipe), names, n=3)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"the shipped ones are {', '.join(names) or 'none'}."
-    )
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the shipped ones are {', '.join(names) or 'none'}."
     raise SettingsError(f"there is no recipe {str(recipe)!r}, neither as a file nor by name; {hint}")
 
 

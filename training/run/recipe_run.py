@@ -91,9 +91,7 @@ def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:
     if len(recipe.stages) == 1:
         return [output]
     if not resume and output.is_dir() and any(output.iterdir()):
-        raise SettingsError(
-            f"{output} is not empty; resume the run in it (--resume) or choose another folder."
-        )
+        raise SettingsError(f"{output} is not empty; resume the run in it (--resume) or choose another folder.")
     return [
         output / f"{number}-{re.sub(r'[^a-z0-9]+', '-', stage.name.lower()).strip('-')}"
         for number, stage in enumerate(recipe.stages, start=1)

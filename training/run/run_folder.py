@@ -136,9 +136,7 @@ class RunFolder:
             shutil.rmtree(interrupted)
         fresh = self._checkpoints / f".{target.name}.tmp"
         fresh.mkdir(parents=True)
-        save_file(
-            _on_cpu({**_prefixed("model.", model), **_prefixed("loss.", loss)}), fresh / "weights.safetensors"
-        )
+        save_file(_on_cpu({**_prefixed("model.", model), **_prefixed("loss.", loss)}), fresh / "weights.safetensors")
         save_file(_on_cpu(_optimizer_tensors(optimizer)), fresh / "optimizer.safetensors")
         save_file({"states": random_states.cpu().contiguous()}, fresh / "random.safetensors")
         (fresh / "state.json").write_text(json.dumps(asdict(state)) + "\n", encoding="utf-8")
@@ -213,9 +211,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], ignored: Sequ
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
-        )
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return flat
 
 

@@ -33,9 +33,7 @@ class RunLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise DependencyError(
-                "training needs TensorBoard: pip install 'colbert_video[train]'."
-            ) from error
+            raise DependencyError("training needs TensorBoard: pip install 'colbert_video[train]'.") from error
         kept = [entry for entry in read_log(path) if entry["step"] + ("metrics" in entry) <= step]
         write_bytes_durably(path, "".join(json.dumps(entry) + "\n" for entry in kept).encode())
         self._file = path.open("a", encoding="utf-8")
@@ -93,9 +91,7 @@ def plot_run(entries: Sequence[Mapping[str, Any]], path: Path, *, metric: str) -
     axes.plot(*_columns(smooth(losses)), color="tab:blue", label="loss")
     axes.set(xlabel="step", ylabel="loss")
     axes.set_ylim(bottom=0)
-    values = [
-        (entry["step"], entry["metrics"][metric]) for entry in entries if metric in entry.get("metrics", {})
-    ]
+    values = [(entry["step"], entry["metrics"][metric]) for entry in entries if metric in entry.get("metrics", {})]
     if values:
         beside = axes.twinx()
         beside.plot(*_columns(values), color="tab:orange", marker="o", label=metric)

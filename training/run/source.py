@@ -42,9 +42,7 @@ class TrainingData(Protocol):
     def description(self) -> dict[str, Any]:
         """Plain values that a resumed run must find unchanged."""
 
-    def loader(
-        self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> Loader:
+    def loader(self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int) -> Loader:
         """Return the training batches."""
 
     def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
@@ -77,9 +75,7 @@ class ManifestData:
         digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         return {**settings, "cached": self.cache is not None, "rows": len(rows), "rows_sha256": digest}
 
-    def loader(
-        self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> Loader:
+    def loader(self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int) -> Loader:
         """Return the training batches, in the picture size of the model's backbone.
 
         Raises:

@@ -23,12 +23,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.data.loader import TrainingBatch
-from colbert_video.training.run.distributed import (
-    build_accelerator,
-    check_processes_agree,
-    from_first,
-    gather_rows,
-)
+from colbert_video.training.run.distributed import build_accelerator, check_processes_agree, from_first, gather_rows
 from colbert_video.training.run.gradcache import random_state, set_random_state
 from colbert_video.training.run.learner import Learner
 from colbert_video.training.run.optimizer import learning_rate_factor
@@ -62,9 +57,7 @@ class TrainingResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {
-            name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()
-        }
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
 
 class Trainer:
@@ -113,9 +106,7 @@ class Trainer:
             world_size=self.accelerator.num_processes,
         )
         if len(self.loader) == 0:
-            raise SettingsError(
-                f"the data do not fill one batch of {config.batch_size}; use a smaller batch."
-            )
+            raise SettingsError(f"the data do not fill one batch of {config.batch_size}; use a smaller batch.")
 
     @property
     def total_steps(self) -> int:
@@ -170,9 +161,7 @@ class Trainer:
 
     def _step(self, batch: TrainingBatch) -> dict[str, float]:
         state, config = self.state, self.config
-        factor = learning_rate_factor(
-            state.step, self.total_steps, warmup=config.warmup, schedule=config.schedule
-        )
+        factor = learning_rate_factor(state.step, self.total_steps, warmup=config.warmup, schedule=config.schedule)
         where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1})"
         report = self.learner.step(batch, learning_rate_factor=factor, where=where)
         state.step, state.batch = state.step + 1, state.batch + 1
@@ -208,9 +197,7 @@ class Trainer:
             logger.warning("resumed on other devices than before: losses will differ in their last digits")
 
     def _save(self) -> None:
-        states = gather_rows(
-            torch.cat(random_state())[None].to(self.accelerator.device)
-        )  # (processes, bytes)
+        states = gather_rows(torch.cat(random_state())[None].to(self.accelerator.device))  # (processes, bytes)
         if self.accelerator.is_main_process:
             loss, optimizer = self.learner.loss, self.learner.optimizer
             keep = self.config.keep_checkpoints
@@ -249,9 +236,7 @@ class Trainer:
 
     def _shared_result(self, seconds: float) -> TrainingResult:
         """Return the first process's result; it alone is sure to see the log."""
-        result: TrainingResult = from_first(
-            self._result(seconds) if self.accelerator.is_main_process else None
-        )
+        result: TrainingResult = from_first(self._result(seconds) if self.accelerator.is_main_process else None)
         return result
 
     def _result(self, seconds: float) -> TrainingResult:

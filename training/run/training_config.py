@@ -101,14 +101,7 @@ class TrainingConfig:
         self._check_loss()
 
     def _check_ranges(self) -> None:
-        counts = (
-            "epochs",
-            "max_steps",
-            "chunk_size",
-            "evaluate_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        )
+        counts = ("epochs", "max_steps", "chunk_size", "evaluate_every", "checkpoint_every", "keep_checkpoints")
         _check_at_least(self, 1, *counts)
         rates = ("learning_rate", "pretrained_learning_rate", "weight_decay")
         _check_at_least(self, 0, *rates, "lambda_frame", "lambda_video", "seed")
@@ -164,9 +157,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and YAML."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,7 @@ class WorldClip:
         }
 
 
-def write_clip(
-    pixels: UInt8[np.ndarray, "frames height width 3"], path: str | Path, *, fps: int = 12
-) -> None:
+def write_clip(pixels: UInt8[np.ndarray, "frames height width 3"], path: str | Path, *, fps: int = 12) -> None:
     """Write RGB frames as an H.264 4:2:0 mp4 whose header comes first; the same frames give the same bytes.
 
     Args:

@@ -18,12 +18,7 @@ COLOUR_VALUES = {
     "blue": (35, 70, 235),
     "purple": (165, 45, 200),
 }
-BACKGROUND_VALUES = {
-    "black": (14, 14, 14),
-    "grey": (122, 122, 122),
-    "white": (240, 240, 240),
-    "brown": (88, 52, 26),
-}
+BACKGROUND_VALUES = {"black": (14, 14, 14), "grey": (122, 122, 122), "white": (240, 240, 240), "brown": (88, 52, 26)}
 RADII = {"small": 0.115, "large": 0.19}  # parts of the frame's side
 GROWTH = (0.08, 0.2)  # smallest and largest radius of a figure that grows
 LANES = (0.27, 0.73)  # of two figures that must not overlap
@@ -65,9 +60,7 @@ def render(scene: Scene, *, size: int = 96, frames: int = 36) -> UInt8[np.ndarra
         SettingsError: If an argument is out of range.
     """
     if size < MIN_SIZE or size % 2:
-        raise SettingsError(
-            f"size is {size}: H.264 4:2:0 needs an even number; give one of at least {MIN_SIZE}."
-        )
+        raise SettingsError(f"size is {size}: H.264 4:2:0 needs an even number; give one of at least {MIN_SIZE}.")
     if frames < 2:
         raise SettingsError(f"frames is {frames}: motion needs at least 2.")
     partner = scene.reversed()

@@ -35,9 +35,7 @@ class WorldRecipe:
         if self.rounds < 1:
             raise SettingsError(f"world.rounds={self.rounds} must be at least 1.")
         if not 0 <= self.paired_fraction <= 1:
-            raise SettingsError(
-                f"world.paired_fraction={self.paired_fraction} is a share; it must be in [0, 1]."
-            )
+            raise SettingsError(f"world.paired_fraction={self.paired_fraction} is a share; it must be in [0, 1].")
 
 
 def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
@@ -75,18 +73,13 @@ def _render_training(recipe: WorldRecipe, folder: Path, number: int) -> list[dic
         paired_fraction=recipe.paired_fraction,
     )
     return [
-        {**clip.row, "group": f"{number}: {clip.scene.look}", "video": f"{name}/{clip.path.name}"}
-        for clip in clips
+        {**clip.row, "group": f"{number}: {clip.scene.look}", "video": f"{name}/{clip.path.name}"} for clip in clips
     ]
 
 
 def _render_validation(recipe: WorldRecipe, folder: Path) -> list[dict[str, str | None]]:
     clips = write_world(
-        folder / "validation",
-        count=recipe.validation,
-        seed=recipe.seed,
-        split="validation",
-        paired_fraction=0.5,
+        folder / "validation", count=recipe.validation, seed=recipe.seed, split="validation", paired_fraction=0.5
     )
     return [{**clip.row, "video": f"validation/{clip.path.name}"} for clip in clips]
 

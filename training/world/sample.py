@@ -73,15 +73,10 @@ MOVING = (
     Family(("left", "right", "up", "down"), 0.5, second=ANY_FIGURE),
     Family(("grow", "shrink"), 0.2, sizes=(None,), second=ANY_FIGURE),
 )
-STILL = (
-    Family(RESTS, 6),
-    Family(("still",), 0.5, second=ANY_FIGURE),
-)
+STILL = (Family(RESTS, 6), Family(("still",), 0.5, second=ANY_FIGURE))
 
 
-def sample_scenes(
-    count: int, *, seed: int, paired_fraction: float = 0.5, split: str | None = None
-) -> list[Scene]:
+def sample_scenes(count: int, *, seed: int, paired_fraction: float = 0.5, split: str | None = None) -> list[Scene]:
     """Draw distinct scenes; no caption is true of another scene among them.
 
     Args:
@@ -106,9 +101,7 @@ def sample_scenes(
     paired = [[scene, scene.reversed()] for scene in groups]
     single = [[scene] for scene in _draw(MOVING + STILL, count - 2 * pairs, rng, split, seen)]
     together = paired + single
-    return [
-        scene for number in rng.permutation(len(together)) for scene in together[number] if scene is not None
-    ]
+    return [scene for number in rng.permutation(len(together)) for scene in together[number] if scene is not None]
 
 
 def _draw(

@@ -37,13 +37,7 @@ MOTION_CLASSES = {
     "rest_centre": "still",
 }
 RESTS = tuple(motion for motion in MOTION_CLASSES if motion.startswith("rest_"))
-OPPOSITES = {
-    "left": "right",
-    "up": "down",
-    "shrink": "grow",
-    "anticlockwise": "clockwise",
-    "disappear": "appear",
-}
+OPPOSITES = {"left": "right", "up": "down", "shrink": "grow", "anticlockwise": "clockwise", "disappear": "appear"}
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 BACKWARDS = ("left", "up", "shrink", "anticlockwise", "disappear")
 
@@ -64,19 +58,11 @@ PHRASES = {
     "rest_left": ("stays still on the left", "rests at the left side", "remains motionless on the left"),
     "rest_right": ("stays still on the right", "rests at the right side", "remains motionless on the right"),
     "rest_top": ("stays still at the top", "rests in the upper part", "remains motionless at the top"),
-    "rest_bottom": (
-        "stays still at the bottom",
-        "rests in the lower part",
-        "remains motionless at the bottom",
-    ),
+    "rest_bottom": ("stays still at the bottom", "rests in the lower part", "remains motionless at the bottom"),
     "rest_centre": ("stays still in the centre", "rests in the middle", "remains motionless in the centre"),
 }
 STILL_TOGETHER = ("stay still", "do not move", "remain motionless")
-PLACES = (
-    "{} on a {} background",
-    "{} against a {} backdrop",
-    "on a {1} background, {0}",
-)
+PLACES = ("{} on a {} background", "{} against a {} backdrop", "on a {1} background, {0}")
 
 
 @dataclass(frozen=True)
@@ -130,9 +116,7 @@ class Scene:
         _check_unknown("motion", self.motion, tuple(MOTION_CLASSES))
         _check_unknown("background", self.background, BACKGROUNDS)
         if self.variation < 0:
-            raise SettingsError(
-                f"variation is {self.variation}; it seeds a random generator: give 0 or more."
-            )
+            raise SettingsError(f"variation is {self.variation}; it seeds a random generator: give 0 or more.")
         problem = _figure_problem(self)
         if problem:
             raise SettingsError(f"{self.motion!r} with {self.first} and {self.second}: {problem}.")
@@ -177,9 +161,7 @@ def scene_split(scene: Scene) -> str:
     """
     partner = scene.reversed()
     forward = partner if partner is not None and scene.backwards else scene
-    text = repr(
-        (forward.motion, forward.background, forward.first.key, forward.second and forward.second.key)
-    )
+    text = repr((forward.motion, forward.background, forward.first.key, forward.second and forward.second.key))
     tenth = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % 10
     return {8: "validation", 9: "test"}.get(tenth, "train")
 
@@ -235,6 +217,4 @@ def _second_problem(first: Figure, second: Figure, kind: str) -> str | None:
 
 def _check_unknown(what: str, word: str, known: tuple[str, ...]) -> None:
     if word not in known:
-        raise SettingsError(
-            f"{what} {word!r} is not in the world's vocabulary: choose from {', '.join(known)}."
-        )
+        raise SettingsError(f"{what} {word!r} is not in the world's vocabulary: choose from {', '.join(known)}.")

@@ -119,13 +119,7 @@ class ClusterHelpers:
     """
 
     def __init__(
-        self,
-        session: Session,
-        work: Work,
-        model: VideoColBERT,
-        *,
-        by_name: bool,
-        device: str | torch.device | None,
+        self, session: Session, work: Work, model: VideoColBERT, *, by_name: bool, device: str | torch.device | None
     ) -> None:
         self._session, self._work, self._model = session, work, model
         self._by_name, self._device = by_name, device
@@ -171,9 +165,7 @@ class ClusterHelpers:
                 pass
             source = source.source
         if not isinstance(source, StagedSource):
-            raise TypeError(
-                f"only staged videos can be compressed by a cluster, not a {type(source).__name__}"
-            )
+            raise TypeError(f"only staged videos can be compressed by a cluster, not a {type(source).__name__}")
         batches = list(_batches(source))
         crew, shared, name = self._workers(len(batches)), self._session.ray.put(dict(codecs)), new_name()
         crew.give(*(_compression(number, batch, shared, name) for number, batch in enumerate(batches)))
@@ -225,9 +217,7 @@ class ClusterHelpers:
         if self._crew is None:
             share = divide(self._session, self._work.decoding.workers, self._device)
             self._size = min(share.workers, most)
-            logger.info(
-                "%d workers of the cluster, each with %g CPUs, %s", self._size, share.cpus, share.device
-            )
+            logger.info("%d workers of the cluster, each with %g CPUs, %s", self._size, share.cpus, share.device)
             self._crew = Crew(
                 self._session,
                 self._actor(share),
@@ -240,11 +230,7 @@ class ClusterHelpers:
     def _actor(self, share: Share) -> Any:
         """The class of the workers: Ray repeats nothing, and a second thread answers for progress."""
         return self._session.ray.remote(
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=2,
+            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=0, max_task_retries=0, max_concurrency=2
         )(Encoder)
 
     def _worker_work(self, share: Share) -> Work:
@@ -278,9 +264,7 @@ def _batches(source: StagedSource) -> Iterator[list[tuple[ChunkRows, list[VideoE
         yield batch
 
 
-def _compression(
-    number: int, batch: Sequence[tuple[ChunkRows, list[VideoEntry]]], codecs: Any, name: str
-) -> Job:
+def _compression(number: int, batch: Sequence[tuple[ChunkRows, list[VideoEntry]]], codecs: Any, name: str) -> Job:
     return Job("compress", (tuple(part for part, _ in batch), codecs, name), tag=(number, 1))
 
 

@@ -23,14 +23,7 @@ from colbert_video.indexing.build.segment_builder import CompressedChunk, compre
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.index.staging import (
-    STAGING,
-    EncodedVideo,
-    chunk_file,
-    read_chunk,
-    select_rows,
-    write_chunk,
-)
+from colbert_video.indexing.index.staging import STAGING, EncodedVideo, chunk_file, read_chunk, select_rows, write_chunk
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool
@@ -87,14 +80,10 @@ class Encoder:
 
     def encode(self, records: Sequence[VideoRecord]) -> Receipt:
         """Decode and encode some videos, and stage those of which all windows were read as one chunk."""
-        items, failures = cut_into_items(
-            records, self._work.settings, self._sampling, self._processes.workers
-        )
+        items, failures = cut_into_items(records, self._work.settings, self._sampling, self._processes.workers)
         encoded: list[EncodedVideo] = []
         watch, gathering = Stopwatch(), Gathering(items, failures)
-        results = encode_items(
-            items, self._model, self._processes, watch=watch, pooling=self._work.settings.pooling
-        )
+        results = encode_items(items, self._model, self._processes, watch=watch, pooling=self._work.settings.pooling)
         for result in results:
             encoded += gathering.add(result)
             self._done += 1
@@ -105,9 +94,7 @@ class Encoder:
         entries = tuple(video.entry for video in encoded)
         return Receipt(name, size, entries, staged)
 
-    def compress(
-        self, parts: Sequence[ChunkRows], codecs: Mapping[str, ResidualCodec], codec: str
-    ) -> tuple[str, int]:
+    def compress(self, parts: Sequence[ChunkRows], codecs: Mapping[str, ResidualCodec], codec: str) -> tuple[str, int]:
         """Compress staged tokens into a file beside them.
 
         Args:
@@ -138,15 +125,10 @@ class Encoder:
         return path.name, size
 
 
-def read_compressed(
-    path: Path, number: int, bags: Sequence[str], entries: Sequence[VideoEntry]
-) -> CompressedChunk:
+def read_compressed(path: Path, number: int, bags: Sequence[str], entries: Sequence[VideoEntry]) -> CompressedChunk:
     """Read one of the parts that were compressed into a file; it holds the tokens of `entries`."""
     stored = load_file(path)
-    tokens = {
-        bag: EncodedTokens(stored[f"{number}.{bag}.codes"], stored[f"{number}.{bag}.residuals"])
-        for bag in bags
-    }
+    tokens = {bag: EncodedTokens(stored[f"{number}.{bag}.codes"], stored[f"{number}.{bag}.residuals"]) for bag in bags}
     return CompressedChunk(entries, tokens, {bag: stored[f"{number}.{bag}.doclens"] for bag in bags})
 
 

@@ -43,9 +43,7 @@ def divide(session: Session, cpus: int | None, device: str | torch.device | None
         each = float(cpus or max(1, math.floor(least)))
         return _fitting(with_gpus, each, 1.0, "cuda")
     if wanted is not None and wanted.startswith("cuda"):
-        raise ClusterError(
-            f"device={wanted!r}, but no machine of the cluster has a GPU and a core; use 'cpu'."
-        )
+        raise ClusterError(f"device={wanted!r}, but no machine of the cluster has a GPU and a core; use 'cpu'.")
     cores = [machine["CPU"] for machine in machines if machine.get("CPU", 0) >= 1]
     each = float(cpus or min([CPUS_PER_WORKER, *map(math.floor, cores)]))
     return _fitting(machines, each, 0.0, wanted or "cpu")

@@ -64,9 +64,7 @@ class CorpusCatalogs:
         """
         wanted = list(dict.fromkeys(ids))
         held = {
-            number: tuple(found)
-            for number, catalog in enumerate(self._catalogs)
-            if (found := catalog.rows_of(wanted))
+            number: tuple(found) for number, catalog in enumerate(self._catalogs) if (found := catalog.rows_of(wanted))
         }
         missing = set(wanted).difference(*held.values())
         if missing:

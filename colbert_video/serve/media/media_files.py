@@ -147,27 +147,21 @@ class MediaFiles:
             media = self.locate(path)
         except ServiceError as error:
             return None, error.message
-        except (
-            ColBERTVideoError
-        ) as error:  # no decoding process can be started; what was found is shown all the same
+        except ColBERTVideoError as error:  # no decoding process can be started; what was found is shown all the same
             logger.error("%s", error)
             return None, "the video's file cannot be examined just now."
         return media, media.kind.reason
 
     def _real_path(self, path: str | None, *, anywhere: bool) -> str:
         if path is None:
-            raise _missing(
-                "the index knows no file of this video.", "Index videos by their files to play them."
-            )
+            raise _missing("the index knows no file of this video.", "Index videos by their files to play them.")
         try:
             real = os.path.realpath(native_name(path), strict=True)
         except (OSError, ValueError) as error:
             raise _moved() from error
         inside = anywhere or not self._roots
         if not inside and not any(Path(real).is_relative_to(root) for root in self._roots):
-            raise _missing(
-                "the video's file lies outside the media roots.", "Start the service with its --media-root."
-            )
+            raise _missing("the video's file lies outside the media roots.", "Start the service with its --media-root.")
         return real
 
     def _described(
@@ -238,9 +232,7 @@ def _open_member(archive: str, member: str, whole: BufferedIOBase) -> RangeReade
 
 
 def _moved() -> ServiceError:
-    return _missing(
-        "the video's file is not where it was when it was indexed.", "Bring it back, or index it again."
-    )
+    return _missing("the video's file is not where it was when it was indexed.", "Bring it back, or index it again.")
 
 
 def _missing(message: str, remedy: str) -> ServiceError:

@@ -21,9 +21,7 @@ PAGE = 100
 async def videos(
     request: Request,
     index: Index,
-    limit: Annotated[
-        int | None, Query(description=f"Most videos in the answer; {PAGE} without it.", ge=1)
-    ] = None,
+    limit: Annotated[int | None, Query(description=f"Most videos in the answer; {PAGE} without it.", ge=1)] = None,
     after: Annotated[str, Query(description="`next` of the page before; without it, the first page.")] = "",
     where: Where = None,
     windows: Annotated[bool, Query(description="List the windows of long videos, not these.")] = False,

@@ -138,9 +138,7 @@ def _file_answer(request: Request, found: MediaFile, file: BufferedIOBase) -> Re
         return Response(status_code=304, headers=headers)
     part = None
     # A range is defined for GET alone (section 14.2).
-    if request.method == "GET" and still_valid(
-        request.headers.get("if-range"), etag=found.etag, modified=modified
-    ):
+    if request.method == "GET" and still_valid(request.headers.get("if-range"), etag=found.etag, modified=modified):
         part = asked_range(request.headers.get("range"), found.size)
     whole = ByteRange(0, found.size, found.size)
     if part is not None:
@@ -162,12 +160,7 @@ class FilePart(StreamingResponse):
     """Sends part of an open file chunk by chunk, and closes it whatever happens."""
 
     def __init__(
-        self,
-        file: BufferedIOBase,
-        part: ByteRange,
-        status: int,
-        headers: Mapping[str, str],
-        content_type: str,
+        self, file: BufferedIOBase, part: ByteRange, status: int, headers: Mapping[str, str], content_type: str
     ) -> None:
         super().__init__(_chunks(file, part), status, headers, content_type)
         self._file = file

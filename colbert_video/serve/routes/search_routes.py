@@ -26,9 +26,7 @@ Where = Annotated[str | None, Query(description='A filter on metadata as JSON: {
 PICTURE = {
     "requestBody": {
         "required": True,
-        "content": {
-            f"image/{kind.lower()}": {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS
-        },
+        "content": {f"image/{kind.lower()}": {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS},
     }
 }
 TOO_LARGE = {
@@ -64,13 +62,9 @@ async def _asked(
     index: Index,
     k: Annotated[int, Query(description="Most results.", ge=1)] = 10,
     where: Where = None,
-    ids: Annotated[
-        list[str] | None, Query(description="Search only these videos; repeat it for several.")
-    ] = None,
+    ids: Annotated[list[str] | None, Query(description="Search only these videos; repeat it for several.")] = None,
     exact: Annotated[bool, Query(description="Score every eligible video on its decoded tokens.")] = False,
-    windows: Annotated[
-        bool, Query(description="One result a window of a long video, not one a video.")
-    ] = False,
+    windows: Annotated[bool, Query(description="One result a window of a long video, not one a video.")] = False,
 ) -> _Asked:
     settings = get_service(request).settings
     if k > settings.most_results:

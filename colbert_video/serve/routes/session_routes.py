@@ -20,11 +20,7 @@ TOKEN = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"token": {"type": "string"}},
-                    "required": ["token"],
-                }
+                "schema": {"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}
             }
         },
     }
@@ -76,6 +72,4 @@ def _token(body: bytes) -> str:
     try:
         return str(json.loads(body)["token"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ServiceError(
-            422, "bad_parameter", "the body names no token.", 'Send JSON: {"token": "..."}.'
-        ) from error
+        raise ServiceError(422, "bad_parameter", "the body names no token.", 'Send JSON: {"token": "..."}.') from error

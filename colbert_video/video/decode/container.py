@@ -37,9 +37,7 @@ class Deadline:
 
     def error(self) -> VideoError:
         """Return the error for a file that took too long."""
-        return VideoError(
-            self.path, FailureKind.TIMEOUT, f"decoding took longer than {self.seconds:g} seconds"
-        )
+        return VideoError(self.path, FailureKind.TIMEOUT, f"decoding took longer than {self.seconds:g} seconds")
 
     def left(self) -> float:
         """Return the seconds left, at least a millisecond, because FFmpeg takes 0 for no limit."""
@@ -228,9 +226,7 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
         VideoError: Of kind `TOO_LARGE`, if width times height is more than `max_pixels`.
     """
     if width * height > max_pixels:
-        raise VideoError(
-            path, FailureKind.TOO_LARGE, f"{width}x{height} is more than max_pixels={max_pixels}"
-        )
+        raise VideoError(path, FailureKind.TOO_LARGE, f"{width}x{height} is more than max_pixels={max_pixels}")
 
 
 def _open(path: str, deadline: Deadline, **further: str) -> Any:

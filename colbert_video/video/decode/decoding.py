@@ -114,11 +114,7 @@ class FrameDecoder:
     def read_run(self, run: PacketRun) -> dict[int, DecodedFrame]:
         """Decode the wanted frames of a run; those that do not decode are left out."""
         frames = self.frames(run.packets(), run.wanted)
-        return {
-            frame.pts: DecodedFrame(frame.pts, self.resizer(frame))
-            for frame in frames
-            if frame.pts in run.wanted
-        }
+        return {frame.pts: DecodedFrame(frame.pts, self.resizer(frame)) for frame in frames if frame.pts in run.wanted}
 
     def frames(self, packets: Iterable[Any], wanted: Collection[int] | None = None) -> Iterator[Any]:
         """Decode packets and skip damaged ones.

@@ -16,9 +16,7 @@ USUAL_RATE = 25.0
 """Frames per second where a file gives neither timestamps nor a rate."""
 
 
-def read_in_order(
-    path: str, settings: SamplingSettings, deadline: Deadline, resizer: FrameResizer
-) -> ChosenFrames:
+def read_in_order(path: str, settings: SamplingSettings, deadline: Deadline, resizer: FrameResizer) -> ChosenFrames:
     """Sample a file by decoding all of it, in bounded memory.
 
     The frames to keep are chosen as if every packet held one frame; where that proves wrong, the file is decoded again.
@@ -51,14 +49,10 @@ def listed_timeline(video: OpenVideo) -> Timeline:
     """
     packets = [(packet.pts, packet.dts) for packet in video.packets() if not packet.is_discard]
     if not packets:
-        raise VideoError(
-            video.path, FailureKind.UNDECODABLE, video.damage or "the video stream holds no data"
-        )
+        raise VideoError(video.path, FailureKind.UNDECODABLE, video.damage or "the video stream holds no data")
     presented, decoded = zip(*packets, strict=True)
     candidates = [decoded] if video.format == "avi" else [presented, decoded]
-    return next(
-        (_dated(stamps, video) for stamps in candidates if _usable(stamps)), _counted(len(packets), video)
-    )
+    return next((_dated(stamps, video) for stamps in candidates if _usable(stamps)), _counted(len(packets), video))
 
 
 def _decoded(
@@ -100,9 +94,7 @@ def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
     ordered = np.sort(np.asarray(stamps, dtype=np.int64))
     steps = np.arange(len(ordered))
     strictly = np.maximum.accumulate(ordered - steps) + steps  # Equal stamps move apart by one unit.
-    return Timeline.from_stamps(
-        strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate
-    )
+    return Timeline.from_stamps(strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate)
 
 
 def _counted(frames: int, video: OpenVideo) -> Timeline:

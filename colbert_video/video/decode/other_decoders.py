@@ -186,8 +186,7 @@ def _decode_with_torchcodec(
         shown, wanted = frame.pts_seconds - listing.origin, float(listing.timeline.times[row])
         if abs(shown - wanted) > TIME_ERROR_SECONDS:
             raise unsupported(
-                listing.path,
-                f"torchcodec gives the frame at {shown:.3f} seconds where {wanted:.3f} was asked",
+                listing.path, f"torchcodec gives the frame at {shown:.3f} seconds where {wanted:.3f} was asked"
             )
         frames.append(resized(frame.data.numpy(), settings.width, settings.height, settings.interpolation))
     return np.stack(frames)

@@ -15,9 +15,7 @@ from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.frames import SamplingSettings
 
 
-def read_from_packets(
-    video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer
-) -> ChosenFrames | None:
+def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> ChosenFrames | None:
     """Sample a file whose packets fit into memory.
 
     Returns:

@@ -57,9 +57,7 @@ class FrameResizer:
         turns = quarter_turns(frame)
         width, height = _turned(self.settings.width, self.settings.height, turns)
         self.source = self.source or SourcePicture.from_frame(frame)
-        pixels = (
-            self._scaled(frame, width, height) if self._accurate else self._with_pillow(frame, width, height)
-        )
+        pixels = self._scaled(frame, width, height) if self._accurate else self._with_pillow(frame, width, height)
         return np.rot90(pixels, turns)
 
     def _scaled(self, frame: Any, width: int, height: int) -> np.ndarray:
@@ -81,9 +79,7 @@ def resized(
     """Return one RGB picture resized with Pillow; `interpolation` is "bicubic" or "bilinear"."""
     from PIL import Image
 
-    return np.asarray(
-        Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()])
-    )
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling[interpolation.upper()]))
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:

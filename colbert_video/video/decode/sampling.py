@@ -59,9 +59,7 @@ def moments_in_segments(
         SettingsError: If the span is empty or `wanted` is below 1.
     """
     if not end > start or wanted < 1:
-        raise SettingsError(
-            f"cannot cut [{start}, {end}) seconds into {wanted} segments; give end > start and >= 1."
-        )
+        raise SettingsError(f"cannot cut [{start}, {end}) seconds into {wanted} segments; give end > start and >= 1.")
     within = np.full(wanted, 0.5) if rng is None else rng.random(wanted)
     return start + (np.arange(wanted) + within) * ((end - start) / wanted)
 

@@ -90,9 +90,7 @@ def read_by_seeking(
         return None
     times = [video.seconds(frame.stamp) for frame in frames]
     fps = 1 / (whole.spacing * float(video.time_base))
-    return ChosenFrames(
-        times, [frame.pixels for frame in frames], video.seconds(whole.end), fps, decoder.warnings
-    )
+    return ChosenFrames(times, [frame.pixels for frame in frames], video.seconds(whole.end), fps, decoder.warnings)
 
 
 def _within_window(video: OpenVideo, whole: StampSpan, window: tuple[float, float] | None) -> StampSpan:

@@ -95,9 +95,7 @@ class FramePool:
     ) -> None:
         self.close()
 
-    def read_many(
-        self, requests: Iterable[FrameRequest], *, ahead: int | None = None
-    ) -> Iterator[FrameResult]:
+    def read_many(self, requests: Iterable[FrameRequest], *, ahead: int | None = None) -> Iterator[FrameResult]:
         """Read files, each in the next idle process.
 
         Requests are taken as results are handed out, so neither an endless iterable nor a slow consumer fills the

@@ -16,7 +16,9 @@ from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHea
 from colbert_video.video.workers.wire import create_shared_memory, read_answer, read_message, write_message
 
 MODULE = "colbert_video.video.workers.worker"
-WITHOUT_WORKING_FOLDER = "import sys; sys.path.remove(''); from runpy import run_module; run_module(sys.argv.pop(1), run_name='__main__')"
+WITHOUT_WORKING_FOLDER = (
+    "import sys; sys.path.remove(''); from runpy import run_module; run_module(sys.argv.pop(1), run_name='__main__')"
+)
 """Before Python 3.11, which knows PYTHONSAFEPATH, this keeps the worker from importing modules of the working folder."""
 COMMAND = (
     (sys.executable, "-m", MODULE)

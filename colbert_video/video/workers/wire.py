@@ -95,9 +95,7 @@ def open_shared_memory(descriptor: int) -> SharedMemory:
     return SharedMemory(os.fdopen(descriptor, "r+b", buffering=0))
 
 
-def write_answer(
-    stream: IO[bytes], header: dict[str, Any], payload: memoryview, memory: SharedMemory | None
-) -> None:
+def write_answer(stream: IO[bytes], header: dict[str, Any], payload: memoryview, memory: SharedMemory | None) -> None:
     """Write a message whose payload travels by shared memory where there is any."""
     if memory is not None and payload and memory.write(payload):
         header, payload = {**header, SHARED: len(payload)}, NOTHING
@@ -118,9 +116,7 @@ def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames
     return unpack(header, memory.read(header[SHARED]))
 
 
-def write_message(
-    stream: IO[bytes], header: dict[str, Any], payload: bytes | bytearray | memoryview = NOTHING
-) -> None:
+def write_message(stream: IO[bytes], header: dict[str, Any], payload: bytes | bytearray | memoryview = NOTHING) -> None:
     """Write one message and flush it."""
     # JSON escapes everything outside ASCII, also the lone surrogates in file names that are not UTF-8.
     text = json.dumps(header).encode("ascii")
@@ -157,9 +153,7 @@ def pack_error(error: VideoError) -> dict[str, Any]:
     return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
 
 
-def unpack(
-    header: dict[str, Any], payload: bytearray | np.ndarray
-) -> SampledFrames | VideoHeader | VideoError:
+def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> SampledFrames | VideoHeader | VideoError:
     """Build what was packed above; the frames' pixels are the payload itself, not a copy."""
     if "header" in header:
         return VideoHeader(**header["header"])

@@ -64,16 +64,12 @@ def test_chunks_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch, form: str)
 
 def test_a_video_larger_than_a_chunk_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "BYTES_PER_CHUNK", 4 * DIM * 2)
-    source = ArraySource(
-        ["a", "b"], {"frame": [unit_tokens(9, DIM, seed=0), unit_tokens(1, DIM, seed=1)]}, dim=DIM
-    )
+    source = ArraySource(["a", "b"], {"frame": [unit_tokens(9, DIM, seed=0), unit_tokens(1, DIM, seed=1)]}, dim=DIM)
     assert [chunk.doclens["frame"].tolist() for chunk in source] == [[9], [1]]
 
 
 def test_metadata_travels_with_its_video() -> None:
-    source = ArraySource(
-        ["a", "b"], {"frame": random_bags(2, seed=1)}, dim=DIM, metadata=[{"x": 1}, {"x": 2}]
-    )
+    source = ArraySource(["a", "b"], {"frame": random_bags(2, seed=1)}, dim=DIM, metadata=[{"x": 1}, {"x": 2}])
     assert [(entry.id, entry.metadata) for chunk in source for entry in chunk.entries] == [
         ("a", {"x": 1}),
         ("b", {"x": 2}),

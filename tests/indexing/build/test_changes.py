@@ -51,9 +51,7 @@ def test_touched_and_moved_files_are_kept_when_content_decides(clips: Path, tiny
     assert indexer(moved, tiny_model).add(moved).unchanged == 3  # stamps were brought up to date
 
 
-def test_a_change_that_keeps_size_and_time_is_found_by_content_alone(
-    clips: Path, tiny_model: VideoColBERT
-) -> None:
+def test_a_change_that_keeps_size_and_time_is_found_by_content_alone(clips: Path, tiny_model: VideoColBERT) -> None:
     indexer(clips, tiny_model).add(clips, checksum=True)
     path = clips / "clip-0002.mp4"
     status, content = path.stat(), bytearray(path.read_bytes())
@@ -115,9 +113,7 @@ def test_new_metadata_and_new_cuts(clips: Path, tiny_model: VideoColBERT) -> Non
     assert indexer(clips, tiny_model).add(clips).indexed == 1  # whole again
 
 
-def test_a_changed_file_keeps_its_metadata_unless_others_are_given(
-    clips: Path, tiny_model: VideoColBERT
-) -> None:
+def test_a_changed_file_keeps_its_metadata_unless_others_are_given(clips: Path, tiny_model: VideoColBERT) -> None:
     path = clips / "clip-0001.mp4"
     indexer(clips, tiny_model).add([("clip-0001.mp4", path, {"channel": "news"})])
     os.utime(path, ns=(1, 1))

@@ -85,9 +85,7 @@ def test_a_slow_model_finds_its_next_batch_ready_and_holds_no_more_than_that(
 
     def slow(self: VideoColBERT, videos: list, **settings: int) -> Any:
         deadline = time.monotonic() + 20
-        while (
-            held.now < min(VIDEOS_AHEAD, 96 - len(ready) * VIDEOS_PER_BATCH) and time.monotonic() < deadline
-        ):
+        while held.now < min(VIDEOS_AHEAD, 96 - len(ready) * VIDEOS_PER_BATCH) and time.monotonic() < deadline:
             time.sleep(0.01)
         ready.append(held.now - len(videos))
         held.release(len(videos))
@@ -101,9 +99,7 @@ def test_a_slow_model_finds_its_next_batch_ready_and_holds_no_more_than_that(
 
 
 @pytest.mark.usefixtures("fake_workers")
-def test_time_is_told_apart(
-    tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_time_is_told_apart(tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch) -> None:
     read_many, original = FramePool.read_many, VideoColBERT.encode_videos
 
     def slow_reading(self: FramePool, requests: Any, **settings: int) -> Any:
@@ -147,10 +143,7 @@ def damaged_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_damage_is_reported_and_short_videos_are_not(
-    tmp_path: Path,
-    damaged_folder: Path,
-    tiny_trained_model: VideoColBERT,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, damaged_folder: Path, tiny_trained_model: VideoColBERT, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.set_num_threads(1)
     with caplog.at_level(logging.DEBUG, logger=ingest.__name__):
@@ -188,9 +181,7 @@ def test_all_warnings_but_repeats_are_damage() -> None:
 
     short = "2 distinct frames of 3; some repeat"
     assert frames([0.0, 0.0, 1.0], short).damage == ()
-    assert frames([0.0, 0.0, 1.0], "3 damaged packets or frames", short).damage == (
-        "3 damaged packets or frames",
-    )
+    assert frames([0.0, 0.0, 1.0], "3 damaged packets or frames", short).damage == ("3 damaged packets or frames",)
     assert frames([0.0, 1.0]).damage == ()
 
 
@@ -212,11 +203,7 @@ def test_the_index_remembers_snap_and_the_run_its_decoder(
     Indexer(path, **given, snap=0.25, timeout=50.0).index(clips[0])
     Indexer(path, **given).add(clips[1])
     Indexer(path, **given, snap=0.0, timeout=40.0).compact(retrain="paths")
-    assert [(sampling.snap, sampling.timeout) for sampling in settings] == [
-        (0.25, 50),
-        (0.25, 60),
-        (0.25, 40),
-    ]
+    assert [(sampling.snap, sampling.timeout) for sampling in settings] == [(0.25, 50), (0.25, 60), (0.25, 40)]
     assert describe_index(path)["snap"] == 0.25
     with Catalog.open(path, writable=True) as catalog:
         stored = catalog.settings()["index"]

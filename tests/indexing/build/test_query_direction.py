@@ -22,8 +22,7 @@ from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.training.world import write_world
 
 QUERIES = [
-    normalize(unit_tokens(3 + number, DIM, seed=number) + unit_tokens(1, DIM, seed=99), dim=1)
-    for number in range(4)
+    normalize(unit_tokens(3 + number, DIM, seed=number) + unit_tokens(1, DIM, seed=99), dim=1) for number in range(4)
 ]
 
 
@@ -115,9 +114,7 @@ def test_queries_are_refused_where_they_would_change_nothing(tmp_path: Path) -> 
         )
 
 
-def test_an_index_of_videos_knows_the_direction_of_its_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_index_of_videos_knows_the_direction_of_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that an earlier version made, once its videos are encoded again."""
     model = VideoColBERT.from_pretrained("toy", device="cpu")
     clips = tmp_path / "clips"

@@ -55,9 +55,7 @@ def rows_found(sample: Float[Tensor, "sample dim"], tokens: Float[Tensor, "token
     return same.int().argmax(1).tolist()
 
 
-def test_a_small_corpus_is_sampled_whole_in_one_reading(
-    seen: list[Sample], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_corpus_is_sampled_whole_in_one_reading(seen: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "VIDEOS_PER_CHUNK", 7)
     frame, video = unit_tokens(30, 4, DIM, seed=1), unit_tokens(30, 5, DIM, seed=2)
     corpus = source(30, frame=frame, video=video)

@@ -158,9 +158,7 @@ def test_everything_is_replaced_at_once(catalog: Catalog, reader: Catalog) -> No
     catalog.commit_segment("b", "old", videos("y", "z"), {"segments/b/f": (1, "1")}, replace=True)
     catalog.record_failures([Failure(name, f"{name}.mp4", "empty", "no bytes") for name in ("bad", "y")])
     with pytest.raises(SettingsError, match="'x' is in the index already"):
-        catalog.replace_everything(
-            [NewSegment("c", "new", videos("x"), {}), NewSegment("d", "new", videos("x"), {})]
-        )
+        catalog.replace_everything([NewSegment("c", "new", videos("x"), {}), NewSegment("d", "new", videos("x"), {})])
     assert reader.snapshot().count == 3
     catalog.replace_everything(
         [NewSegment("c", "new", videos("y", "z"), {"segments/c/f": (2, "2")})], settings={"k": 1}
@@ -238,9 +236,7 @@ def test_staged_videos_wait_for_their_segment(catalog: Catalog) -> None:
 
 
 def test_failures_last_until_the_video_is_indexed(catalog: Catalog) -> None:
-    catalog.record_failures(
-        [Failure("b", "b.mp4", "timeout", "60 s"), Failure("a", "a.mp4", "empty", "no bytes", 5.0)]
-    )
+    catalog.record_failures([Failure("b", "b.mp4", "timeout", "60 s"), Failure("a", "a.mp4", "empty", "no bytes", 5.0)])
     catalog.record_failures([Failure("b", "b.mp4", "crashed", "signal 11")])
     first, second = catalog.failures()
     assert first == Failure("a", "a.mp4", "empty", "no bytes", 5.0)
@@ -298,9 +294,7 @@ def test_a_reader_keeps_one_view_while_the_writer_commits(catalog: Catalog, read
     assert reader.count() == 2
 
 
-def test_a_snapshot_mixes_no_two_commits(
-    catalog: Catalog, reader: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_mixes_no_two_commits(catalog: Catalog, reader: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.commit_segment("a", "c", videos("x"), {})
     read_segments = reader.live_segments
 

@@ -6,13 +6,7 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry
@@ -77,6 +71,4 @@ class CatalogHistory(RuleBasedStateMachine):
 
 
 def test_any_history_matches_a_dictionary() -> None:
-    run_state_machine_as_test(
-        CatalogHistory, settings=settings(max_examples=15, stateful_step_count=12, deadline=None)
-    )
+    run_state_machine_as_test(CatalogHistory, settings=settings(max_examples=15, stateful_step_count=12, deadline=None))

@@ -59,10 +59,7 @@ def test_missing_and_damaged_catalogs_are_named(closed: Path, writable: bool) ->
     with pytest.raises(IndexFolderError, match=r"catalog\.sqlite cannot be used"):
         Catalog.open(closed, writable=writable)
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with (
-        pytest.raises(IndexFolderError, match=r"catalog\.sqlite"),
-        Catalog.open(closed, writable=writable) as opened,
-    ):
+    with pytest.raises(IndexFolderError, match=r"catalog\.sqlite"), Catalog.open(closed, writable=writable) as opened:
         opened.snapshot()
 
 

@@ -5,13 +5,7 @@ from hypothesis import strategies as st
 from thorough import amount
 
 from colbert_video.errors import IndexFolderError, SettingsError
-from colbert_video.indexing.catalog.entries import (
-    VideoEntry,
-    check_name,
-    check_relative,
-    video_entry,
-    video_values,
-)
+from colbert_video.indexing.catalog.entries import VideoEntry, check_name, check_relative, video_entry, video_values
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 SECONDS = st.floats(allow_nan=False, allow_infinity=False)

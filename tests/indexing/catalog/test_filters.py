@@ -11,13 +11,7 @@ from thorough import amount
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry
-from colbert_video.indexing.catalog.filters import (
-    BUILT_IN,
-    MAX_CONDITIONS,
-    MAX_DEPTH,
-    ORDER,
-    compile_filter,
-)
+from colbert_video.indexing.catalog.filters import BUILT_IN, MAX_CONDITIONS, MAX_DEPTH, ORDER, compile_filter
 
 MISSING = object()
 
@@ -57,9 +51,7 @@ def holds(value: Any, operator: str, operand: Any) -> bool:
         return any(equal(element, one) for element in elements for one in operand)
     if value is MISSING or kind(value) != kind(operand):
         return False
-    return {"<": value < operand, "<=": value <= operand, ">": value > operand, ">=": value >= operand}[
-        operator
-    ]
+    return {"<": value < operand, "<=": value <= operand, ">": value > operand, ">=": value >= operand}[operator]
 
 
 def passes(entry: VideoEntry, where: Mapping[str, Any]) -> bool:
@@ -79,24 +71,8 @@ def passes(entry: VideoEntry, where: Mapping[str, Any]) -> bool:
     return True
 
 
-KEYS = [
-    "channel",
-    "tags",
-    "x",
-    "ä",
-    "😀",
-    "a'b",
-    "a b",
-    "$",
-    "[0]",
-    "0",
-    "",
-    "sql); DROP TABLE videos--",
-    "n\n",
-]
-TEXT = st.sampled_from(
-    ["", "a", "news", "ä", "Z", "😀", "1", "true", "null", "' OR 1=1 --", '"', "\\", "%", "\n"]
-)
+KEYS = ["channel", "tags", "x", "ä", "😀", "a'b", "a b", "$", "[0]", "0", "", "sql); DROP TABLE videos--", "n\n"]
+TEXT = st.sampled_from(["", "a", "news", "ä", "Z", "😀", "1", "true", "null", "' OR 1=1 --", '"', "\\", "%", "\n"])
 NUMBERS = st.one_of(
     st.sampled_from([0, 1, -1, 1.0, 0.1, 1e300, -0.0, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]),
     st.integers(-3, 3),
@@ -152,8 +128,7 @@ def found(catalog: Catalog, entries: list[VideoEntry], where: Mapping[str, Any])
 
 @settings(max_examples=amount(50, thorough=150))
 @given(
-    metadata=st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), min_size=1, max_size=5),
-    where=FILTERS,
+    metadata=st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=4), min_size=1, max_size=5), where=FILTERS
 )
 @example(metadata=[{"x": 1}, {"x": True}, {"x": 1.0}, {"x": "1"}, {"x": [1]}], where={"x": 1})
 @example(metadata=[{"x": 0.1}, {"x": 0.30000000000000004}], where={"x": {"in": [0.1, 0.30000000000000004]}})
@@ -173,9 +148,7 @@ def test_filters_mean_what_the_plain_evaluator_says(
 
 ENTRIES = [
     VideoEntry("a", duration=90.0, start=0.0, end=90.0, metadata={"channel": "news", "tags": ["x", "y"]}),
-    VideoEntry(
-        "b", duration=30.0, parent="film", metadata={"channel": "sport", "tags": "x", "x": {"y": None}}
-    ),
+    VideoEntry("b", duration=30.0, parent="film", metadata={"channel": "sport", "tags": "x", "x": {"y": None}}),
     VideoEntry("c", path="/clips/c.mp4", metadata={"channel": None, "duration": "long", "and": 1, "a.b": 2}),
 ]
 

@@ -58,9 +58,7 @@ def test_searching_all_cells_is_exact(tokens: int, centroids: int, cells: int, s
 
 
 @pytest.mark.parametrize("outliers", [0.0, 10.0])
-def test_eight_of_many_cells_agree_with_the_exact_search(
-    outliers: float, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_eight_of_many_cells_agree_with_the_exact_search(outliers: float, capfd: pytest.CaptureFixture[str]) -> None:
     tokens = clustered(2000, 1, outliers)
     codebook = spherical_kmeans(clustered(4000, 2, outliers), centroids=600)
     codes, scores = CentroidIndex(codebook).assign(tokens)

@@ -53,10 +53,7 @@ def test_no_step_improves_a_converged_quantiser(nbits: int) -> None:
     assert squared_error(values, cutoffs, weights) < squared_error(values, *quantile_buckets(values, nbits))
 
 
-@given(
-    hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-1, 1, width=32)),
-    st.sampled_from([1, 2, 4, 8]),
-)
+@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(-1, 1, width=32)), st.sampled_from([1, 2, 4, 8]))
 @settings(max_examples=amount(10, thorough=30), deadline=None)
 def test_any_values_give_ordered_buckets_no_worse_than_one(array: np.ndarray, nbits: int) -> None:
     values = torch.from_numpy(array)
@@ -97,9 +94,7 @@ def test_samples_are_bounded_and_seeded(method: object, monkeypatch: pytest.Monk
 @settings(max_examples=amount(13, thorough=40), deadline=None)
 def test_ids_are_those_of_bucketize(array: np.ndarray, nbits: int, at_once: int) -> None:
     values = torch.from_numpy(array)
-    cutoffs = (
-        values.flatten()[torch.arange(2**nbits - 1) % values.numel()].sort().values
-    )  # values on the borders
+    cutoffs = values.flatten()[torch.arange(2**nbits - 1) % values.numel()].sort().values  # values on the borders
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(buckets, "VALUES_AT_ONCE", at_once)
         ids = bucket_ids(values, cutoffs)

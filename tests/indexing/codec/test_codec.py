@@ -14,11 +14,7 @@ from torch.nn.functional import normalize
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec import codec as codec_module
 from colbert_video.indexing.codec import residuals as residuals_module
-from colbert_video.indexing.codec.codec import (
-    QUERY_DIRECTION_FILE,
-    EncodedTokens,
-    ResidualCodec,
-)
+from colbert_video.indexing.codec.codec import QUERY_DIRECTION_FILE, EncodedTokens, ResidualCodec
 from colbert_video.indexing.codec.packing import unpack
 from colbert_video.indexing.codec.residuals import MULTIPLES
 
@@ -80,9 +76,7 @@ def within_buckets(
     residuals = rotated - codec.centroids[encoded.codes.long()]
     error = (codec.dequantise(encoded.residuals) - residuals).abs()
     least, most = residuals.min().reshape(1), residuals.max().reshape(1)
-    edges = torch.cat(
-        [torch.minimum(least, codec.weights[:1]), codec.cutoffs, torch.maximum(most, codec.weights[-1:])]
-    )
+    edges = torch.cat([torch.minimum(least, codec.weights[:1]), codec.cutoffs, torch.maximum(most, codec.weights[-1:])])
     bucket = unpack(encoded.residuals, codec.nbits).long()  # (tokens, dim)
     inside = (edges[bucket] - 1e-6 <= residuals) & (residuals <= edges[bucket + 1] + 1e-6)
     return (inside & (error <= edges.diff()[bucket] + 1e-6)).all(dim=1)
@@ -256,9 +250,7 @@ def test_damaged_files_are_named(name: str, damage: str, tmp_path: Path) -> None
     if damage == "other":
         torch.save({"a": torch.zeros(2)}, path)
     elif damage != "missing":
-        path.write_bytes(
-            {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"x" * 500}[damage]
-        )
+        path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"x" * 500}[damage])
     with pytest.raises(IndexFolderError, match=name):
         ResidualCodec.load(tmp_path)
 

@@ -14,9 +14,7 @@ from colbert_video.indexing.codec.residuals import DAMPING, bucket_ids_with_feed
 DIRECTION = unit_tokens(1, DIM, seed=5)[0]
 
 
-def by_hand(
-    residual: Tensor, token: Tensor, direction: Tensor, cutoffs: Tensor, weights: Tensor
-) -> list[int]:
+def by_hand(residual: Tensor, token: Tensor, direction: Tensor, cutoffs: Tensor, weights: Tensor) -> list[int]:
     """The ids of one token, dimension by dimension."""
     across = direction - float(direction @ token) * token
     lost, ids = 0.0, []
@@ -40,8 +38,7 @@ def test_ids_are_those_of_rounding_dimension_by_dimension(nbits: int, count: int
     )
     ids = bucket_ids_with_feedback(residuals, tokens, direction, cutoffs, weights)
     expected = [
-        by_hand(residual, token, direction, cutoffs, weights)
-        for residual, token in zip(residuals, tokens, strict=True)
+        by_hand(residual, token, direction, cutoffs, weights) for residual, token in zip(residuals, tokens, strict=True)
     ]
     assert ids.tolist() == expected
     assert torch.equal(tokens.float(), before)  # nothing is written into what was given

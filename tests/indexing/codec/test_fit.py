@@ -36,9 +36,7 @@ def sample_of(tokens: Float[Tensor, "videos frames dim"]) -> Sample:
 
 def fitted(tokens: Float[Tensor, "videos frames dim"], nbits: int = 4) -> FittedCodec:
     count = num_partitions(tokens.shape[0] * FRAMES)
-    return fit_codec(
-        sample_of(tokens), centroids=count, nbits=nbits, buckets="lloyd_max", rotate=True, seed=0
-    )
+    return fit_codec(sample_of(tokens), centroids=count, nbits=nbits, buckets="lloyd_max", rotate=True, seed=0)
 
 
 def recall(
@@ -50,8 +48,7 @@ def recall(
     noise = torch.randn(len(asked), 4, DIM, generator=torch.Generator().manual_seed(2))
     queries = normalize(asked[:, ::3] + 0.08 * noise, dim=-1)
     exact, found = (
-        torch.einsum("qld,vtd->qlvt", queries, tokens).amax(3).mean(1).topk(10).indices
-        for tokens in (all_, decoded)
+        torch.einsum("qld,vtd->qlvt", queries, tokens).amax(3).mean(1).topk(10).indices for tokens in (all_, decoded)
     )
     return float((exact[:, :, None] == found[:, None]).any(2).float().mean())
 

@@ -42,9 +42,7 @@ def test_converged_centroids_are_directions_of_their_tokens_by_inner_product() -
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_any_number_up_to_the_tokens_works(
-    count: int, share: float, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_any_number_up_to_the_tokens_works(count: int, share: float, capfd: pytest.CaptureFixture[str]) -> None:
     centroids = max(1, round(share * count))
     found = spherical_kmeans(unit_tokens(count), centroids=centroids)
     assert found.shape == (centroids, 16)
@@ -55,9 +53,7 @@ def test_any_number_up_to_the_tokens_works(
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 4), st.integers(0, 1000))
 @settings(max_examples=amount(10, thorough=30), deadline=None)
-def test_repeated_tokens_give_fewer_but_usable_centroids(
-    tokens: int, wanted: int, distinct: int, seed: int
-) -> None:
+def test_repeated_tokens_give_fewer_but_usable_centroids(tokens: int, wanted: int, distinct: int, seed: int) -> None:
     repeated = unit_tokens(distinct, seed=seed)[torch.arange(tokens) % distinct]
     found = spherical_kmeans(repeated, centroids=min(wanted, tokens))
     assert 1 <= len(found) <= min(wanted, tokens)
@@ -120,9 +116,7 @@ def mean_cosine(tokens: Float[Tensor, "tokens dim"], centroids: Float[Tensor, "c
     return float((tokens @ centroids.T).amax(1).mean())
 
 
-def test_two_levels_serve_tokens_as_well_as_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_two_levels_serve_tokens_as_well_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, unseen = scenes(6000), scenes(1000, seed=1)
     exact = spherical_kmeans(tokens, centroids=400)
     for module in (assignment, kmeans):

@@ -27,9 +27,7 @@ def random_buckets(tokens: int, dim: int, nbits: int, seed: int) -> UInt8[Tensor
 
 @given(st.sampled_from(NBITS), st.integers(0, 5), st.integers(1, 4), st.integers(0, 2**31))
 @settings(max_examples=amount(20, thorough=60), deadline=None)
-def test_bytes_are_those_of_colbert_and_unpack_restores(
-    nbits: int, tokens: int, blocks: int, seed: int
-) -> None:
+def test_bytes_are_those_of_colbert_and_unpack_restores(nbits: int, tokens: int, blocks: int, seed: int) -> None:
     buckets = random_buckets(tokens, blocks * 8 * nbits, nbits, seed)
     packed = pack(buckets, nbits)
     if tokens:
@@ -68,9 +66,7 @@ def test_parity_check_notices_the_wrong_bit_order() -> None:
     [(3, 512, r"\[1, 2, 4, 8\]"), (8, 96, r"\[1, 2, 4\]"), (4, 16, r"\[1, 2\]"), (0, 64, r"\[1, 2, 4, 8\]")],
 )
 def test_unworkable_nbits_are_refused_with_those_that_work(nbits: int, dim: int, working: str) -> None:
-    with pytest.raises(
-        SettingsError, match=rf"nbits={nbits} does not work with dim={dim}.*use one of {working}"
-    ):
+    with pytest.raises(SettingsError, match=rf"nbits={nbits} does not work with dim={dim}.*use one of {working}"):
         check_nbits(nbits, dim)
 
 

@@ -15,9 +15,7 @@ from colbert_video.indexing.codec.residuals import MULTIPLES, compress, dequanti
 DIM = 64
 
 
-def pairs(
-    count: int, seed: int = 0, spread: float = 0.1
-) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
+def pairs(count: int, seed: int = 0, spread: float = 0.1) -> tuple[Float[Tensor, "n dim"], Float[Tensor, "n dim"]]:
     """Unit tokens and a centroid near each, some much nearer than others."""
     generator = torch.Generator().manual_seed(seed)
     centroids = normalize(torch.randn(count, DIM, generator=generator), dim=1)

@@ -72,9 +72,7 @@ def test_the_measured_error_is_the_codecs_own() -> None:
     assert [len(chunk.entries) for chunk in source] == [40]
     tokens = torch.cat(bags)
     codec = ResidualCodec.train(tokens, nbits=2, centroids=8)
-    assert source.errors({"frame": codec})["frame"] == pytest.approx(
-        codec.reconstruction_error(tokens), rel=1e-5
-    )
+    assert source.errors({"frame": codec})["frame"] == pytest.approx(codec.reconstruction_error(tokens), rel=1e-5)
     assert len(source) == 40
     assert source.counts() == {"frame": 240}
 

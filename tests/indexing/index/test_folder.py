@@ -40,9 +40,7 @@ def test_nothing_is_left_of_an_index_begun_in_vain(tmp_path: Path, existed: bool
 
 
 @pytest.mark.parametrize("room", ["codec", "catalog.sqlite"])
-def test_no_other_writer_begins_while_it_is_removed(
-    tmp_path: Path, room: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_other_writer_begins_while_it_is_removed(tmp_path: Path, room: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[str] = []
     rmtree, unlink = shutil.rmtree, Path.unlink
 

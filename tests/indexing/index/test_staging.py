@@ -39,9 +39,7 @@ def test_staged_videos_come_back_in_order(tmp_path: Path, monkeypatch: pytest.Mo
         source = StagedSource(catalog, ids=[video.entry.id for video in videos])
         chunks = list(source)
         assert [len(chunk.entries) for chunk in chunks] == [4, 4, 2]
-        assert [entry.id for chunk in chunks for entry in chunk.entries] == [
-            video.entry.id for video in videos
-        ]
+        assert [entry.id for chunk in chunks for entry in chunk.entries] == [video.entry.id for video in videos]
         assert source.counts()["video"] == sum(len(video.bags["video"]) for video in videos)
         joined = torch.cat([chunk.tokens["frame"] for chunk in chunks]).float()
         assert torch.allclose(joined, torch.cat([video.bags["frame"] for video in videos]), atol=1e-3)
@@ -83,10 +81,7 @@ def test_notes_come_back_with_the_rows_that_count(tmp_path: Path) -> None:
     lost = (Failure("v0#t=0,6", "v0.mp4", "timeout", "60 s"),)
     first, second, third = (replace(video, note=Note((f"of {video.entry.id}",))) for video in _videos(3))
     with Catalog.create(tmp_path) as catalog:
-        for batch in (
-            [replace(first, note=Note(("of v0",), lost)), second],
-            [replace(second, note=Note()), third],
-        ):
+        for batch in ([replace(first, note=Note(("of v0",), lost)), second], [replace(second, note=Note()), third]):
             with StagingWriter(catalog) as writer:
                 writer.add(*batch)
         assert staged_notes(catalog, {"v0", "v1"}) == {"v0": Note(("of v0",), lost)}
@@ -113,9 +108,7 @@ def test_a_video_staged_again_counts_once(tmp_path: Path) -> None:
             entry.id: run
             for chunk in chunks
             for entry, run in zip(
-                chunk.entries,
-                chunk.tokens["frame"].split(chunk.doclens["frame"].tolist()),
-                strict=True,
+                chunk.entries, chunk.tokens["frame"].split(chunk.doclens["frame"].tolist()), strict=True
             )
         }
         assert torch.allclose(kept["v0"].float(), newer[0].bags["frame"], atol=1e-3)

@@ -26,9 +26,7 @@ from colbert_video.indexing.scan.kernels import (
 )
 
 AVAILABLE = [level for level in LEVELS if compiled_kernels(level) is not None]
-pytestmark = pytest.mark.skipif(
-    not AVAILABLE, reason="no compiled kernels: python setup.py build_ext --inplace"
-)
+pytestmark = pytest.mark.skipif(not AVAILABLE, reason="no compiled kernels: python setup.py build_ext --inplace")
 
 
 @pytest.fixture(scope="module", params=AVAILABLE)
@@ -133,9 +131,7 @@ def test_lengths_of_tokens_are_kept(kernels: Kernels) -> None:
     kept = case.stored.inverse_lengths
     assert kept.bool().tolist() == [False, False, True, True, True, False]
     tokens = codec.centroids[case.stored.codes.long()].float().sub(128) * codec.centroid_scale
-    planes = [
-        plane[case.stored.residuals.long()].float().sub(128) * codec.weight_scale for plane in codec.planes
-    ]
+    planes = [plane[case.stored.residuals.long()].float().sub(128) * codec.weight_scale for plane in codec.planes]
     lengths = (tokens + torch.cat(planes, dim=1)).norm(dim=1)
     assert torch.allclose(1 / kept[2:5], lengths[2:5], rtol=0.01)
 
@@ -152,9 +148,7 @@ def test_exact_scores_are_the_codecs(kernels: Kernels, case: Case) -> None:
 @pytest.mark.parametrize("nbits", [1, 2, 4, 8])
 @pytest.mark.parametrize("dim", [512, 768, 1152])
 def test_dimensions_of_real_models(kernels: Kernels, dim: int, nbits: int) -> None:
-    case = random_case(
-        dim=dim, nbits=nbits, centroids=50, doclens=[12, 14, 64, 1], query_tokens=64, seed=dim + nbits
-    )
+    case = random_case(dim=dim, nbits=nbits, centroids=50, doclens=[12, 14, 64, 1], query_tokens=64, seed=dim + nbits)
     codec, query = _rounded(case)
     products, _, _ = kernels.centroid_products(codec, query)
     assert torch.equal(products, reference.centroid_products(codec, query))
@@ -208,9 +202,7 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
     with pytest.raises(SettingsError, match="rows run from -1 to 0"):
         kernels.exact_scores(case.stored, codec, query, torch.tensor([0, -1]))
     with pytest.raises(SettingsError, match="belong to another query"):
-        kernels.add_rounded_scores(
-            case.stored, codec, query, products[:, 1:], torch.arange(2), torch.zeros(2)
-        )
+        kernels.add_rounded_scores(case.stored, codec, query, products[:, 1:], torch.arange(2), torch.zeros(2))
     other = reference.round_query(torch.ones(3, 32), 4)
     with pytest.raises(SettingsError, match="query tokens have 32 dimensions, centroids 64"):
         kernels.centroid_products(codec, other)

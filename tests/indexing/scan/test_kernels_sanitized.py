@@ -12,9 +12,7 @@ COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
-@pytest.mark.skipif(
-    not (ROOT / "indexing" / "scan" / "_kernels.cpp").exists(), reason="no source: an installed copy"
-)
+@pytest.mark.skipif(not (ROOT / "indexing" / "scan" / "_kernels.cpp").exists(), reason="no source: an installed copy")
 def test_the_kernels_stay_within_their_memory(tmp_path: Path) -> None:
     program = tmp_path / "driver"
     command = [

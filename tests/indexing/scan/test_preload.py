@@ -122,9 +122,7 @@ def test_systems_without_hints_read_nothing_ahead(index: Path, monkeypatch: pyte
         assert len(searcher.search_tokens(QUERY)) == 4
 
 
-def test_a_missing_file_costs_a_warning(
-    index: Path, hints: list[Hint], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_file_costs_a_warning(index: Path, hints: list[Hint], caplog: pytest.LogCaptureFixture) -> None:
     with Searcher(index) as searcher:
         (segment,) = segments(index)
         missing = segment / "frame" / "0.residuals.pt"

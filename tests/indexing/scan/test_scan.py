@@ -137,9 +137,7 @@ def test_a_bag_in_another_order_scores_the_same(tmp_path: Path) -> None:
     for number, order in enumerate((torch.arange(6), torch.tensor([5, 3, 1, 0, 2, 4]))):
         encoded = codec.encode(tokens[order])
         folder = tmp_path / str(number)
-        write_bag(
-            folder, codec=codec, codes=encoded.codes, residuals=encoded.residuals, doclens=torch.tensor([6])
-        )
+        write_bag(folder, codec=codec, codes=encoded.codes, residuals=encoded.residuals, doclens=torch.tensor([6]))
         segment = Segment("s", {"frame": open_bag(folder)}, torch.ones(1, dtype=torch.bool))
         totals.append(float(score_videos(segment, {"frame": codec}, query, torch.tensor([0])).total))
     assert totals[0] == pytest.approx(totals[1], abs=1e-6)
@@ -153,9 +151,7 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
     query = _unit(4, DIM, seed=9)
     assert set(search_segment(segment, codecs, query, k=20).rows.tolist()) == set(range(20)) - {0, 5}
     assert set(search_segment(segment, codecs, query, k=20, allowed=allowed).rows.tolist()) == {1, 2}
-    assert (
-        len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).rows) == 0
-    )
+    assert len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).rows) == 0
 
 
 def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +216,7 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path, al
 def test_rounding_loses_none_of_the_best(
     tmp_path_factory: pytest.TempPathFactory, query_tokens: int, spread: float, nbits: int, seed: int
 ) -> None:
-    segment, codecs = _segment(
-        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
-    )
+    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits)
     query = _unit(1, DIM, seed=seed + 2) * (1 - spread) + spread * _unit(query_tokens, DIM, seed=seed + 1)
     scorer = scorer_of(segment, codecs, PreparedQuery(normalize(query, dim=1)))
     best = scorer.score(segment.eligible()).best(20).rows
@@ -230,9 +224,7 @@ def test_rounding_loses_none_of_the_best(
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.15, 1.0])
-def test_rounding_errors_are_as_large_as_expected_also_of_query_tokens_alike(
-    tmp_path: Path, spread: float
-) -> None:
+def test_rounding_errors_are_as_large_as_expected_also_of_query_tokens_alike(tmp_path: Path, spread: float) -> None:
     """Padding gives a query many tokens alike: they meet the same tokens, so their errors do not average out."""
     segment, codecs = _segment(tmp_path, {"frame": [6] * 300, "video": [7] * 300})
     query = normalize(_unit(1, DIM, seed=50) + spread * 5 * _unit(32, DIM, seed=51), dim=1)
@@ -297,9 +289,7 @@ def test_rounded_scores_leave_few(tmp_path: Path, way: str) -> None:
     assert 10 <= len(kept) <= 20 if way == "kernels" else len(kept) == 400
 
 
-def segment_query(
-    segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int, bag: str = "frame"
-) -> Tensor:
+def segment_query(segment: Segment, codecs: dict[str, ResidualCodec], ordinal: int, bag: str = "frame") -> Tensor:
     """A query made of a video's own tokens."""
     stored, codec = segment.bags[bag], codecs[bag]
     rows = slice(int(stored.offsets[ordinal]), int(stored.offsets[ordinal + 1]))
@@ -318,13 +308,7 @@ def test_all_negative_similarities_are_not_clamped(tmp_path: Path) -> None:
     tokens = normalize(torch.rand(4, DIM) + 0.1, dim=1)
     codec = ResidualCodec.train(tokens, nbits=8)
     encoded = codec.encode(tokens)
-    write_bag(
-        tmp_path / "b",
-        codec=codec,
-        codes=encoded.codes,
-        residuals=encoded.residuals,
-        doclens=torch.tensor([4]),
-    )
+    write_bag(tmp_path / "b", codec=codec, codes=encoded.codes, residuals=encoded.residuals, doclens=torch.tensor([4]))
     segment = Segment("s", {"frame": open_bag(tmp_path / "b")}, torch.ones(1, dtype=torch.bool))
     assert float(search_segment(segment, {"frame": codec}, -tokens[:2], k=1).total) < -0.5
 
@@ -370,15 +354,11 @@ def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
 
 
 @settings(max_examples=amount(3, thorough=10), deadline=None)
-@given(
-    query_tokens=st.sampled_from([1, 3, 32, 40]), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99)
-)
+@given(query_tokens=st.sampled_from([1, 3, 32, 40]), nbits=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 99))
 def test_centroid_interaction_orders_as_in_single_precision(
     tmp_path_factory: pytest.TempPathFactory, query_tokens: int, nbits: int, seed: int
 ) -> None:
-    segment, codecs = _segment(
-        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
-    )
+    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits)
     prepared = PreparedQuery(_unit(query_tokens, DIM, seed=seed + 1))
     everyone = segment.eligible()
     scores = TorchScorer(segment, codecs, prepared).centroid_scores(everyone)

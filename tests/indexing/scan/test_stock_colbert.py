@@ -51,26 +51,15 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     for dim, nbits in CASES:
         tokens, query = video_like(int(DOCLENS.sum()), dim, 1), video_like(9, dim, 2)
         codec = ResidualCodec.train(tokens, nbits=nbits)
-        made[f"{dim}/{nbits}"] = {
-            "codec": codec,
-            "encoded": codec.encode(tokens),
-            "query": query,
-            "tokens": tokens,
-        }
+        made[f"{dim}/{nbits}"] = {"codec": codec, "encoded": codec.encode(tokens), "query": query, "tokens": tokens}
     mutant = dict(made["64/4"])
-    mutant["encoded"] = EncodedTokens(
-        mutant["encoded"].codes, swap_packing_order(mutant["encoded"].residuals)
-    )
+    mutant["encoded"] = EncodedTokens(mutant["encoded"].codes, swap_packing_order(mutant["encoded"].residuals))
     made["mutant"] = mutant
     for number, case in enumerate(made.values()):
         case["folder"] = str(folder / str(number))
         encoded = case["encoded"]
         write_bag(
-            Path(case["folder"]),
-            codec=case["codec"],
-            codes=encoded.codes,
-            residuals=encoded.residuals,
-            doclens=DOCLENS,
+            Path(case["folder"]), codec=case["codec"], codes=encoded.codes, residuals=encoded.residuals, doclens=DOCLENS
         )
     for name, answer in ask_stock(folder, made).items():
         made[name]["stock"] = answer
@@ -90,9 +79,7 @@ def ask_stock(folder: Path, made: dict[str, dict[str, Any]]) -> dict[str, dict[s
     torch.save(requests, folder / "request.pt")
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, str(SCRIPT), str(folder / "request.pt"), str(folder / "answer.pt")]
-    run = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=900, check=False
-    )
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
     answers: dict[str, dict[str, Tensor]] = torch.load(folder / "answer.pt")
     return answers
@@ -100,15 +87,11 @@ def ask_stock(folder: Path, made: dict[str, dict[str, Any]]) -> dict[str, dict[s
 
 def naive_tokens(case: dict[str, Any]) -> Float[Tensor, "tokens dim"]:
     codec, encoded = case["codec"], case["encoded"]
-    tokens = (
-        codec.centroids[encoded.codes.long()] + codec.weights[unpack(encoded.residuals, codec.nbits).long()]
-    )
+    tokens = codec.centroids[encoded.codes.long()] + codec.weights[unpack(encoded.residuals, codec.nbits).long()]
     return normalize(tokens, dim=1)
 
 
-def naive_maxsim(
-    query: Float[Tensor, "query_tokens dim"], tokens: Float[Tensor, "tokens dim"]
-) -> list[float]:
+def naive_maxsim(query: Float[Tensor, "query_tokens dim"], tokens: Float[Tensor, "tokens dim"]) -> list[float]:
     parts = tokens.split(DOCLENS.tolist())
     maxima = [(part @ query.T).amax(0) for part in parts]
     assert min(float(row.min()) for row in maxima) > 0  # or stock's clamp would show
@@ -146,9 +129,7 @@ def test_stock_compresses_to_our_bytes(cases: dict[str, dict[str, Any]], dim: in
 
 
 @pytest.mark.parametrize(("dim", "nbits"), CASES)
-def test_stock_retrieves_through_our_inverted_lists(
-    cases: dict[str, dict[str, Any]], dim: int, nbits: int
-) -> None:
+def test_stock_retrieves_through_our_inverted_lists(cases: dict[str, dict[str, Any]], dim: int, nbits: int) -> None:
     case = cases[f"{dim}/{nbits}"]
     scores = case["codec"].centroids @ case["codec"].rotate(case["query"]).T
     cells = set(scores.topk(NCELLS, dim=0).indices.flatten().tolist())

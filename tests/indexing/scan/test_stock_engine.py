@@ -168,9 +168,7 @@ class TestWithStock:
         with pytest.raises(IndexFolderError, match=r"video/avg_residual\.pt is damaged: it is missing"):
             Searcher(path, engine="colbert")
 
-    def test_another_than_the_first_gpu_is_refused(
-        self, index: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_another_than_the_first_gpu_is_refused(self, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
         with pytest.raises(SettingsError, match="first GPU only; set CUDA_VISIBLE_DEVICES=3"):
             Searcher(index, engine="colbert", device="cuda:3")
@@ -260,9 +258,7 @@ def test_settings_are_put_back_whatever_happens(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_missing_package_is_named_with_its_remedy(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "colbert.search.index_storage", None)
-    with pytest.raises(
-        DependencyError, match=r"needs the package colbert-ai.*pip install 'colbert-ai>=0.2.22'"
-    ):
+    with pytest.raises(DependencyError, match=r"needs the package colbert-ai.*pip install 'colbert-ai>=0.2.22'"):
         StockEngine(IndexReader.open(index))
 
 

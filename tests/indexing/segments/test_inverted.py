@@ -18,9 +18,7 @@ def naive_lists(codes: list[int], doclens: list[int], centroids: int) -> tuple[l
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 30))
 @settings(max_examples=amount(26, thorough=80), deadline=None)
-def test_lists_are_the_naive_ones_in_chunks_of_any_size(
-    data: st.DataObject, centroids: int, chunk: int
-) -> None:
+def test_lists_are_the_naive_ones_in_chunks_of_any_size(data: st.DataObject, centroids: int, chunk: int) -> None:
     doclens = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=12))
     code = st.integers(0, centroids - 1)
     codes = data.draw(st.lists(code, min_size=sum(doclens), max_size=sum(doclens)))

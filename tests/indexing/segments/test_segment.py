@@ -15,13 +15,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
-from colbert_video.indexing.segments.segment import (
-    BagWriter,
-    check_codes,
-    inverted_lists,
-    open_bag,
-    write_bag,
-)
+from colbert_video.indexing.segments.segment import BagWriter, check_codes, inverted_lists, open_bag, write_bag
 
 DOCLENS = [3, 1, 12, 5, 5, 2]
 
@@ -77,11 +71,7 @@ def test_the_files_are_exactly_colberts_and_the_rotation(template: Path) -> None
             "dim": 64,
             "nbits": 4,
             "doc_maxlen": 12,
-            "colbert_video": {
-                "rotated": True,
-                "rotation": "queries @ rotation.pt",
-                "codec": codec.fingerprint,
-            },
+            "colbert_video": {"rotated": True, "rotation": "queries @ rotation.pt", "codec": codec.fingerprint},
         },
         "num_chunks": 1,
         "num_partitions": codec.num_centroids,
@@ -157,9 +147,7 @@ def test_damaged_files_are_named(bag: Path, name: str, damage: str) -> None:
     content = path.read_bytes()
     path.unlink()
     if damage != "missing":
-        path.write_bytes(
-            {"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\x80" * 999}[damage]
-        )
+        path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "garbage": b"\x80" * 999}[damage])
     with pytest.raises(IndexFolderError, match=name):
         _ = open_bag(bag).ivf
 
@@ -169,30 +157,14 @@ def test_damaged_files_are_named(bag: Path, name: str, damage: str) -> None:
     [
         ("0.codes.pt", torch.zeros(28, dtype=torch.int64), "holds torch.int64"),
         ("0.codes.pt", torch.zeros(27, dtype=torch.int32), "shape .27,., not"),
-        (
-            "0.codes.pt",
-            torch.full((28,), 7, dtype=torch.int32),
-            "codes run from 7 to 7, but there are 7 centroids",
-        ),
+        ("0.codes.pt", torch.full((28,), 7, dtype=torch.int32), "codes run from 7 to 7, but there are 7 centroids"),
         ("0.codes.pt", torch.full((28,), -1, dtype=torch.int32), "codes run from -1 to -1"),
         ("0.residuals.pt", torch.zeros(28, 31, dtype=torch.uint8), "shape .28, 31., not"),
         ("0.residuals.pt", torch.zeros(27, 32, dtype=torch.uint8), "shape .27, 32., not"),
         ("centroids.pt", torch.zeros(6, 64, dtype=torch.float16), "shape .6, 64., not"),
-        (
-            "ivf.pid.pt",
-            (torch.zeros(3, dtype=torch.int32), torch.ones(7, dtype=torch.int64)),
-            "do not add up",
-        ),
-        (
-            "ivf.pid.pt",
-            (torch.full((7,), 6, dtype=torch.int32), torch.ones(7, dtype=torch.int64)),
-            "outside 0 to 5",
-        ),
-        (
-            "ivf.pid.pt",
-            (torch.full((7,), -1, dtype=torch.int32), torch.ones(7, dtype=torch.int64)),
-            "outside 0 to 5",
-        ),
+        ("ivf.pid.pt", (torch.zeros(3, dtype=torch.int32), torch.ones(7, dtype=torch.int64)), "do not add up"),
+        ("ivf.pid.pt", (torch.full((7,), 6, dtype=torch.int32), torch.ones(7, dtype=torch.int64)), "outside 0 to 5"),
+        ("ivf.pid.pt", (torch.full((7,), -1, dtype=torch.int32), torch.ones(7, dtype=torch.int64)), "outside 0 to 5"),
     ],
 )
 def test_hostile_tensors_are_refused(bag: Path, name: str, content: object, complaint: str) -> None:

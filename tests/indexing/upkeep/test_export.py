@@ -31,8 +31,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Catalog.open(path, writable=True) as catalog:
         paths = [f"/secret/{entry.id}.mp4" for entry in catalog.entries()]
         entries = [
-            VideoEntry(**{**vars(entry), "path": path})
-            for entry, path in zip(catalog.entries(), paths, strict=True)
+            VideoEntry(**{**vars(entry), "path": path}) for entry, path in zip(catalog.entries(), paths, strict=True)
         ]
         catalog.update(entries)
         catalog.record_failures([Failure("bad", "/secret/bad.mp4", "empty", "no bytes")])
@@ -178,8 +177,7 @@ def test_damaged_archives_are_refused(archive: Path, tmp_path: Path) -> None:
         import_index(rewritten(archive, flip), tmp_path / "i")
     with pytest.raises(IndexFolderError, match="disagree about"):
         import_index(
-            rewritten(archive, lambda name, content: None if name.endswith("0.codes.pt") else content),
-            tmp_path / "i",
+            rewritten(archive, lambda name, content: None if name.endswith("0.codes.pt") else content), tmp_path / "i"
         )
     archive.write_bytes(archive.read_bytes()[:20_000])
     with pytest.raises(IndexFolderError, match=r"out\.tar"):
@@ -208,9 +206,7 @@ def test_a_forged_catalog_is_refused(archive: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["copy", "copy.tar"])
-def test_a_compaction_meanwhile_is_no_damage(
-    tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compaction_meanwhile_is_no_damage(tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that vanish under an export make it start over with the newer commit."""
     path = tmp_path / "i"
     add_tokens(path, "abcd", seed=0, add=False)

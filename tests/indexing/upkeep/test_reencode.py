@@ -39,9 +39,7 @@ def clips(original: Path, tmp_path: Path) -> Path:
     shutil.copytree(original / "i", tmp_path / "i")
     folder = shutil.copytree(original / "clips", tmp_path / "clips")
     with Catalog.open(tmp_path / "i", writable=True) as catalog:
-        entries = [
-            type(entry)(**{**vars(entry), "path": str(folder / entry.id)}) for entry in catalog.entries()
-        ]
+        entries = [type(entry)(**{**vars(entry), "path": str(folder / entry.id)}) for entry in catalog.entries()]
         catalog.update(entries)
     return folder
 
@@ -60,9 +58,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_it_is_the_index_of_a_first_run(
-    clips: Path, tiny_trained_model: VideoColBERT, encoded: list[int]
-) -> None:
+def test_it_is_the_index_of_a_first_run(clips: Path, tiny_trained_model: VideoColBERT, encoded: list[int]) -> None:
     path = clips.parent / "i"
     before = everything(path)
     with Catalog.open(path) as catalog:
@@ -96,12 +92,8 @@ def test_stored_tokens_serve_where_files_do_not(clips: Path, tiny_trained_model:
     broken.write_bytes(bytes(status.st_size))
     os.utime(broken, ns=(status.st_atime_ns, status.st_mtime_ns))
     with Catalog.open(path, writable=True) as catalog:
-        catalog.update(
-            [type(entry)(**{**vars(entry), "path": None}) for entry in catalog.entries(["clip-0006.mp4"])]
-        )
-        refused = Failure(
-            "clip-0004.mp4", str(clips / "clip-0004.mp4"), "undecodable", "its newer version", 5.0
-        )
+        catalog.update([type(entry)(**{**vars(entry), "path": None}) for entry in catalog.entries(["clip-0006.mp4"])])
+        refused = Failure("clip-0004.mp4", str(clips / "clip-0004.mp4"), "undecodable", "its newer version", 5.0)
         catalog.record_failures([refused])
     report = Indexer(path, model=tiny_trained_model, workers=1).compact(retrain="paths")
     kinds = {failure.id: failure.kind for failure in report.kept}
@@ -121,9 +113,7 @@ def test_stored_tokens_serve_where_files_do_not(clips: Path, tiny_trained_model:
         assert after[name][3] == before[name][3]
     assert verify_index(path).intact
     with Catalog.open(path) as catalog:
-        assert catalog.failures() == [
-            refused
-        ]  # as before: what was kept is no new failure, and none is forgotten
+        assert catalog.failures() == [refused]  # as before: what was kept is no new failure, and none is forgotten
 
 
 def test_an_interruption_leaves_the_index_and_what_was_encoded(

@@ -58,9 +58,7 @@ def test_whole_segments_are_linked(tmp_path: Path) -> None:
     for path in (tmp_path / "two").rglob("0.residuals.pt"):
         own = path.relative_to(tmp_path / "two").parts[1:]
         assert path.samefile(tmp_path.joinpath("one", *own))
-    assert (
-        shard_index(tmp_path / "one", tmp_path / "three", shards=3).linked == 2
-    )  # the outer ones stay whole
+    assert shard_index(tmp_path / "one", tmp_path / "three", shards=3).linked == 2  # the outer ones stay whole
 
 
 @given(rows=st.lists(st.integers(1, 9), min_size=1, max_size=40), data=st.data())
@@ -83,10 +81,7 @@ def test_cuts_are_even() -> None:
         ({}, "one of the two"),
         ({"shards": 2, "videos_per_shard": 2}, "one of the two"),
         ({"shards": 0}, "into 0 shards"),
-        (
-            {"shards": 99},
-            f"{len(VIDEOS)} videos cannot be split into 99 shards; choose from 1 to {len(VIDEOS)}",
-        ),
+        ({"shards": 99}, f"{len(VIDEOS)} videos cannot be split into 99 shards; choose from 1 to {len(VIDEOS)}"),
         ({"videos_per_shard": 0}, "videos_per_shard=0"),
     ],
 )

@@ -28,18 +28,14 @@ def build_page_index(folder: Path, *, count: int, size: int = 96) -> Path:
     clips = folder / "clips"
     clips.mkdir(parents=True)
     scenes = page_scenes(count)
-    records = [
-        _record(clips / f"clip-{row + 1:04d}.mp4", scene, size) for row, scene in enumerate(scenes[:count])
-    ]
+    records = [_record(clips / f"clip-{row + 1:04d}.mp4", scene, size) for row, scene in enumerate(scenes[:count])]
     render_moments(scenes[count:], clips / "tour.mp4", size=size)
     records.append(VideoRecord("tour.mp4", str(clips / "tour.mp4"), {"motion": "several"}))
     records += [_copy(records[0], clips / name) for name in (HOSTILE, "gone.mp4")]
     _write_avi(Path(records[0].path), clips / "old camera.avi")
     records.append(VideoRecord("old camera.avi", str(clips / "old camera.avi"), records[0].metadata))
     model = VideoColBERT.from_pretrained("toy", device="cpu")
-    Indexer(folder / "index", model=model, window=SCENE_SECONDS, stride=SCENE_SECONDS, workers=1).index(
-        records
-    )
+    Indexer(folder / "index", model=model, window=SCENE_SECONDS, stride=SCENE_SECONDS, workers=1).index(records)
     (clips / "gone.mp4").unlink()
     return folder / "index"
 

@@ -55,9 +55,7 @@ def window_entries(videos: Mapping[str, int]) -> list[VideoEntry]:
 def commit_windows(path: Path, videos: Mapping[str, int], *, seed: int, add: bool) -> WindowSource:
     """Commit a segment of videos and windows with random tokens; return what was committed."""
     entries = window_entries(videos)
-    bags = {
-        bag: random_bags(len(entries), seed=2 * seed + kind) for kind, bag in enumerate(("frame", "video"))
-    }
+    bags = {bag: random_bags(len(entries), seed=2 * seed + kind) for kind, bag in enumerate(("frame", "video"))}
     source = WindowSource(entries, bags)
     with writing(path, create=not add) as catalog:
         settings = load_settings(catalog) if add else IndexSettings(DIM, tuple(bags), nbits=8)

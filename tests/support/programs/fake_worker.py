@@ -33,9 +33,7 @@ def act(path: str) -> None:
         os._exit(int(name[5:]))
     if name.startswith("sleep-"):
         time.sleep(float(name[6:]))
-    if name.startswith(
-        "pipe-"
-    ):  # whoever opens the other end of this named pipe knows that the file is being read
+    if name.startswith("pipe-"):  # whoever opens the other end of this named pipe knows that the file is being read
         with Path(path).open("wb"):
             time.sleep(float(name[5:]))
     if name.startswith("half-"):

@@ -31,9 +31,7 @@ class PoisonEncoder(Encoder):
         with (self._work.folder.parent / "encoded.txt").open("a") as log:
             log.write("".join(f"{name}\n" for name in ids))
         if "fatal" in ids:
-            ctypes.string_at(
-                0
-            )  # a fault of this thread: a signal that is sent may come when the work is done
+            ctypes.string_at(0)  # a fault of this thread: a signal that is sent may come when the work is done
         mark = self._work.folder.parent / "unlucky"
         if "unlucky" in ids and not mark.exists():
             mark.touch()

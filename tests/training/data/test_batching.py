@@ -54,20 +54,16 @@ def test_epochs_and_seeds_differ() -> None:
 
 def test_all_rows_take_turns_at_being_left_out() -> None:
     left_out = [
-        set(range(10)) - set(plan_epoch([None] * 10, 4, seed=0, epoch=epoch).flatten().tolist())
-        for epoch in range(40)
+        set(range(10)) - set(plan_epoch([None] * 10, 4, seed=0, epoch=epoch).flatten().tolist()) for epoch in range(40)
     ]
     assert set.union(*left_out) == set(range(10))
 
 
 @given(st.integers(2, 8), st.integers(8, 40), st.integers(0, 99))
-def test_substitutes_are_all_other_rows_and_places_do_not_compete(
-    batch_size: int, rows: int, seed: int
-) -> None:
+def test_substitutes_are_all_other_rows_and_places_do_not_compete(batch_size: int, rows: int, seed: int) -> None:
     batch = np.random.default_rng(seed).permutation(rows)[:batch_size]
     chosen = [
-        substitutes(batch, position, rows, seed=seed, epoch=1, number=2).tolist()
-        for position in range(batch_size)
+        substitutes(batch, position, rows, seed=seed, epoch=1, number=2).tolist() for position in range(batch_size)
     ]
     for position, candidates in enumerate(chosen):
         assert sorted([*candidates, int(batch[position])]) == list(range(rows))
@@ -84,9 +80,7 @@ def test_sampling_seeds_differ_by_seed_epoch_and_row(other: tuple[int, int, int]
 
 
 def test_large_groups_are_spread_over_the_epoch() -> None:
-    groups = [
-        f"group {row // 4}" if row < 400 else None for row in range(800)
-    ]  # 100 groups of 4, 400 single rows
+    groups = [f"group {row // 4}" if row < 400 else None for row in range(800)]  # 100 groups of 4, 400 single rows
     shares = []
     for epoch in range(20):
         plan = plan_epoch(groups, 20, seed=0, epoch=epoch, keep_groups=True)

@@ -103,9 +103,7 @@ def damage(entry: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["flipped", "zeroed", "cut", "longer", "empty"])
-def test_damaged_entries_are_dropped(
-    cache: FrameCache, clip: Path, how: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_entries_are_dropped(cache: FrameCache, clip: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
     keep(cache, clip)
     damage(entries(cache)[0], how)
     assert cache.read(clip, SAMPLING) is None

@@ -29,12 +29,7 @@ def dataset(folder: Path, broken: tuple[int, ...] = ()) -> list[ManifestRow]:
     return write_manifest(
         folder,
         (
-            {
-                "video": f"{number}.mp4",
-                "caption": f"clip {number}",
-                "split": "train",
-                "group": f"g{number // 2}",
-            }
+            {"video": f"{number}.mp4", "caption": f"clip {number}", "split": "train", "group": f"g{number // 2}"}
             for number in range(VIDEOS)
         ),
     )
@@ -103,9 +98,7 @@ def test_worker_processes_change_nothing(fixture: str, request: pytest.FixtureRe
 
 @pytest.mark.parametrize("fixture", ["rows", "broken_rows"])
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_share_the_batches_of_one_process(
-    fixture: str, world_size: int, request: pytest.FixtureRequest
-) -> None:
+def test_ranks_share_the_batches_of_one_process(fixture: str, world_size: int, request: pytest.FixtureRequest) -> None:
     rows = request.getfixturevalue(fixture)
     whole = epoch(load(rows))
     parts = [epoch(load(rows, rank=rank, world_size=world_size)) for rank in range(world_size)]
@@ -136,9 +129,7 @@ def test_the_cache_replaces_decoding_in_later_epochs(
     assert decoded[0] != decoded[1]
 
 
-def test_clips_are_shifted_anew_in_every_epoch(
-    rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clips_are_shifted_anew_in_every_epoch(rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch) -> None:
     shifts: list[tuple[int, int]] = []
 
     def recorded(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -182,9 +173,7 @@ def test_broken_videos_are_reported_once_and_replaced(
     assert len([record for record in caplog.records if "left out of training" in record.message]) == 3
 
 
-def test_broken_videos_are_not_opened_again(
-    broken_rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_broken_videos_are_not_opened_again(broken_rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch) -> None:
     loader = load(broken_rows)
     for number in range(4):
         epoch(loader, number)

@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.data.manifest import (
-    ManifestRow,
-    list_some,
-    missing_videos,
-    read_manifest,
-    select_split,
-)
+from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos, read_manifest, select_split
 from colbert_video.training.world import write_world
 
 GOOD = {"video": "a.mp4", "caption": "a cat", "split": "train"}
@@ -38,8 +32,7 @@ def test_jsonl_and_csv_give_the_same_rows(tmp_path: Path) -> None:
         {"video": "b.mp4", "caption": "an “ä”", "split": "test", "lang": "de"},
     )
     table = write_csv(
-        tmp_path,
-        '\ufeffvideo,caption,split,lang\nclips/a.mp4,"a cat, asleep",train,en\nb.mp4,an “ä”,test,de\n',
+        tmp_path, '\ufeffvideo,caption,split,lang\nclips/a.mp4,"a cat, asleep",train,en\nb.mp4,an “ä”,test,de\n'
     )
     rows = read_manifest(jsonl)
     assert rows == read_manifest(table)
@@ -51,17 +44,13 @@ def test_jsonl_and_csv_give_the_same_rows(tmp_path: Path) -> None:
             split="train",
             metadata={"lang": "en"},
         ),
-        ManifestRow(
-            video="b.mp4", path=tmp_path / "b.mp4", caption="an “ä”", split="test", metadata={"lang": "de"}
-        ),
+        ManifestRow(video="b.mp4", path=tmp_path / "b.mp4", caption="an “ä”", split="test", metadata={"lang": "de"}),
     ]
 
 
 def test_two_people_may_say_the_same_of_a_video(tmp_path: Path) -> None:
     rows = read_manifest(
-        write_jsonl(
-            tmp_path, {**GOOD, "caption_id": 0}, {**GOOD, "caption_id": 1}, {**GOOD, "caption_id": [2]}
-        )
+        write_jsonl(tmp_path, {**GOOD, "caption_id": 0}, {**GOOD, "caption_id": 1}, {**GOOD, "caption_id": [2]})
     )
     assert [row.caption for row in rows] == ["a cat"] * 3
     with pytest.raises(SettingsError, match="line 2: repeats line 1"):
@@ -90,9 +79,7 @@ def test_partners_share_a_group_whichever_is_written_first(tmp_path: Path) -> No
 def test_a_written_world_is_a_manifest(tmp_path: Path) -> None:
     clips = write_world(tmp_path, count=4, seed=0, size=16, frames=2, paired_fraction=1.0)
     rows = read_manifest(tmp_path / "captions.jsonl")
-    assert [(row.path, row.caption, row.split) for row in rows] == [
-        (c.path, c.caption, c.split) for c in clips
-    ]
+    assert [(row.path, row.caption, row.split) for row in rows] == [(c.path, c.caption, c.split) for c in clips]
     assert rows[0].group == rows[1].group != rows[2].group == rows[3].group
     assert rows[0].metadata == {"motion": clips[0].scene.motion_class}
     assert missing_videos(rows) == []
@@ -149,10 +136,7 @@ def test_wrong_jsonl_is_refused_with_its_line(tmp_path: Path, rows: list, messag
     ("text", "message"),
     [
         ("video,caption\na.mp4,a cat\n", "line 2: column 'split' is missing"),
-        (
-            "video,caption,split\na.mp4,a cat, asleep,train\n",
-            "line 2: the header has 3 columns and the row another",
-        ),
+        ("video,caption,split\na.mp4,a cat, asleep,train\n", "line 2: the header has 3 columns and the row another"),
         ("video,caption,split\na.mp4,a cat\n", "line 2: the header has 3 columns"),
         ('video,caption,split\na.mp4,"a\ncat",train\nb.mp4,,train\n', "line 4: caption is ''"),
         ('video,caption,split\na.mp4,"a cat,train\n', "line 2: not CSV: unexpected end of data"),

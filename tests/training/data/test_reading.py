@@ -32,9 +32,7 @@ def read(reader: FrameReader, requests: Sequence[FrameRequest]) -> dict[int, Rea
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_processes_read_what_this_process_reads(
-    requests: list[FrameRequest], tmp_path: Path, cached: bool
-) -> None:
+def test_processes_read_what_this_process_reads(requests: list[FrameRequest], tmp_path: Path, cached: bool) -> None:
     caches = [FrameCache(tmp_path / name, 2**30) if cached else None for name in ("a", "b")]
     here = read(FrameReader(RANDOM, workers=0, cache=caches[0]), requests)
     there = read(FrameReader(RANDOM, workers=1, cache=caches[1]), requests)
@@ -44,9 +42,7 @@ def test_processes_read_what_this_process_reads(
     for found in (here[3], there[3]):
         assert found.pixels is None
         assert found.error.kind is FailureKind.UNREADABLE
-    assert (
-        len({tuple(frame_numbers(here[tag].pixels)) for tag in range(3)}) > 1
-    )  # each request has its own seed
+    assert len({tuple(frame_numbers(here[tag].pixels)) for tag in range(3)}) > 1  # each request has its own seed
 
 
 def test_kept_videos_are_not_decoded_again(
@@ -66,9 +62,7 @@ def test_kept_videos_are_not_decoded_again(
             np.testing.assert_array_equal(again[tag].pixels, first[tag].pixels)
 
 
-def test_what_is_read_does_not_depend_on_what_the_cache_keeps(
-    requests: list[FrameRequest], tmp_path: Path
-) -> None:
+def test_what_is_read_does_not_depend_on_what_the_cache_keeps(requests: list[FrameRequest], tmp_path: Path) -> None:
     roomy = read(FrameReader(RANDOM, workers=0, cache=FrameCache(tmp_path / "a", 2**30)), requests[:3])
     full = read(FrameReader(RANDOM, workers=0, cache=FrameCache(tmp_path / "b", 1)), requests[:3])
     for tag in range(3):

@@ -35,10 +35,7 @@ def read(dataset: str, folder: Path, protocol: str | None = None) -> tuple[Annot
 
 
 def captions(annotations: Annotations) -> Splits:
-    return {
-        split: {video.id: list(video.captions) for video in videos}
-        for split, videos in annotations.splits.items()
-    }
+    return {split: {video.id: list(video.captions) for video in videos} for split, videos in annotations.splits.items()}
 
 
 def missing(download: DownloadFolder) -> list[str]:
@@ -82,9 +79,7 @@ LISTS = {
             "train_val_videodatainfo.json": {
                 "sentences": [s for s in SENTENCES["sentences"] if s["video_id"] != "video2"]
             },
-            "test_videodatainfo.json": {
-                "sentences": [s for s in SENTENCES["sentences"] if s["video_id"] == "video2"]
-            },
+            "test_videodatainfo.json": {"sentences": [s for s in SENTENCES["sentences"] if s["video_id"] == "video2"]},
         },
     ],
 )
@@ -193,13 +188,7 @@ MSVD_LISTS = {"train_list.txt": "a_b_5_15", "val_list.txt": "c_0_1\n", "test_lis
 @pytest.mark.parametrize(
     "files",
     [
-        {
-            "raw-captions.pkl": {
-                "a_b_5_15": [["a", "cat"], ["a", "cat"]],
-                "c_0_1": [["ein", "Bär"]],
-                "d_2_9": [["d"]],
-            }
-        },
+        {"raw-captions.pkl": {"a_b_5_15": [["a", "cat"], ["a", "cat"]], "c_0_1": [["ein", "Bär"]], "d_2_9": [["d"]]}},
         {"captions_msvd.json": {"a_b_5_15": ["a cat", "a cat"], "c_0_1": ["ein Bär"], "d_2_9": ["d"]}},
     ],
 )
@@ -216,12 +205,7 @@ def test_msvd_in_both_forms(tmp_path: Path, files: dict[str, Any]) -> None:
 
 
 def test_msvd_says_what_is_missing_and_wrong(tmp_path: Path) -> None:
-    assert missing(read("msvd", tmp_path)[1]) == [
-        "raw-captions.pkl",
-        "train_list.txt",
-        "val_list.txt",
-        "test_list.txt",
-    ]
+    assert missing(read("msvd", tmp_path)[1]) == ["raw-captions.pkl", "train_list.txt", "val_list.txt", "test_list.txt"]
     write(tmp_path, {**MSVD_LISTS, "raw-captions.pkl": {"d_2_9": [[1]]}})
     with pytest.raises(SettingsError, match="d_2_9 holds a number where a text belongs"):
         read("msvd", tmp_path)
@@ -256,11 +240,7 @@ def official(*names: str) -> list[dict[str, Any]]:
 def test_vatex_in_every_form_and_by_either_list(tmp_path: Path, files: dict[str, Any]) -> None:
     write(tmp_path, {**files, **VATEX_LISTS})
     found, download = read("vatex", tmp_path)
-    assert captions(found) == {
-        "train": {A: ["a", "é"]},
-        "val": {B: ["b", "é"], C: ["c", "é"]},
-        "test": {D: ["d", "é"]},
-    }
+    assert captions(found) == {"train": {A: ["a", "é"]}, "val": {B: ["b", "é"], C: ["c", "é"]}, "test": {D: ["d", "é"]}}
     assert found.splits["test"][0].metadata == {"duration": 10.0}
     assert download.missing == []
     other, _ = read("vatex", tmp_path, "test1k5_sec_list")
@@ -278,13 +258,7 @@ def test_vatex_says_what_is_missing_and_wrong(tmp_path: Path) -> None:
 
 
 def moment(video: str, text: str, *times: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "video": video,
-        "description": text,
-        "times": times or [(0, 0)],
-        "annotation_id": 1,
-        "num_segments": 6,
-    }
+    return {"video": video, "description": text, "times": times or [(0, 0)], "annotation_id": 1, "num_segments": 6}
 
 
 def test_didemo_joins_descriptions_in_the_order_of_the_file(tmp_path: Path) -> None:
@@ -315,9 +289,7 @@ def test_didemo_joins_descriptions_in_the_order_of_the_file(tmp_path: Path) -> N
         "timestamps": [(5.0, 15.0), (0.0, 5.0), (0.0, 5.0)],
     }
     (note,) = found.notes
-    assert note.startswith(
-        "1 videos of test have descriptions under a second ending ('1@N0_a.mp4'), which are not in"
-    )
+    assert note.startswith("1 videos of test have descriptions under a second ending ('1@N0_a.mp4'), which are not in")
     assert missing(download) == ["train_data.json", "train_list.txt", "val_data.json", "val_list.txt"]
 
 
@@ -345,10 +317,7 @@ def test_activitynet_joins_sentences_in_the_order_of_the_file(tmp_path: Path) ->
         },
     )
     found, download = read("activitynet", tmp_path)
-    assert captions(found) == {
-        "train": {"v_a": ["A café. B."]},
-        "test": {"v_b": ["Second. First."], "v_c": ["C."]},
-    }
+    assert captions(found) == {"train": {"v_a": ["A café. B."]}, "test": {"v_b": ["Second. First."], "v_c": ["C."]}}
     assert found.splits["test"][0].metadata == {
         "duration": 60.0,
         "sentences": ["Second.", "First."],
@@ -359,10 +328,7 @@ def test_activitynet_joins_sentences_in_the_order_of_the_file(tmp_path: Path) ->
         "1 videos with sentences are not in val_ids.json.",
     ]
     assert missing(download) == []
-    assert missing(read("activitynet", write(tmp_path / "none", {"a.txt": ""}))[1]) == [
-        "train.json",
-        "val_1.json",
-    ]
+    assert missing(read("activitynet", write(tmp_path / "none", {"a.txt": ""}))[1]) == ["train.json", "val_1.json"]
 
 
 @pytest.mark.parametrize(

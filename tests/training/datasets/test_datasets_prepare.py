@@ -22,11 +22,7 @@ CAPTIONS = {
     "test1": ["a fox", "the fox"],
     "test2": ["a fox"],
 }
-LISTS = {
-    "train_list.txt": "train1\ntrain2\ntrain3\n",
-    "val_list.txt": "val1\n",
-    "test_list.txt": "test1\ntest2\n",
-}
+LISTS = {"train_list.txt": "train1\ntrain2\ntrain3\n", "val_list.txt": "val1\n", "test_list.txt": "test1\ntest2\n"}
 
 
 @pytest.fixture
@@ -80,9 +76,7 @@ def test_videos_elsewhere_under_other_endings(msvd: Path, tmp_path: Path) -> Non
 
 def test_counts_stand_beside_the_published_ones(msvd: Path) -> None:
     preparation = check_dataset("msvd", msvd)
-    assert {
-        split: (count.videos, count.captions, count.found) for split, count in preparation.counts.items()
-    } == {
+    assert {split: (count.videos, count.captions, count.found) for split, count in preparation.counts.items()} == {
         "train": (3, 5, 3),
         "val": (1, 1, 1),
         "test": (2, 3, 2),
@@ -108,9 +102,7 @@ def test_missing_videos_are_refused_or_named(msvd: Path, tmp_path: Path) -> None
     (msvd / "YouTubeClips" / "test2.avi").unlink()
     preparation = check_dataset("msvd", msvd, videos=msvd / "YouTubeClips")
     output = tmp_path / "captions.jsonl"
-    with pytest.raises(
-        SettingsError, match=r"MSVD is incomplete: 1 of 2 videos of test have no file under .*: test2"
-    ):
+    with pytest.raises(SettingsError, match=r"MSVD is incomplete: 1 of 2 videos of test have no file under .*: test2"):
         write_manifest(preparation, output)
     assert not output.exists()
     assert write_manifest(preparation, output, allow_missing=True) == 9
@@ -134,9 +126,7 @@ def test_missing_files_are_named_with_their_source(msvd: Path, tmp_path: Path) -
     )
     assert write_manifest(preparation, tmp_path / "a.jsonl", allow_missing=True) == 4
     (msvd / "captions_msvd.json").unlink()
-    with pytest.raises(
-        SettingsError, match=r"has no captioned videos of MSVD: missing file .*raw-captions.pkl"
-    ):
+    with pytest.raises(SettingsError, match=r"has no captioned videos of MSVD: missing file .*raw-captions.pkl"):
         write_manifest(check_dataset("msvd", msvd), tmp_path / "b.jsonl", allow_missing=True)
 
 
@@ -174,17 +164,11 @@ def test_nothing_is_held_out_twice(msvd: Path) -> None:
 
 
 def test_wrong_names_are_refused_with_the_right_ones(msvd: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match="'lsmdc' is not a known dataset; choose msrvtt, msvd, vatex, didemo, act"
-    ):
+    with pytest.raises(SettingsError, match="'lsmdc' is not a known dataset; choose msrvtt, msvd, vatex, didemo, act"):
         check_dataset("lsmdc", msvd)
-    with pytest.raises(
-        SettingsError, match=r"MSR-VTT has no split named '1K'; choose one of 9k: .*; full: the off"
-    ):
+    with pytest.raises(SettingsError, match=r"MSR-VTT has no split named '1K'; choose one of 9k: .*; full: the off"):
         check_dataset("msrvtt", msvd, split_name="1K")
-    with pytest.raises(
-        SettingsError, match="is not a folder; name the one that the dataset was downloaded to"
-    ):
+    with pytest.raises(SettingsError, match="is not a folder; name the one that the dataset was downloaded to"):
         check_dataset("msvd", tmp_path / "none")
     with pytest.raises(SettingsError, match=r"train_list.txt does not end in .jsonl"):
         write_manifest(check_dataset("msvd", msvd), msvd / "train_list.txt")
@@ -241,9 +225,7 @@ def test_the_verb_refuses_or_writes_what_is_there(
     }
 
 
-def test_the_verb_passes_its_options_on(
-    msvd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_verb_passes_its_options_on(msvd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(["prepare", "--help"], capsys)
     assert (code, "DATASET is msrvtt, msvd, vatex, didemo or activitynet" in out) == (0, True)
     code, _, err = run(["prepare", "vatex", str(msvd), "--split-name", "hgr"], capsys)

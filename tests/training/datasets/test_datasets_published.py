@@ -32,11 +32,7 @@ def test_msrvtt_lists(tmp_path: Path) -> None:
     folder = with_captions("msrvtt", tmp_path, "MSRVTT_data.json", {"sentences": sentences})
     assert videos(check_dataset("msrvtt", folder)) == {"train": 9000, "test": 1000}
     assert videos(check_dataset("msrvtt", folder, split_name="7k")) == {"train": 7010, "test": 1000}
-    assert videos(check_dataset("msrvtt", folder, split_name="full")) == {
-        "train": 6513,
-        "val": 497,
-        "test": 2990,
-    }
+    assert videos(check_dataset("msrvtt", folder, split_name="full")) == {"train": 6513, "val": 497, "test": 2990}
 
 
 def test_msrvtt_test_captions(tmp_path: Path) -> None:
@@ -52,10 +48,7 @@ def test_msrvtt_test_captions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "lists"),
-    [
-        ("msvd", {"train": 1200, "val": 100, "test": 670}),
-        ("vatex", {"train": 25_991, "val": 1500, "test": 1500}),
-    ],
+    [("msvd", {"train": 1200, "val": 100, "test": 670}), ("vatex", {"train": 25_991, "val": 1500, "test": 1500})],
 )
 def test_lists_without_captions_are_reported(dataset: str, lists: dict[str, int]) -> None:
     preparation = check_dataset(dataset, FOLDER / dataset)

@@ -14,23 +14,14 @@ from hypothesis import strategies as st
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.text_files import read_csv
 from colbert_video.training.datasets import plain_pickle
-from colbert_video.training.datasets.annotation_files import (
-    field,
-    items,
-    mapping,
-    read_ids,
-    read_json,
-    spans,
-)
+from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, spans
 from colbert_video.training.datasets.annotations import clip_duration, one_line, paragraph, pick_videos
 from colbert_video.training.datasets.download_folder import AnnotationFile, DownloadFolder, VideoFiles
 from colbert_video.training.datasets.plain_pickle import read_plain_pickle
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: (
-        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner)
-    ),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner),
     max_leaves=20,
 )
 
@@ -126,18 +117,7 @@ def test_a_memo_of_gigabytes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [
-        b"",
-        b"not a pickle",
-        b"\x80\x04}",
-        b"}.",
-        b"]]s.",
-        b"U\xff",
-        b"}]K\x01s.",
-        b"h\x05.",
-        b"a.",
-        b"U\x01\xff.",
-    ],
+    [b"", b"not a pickle", b"\x80\x04}", b"}.", b"]]s.", b"U\xff", b"}]K\x01s.", b"h\x05.", b"a.", b"U\x01\xff."],
 )
 def test_damaged_pickles_are_refused_or_plain(tmp_path: Path, data: bytes) -> None:
     path = pickled(tmp_path, data)
@@ -149,9 +129,7 @@ def test_damaged_pickles_are_refused_or_plain(tmp_path: Path, data: bytes) -> No
 
 
 @given(data=st.binary(max_size=60))
-def test_any_bytes_are_a_value_or_a_settings_error(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
-) -> None:
+def test_any_bytes_are_a_value_or_a_settings_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """What is accepted is what pickle itself reads; everything else is refused with the file's name."""
     path = pickled(tmp_path_factory.mktemp("bytes"), data)
     try:
@@ -203,12 +181,8 @@ def test_wrong_lists_are_refused(tmp_path: Path, name: str, text: str, message: 
 def test_tables_keep_unicode_line_ends_and_quotes(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes('video_id,sentence\r\na,"one,\u2028two"\r\n'.encode())
-    assert list(read_csv(path, ("video_id", "sentence"))) == [
-        (2, {"video_id": "a", "sentence": "one,\u2028two"})
-    ]
-    with pytest.raises(
-        SettingsError, match=r"a.csv has no column 'text'; its header is 'video_id, sentence'"
-    ):
+    assert list(read_csv(path, ("video_id", "sentence"))) == [(2, {"video_id": "a", "sentence": "one,\u2028two"})]
+    with pytest.raises(SettingsError, match=r"a.csv has no column 'text'; its header is 'video_id, sentence'"):
         list(read_csv(path, ("text",)))
     path.write_bytes(b'video_id\n"a\n')
     with pytest.raises(SettingsError, match="not CSV: unexpected end"):
@@ -267,18 +241,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_videos_are_found_under_any_ending(tmp_path: Path) -> None:
-    names = (
-        "a.avi",
-        "a.webm",
-        "b.mov.mp4",
-        "c.",
-        "d.null",
-        "e.mp4",
-        "e.avi",
-        "deep/xyz.mkv",
-        "f.json",
-        ".g.mp4",
-    )
+    names = ("a.avi", "a.webm", "b.mov.mp4", "c.", "d.null", "e.mp4", "e.avi", "deep/xyz.mkv", "f.json", ".g.mp4")
     (tmp_path / "deep").mkdir()
     for name in names:
         (tmp_path / name).touch()
@@ -303,9 +266,7 @@ def test_each_listed_video_gets_its_captions() -> None:
         lambda name: {"duration": 1.0} if name == "a" else {},
     )
     assert list(found.splits) == ["train", "val", "test"]
-    assert [(video.id, list(video.captions)) for video in found.splits["train"]] == [
-        ("a", ["one", "one", "t wo"])
-    ]
+    assert [(video.id, list(video.captions)) for video in found.splits["train"]] == [("a", ["one", "one", "t wo"])]
     assert found.splits["train"][0].metadata == {"duration": 1.0}
     assert [video.id for video in found.splits["val"]] == ["c"]
     assert [video.id for video in found.splits["test"]] == ["d"]

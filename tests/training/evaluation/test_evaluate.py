@@ -56,9 +56,7 @@ def shown(evaluation: Evaluation) -> str:
 
 
 class TestModel:
-    def test_metrics_are_those_of_the_reference_scores(
-        self, tiny_trained_model: Any, rows: list[ManifestRow]
-    ) -> None:
+    def test_metrics_are_those_of_the_reference_scores(self, tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
         model = tiny_trained_model
         evaluation = evaluate_model(model, rows, workers=0)
         sampling = SamplingSettings(num_frames=12, height=32, width=32)
@@ -72,11 +70,7 @@ class TestModel:
         assert evaluation.protocol == "single-caption"
 
     def test_parts_and_the_cache_change_nothing(
-        self,
-        tiny_trained_model: Any,
-        rows: list[ManifestRow],
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
+        self, tiny_trained_model: Any, rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         whole = evaluate_model(tiny_trained_model, rows, workers=0)
         cache = FrameCache(tmp_path, 2**30)
@@ -93,18 +87,14 @@ class TestModel:
         assert list(chosen.interactions) == ["rrf", "mp_v"]
         assert chosen.interactions == {name: whole.interactions[name] for name in ("rrf", "mp_v")}
 
-    def test_an_untrained_model_has_frame_tokens_alone(
-        self, tiny_model: Any, rows: list[ManifestRow]
-    ) -> None:
+    def test_an_untrained_model_has_frame_tokens_alone(self, tiny_model: Any, rows: list[ManifestRow]) -> None:
         assert list(evaluate_model(tiny_model, rows, workers=0).interactions) == ["mms_f", "mp_f"]
         with pytest.raises(SettingsError, match="'mms_fv' needs a trained model; this one has mms_f, mp_f"):
             evaluate_model(tiny_model, rows, interactions=["mms_fv"], workers=0)
         with pytest.raises(SettingsError, match="interaction 'mms' is unknown; choose from mms_fv"):
             evaluate_model(tiny_model, rows, interactions=["mms"], workers=0)
 
-    def test_a_model_in_training_stays_in_training(
-        self, tiny_trained_model: Any, rows: list[ManifestRow]
-    ) -> None:
+    def test_a_model_in_training_stays_in_training(self, tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
         model = copy.deepcopy(tiny_trained_model).train()
         evaluate_model(model, rows[:3], interactions=["mms_f"], workers=0)
         assert model.training
@@ -112,9 +102,7 @@ class TestModel:
 
     def test_other_numbers_of_frames(self, tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
         row = rows[0]
-        tokens, refused = gallery.encode_gallery(
-            tiny_trained_model, {row.video: row.path}, num_frames=5, workers=0
-        )
+        tokens, refused = gallery.encode_gallery(tiny_trained_model, {row.video: row.path}, num_frames=5, workers=0)
         assert refused == {}
         assert tokens[row.video].frame.shape == (1, 5, 64)
         assert tokens[row.video].video.shape == (1, 7, 64)
@@ -135,13 +123,8 @@ class TestProtocols:
         assert (evaluation.queries, evaluation.videos) == (2 * CLIPS, CLIPS)
         assert evaluation.protocol == "multi-caption, averaged over captions"
         more = [replace(row, caption=f"{row.caption}, slowly") for row in rows]
-        halves = [
-            evaluate_model(tiny_trained_model, part, workers=0).interactions["mms_fv"]
-            for part in (rows, more)
-        ]
-        assert evaluation.interactions["mms_fv"]["MnR"] == pytest.approx(
-            (halves[0]["MnR"] + halves[1]["MnR"]) / 2
-        )
+        halves = [evaluate_model(tiny_trained_model, part, workers=0).interactions["mms_fv"] for part in (rows, more)]
+        assert evaluation.interactions["mms_fv"]["MnR"] == pytest.approx((halves[0]["MnR"] + halves[1]["MnR"]) / 2)
 
     def test_the_first_caption_of_each_video(self, tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
         first = evaluate_model(tiny_trained_model, self.several(rows), captions="first", workers=0)
@@ -166,9 +149,7 @@ class TestProtocols:
         monkeypatch.setattr(evaluate, "score_gallery", lambda *arguments: {"mms_fv": scores})
         evaluation = evaluate_model(tiny_trained_model, grouped, interactions=["mms_fv"], workers=0)
         assert evaluation.groups.queries == 6
-        assert evaluation.groups.interactions["mms_fv"]["R@1"] == pytest.approx(
-            (1 + 1 + 0 + 0 + 0.5 + 0.5) / 6
-        )
+        assert evaluation.groups.interactions["mms_fv"]["R@1"] == pytest.approx((1 + 1 + 0 + 0 + 0.5 + 0.5) / 6)
         assert evaluation.interactions["mms_fv"]["R@1"] == pytest.approx(0.1)
         assert evaluation.to_dict()["groups"]["queries"] == 6
 
@@ -196,30 +177,18 @@ class TestMissing:
             SettingsError, match=r"1 of 10 videos cannot be evaluated: gone\.mp4 \(missing: no such file"
         ):
             evaluate_model(tiny_trained_model, damaged, workers=0)
-        with pytest.raises(
-            SettingsError, match=r"1 of 9 .* broken\.mp4 \(unreadable: .*easier than it should be"
-        ):
+        with pytest.raises(SettingsError, match=r"1 of 9 .* broken\.mp4 \(unreadable: .*easier than it should be"):
             evaluate_model(tiny_trained_model, damaged[:1] + damaged[2:], workers=0)
 
-    def test_or_reported_first_of_all(
-        self, tiny_trained_model: Any, rows: list[ManifestRow], tmp_path: Path
-    ) -> None:
+    def test_or_reported_first_of_all(self, tiny_trained_model: Any, rows: list[ManifestRow], tmp_path: Path) -> None:
         evaluation = evaluate_model(
-            tiny_trained_model,
-            self.damaged(rows, tmp_path),
-            interactions=["mms_fv"],
-            missing="report",
-            workers=0,
+            tiny_trained_model, self.damaged(rows, tmp_path), interactions=["mms_fv"], missing="report", workers=0
         )
         rest = [row for number, row in enumerate(rows) if number not in (1, 3)]
         without = evaluate_model(tiny_trained_model, rest, interactions=["mms_fv"], workers=0)
         assert evaluation.interactions["mms_fv"] == pytest.approx(without.interactions["mms_fv"], abs=1e-6)
         assert (evaluation.queries, evaluation.videos) == (8, 8)
-        assert (evaluation.complete, evaluation.to_dict()["complete"], evaluation.expected) == (
-            False,
-            False,
-            10,
-        )
+        assert (evaluation.complete, evaluation.to_dict()["complete"], evaluation.expected) == (False, False, 10)
         assert list(evaluation.missing) == ["gone.mp4", "broken.mp4"]
         assert evaluation.missing["gone.mp4"].startswith("missing: ")
         assert shown(evaluation).startswith(
@@ -312,9 +281,7 @@ class TestIndex:
         cut = [rank if rank <= 3 else CLIPS for rank in ranks]
         assert short.interactions["index"]["MnR"] == pytest.approx(sum(cut) / CLIPS)
 
-    def test_videos_that_are_not_indexed(
-        self, index: Path, rows: list[ManifestRow], tiny_trained_model: Any
-    ) -> None:
+    def test_videos_that_are_not_indexed(self, index: Path, rows: list[ManifestRow], tiny_trained_model: Any) -> None:
         queries, qrels = caption_queries([*rows, replace(rows[0], video="other.mp4")])
         with Searcher(index, model=tiny_trained_model) as searcher:
             with pytest.raises(SettingsError, match=r"1 of 11 .* other\.mp4 \(not in the index\)"):
@@ -349,20 +316,14 @@ class TestCommand:
             model=str(tmp_path / "model"), data=data, interactions=["mms_f"], workers=1, device="cpu"
         )
         cached = evaluate_command(
-            model=str(tmp_path / "model"),
-            data=data,
-            interactions=["mms_f"],
-            cache=tmp_path / "cache",
-            device="cpu",
+            model=str(tmp_path / "model"), data=data, interactions=["mms_f"], cache=tmp_path / "cache", device="cpu"
         )
         assert cached.queries == CLIPS
         assert any((tmp_path / "cache").iterdir())
         assert on_data == evaluate_model(tiny_trained_model, rows, interactions=["mms_f"], workers=0)
         on_index = evaluate_command(model=str(tmp_path / "model"), index=index, data=data, device="cpu")
         assert on_index.queries == CLIPS
-        toy = evaluate_command(
-            model=str(tmp_path / "model"), data="toy", clips=4, interactions=["mms_f"], workers=1
-        )
+        toy = evaluate_command(model=str(tmp_path / "model"), data="toy", clips=4, interactions=["mms_f"], workers=1)
         assert toy.to_dict()["motion_pairs"]["queries"] == 2
 
     @pytest.mark.parametrize(
@@ -371,10 +332,7 @@ class TestCommand:
             ({}, "give --data MANIFEST or --data toy, or --run with --qrels"),
             ({"data": "toy"}, "give --model NAME, --index FOLDER, or --run with --qrels"),
             ({"run": "run"}, "--run and --qrels belong together"),
-            (
-                {"run": "run", "qrels": "qrels", "model": "toy"},
-                "--model has no meaning beside --run and --qrels",
-            ),
+            ({"run": "run", "qrels": "qrels", "model": "toy"}, "--model has no meaning beside --run and --qrels"),
             ({"index": "folder", "data": "toy"}, "--data toy renders new clips, which no index holds"),
             ({"model": "toy", "data": "gone.csv"}, "gone.csv cannot be read"),
             ({"model": "toy", "data": "toy", "num_frames": 3}, "--frames 3 has a meaning with --model and a"),

@@ -28,9 +28,7 @@ NAMES = ["R@1", "R@5", "R@10", "MdR", "MnR", "nDCG@10"]
 def orders(scores: list[float]) -> list[tuple[int, ...]]:
     """Every ranking that the scores allow, each once."""
     return [
-        order
-        for order in permutations(range(len(scores)))
-        if all(scores[a] >= scores[b] for a, b in pairwise(order))
+        order for order in permutations(range(len(scores))) if all(scores[a] >= scores[b] for a, b in pairwise(order))
     ]
 
 
@@ -58,9 +56,7 @@ def score_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[list[bool]]]:
     """Few distinct values, so that ties are the rule."""
     queries, videos = draw(st.integers(1, 3)), draw(st.integers(1, 6))
     value = st.sampled_from([-1.0, 0.0, 0.5, 2.0])
-    scores = draw(
-        st.lists(st.lists(value, min_size=videos, max_size=videos), min_size=queries, max_size=queries)
-    )
+    scores = draw(st.lists(st.lists(value, min_size=videos, max_size=videos), min_size=queries, max_size=queries))
     row = st.lists(st.booleans(), min_size=videos, max_size=videos).filter(any)
     return scores, draw(st.lists(row, min_size=queries, max_size=queries))
 
@@ -136,18 +132,12 @@ def test_agreement_with_ir_measures() -> None:
     reciprocal = ir_measures.parse_measure("RR")
     one = {f"q{q}": {f"v{single[q].item()}": 1} for q in range(40)}
     per_query = {found.query_id: found.value for found in ir_measures.iter_calc([reciprocal], one, run)}
-    assert retrieval_metrics(scores, single)["MnR"] == pytest.approx(
-        mean(1 / value for value in per_query.values())
-    )
+    assert retrieval_metrics(scores, single)["MnR"] == pytest.approx(mean(1 / value for value in per_query.values()))
 
 
 def test_queries_that_found_nothing_count_as_ranked_last() -> None:
     ranks = TiedRanks(
-        query=np.array([0]),
-        better=np.array([1]),
-        tied=np.array([1]),
-        gain=np.array([1.0]),
-        ideal=np.array([1.0, 1.0]),
+        query=np.array([0]), better=np.array([1]), tied=np.array([1]), gain=np.array([1.0]), ideal=np.array([1.0, 1.0])
     )
     metrics = average_metrics(ranks, videos=8)
     assert metrics == pytest.approx(
@@ -171,11 +161,7 @@ def test_ranks_name_the_tie_of_each_relevant_video() -> None:
     ("scores", "relevant", "message"),
     [
         (torch.tensor([[0.0, 1.0], [0.0, float("nan")]]), torch.tensor([0, 0]), "scores of query 1 are NaN"),
-        (
-            torch.zeros(1, 2, dtype=torch.bfloat16),
-            torch.tensor([0]),
-            "bfloat16, which makes ties that are none",
-        ),
+        (torch.zeros(1, 2, dtype=torch.bfloat16), torch.tensor([0]), "bfloat16, which makes ties that are none"),
         (torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), "at least one query and one video"),
         (torch.zeros(2, 2), torch.tensor([0, 2]), "the position of its video, 0 to 1"),
         (torch.zeros(2, 2), torch.tensor([0, -1]), "the position of its video, 0 to 1"),

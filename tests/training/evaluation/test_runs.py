@@ -91,8 +91,7 @@ def test_agreement_with_ir_measures_on_incomplete_runs() -> None:
         for q in range(25)
     }
     qrels = {
-        f"q{q}": {str(v): int(rng.integers(0, 4)) for v in rng.choice(videos, 6, replace=False)}
-        for q in range(28)
+        f"q{q}": {str(v): int(rng.integers(0, 4)) for v in rng.choice(videos, 6, replace=False)} for q in range(28)
     }
     qrels = {query: {**judged, "v0": 1} for query, judged in qrels.items()}
     names = {"R@1": "Success@1", "R@5": "Success@5", "R@10": "Success@10", "nDCG@10": "nDCG@10"}

@@ -32,18 +32,13 @@ def theirs(qrels: dict, run: dict) -> dict[str, float]:
 
 
 VIDEOS = [f"v{number}" for number in range(12)]
-ORDERS = st.lists(
-    st.tuples(st.permutations(VIDEOS), st.integers(1, 12), st.sets(st.sampled_from(VIDEOS), min_size=1))
-)
+ORDERS = st.lists(st.tuples(st.permutations(VIDEOS), st.integers(1, 12), st.sets(st.sampled_from(VIDEOS), min_size=1)))
 
 
 @settings(max_examples=10)
 @given(drawn=ORDERS.filter(len))
 def test_figures_without_ties_are_those_of_ir_measures(drawn: list) -> None:
-    run = {
-        f"q{q}": {v: -float(p) for p, v in enumerate(order[:held])}
-        for q, (order, held, _) in enumerate(drawn)
-    }
+    run = {f"q{q}": {v: -float(p) for p, v in enumerate(order[:held])} for q, (order, held, _) in enumerate(drawn)}
     qrels = {f"q{q}": dict.fromkeys(relevant, 1) for q, (_, _, relevant) in enumerate(drawn)}
     ours = average_metrics(rank_run(run, qrels), videos=12)
     for name, figure in theirs(qrels, run).items():
@@ -61,9 +56,7 @@ def test_figures_with_ties_are_the_mean_over_their_orders() -> None:
         run = {called.get(video, video): score for video, score in scores.items()}
         figures.append(theirs({"q": {called.get(video, video): 1 for video in relevant}}, {"q": run}))
     for name in NAMES:
-        assert ours[name] == pytest.approx(sum(found[name] for found in figures) / len(figures), abs=1e-6), (
-            name
-        )
+        assert ours[name] == pytest.approx(sum(found[name] for found in figures) / len(figures), abs=1e-6), name
 
 
 def test_rankings_of_a_score_matrix() -> None:
@@ -111,17 +104,7 @@ def test_evaluations_leave_what_gives_their_figures(
     world: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest, left = world / "captions.jsonl", tmp_path / "left"
-    asked = [
-        "evaluate",
-        "--model",
-        str(model),
-        "--data",
-        str(manifest),
-        "--trec",
-        str(left),
-        "--workers",
-        "1",
-    ]
+    asked = ["evaluate", "--model", str(model), "--data", str(manifest), "--trec", str(left), "--workers", "1"]
     code, out, _ = run([*asked, "--json"], capsys)
     assert code == 0
     figures = json.loads(out)["interactions"]
@@ -172,9 +155,7 @@ def test_an_index_is_evaluated_and_searched_to_the_same_run(
         (["--queries", "q", "--trec", "r", "--explain"], "--explain shows what words found"),
     ],
 )
-def test_wrong_searches_are_refused(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_searches_are_refused(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(["search", "--index", "i", *arguments], capsys)
     assert code == 2
     assert message in err

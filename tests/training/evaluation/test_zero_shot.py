@@ -59,9 +59,7 @@ def ours(model: Any, stacks: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_trained_model"])
-def test_mean_pooling_is_clip4clips(
-    model: str, stacks: list[np.ndarray], request: pytest.FixtureRequest
-) -> None:
+def test_mean_pooling_is_clip4clips(model: str, stacks: list[np.ndarray], request: pytest.FixtureRequest) -> None:
     loaded = request.getfixturevalue(model)
     expected = clip4clip_mean_pooling(*open_clip_features(loaded, stacks))
     torch.testing.assert_close(ours(loaded, stacks)["mp_f"], expected, atol=2e-6, rtol=0)
@@ -85,9 +83,7 @@ def test_an_untrained_model_searches_by_the_second(tiny_model: Any, stacks: list
     assert torch.equal(scores["mms_f"], scores["mms_f_pooled"])
 
 
-def test_of_a_trained_model_all_tokens_are_another_score(
-    tiny_trained_model: Any, stacks: list[np.ndarray]
-) -> None:
+def test_of_a_trained_model_all_tokens_are_another_score(tiny_trained_model: Any, stacks: list[np.ndarray]) -> None:
     gallery = [tiny_trained_model.encode_videos([stack]) for stack in stacks]
     scores = score_gallery(tiny_trained_model, CAPTIONS, gallery, ("mms_f", "mms_f_pooled"))
     assert (scores["mms_f"] - scores["mms_f_pooled"]).abs().min() > 1e-4

@@ -33,12 +33,7 @@ def test_the_main_results_are_all_datasets_with_all_backbones() -> None:
 
 
 def test_figures_are_those_of_the_paper() -> None:
-    assert find_row("msrvtt", "clip-b32").figures == {
-        "R@1": 48.1,
-        "R@5": 74.9,
-        "R@10": 83.9,
-        "nDCG@10": 0.652,
-    }
+    assert find_row("msrvtt", "clip-b32").figures == {"R@1": 48.1, "R@5": 74.9, "R@10": 83.9, "nDCG@10": 0.652}
     assert find_row("activitynet", "siglip-b16").figures["nDCG@10"] == 0.656
     assert find_row("msrvtt", "clip-b32", "mms_v").source == "Table 3"
     assert zero_shot_rows("msrvtt", "ViT-B-32-quickgelu:openai")[0].figures["MnR"] == 41.6
@@ -97,10 +92,7 @@ def test_the_page_has_every_row_with_its_command() -> None:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (
-            ("lsmdc", "clip-b32"),
-            "no row for the dataset 'lsmdc'; choose msrvtt, msvd, vatex, didemo, activit",
-        ),
+        (("lsmdc", "clip-b32"), "no row for the dataset 'lsmdc'; choose msrvtt, msvd, vatex, didemo, activit"),
         (("msvd", "vit-g"), "no backbone 'vit-g'; choose clip-b32, clip-b16, siglip-b16"),
         (("msrvtt", "clip-b32", "mms"), "no variant 'mms'; choose mp_f, mp_v, mms_f"),
         (("msvd", "clip-b32", "mms_f"), "has no variant 'mms_f'; the paper's ablations are on msrvtt"),

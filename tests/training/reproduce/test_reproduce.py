@@ -92,9 +92,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_chain_and_again(
-    plan: ReproducePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_chain_and_again(plan: ReproducePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = reproduce(plan, tmp_path / "run", workers=0, device="cpu")
     assert result is not None
     values = result.to_dict()
@@ -109,9 +107,7 @@ def test_the_whole_chain_and_again(
     assert not values["comparable"]
     assert "model.backbone='tiny-clip' is set" in values["reservations"]
     assert not any("chunk_size" in reservation for reservation in values["reservations"])
-    assert (
-        "train has 5 videos, 10 captions; published: 9,000 videos, 180,000 captions" in values["reservations"]
-    )
+    assert "train has 5 videos, 10 captions; published: 9,000 videos, 180,000 captions" in values["reservations"]
     assert values["reservations"][-1] == "incomplete: 4 of 1,000 videos, 4 of 1,000 queries"
 
     forbid(monkeypatch, "check_dataset", "run_recipe", "evaluate_model")
@@ -182,9 +178,7 @@ class TestMissingVideos:
         return replace(plan, videos=videos, zero_shot=True, settings=settings)
 
     def test_are_refused_before_anything_is_made(self, damaged: ReproducePlan, tmp_path: Path) -> None:
-        with pytest.raises(
-            SettingsError, match=r"MSR-VTT is incomplete: 1 of 4 videos of test .*--allow-missi"
-        ):
+        with pytest.raises(SettingsError, match=r"MSR-VTT is incomplete: 1 of 4 videos of test .*--allow-missi"):
             reproduce(damaged, tmp_path / "run", workers=0, device="cpu")
         assert not (tmp_path / "run").exists()
 
@@ -192,9 +186,7 @@ class TestMissingVideos:
         self, damaged: ReproducePlan, msrvtt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         shutil.copy(msrvtt / "videos" / f"video{TRAIN}.mp4", damaged.videos)
-        with pytest.raises(
-            SettingsError, match=r"1 of 4 test videos cannot be read: .*video6\.mp4 \(unreadable"
-        ):
+        with pytest.raises(SettingsError, match=r"1 of 4 test videos cannot be read: .*video6\.mp4 \(unreadable"):
             reproduce(damaged, tmp_path / "run", workers=0, device="cpu")
         assert not (tmp_path / "run" / "evaluation.json").exists()
         result = reproduce(damaged, tmp_path / "run", allow_missing=True, workers=0, device="cpu")
@@ -218,25 +210,17 @@ class TestWeights:
             reproduce(downloading, tmp_path / "run", workers=0, device="cpu")
 
     def test_the_wrong_ones_are_refused(self, plan: ReproducePlan, tmp_path: Path) -> None:
-        with pytest.raises(
-            SettingsError, match=r"there are no weights at .*gone\.pt \(--weights\); give a we"
-        ):
+        with pytest.raises(SettingsError, match=r"there are no weights at .*gone\.pt \(--weights\); give a we"):
             replace(plan, weights=str(tmp_path / "gone.pt"))
         other = replace(plan, settings={"training.batch_size": 4})
-        with pytest.raises(
-            ModelError, match=r"holds the backbone tiny-clip, and model\.backbone is ViT-B-32-q"
-        ):
+        with pytest.raises(ModelError, match=r"holds the backbone tiny-clip, and model\.backbone is ViT-B-32-q"):
             reproduce(other, tmp_path / "run", workers=0, device="cpu")
 
-    def test_a_trained_model_is_no_backbone(
-        self, plan: ReproducePlan, tmp_path: Path, tiny_names: Any
-    ) -> None:
+    def test_a_trained_model_is_no_backbone(self, plan: ReproducePlan, tmp_path: Path, tiny_names: Any) -> None:
         from tiny_models import build_tiny
 
         build_tiny(tiny_names.clip, trained=True).save_pretrained(tmp_path / "trained")
-        with pytest.raises(
-            ModelError, match=r"holds a trained model; to continue from it, give it as model\.che"
-        ):
+        with pytest.raises(ModelError, match=r"holds a trained model; to continue from it, give it as model\.che"):
             reproduce(replace(plan, weights=str(tmp_path / "trained")), tmp_path / "run", device="cpu")
 
 
@@ -263,11 +247,7 @@ class TestPlan:
     def test_a_smoke_run_is_small_whatever_is_set(self, plan: ReproducePlan) -> None:
         set_large = {"training.batch_size": 64, "training.chunk_size": 32}
         (stage,) = replace(plan, smoke=True, settings=set_large).recipe(Path("c.jsonl")).stages
-        assert (stage.training.batch_size, stage.training.chunk_size, stage.training.max_steps) == (
-            4,
-            None,
-            2,
-        )
+        assert (stage.training.batch_size, stage.training.chunk_size, stage.training.max_steps) == (4, None, 2)
 
     def test_the_paper_as_it_is_has_no_departures(self, plan: ReproducePlan) -> None:
         as_it_is = replace(plan, settings={"training.chunk_size": 32, "data.workers": 4}, seed=3)
@@ -322,9 +302,7 @@ class TestReport:
 class TestFolder:
     def test_nothing_of_others_is_touched(self, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
-        with pytest.raises(
-            SettingsError, match="is not empty and holds no reproduction; choose another folder"
-        ):
+        with pytest.raises(SettingsError, match="is not empty and holds no reproduction; choose another folder"):
             ReproduceFolder(tmp_path).claim({"row": "a"})
 
     def test_a_damaged_stage_says_so(self, tmp_path: Path) -> None:
@@ -332,9 +310,7 @@ class TestFolder:
         folder.claim({"row": "a"})
         folder.claim({"row": "a"})
         folder.request.write_text("{")
-        with pytest.raises(
-            SettingsError, match=r"request\.json is unreadable .* remove it to run that stage"
-        ):
+        with pytest.raises(SettingsError, match=r"request\.json is unreadable .* remove it to run that stage"):
             folder.claim({"row": "a"})
 
 
@@ -368,26 +344,8 @@ class TestVerb:
             return TestReport().reproduction(expected_queries=expected)
 
         monkeypatch.setattr(chain, "reproduce", recorded)
-        options = [
-            "--seed",
-            "5",
-            "--hold-out",
-            "9",
-            "--split-name",
-            "7k",
-            "--allow-missing",
-            "--device",
-            "cpu",
-        ]
-        arguments = [
-            "reproduce",
-            "msrvtt",
-            "--backbone",
-            "clip-b16",
-            "--annotations",
-            str(tmp_path),
-            *options,
-        ]
+        options = ["--seed", "5", "--hold-out", "9", "--split-name", "7k", "--allow-missing", "--device", "cpu"]
+        arguments = ["reproduce", "msrvtt", "--backbone", "clip-b16", "--annotations", str(tmp_path), *options]
         found, out, _ = run(arguments, capsys)
         assert (found, "NOT COMPARABLE" in out) == (code, bool(code))
         assert given["output"] == Path("reproduce-msrvtt-clip-b16")

@@ -67,9 +67,7 @@ def test_gradients_that_are_not_contiguous(processes: list[dict[str, Any]]) -> N
     total = sum((weights + number).T for number in range(world))  # (all rows, 3)
     for number, process in enumerate(processes):
         layout = process["layout"]
-        assert torch.equal(
-            layout["rows"], torch.cat([torch.arange(6.0).reshape(2, 3) + 10 * r for r in range(world)])
-        )
+        assert torch.equal(layout["rows"], torch.cat([torch.arange(6.0).reshape(2, 3) + 10 * r for r in range(world)]))
         assert torch.equal(layout["transposed"], total[2 * number : 2 * number + 2])
         assert torch.equal(layout["expanded"], torch.full((2, 3), float(world)))
 
@@ -111,7 +109,5 @@ def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_devices_are_refused() -> None:
-    with pytest.raises(
-        SettingsError, match=r"device='cuda:1': training takes 'cpu' or.*CUDA_VISIBLE_DEVICES"
-    ):
+    with pytest.raises(SettingsError, match=r"device='cuda:1': training takes 'cpu' or.*CUDA_VISIBLE_DEVICES"):
         build_accelerator("cuda:1")

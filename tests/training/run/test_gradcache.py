@@ -32,12 +32,7 @@ def gradients(model: Any, backward: Callable[[], Tensor]) -> tuple[float, dict[s
 
 
 def plain_and_cached(
-    model: Any,
-    *,
-    chunk: int,
-    loss: PairLoss | None = None,
-    interaction: str = "mms_fv",
-    bfloat16: bool = False,
+    model: Any, *, chunk: int, loss: PairLoss | None = None, interaction: str = "mms_fv", bfloat16: bool = False
 ) -> tuple[tuple[float, dict[str, Tensor]], tuple[float, dict[str, Tensor]]]:
     batch = training_batch(ROWS, 5, ids=["a", "a", "b", "c", "d", "e", "f"])
     encode = EncodableBatch.from_batch(batch, model, model, bfloat16=bfloat16)

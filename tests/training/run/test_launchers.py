@@ -34,8 +34,7 @@ ONE_STAGE = RECIPE.partition("stages:")[0].replace("epochs: 1", "epochs: 2")
 """Four steps of six pairs, in two epochs."""
 TORCHRUN = ("-m", "torch.distributed.run")
 every_launcher = pytest.mark.skipif(
-    "COLBERT_VIDEO_LAUNCHERS" not in os.environ,
-    reason="starts many processes; set COLBERT_VIDEO_LAUNCHERS=1",
+    "COLBERT_VIDEO_LAUNCHERS" not in os.environ, reason="starts many processes; set COLBERT_VIDEO_LAUNCHERS=1"
 )
 
 
@@ -59,9 +58,7 @@ def started(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
     paths = {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **paths, **variables}
     command = [sys.executable, *arguments]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(launchers: Sequence["subprocess.Popen[str]"]) -> str:
@@ -124,9 +121,7 @@ def test_a_killed_process_is_started_again_and_the_run_equals_that_of_one_proces
 
 @every_launcher
 def test_accelerate_launch(tmp_path: Path, recipe: Path, alone: Path) -> None:
-    launch = (
-        "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    )
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     module = ["--dynamo_backend", "no", "-m", "colbert_video"]
     printed = finish([started(*launch.split(), *module, *training(recipe, tmp_path / "run"))])
     assert printed.count("the trained model is") == 1
@@ -155,9 +150,7 @@ def test_a_restart_on_several_machines_says_what_it_needs(monkeypatch: pytest.Mo
         build_accelerator("cpu")
 
 
-def test_the_package_is_a_program(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_package_is_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["colbert_video", "train", "--help"])
     with pytest.raises(SystemExit) as exit_:
         runpy.run_module("colbert_video", run_name="__main__")

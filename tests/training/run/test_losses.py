@@ -37,9 +37,7 @@ def naive_info_nce(scores: Tensor, labels: Tensor, *, scale: float = 100.0) -> f
     """One direction: for each positive, the softmax over it and the row's negatives."""
     total = 0.0
     for row, marks in zip(scores.tolist(), labels.tolist(), strict=True):
-        negatives = sum(
-            math.exp(scale * score) for score, positive in zip(row, marks, strict=True) if not positive
-        )
+        negatives = sum(math.exp(scale * score) for score, positive in zip(row, marks, strict=True) if not positive)
         positives = [math.exp(scale * score) for score, positive in zip(row, marks, strict=True) if positive]
         total += sum(-math.log(value / (value + negatives)) for value in positives) / len(positives)
     return total / len(scores)
@@ -71,9 +69,7 @@ def test_perfect_scores_cost_nothing() -> None:
 def test_dual_sigmoid_by_hand() -> None:
     """Scale 2 and bias -1: logits 1, -1 and 0, 3; the diagonal is positive."""
     frame = torch.tensor([[1.0, 0.0], [0.5, 2.0]])
-    by_hand = (
-        math.log1p(math.exp(-1)) + math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(-3))
-    ) / 2
+    by_hand = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-1)) + math.log(2) + math.log1p(math.exp(-3))) / 2
     loss = DualSigmoidLoss(log_scale=math.log(2), bias=-1.0)
     assert loss(frame, None).item() == pytest.approx(by_hand, rel=1e-6)
     weighted = DualSigmoidLoss(log_scale=math.log(2), bias=-1.0, lambda_frame=0.25, lambda_video=3.0)
@@ -85,9 +81,7 @@ def test_combined_sigmoid_sees_the_sum() -> None:
     combined = CombinedSigmoidLoss(log_scale=math.log(2), bias=-1.0)(frame, video)
     alone = DualSigmoidLoss(log_scale=math.log(2), bias=-1.0)(frame + video, None)
     assert combined.item() == pytest.approx(alone.item(), rel=1e-6)
-    assert combined.item() != pytest.approx(
-        DualSigmoidLoss(log_scale=math.log(2), bias=-1.0)(frame, video).item()
-    )
+    assert combined.item() != pytest.approx(DualSigmoidLoss(log_scale=math.log(2), bias=-1.0)(frame, video).item())
 
 
 def test_info_nce_is_the_cross_entropy_of_both_directions() -> None:
@@ -124,9 +118,7 @@ def labelled_scores(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 @given(labelled_scores())
 def test_naive_references(example: tuple[Tensor, Tensor]) -> None:
     scores, labels = example
-    assert DualSigmoidLoss()(scores, None, labels).item() == pytest.approx(
-        naive_sigmoid(scores, labels), rel=1e-5
-    )
+    assert DualSigmoidLoss()(scores, None, labels).item() == pytest.approx(naive_sigmoid(scores, labels), rel=1e-5)
     info_nce = DualInfoNCELoss(symmetric=False)(scores, None, labels)
     assert info_nce.item() == pytest.approx(naive_info_nce(scores, labels), rel=1e-4, abs=1e-12)
 

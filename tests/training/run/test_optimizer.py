@@ -33,11 +33,7 @@ def siglip(tiny_siglip_model: Any) -> Any:
 
 
 def frozen(model: Any) -> set[str]:
-    return {
-        name.removeprefix("backbone.clip.")
-        for name, value in model.named_parameters()
-        if not value.requires_grad
-    }
+    return {name.removeprefix("backbone.clip.") for name, value in model.named_parameters() if not value.requires_grad}
 
 
 def groups_of(model: Any, loss: torch.nn.Module | None = None) -> list[dict[str, Any]]:
@@ -86,9 +82,7 @@ def test_freezing_by_pattern(model: Any) -> None:
 
 
 def test_a_name_that_matches_nothing_is_refused(model: Any) -> None:
-    with pytest.raises(
-        SettingsError, match=r"freeze names 'patch_embeding', which matches no parameter of tiny-clip"
-    ):
+    with pytest.raises(SettingsError, match=r"freeze names 'patch_embeding', which matches no parameter of tiny-clip"):
         freeze(model, ["patch_embeding"])
     del model.backbone.clip.visual.class_embedding
     with pytest.raises(SettingsError, match=r"'class_token'.*leave it out, or use one of token_embedding"):
@@ -99,9 +93,7 @@ def test_a_name_that_matches_nothing_is_refused(model: Any) -> None:
 def test_groups_of_the_paper(model: Any) -> None:
     groups = {(group["lr"], group["weight_decay"]): set(group["names"]) for group in groups_of(model)}
     assert groups.keys() == {(1e-4, 0.01), (1e-4, 0.0), (1e-7, 0.01), (1e-7, 0.0)}
-    assert {"temporal.positions", "temporal.expansion", "temporal.blocks.3.attn.in_proj_weight"} <= groups[
-        1e-4, 0.01
-    ]
+    assert {"temporal.positions", "temporal.expansion", "temporal.blocks.3.attn.in_proj_weight"} <= groups[1e-4, 0.01]
     assert {"temporal.blocks.0.ln_1.weight", "temporal.blocks.0.attn.in_proj_bias"} <= groups[1e-4, 0.0]
     assert {"backbone.clip.visual.proj", "backbone.clip.token_embedding.weight"} <= groups[1e-7, 0.01]
     assert {"backbone.clip.ln_final.bias", "backbone.clip.visual.class_embedding"} <= groups[1e-7, 0.0]
@@ -111,9 +103,7 @@ def test_groups_of_the_paper(model: Any) -> None:
 
 
 def test_a_learnable_loss_learns_like_new_parameters(model: Any) -> None:
-    group = next(
-        group for group in groups_of(model, DualSigmoidLoss(learnable=True)) if "loss.bias" in group["names"]
-    )
+    group = next(group for group in groups_of(model, DualSigmoidLoss(learnable=True)) if "loss.bias" in group["names"])
     assert (group["lr"], group["weight_decay"]) == (1e-4, 0.0)
     assert "loss.log_scale" in group["names"]
 

@@ -12,10 +12,7 @@ from colbert_video.training.run.model_recipe import ModelRecipe, build_model, re
 from colbert_video.training.run.recipe import load_recipe, parse_override, parse_recipe, recipe_names
 from colbert_video.training.run.training_config import TrainingConfig
 
-MINIMAL: dict[str, Any] = {
-    "model": {"backbone": "ViT-B-32-quickgelu"},
-    "data": {"manifest": "captions.jsonl"},
-}
+MINIMAL: dict[str, Any] = {"model": {"backbone": "ViT-B-32-quickgelu"}, "data": {"manifest": "captions.jsonl"}}
 RECIPE = """
 model:
   backbone: tiny-inline
@@ -65,10 +62,7 @@ def test_a_backbone_of_its_own_form(tmp_path: Path) -> None:
     other = build_model(recipe, seed=4, device="cpu")
     assert torch.equal(before, torch.get_rng_state())
     assert (model.dim, model.config.query_length, model.config.num_frames) == (32, 12, 4)
-    assert (model.config.preprocess.interpolation, model.config.preprocess.std) == (
-        "bilinear",
-        (0.25, 0.25, 0.25),
-    )
+    assert (model.config.preprocess.interpolation, model.config.preprocess.std) == ("bilinear", (0.25, 0.25, 0.25))
     weights, others = model.state_dict(), other.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in again.state_dict().items())
     assert not torch.equal(weights["temporal.expansion"], others["temporal.expansion"])
@@ -108,19 +102,13 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
         (changed("training", learning_rate="fast"), "training.learning_rate='fast' must be a number"),
         (changed("training", learning_rate=True), "training.learning_rate=True must be a number"),
         (changed("training", freeze="class_token"), "training.freeze='class_token' must be a list"),
-        (
-            changed("training", grad_checkpointing="yes"),
-            "training.grad_checkpointing='yes' must be true or false",
-        ),
+        (changed("training", grad_checkpointing="yes"), "training.grad_checkpointing='yes' must be true or false"),
         (changed("training", loss=3), "training.loss=3 must be text"),
         (changed("training", batch_size=1), "batch_size=1: a contrastive loss needs negatives"),
         ({**MINIMAL, "training": [1]}, r"section 'training' must be a mapping of settings, and is \[1\]"),
         ({**MINIMAL, "stages": {"a": 1}}, "stages must be a list of mappings"),
         ({**MINIMAL, "stages": [{"model": {}}]}, "stage 1 has no setting 'model'"),
-        (
-            {**MINIMAL, "stages": [{"name": "a"}, {"name": "a"}]},
-            "stages are called a, a; give each a name of its own",
-        ),
+        ({**MINIMAL, "stages": [{"name": "a"}, {"name": "a"}]}, "stages are called a, a; give each a name of its own"),
         (changed("model", checkpoint="toy"), "model needs either a backbone or a checkpoint, and not both"),
         ({**MINIMAL, "model": {}}, "model needs either a backbone or a checkpoint"),
         ({**MINIMAL, "model": {"checkpoint": "toy", "settings": {"num_frames": 3}}}, "leave out settings"),
@@ -141,10 +129,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
             {**MINIMAL, "world": {"train": 4, "validation": 4}},
             "either data.manifest or a world to render, and not both",
         ),
-        (
-            {"model": MINIMAL["model"], "world": {"train": 4, "validation": 1}},
-            "world.validation=1 must be at least 2",
-        ),
+        ({"model": MINIMAL["model"], "world": {"train": 4, "validation": 1}}, "world.validation=1 must be at least 2"),
     ],
 )
 def test_what_recipes_may_not_say(recipe: Any, text: str) -> None:
@@ -162,20 +147,14 @@ def test_an_incomplete_preprocessing_is_refused() -> None:
 
 def test_overrides_reach_every_stage() -> None:
     recipe = {**MINIMAL, "stages": [{"name": "a", "training": {"epochs": 3}}, {"name": "b"}]}
-    overrides = dict(
-        map(parse_override, ["training.epochs=7", "data.workers=0", "training.freeze=[class_token]"])
-    )
+    overrides = dict(map(parse_override, ["training.epochs=7", "data.workers=0", "training.freeze=[class_token]"]))
     parsed = parse_recipe(recipe, overrides=overrides)
     assert [stage.training.epochs for stage in parsed.stages] == [7, 7]
     assert [stage.data.workers for stage in parsed.stages] == [0, 0]
     assert parsed.stages[0].training.freeze == ("class_token",)
-    with pytest.raises(
-        SettingsError, match=r"override 'epochs' must start with 'model.', 'data.' or 'training.'"
-    ):
+    with pytest.raises(SettingsError, match=r"override 'epochs' must start with 'model.', 'data.' or 'training.'"):
         parse_recipe(recipe, overrides={"epochs": 7})
-    with pytest.raises(
-        SettingsError, match=r"override 'training.epochs' must have the form section.setting=value"
-    ):
+    with pytest.raises(SettingsError, match=r"override 'training.epochs' must have the form section.setting=value"):
         parse_override("training.epochs")
     with pytest.raises(SettingsError, match=r"override 'training.freeze=\[' is no YAML"):
         parse_override("training.freeze=[")
@@ -189,9 +168,7 @@ def test_a_manifest_takes_the_place_of_the_world() -> None:
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"there is no recipe 'msrvtt-clip-b23', neither as a file nor by name"
-    ):
+    with pytest.raises(SettingsError, match=r"there is no recipe 'msrvtt-clip-b23', neither as a file nor by name"):
         load_recipe("msrvtt-clip-b23")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")

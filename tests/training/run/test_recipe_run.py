@@ -84,9 +84,7 @@ def test_the_world_is_rendered_once(tmp_path: Path, monkeypatch: Any) -> None:
     assert all((tmp_path / "world" / row["video"]).is_file() for row in rows)
     monkeypatch.setattr("colbert_video.training.world.rendered.write_world", None)
     assert render_world(world, tmp_path / "world") == manifest
-    with pytest.raises(
-        SettingsError, match=r"holds another world .*'train': 4.* than the recipe's .*'train': 5"
-    ):
+    with pytest.raises(SettingsError, match=r"holds another world .*'train': 4.* than the recipe's .*'train': 5"):
         render_world(WorldRecipe(train=5, validation=2, seed=3), tmp_path / "world")
     (tmp_path / "other").mkdir()
     with pytest.raises(SettingsError, match=r"other exists and is not a rendered world"):

@@ -24,11 +24,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipes")
     clips = write_world(folder / "clips", count=6, seed=2, split="train", frames=12)
     rows = [
-        {
-            "video": f"clips/{clip.path.name}",
-            "caption": clip.caption,
-            "split": "train" if number < 4 else "val",
-        }
+        {"video": f"clips/{clip.path.name}", "caption": clip.caption, "split": "train" if number < 4 else "val"}
         for number, clip in enumerate(clips)
     ]
     path = folder / "captions.jsonl"
@@ -51,11 +47,7 @@ def test_two_steps(name: str, manifest: Path, tmp_path: Path, tiny_model: VideoC
     }
     (stage,) = load_recipe(name, overrides=small).stages
     trainer = Trainer(
-        copy.deepcopy(tiny_model),
-        stage.training,
-        ManifestData(stage.data),
-        output=tmp_path / "run",
-        device="cpu",
+        copy.deepcopy(tiny_model), stage.training, ManifestData(stage.data), output=tmp_path / "run", device="cpu"
     )
     result = trainer.train()
     assert result.steps == 2
@@ -82,12 +74,7 @@ def test_the_papers_settings(name: str, epochs: int, batch: int, frames: int, le
 
 
 def test_the_toy_recipe_trains_its_own_backbone(manifest: Path, tmp_path: Path) -> None:
-    small = {
-        "data.workers": 0,
-        "training.batch_size": 4,
-        "training.max_steps": 1,
-        "data.validation_split": "val",
-    }
+    small = {"data.workers": 0, "training.batch_size": 4, "training.max_steps": 1, "data.validation_split": "val"}
     recipe = load_recipe("toy", overrides={"data.manifest": str(manifest), **small})
     results = run_recipe(recipe, tmp_path / "run", device="cpu")
     assert list(results) == ["contrast", "sigmoid"]

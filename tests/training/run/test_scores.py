@@ -74,9 +74,7 @@ def test_chunks_keep_no_similarities(queries: QueryTokens, videos: VideoTokens, 
 
     def kept(level: Any) -> int:
         sizes: list[int] = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda saved: sizes.append(saved.numel()) or saved, lambda x: x
-        ):
+        with torch.autograd.graph.saved_tensors_hooks(lambda saved: sizes.append(saved.numel()) or saved, lambda x: x):
             level(queries, videos.video)
         return max(sizes, default=0)
 

@@ -70,9 +70,7 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert (result.steps, result.best, result.best_epoch, result.metric) == (6, 0.5, 1, "R@1")
     assert json.loads(json.dumps(result.to_dict()))["model"] == str(tmp_path / "run" / "final")
 
-    best, final = (
-        VideoColBERT.from_pretrained(folder, device="cpu") for folder in (result.best_model, result.model)
-    )
+    best, final = (VideoColBERT.from_pretrained(folder, device="cpu") for folder in (result.best_model, result.model))
     assert best.fingerprint() == data.validated[0]
     assert final.fingerprint() == data.validated[1] == model.fingerprint()
     assert data.modes == [True] * 6, "validation must not leave the model in evaluation mode"
@@ -97,9 +95,7 @@ def test_the_log(whole_run: Path) -> None:
     assert [entry["step"] for entry in steps] == [1, 2, 3, 4, 5, 6]
     assert [entry["epoch"] for entry in steps] == [1, 1, 1, 2, 2, 2]
     assert [entry["step"] for entry in entries if "metrics" in entry] == [3, 6]
-    assert [entry["learning_rate"] for entry in steps] == pytest.approx(
-        [1e-3 * f for f in (1, 1, 0.8, 0.6, 0.4, 0.2)]
-    )
+    assert [entry["learning_rate"] for entry in steps] == pytest.approx([1e-3 * f for f in (1, 1, 0.8, 0.6, 0.4, 0.2)])
     assert all(entry["samples_per_second"] > 0 for entry in steps)
 
 
@@ -123,10 +119,7 @@ def test_training_learns(tmp_path: Path) -> None:
     ("kill_at", "logged", "kept"),
     [
         pytest.param(  # right after a validation
-            3,
-            [1, 2, 3, 3],
-            ["step-00000002-epoch-0000", "step-00000003-epoch-0000"],
-            marks=thorough_only,
+            3, [1, 2, 3, 3], ["step-00000002-epoch-0000", "step-00000003-epoch-0000"], marks=thorough_only
         ),
         (5, [1, 2, 3, 3, 4, 5], ["step-00000003-epoch-0000", "step-00000004-epoch-0001"]),
     ],
@@ -147,9 +140,7 @@ def test_killed_and_resumed_to_the_last_digit(
     assert sorted(path.name for path in (output / "checkpoints").iterdir()) == kept
     trainer(output, RESUMED, resume=True).train()
     assert exact(output) == exact(whole_run)
-    resumed, whole = (
-        VideoColBERT.from_pretrained(run / "final", device="cpu") for run in (output, whole_run)
-    )
+    resumed, whole = (VideoColBERT.from_pretrained(run / "final", device="cpu") for run in (output, whole_run))
     assert resumed.fingerprint() == whole.fingerprint()
 
 
@@ -173,9 +164,7 @@ def test_an_error_in_validation_costs_no_training(tmp_path: Path, whole_run: Pat
     assert exact(tmp_path / "run") == exact(whole_run)
 
 
-def test_resuming_an_empty_folder_begins_and_a_finished_run_is_not_repeated(
-    tmp_path: Path, whole_run: Path
-) -> None:
+def test_resuming_an_empty_folder_begins_and_a_finished_run_is_not_repeated(tmp_path: Path, whole_run: Path) -> None:
     first = trainer(tmp_path / "run", RESUMED, resume=True).train()
     assert exact(tmp_path / "run") == exact(whole_run)
     model = tiny_model()
@@ -186,9 +175,7 @@ def test_resuming_an_empty_folder_begins_and_a_finished_run_is_not_repeated(
 
 def test_gradcache_takes_the_same_steps_as_the_plain_batch(tmp_path: Path, whole_run: Path) -> None:
     trainer(tmp_path / "run", replace(RESUMED, chunk_size=None)).train()
-    for plain, cached in zip(
-        read_log(tmp_path / "run" / "log.jsonl"), read_log(whole_run / "log.jsonl"), strict=True
-    ):
+    for plain, cached in zip(read_log(tmp_path / "run" / "log.jsonl"), read_log(whole_run / "log.jsonl"), strict=True):
         assert plain.get("loss", 0.0) == pytest.approx(cached.get("loss", 0.0), rel=1e-4)
 
 
@@ -213,9 +200,7 @@ def test_other_interactions_and_settings(tmp_path: Path, interaction: Any) -> No
     assert len(data.validated) == 1
     saved = VideoColBERT.from_pretrained(result.model, device="cpu")
     assert saved.config.interaction == interaction
-    assert torch.equal(saved.temporal.expansion, temporal) == (interaction == "mms_f"), (
-        "trained only where it is read"
-    )
+    assert torch.equal(saved.temporal.expansion, temporal) == (interaction == "mms_f"), "trained only where it is read"
     assert not model.temporal.grad_checkpointing
 
 
@@ -264,8 +249,7 @@ def test_nothing_is_overwritten(tmp_path: Path, whole_run: Path) -> None:
 def test_resuming_another_run_is_refused(tmp_path: Path, whole_run: Path) -> None:
     changed = replace(RESUMED, batch_size=6, learning_rate=0.5)
     with pytest.raises(
-        TrainingError,
-        match=r"training.batch_size \(was 4, is 6\), training.learning_rate \(was 0.001, is 0.5\)",
+        TrainingError, match=r"training.batch_size \(was 4, is 6\), training.learning_rate \(was 0.001, is 0.5\)"
     ):
         trainer(whole_run, changed, resume=True)
     with pytest.raises(TrainingError, match=r"data.rows \(was 12, is 13\)"):
@@ -286,14 +270,10 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     whole = (checkpoint / "weights.safetensors").read_bytes()
     (checkpoint / "weights.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        TrainingError, match=r"checkpoint .*step-00000003-epoch-0000 is damaged or another model's"
-    ):
+    with pytest.raises(TrainingError, match=r"checkpoint .*step-00000003-epoch-0000 is damaged or another model's"):
         trainer(tmp_path / "run", resume=True).train()
     shutil.rmtree(checkpoint)
-    assert trainer(tmp_path / "run", resume=True).train().steps == 6, (
-        "without a checkpoint, from the beginning"
-    )
+    assert trainer(tmp_path / "run", resume=True).train().steps == 6, "without a checkpoint, from the beginning"
     assert len(exact(tmp_path / "run")) == 8
 
 
@@ -308,10 +288,7 @@ def test_a_metric_that_is_not_measured_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_leave_the_model_as_it_was(tmp_path: Path) -> None:
     model = tiny_model()
     model.name = "known"
-    for freeze, text in (
-        (("temporal", "vision"), "freeze names 'temporal'"),
-        (("*",), "every parameter is frozen"),
-    ):
+    for freeze, text in ((("temporal", "vision"), "freeze names 'temporal'"), (("*",), "every parameter is frozen")):
         with pytest.raises(SettingsError, match=text):
             trainer(tmp_path / "run", replace(PLAIN, freeze=freeze), model=model).train()
     assert (model.config.trained, model.name, model.training) == (False, "known", False)

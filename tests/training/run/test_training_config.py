@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.run.losses import (
-    CombinedInfoNCELoss,
-    CombinedSigmoidLoss,
-    DualInfoNCELoss,
-    DualSigmoidLoss,
-)
+from colbert_video.training.run.losses import CombinedInfoNCELoss, CombinedSigmoidLoss, DualInfoNCELoss, DualSigmoidLoss
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig, is_test_split
 
 
@@ -34,15 +29,13 @@ def test_public_names() -> None:
     assert all(getattr(room, name).__name__ == name for name in room.__all__)
     assert "Trainer" in room.__all__
     with pytest.raises(
-        AttributeError, match="has no attribute 'Teacher'; it has DataConfig, ManifestData, Trainer"
+        AttributeError, match=r"has no attribute 'Teacher'; it has .*DataConfig.*, Trainer, TrainingConfig"
     ):
         _ = room.Teacher
 
 
 def test_losses_as_configured() -> None:
-    sigmoid = TrainingConfig(
-        loss_scale=10.0, loss_bias=-2.0, lambda_frame=0.5, learnable_loss=True
-    ).build_loss()
+    sigmoid = TrainingConfig(loss_scale=10.0, loss_bias=-2.0, lambda_frame=0.5, learnable_loss=True).build_loss()
     assert (sigmoid.log_scale.exp().item(), sigmoid.bias.item()) == pytest.approx((10.0, -2.0))
     assert sigmoid.lambda_frame == 0.5
     assert len(list(sigmoid.parameters())) == 2
@@ -65,15 +58,9 @@ def test_losses_as_configured() -> None:
         ({"chunk_size": 512}, r"chunk_size=512 exceeds batch_size=256"),
         ({"warmup": 1.0}, r"warmup=1.0 is a part of all steps; it must be in \[0, 1\)"),
         ({"betas": (0.9, 1.0)}, r"betas=\(0.9, 1.0\) must be two numbers in \[0, 1\)"),
-        (
-            {"loss": "combined_sigmoid", "interaction": "mms_f"},
-            r"combines two levels, but interaction='mms_f' has one",
-        ),
+        ({"loss": "combined_sigmoid", "interaction": "mms_f"}, r"combines two levels, but interaction='mms_f' has one"),
         ({"loss": "combined_infonce", "lambda_frame": 0.5}, r"weigh the levels of dual losses"),
-        (
-            {"interaction": "mms_v", "lambda_video": 0.0},
-            r"every level that interaction='mms_v' reads the weight 0",
-        ),
+        ({"interaction": "mms_v", "lambda_video": 0.0}, r"every level that interaction='mms_v' reads the weight 0"),
         ({"metric": "MdR"}, r"metric='MdR' is better when it is smaller; choose one that grows"),
         ({"loss": "dual_infonce", "loss_bias": -1.0}, r"loss_bias=-1.0 has no effect on 'dual_infonce'"),
     ],
@@ -87,10 +74,7 @@ def test_contradictions_are_refused(changes: dict[str, Any], text: str) -> None:
     ("changes", "text"),
     [
         ({"manifest": " "}, "data.manifest is empty"),
-        (
-            {"validation_split": "test"},
-            r"split 'test' is for the final figures alone.*held-out part of the training",
-        ),
+        ({"validation_split": "test"}, r"split 'test' is for the final figures alone.*held-out part of the training"),
         ({"validation_split": "Test-1k"}, "split 'Test-1k' is for the final figures alone"),
         ({"train_split": "test"}, "split 'test' is for the final figures alone"),
         ({"validation_split": "train"}, "train_split and validation_split are both 'train'"),
@@ -139,10 +123,7 @@ def test_plain_values_come_back() -> None:
     config = TrainingConfig(freeze=("class_token",), max_steps=3, clip=None)
     values = json.loads(json.dumps(config.to_dict()))
     assert values.keys() == {field.name for field in fields(TrainingConfig)}
-    assert (
-        TrainingConfig(**{**values, "freeze": tuple(values["freeze"]), "betas": tuple(values["betas"])})
-        == config
-    )
+    assert TrainingConfig(**{**values, "freeze": tuple(values["freeze"]), "betas": tuple(values["betas"])}) == config
 
 
 def test_every_decoder_of_the_sampler_can_be_chosen() -> None:

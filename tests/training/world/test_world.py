@@ -25,14 +25,7 @@ from colbert_video.training.world import (
     write_world,
 )
 from colbert_video.training.world.sample import Family
-from colbert_video.training.world.scene import (
-    BACKGROUNDS,
-    COLOURS,
-    MOTION_CLASSES,
-    SHAPES,
-    SIZES,
-    TURNING_SHAPES,
-)
+from colbert_video.training.world.scene import BACKGROUNDS, COLOURS, MOTION_CLASSES, SHAPES, SIZES, TURNING_SHAPES
 from colbert_video.training.world.shapes import DISTANCES, coverage
 
 RED_CIRCLE = Figure("red", "circle", "large")
@@ -44,9 +37,7 @@ MANY_SCENES = amount(150, thorough=600)
 def scene_of(motion: str, *, second: bool = False, variation: int = 5) -> Scene:
     """A scene of that motion on black, its first figure red."""
     kind = MOTION_CLASSES[motion]
-    first = Figure(
-        "red", "semicircle" if kind == "rotate" else "circle", None if kind == "resize" else "large"
-    )
+    first = Figure("red", "semicircle" if kind == "rotate" else "circle", None if kind == "resize" else "large")
     other = {"recolour": Figure("blue", "circle", "large"), "sequence": BLUE_SQUARE}.get(kind)
     if kind == "still" and second:
         return Scene(motion, "black", BLUE_SQUARE, RED_CIRCLE, variation)
@@ -67,10 +58,7 @@ def centres(weights: np.ndarray) -> np.ndarray:
     """Centre of mass (x, y) of every frame: (frames, 2)."""
     rows, columns = np.mgrid[: weights.shape[1], : weights.shape[2]]
     total = weights.sum(axis=(1, 2))
-    return (
-        np.stack([(weights * columns).sum(axis=(1, 2)), (weights * rows).sum(axis=(1, 2))], axis=1)
-        / total[:, None]
-    )
+    return np.stack([(weights * columns).sum(axis=(1, 2)), (weights * rows).sum(axis=(1, 2))], axis=1) / total[:, None]
 
 
 def decode(path: Path) -> np.ndarray:
@@ -83,28 +71,16 @@ class TestScene:
         ("motion", "second", "variation", "caption"),
         [
             ("left", False, 0, "a single large red circle moves left on a black background"),
-            (
-                "up",
-                True,
-                0,
-                "a large red circle moves up while a small blue square stays still on a black background",
-            ),
+            ("up", True, 0, "a large red circle moves up while a small blue square stays still on a black background"),
             ("grow", False, 4, "a lone red circle gets bigger against a black backdrop"),
             ("clockwise", False, 8, "on a black background, a single large red semicircle turns clockwise"),
             ("disappear", False, 2, "a single large red circle vanishes on a black background"),
             ("recolour", False, 0, "a single large circle turns from red to blue on a black background"),
-            (
-                "sequence",
-                False,
-                1,
-                "first a large red circle is seen, then a small blue square on a black background",
-            ),
+            ("sequence", False, 1, "first a large red circle is seen, then a small blue square on a black background"),
             ("still", True, 0, "a small blue square and a large red circle stay still on a black background"),
         ],
     )
-    def test_caption_names_every_attribute(
-        self, motion: str, second: bool, variation: int, caption: str
-    ) -> None:
+    def test_caption_names_every_attribute(self, motion: str, second: bool, variation: int, caption: str) -> None:
         assert scene_of(motion, second=second, variation=variation).caption == caption
 
     def test_article_before_a_vowel(self) -> None:
@@ -150,10 +126,7 @@ class TestScene:
             (("sequence", "black", RED_CIRCLE), "two figures are needed"),
             (("appear", "black", RED_CIRCLE, BLUE_SQUARE), "only one figure is allowed"),
             (("recolour", "black", RED_CIRCLE, BLUE_SQUARE), "only the colour must change"),
-            (
-                ("left", "black", RED_CIRCLE, Figure("red", "square", "small")),
-                "differ in both colour and shape",
-            ),
+            (("left", "black", RED_CIRCLE, Figure("red", "square", "small")), "differ in both colour and shape"),
             (("left", "black", RED_CIRCLE, Figure("blue", "star")), "the second figure has a size"),
             (("still", "black", RED_CIRCLE, BLUE_SQUARE), "in the order of their keys"),
             (("left", "black", RED_CIRCLE, None, -1), "variation is -1"),
@@ -187,14 +160,8 @@ class TestSplit:
 
     def test_assignment_never_changes(self) -> None:
         """A model trained today must not meet its training scenes in tomorrow's test split."""
-        scenes = [
-            Scene("right", name, Figure(colour, "star", "small"))
-            for name in BACKGROUNDS
-            for colour in COLOURS
-        ]
-        letters = "".join(
-            {"train": ".", "validation": "v", "test": "t"}[scene_split(scene)] for scene in scenes
-        )
+        scenes = [Scene("right", name, Figure(colour, "star", "small")) for name in BACKGROUNDS for colour in COLOURS]
+        letters = "".join({"train": ".", "validation": "v", "test": "t"}[scene_split(scene)] for scene in scenes)
         assert letters == "..........v.....t........t.."
 
 
@@ -210,9 +177,7 @@ class TestSampleScenes:
         together = set(scenes)
         contents = {plain(scene) for scene in scenes}
         with_partner = [scene for scene in scenes if plain(scene).reversed() in contents]
-        assert (
-            len(scenes) == len(together) == len(contents) == len({scene.caption for scene in scenes}) == count
-        )
+        assert len(scenes) == len(together) == len(contents) == len({scene.caption for scene in scenes}) == count
         assert len(with_partner) == int(count * fraction) // 2 * 2
         assert all(scene.reversed() in together for scene in with_partner)
         assert split is None or {scene_split(scene) for scene in scenes} == {split}
@@ -255,9 +220,7 @@ class TestSampleScenes:
         monkeypatch.setattr(sample, "STILL", ())
         pairs = len(BACKGROUNDS) * len(COLOURS) * len(TURNING_SHAPES) * len(SIZES)
         assert len(sample_scenes(2 * pairs, seed=0, paired_fraction=1)) == 2 * pairs
-        with pytest.raises(
-            SettingsError, match=f"only {pairs} of the {pairs + 1} scenes asked for .all splits."
-        ):
+        with pytest.raises(SettingsError, match=f"only {pairs} of the {pairs + 1} scenes asked for .all splits."):
             sample_scenes(pairs + 1, seed=0, paired_fraction=0)
 
 

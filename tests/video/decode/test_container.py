@@ -16,9 +16,7 @@ from colbert_video.video.decode.container import FORMATS, Deadline, OpenVideo, c
 def stream(side: int, *, disposition: int = 0, decodable: bool = True, **facts: Any) -> Any:
     context = SimpleNamespace(width=side, height=side, codec_tag=facts.get("tag", "avc1"))
     metadata = facts.get("metadata", {})
-    return SimpleNamespace(
-        disposition=disposition, metadata=metadata, codec_context=context if decodable else None
-    )
+    return SimpleNamespace(disposition=disposition, metadata=metadata, codec_context=context if decodable else None)
 
 
 def test_the_default_stream_is_taken_else_the_largest() -> None:
@@ -47,9 +45,7 @@ def test_refusals(streams: list[Any], kind: FailureKind, words: str) -> None:
     assert caught.value.kind is kind
 
 
-@pytest.mark.parametrize(
-    "name", ["hls", "applehttp", "dash", "concat", "image2", "rtsp", "sdp", "lavfi", "imf", "tty"]
-)
+@pytest.mark.parametrize("name", ["hls", "applehttp", "dash", "concat", "image2", "rtsp", "sdp", "lavfi", "imf", "tty"])
 def test_formats_that_open_other_things_are_not_allowed(name: str) -> None:
     assert name not in FORMATS.split(",")
 

@@ -45,10 +45,7 @@ CODECS: dict[str, dict[str, Any]] = {
     "h264.mp4": {"options": {"bf": "3", "g": "30"}},
     "h264-pyramid.mp4": {"options": {"x264-params": "bframes=7:b-pyramid=normal:ref=6:keyint=30"}},
     "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:bframes=4"}},
-    "hevc-layers.mp4": {
-        "codec": "libx265",
-        "options": {"x265-params": "log-level=none:keyint=30:temporal-layers=2"},
-    },
+    "hevc-layers.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:temporal-layers=2"}},
     "mpeg2.mkv": {"codec": "mpeg2video", "options": {"bf": "2", "g": "30"}},
     "mpeg4.mp4": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}},
     "vp8.webm": {

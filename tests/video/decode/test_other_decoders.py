@@ -61,9 +61,7 @@ class FakeDecoder:
 
     def get_frame_at(self, position: int) -> Any:
         pixels = numbered_picture(position)
-        return SimpleNamespace(
-            data=SimpleNamespace(numpy=lambda: pixels), pts_seconds=position / 25 + self.late
-        )
+        return SimpleNamespace(data=SimpleNamespace(numpy=lambda: pixels), pts_seconds=position / 25 + self.late)
 
 
 @pytest.fixture
@@ -129,9 +127,7 @@ def test_formats_that_decord_misreads(tmp_path: Path, name: str, options: dict[s
 @pytest.mark.parametrize("name", ["a.ts", "a.avi", "a.h264"])
 def test_formats_that_torchcodec_misreads(tmp_path: Path, name: str) -> None:
     format_name = {"a.ts": "mpegts"}.get(name, name[2:])
-    assert f"torchcodec misreads {format_name} files" in refusal(
-        write_clip(tmp_path / name, 60), "torchcodec"
-    )
+    assert f"torchcodec misreads {format_name} files" in refusal(write_clip(tmp_path / name, 60), "torchcodec")
 
 
 @pytest.mark.usefixtures("decord")
@@ -142,9 +138,11 @@ def test_decord_refuses_av1(clips: Path) -> None:
 @pytest.mark.usefixtures("fake")
 def test_av1_goes_to_torchcodec(tmp_path: Path, fake: type[FakeDecoder]) -> None:
     """Each decoder has weaknesses of its own."""
-    assert read_numbers(
-        read(write_clip(tmp_path / "a.mp4", 60, codec="libsvtav1"), "torchcodec", num_frames=3)
-    ) == [10, 30, 50]
+    assert read_numbers(read(write_clip(tmp_path / "a.mp4", 60, codec="libsvtav1"), "torchcodec", num_frames=3)) == [
+        10,
+        30,
+        50,
+    ]
 
 
 def test_other_refusals_are_the_same(tmp_path: Path, installed: str) -> None:
@@ -201,9 +199,7 @@ def test_its_errors_are_the_files_failure(
         ("torchcodec", "needs the package torchcodec.*use decoder='pyav'"),
     ],
 )
-def test_without_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: Any, words: str
-) -> None:
+def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: Any, words: str) -> None:
     monkeypatch.setitem(sys.modules, decoder, None)
     with pytest.raises(DependencyError, match=words):
         read(tmp_path / "a.mp4", decoder)

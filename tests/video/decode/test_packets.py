@@ -62,8 +62,7 @@ def test_half_a_frame_at_the_end_is_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    "listed",
-    [packets(), packets(0, 1, keys=()), packets(0, None, 2), packets(0, 1, 1), packets(0, 1, discard=(0, 1))],
+    "listed", [packets(), packets(0, 1, keys=()), packets(0, None, 2), packets(0, 1, 1), packets(0, 1, discard=(0, 1))]
 )
 def test_timestamps_that_cannot_be_trusted(listed: list[Any]) -> None:
     assert not PacketList(listed, hides_frames=False).ordered

@@ -157,11 +157,7 @@ def test_random_placement(clip: Path) -> None:
     [
         ("empty.mp4", b"", FailureKind.EMPTY),
         ("text.mp4", b"I am no video.\n" * 100, FailureKind.UNREADABLE),
-        (
-            "noise.mp4",
-            bytes(np.random.default_rng(0).integers(0, 256, 9999, dtype=np.uint8)),
-            FailureKind.UNREADABLE,
-        ),
+        ("noise.mp4", bytes(np.random.default_rng(0).integers(0, 256, 9999, dtype=np.uint8)), FailureKind.UNREADABLE),
         (
             "hls.mp4",
             b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nnumbered.mp4\n#EXT-X-ENDLIST\n",
@@ -233,9 +229,7 @@ def test_relative_path(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_breaks_off(tmp_path: Path) -> None:
-    whole = write_clip(
-        tmp_path / "whole.mp4", 60, options=B_FRAMES, noise=30, muxer={"movflags": "faststart"}
-    )
+    whole = write_clip(tmp_path / "whole.mp4", 60, options=B_FRAMES, noise=30, muxer={"movflags": "faststart"})
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.6)])
     frames = read_frames(cut)
@@ -266,9 +260,7 @@ def test_damaged_packets_cost_their_frames_only(tmp_path: Path) -> None:
 
 
 def test_when_most_is_damaged_the_rest_is_sampled(tmp_path: Path) -> None:
-    path = write_clip(
-        tmp_path / "whole.mp4", 60, options={"g": "10", "bf": "0", "sc_threshold": "0"}, noise=30
-    )
+    path = write_clip(tmp_path / "whole.mp4", 60, options={"g": "10", "bf": "0", "sc_threshold": "0"}, noise=30)
     data = bytearray(path.read_bytes())
     for place in positions(path)[10:50]:
         wipe(data, *place)
@@ -281,13 +273,9 @@ def test_when_most_is_damaged_the_rest_is_sampled(tmp_path: Path) -> None:
 
 
 def test_packets_before_the_first_keyframe(tmp_path: Path) -> None:
-    path = write_clip(
-        tmp_path / "whole.ts", 60, options={"g": "10", "bf": "0", "sc_threshold": "0"}, noise=30
-    )
+    path = write_clip(tmp_path / "whole.ts", 60, options={"g": "10", "bf": "0", "sc_threshold": "0"}, noise=30)
     start = positions(path)[3][0] // 188 * 188
-    path.write_bytes(
-        path.read_bytes()[: 3 * 188] + path.read_bytes()[start:]
-    )  # The tables, then frame 3 and on.
+    path.write_bytes(path.read_bytes()[: 3 * 188] + path.read_bytes()[start:])  # The tables, then frame 3 and on.
     frames = read_frames(path, SamplingSettings(num_frames=5))
     assert read_numbers(frames) == (10 + segment_centres(50, 5)).tolist()
     assert frames.warnings[0].endswith("packets before the first keyframe cannot be decoded")
@@ -331,15 +319,11 @@ def test_cover_art_is_no_video(clip: Path, tmp_path: Path) -> None:
 
 def test_keyframes_are_taken_where_near_if_asked(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 60, options={"bf": "3", "g": "12", "sc_threshold": "0"})
-    settings = SamplingSettings(
-        num_frames=3, snap=0.25
-    )  # The middles are 10, 30 and 50; keyframes 12, 24 to 48.
+    settings = SamplingSettings(num_frames=3, snap=0.25)  # The middles are 10, 30 and 50; keyframes 12, 24 to 48.
     frames = read_frames(path, settings)
     assert read_numbers(frames) == [12, 30, 48]
     assert frames.times.tolist() == [0.48, 1.2, 1.92]
-    late = read_frames(
-        path, settings.with_request((1.0, 2.0), None)
-    )  # Frames 25 to 49; keyframe 24 lies outside.
+    late = read_frames(path, settings.with_request((1.0, 2.0), None))  # Frames 25 to 49; keyframe 24 lies outside.
     assert read_numbers(late) == [29, 36, 45]
     for seed in range(20):  # Frame 24 is close to the earliest random ones.
         random = SamplingSettings(num_frames=1, snap=0.25, window=(1.0, 1.4), placement="random", seed=seed)

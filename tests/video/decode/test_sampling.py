@@ -6,12 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colbert_video.errors import SettingsError
-from colbert_video.video.decode.sampling import (
-    moments_in_segments,
-    random_in_segments,
-    segment_centres,
-    snap_to,
-)
+from colbert_video.video.decode.sampling import moments_in_segments, random_in_segments, segment_centres, snap_to
 
 COUNTS = st.integers(1, 5000), st.integers(1, 80)
 

@@ -52,8 +52,7 @@ def test_frames_are_true_and_near(tmp_path: Path, name: str) -> None:
 
 def test_exact_frames_without_snapping(tmp_path: Path) -> None:
     frames = read_frames(
-        write_clip(tmp_path / "a.mp4", 200, **FORMATS["open-gop.mp4"]),
-        SamplingSettings(num_frames=40, snap=0),
+        write_clip(tmp_path / "a.mp4", 200, **FORMATS["open-gop.mp4"]), SamplingSettings(num_frames=40, snap=0)
     )
     assert check_truth(frames) == [int(5 * (i + 0.5)) for i in range(40)]
 
@@ -68,9 +67,7 @@ def test_one_seek_serves_all_frames_of_a_keyframe(tmp_path: Path, monkeypatch: p
     path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "0", "g": "100", "sc_threshold": "0"})
     runs = []
     build = seeking.PacketRun
-    monkeypatch.setattr(
-        seeking, "PacketRun", lambda packets, wanted: runs.append(wanted) or build(packets, wanted)
-    )
+    monkeypatch.setattr(seeking, "PacketRun", lambda packets, wanted: runs.append(wanted) or build(packets, wanted))
     numbers = check_truth(read_frames(path, SamplingSettings(num_frames=20)))
     assert len(set(numbers)) == 20
     assert len(runs) == 2
@@ -135,9 +132,7 @@ def test_a_seek_that_lands_too_late_is_repeated(tmp_path: Path, monkeypatch: pyt
     assert check_truth(frames) == [25, 75, 125, 175]
 
 
-def test_a_small_file_that_lasts_long_is_sought_through(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_file_that_lasts_long_is_sought_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "KEPT_BYTES", 64 * 2**20)
     path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
     exact = read_frames(path, SamplingSettings(num_frames=2))
@@ -149,9 +144,7 @@ def test_a_small_file_that_lasts_long_is_sought_through(
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [50, 150]
 
 
-def test_a_header_that_claims_too_long_a_video_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_header_that_claims_too_long_a_video_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "KEPT_BYTES", 64 * 2**20)
     path = write_clip(tmp_path / "a.mkv", 200, options={"bf": "3", "g": "20", "sc_threshold": "0"})
     data = path.read_bytes()
@@ -162,11 +155,7 @@ def test_a_header_that_claims_too_long_a_video_is_not_believed(
     assert frames.duration == pytest.approx(8.0, abs=0.01)
 
 
-def test_a_file_that_cannot_be_sought_is_decoded_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_sought_is_decoded_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeking.Seeker, "_seek", lambda self, stamp: False)
-    frames = read_frames(
-        write_clip(tmp_path / "a.mp4", 60, **FORMATS["a.mp4"]), SamplingSettings(num_frames=3)
-    )
+    frames = read_frames(write_clip(tmp_path / "a.mp4", 60, **FORMATS["a.mp4"]), SamplingSettings(num_frames=3))
     assert check_truth(frames) == [10, 30, 50]

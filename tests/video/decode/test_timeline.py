@@ -9,9 +9,7 @@ from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.frames import SamplingSettings
 
 
-def timeline(
-    stamps: list[int], *, origin: float = 0.0, last: int | None = None, rate: float = 25.0
-) -> Timeline:
+def timeline(stamps: list[int], *, origin: float = 0.0, last: int | None = None, rate: float = 25.0) -> Timeline:
     return Timeline.from_stamps(stamps, Fraction(1, 100), origin, last_units=last, rate=rate)
 
 
@@ -42,9 +40,7 @@ def test_a_first_frame_is_never_before_zero() -> None:
 @pytest.mark.parametrize("stamps", [[], [1, 1]])
 def test_unusable_stamps_are_refused(stamps: list[int]) -> None:
     with pytest.raises(SettingsError, match="strictly ascending"):
-        Timeline(
-            timeline([0]).stamps.repeat(2) if stamps else timeline([0]).stamps[:0], Fraction(1), 0.0, 0.0
-        )
+        Timeline(timeline([0]).stamps.repeat(2) if stamps else timeline([0]).stamps[:0], Fraction(1), 0.0, 0.0)
 
 
 def test_windows_are_half_open() -> None:
@@ -55,9 +51,7 @@ def test_windows_are_half_open() -> None:
 
 @pytest.mark.parametrize("window", [(0.01, 0.09), (5.0, 6.0)])
 def test_a_window_without_frames_is_refused(window: tuple[float, float]) -> None:
-    with pytest.raises(
-        VideoError, match=r"no frame is shown in \[.* the video lasts 1.000 seconds"
-    ) as caught:
+    with pytest.raises(VideoError, match=r"no frame is shown in \[.* the video lasts 1.000 seconds") as caught:
         timeline(list(range(0, 100, 10))).choose("a.mp4", SamplingSettings(window=window))
     assert caught.value.kind is FailureKind.UNDECODABLE
 

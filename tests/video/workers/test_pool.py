@@ -30,10 +30,7 @@ def fake_pool(workers: int = 2, *, grace: float = 0.5) -> FramePool:
 
 
 def outcomes(results: list[FrameResult]) -> dict[str, str]:
-    return {
-        result.request.path: "frames" if result.error is None else result.error.kind.value
-        for result in results
-    }
+    return {result.request.path: "frames" if result.error is None else result.error.kind.value for result in results}
 
 
 def test_results_of_real_workers(tmp_path: Path) -> None:
@@ -95,18 +92,7 @@ def test_a_header_that_hangs_or_crashes_its_worker_costs_one_file() -> None:
 
 @posix
 def test_crashes_are_named_and_the_run_goes_on() -> None:
-    names = [
-        "a",
-        "signal-SIGSEGV",
-        "b",
-        "signal-SIGABRT",
-        "exit-3",
-        "refuse-1",
-        "c",
-        "signal-SIGKILL",
-        "half-1",
-        "d",
-    ]
+    names = ["a", "signal-SIGSEGV", "b", "signal-SIGABRT", "exit-3", "refuse-1", "c", "signal-SIGKILL", "half-1", "d"]
     with fake_pool() as pool:
         results = list(pool.read_many([FrameRequest(name) for name in names]))
     found = outcomes(results)
@@ -114,10 +100,7 @@ def test_crashes_are_named_and_the_run_goes_on() -> None:
     assert [name for name in names if found[name] == "frames"] == ["a", "b", "c", "d"]
     assert found["refuse-1"] == "no_video"
     details = {result.request.path: result.error.detail for result in results if result.error}
-    assert (
-        details["signal-SIGSEGV"]
-        == "the decoder was killed by SIGSEGV; its last words: double free or corruption"
-    )
+    assert details["signal-SIGSEGV"] == "the decoder was killed by SIGSEGV; its last words: double free or corruption"
     assert "SIGABRT" in details["signal-SIGABRT"]
     assert details["signal-SIGKILL"].startswith("the decoder was killed by SIGKILL (out of memory?)")
     assert details["exit-3"] == "the decoder ended with exit code 3"
@@ -262,9 +245,7 @@ def test_a_closed_pool_refuses() -> None:
 def test_a_worker_that_cannot_start_is_no_fault_of_the_file() -> None:
     with (
         FramePool(QUICK, workers=1, command=(*FAKE, "--broken")) as pool,
-        pytest.raises(
-            ColBERTVideoError, match=r"did not start but ended with exit code 1(.|\n)*no decoder here"
-        ),
+        pytest.raises(ColBERTVideoError, match=r"did not start but ended with exit code 1(.|\n)*no decoder here"),
     ):
         list(pool.read_many([FrameRequest("a")]))
 
@@ -277,10 +258,7 @@ def test_settings_out_of_range() -> None:
     with pytest.raises(SettingsError, match="0 <= start < end"):
         FrameRequest("a", window=(2.0, 1.0))
     random = SamplingSettings(placement="random")
-    with (
-        FramePool(random, workers=1, command=FAKE) as pool,
-        pytest.raises(SettingsError, match="needs a seed"),
-    ):
+    with FramePool(random, workers=1, command=FAKE) as pool, pytest.raises(SettingsError, match="needs a seed"):
         list(pool.read_many([FrameRequest("a")]))
     assert available_cores() >= 1
 

@@ -37,9 +37,7 @@ from colbert_video.video.workers.wire import (
 )
 
 FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
-needs_memory = pytest.mark.skipif(
-    not wire.HAS_SHARED_MEMORY, reason="this system has no nameless files in memory"
-)
+needs_memory = pytest.mark.skipif(not wire.HAS_SHARED_MEMORY, reason="this system has no nameless files in memory")
 
 
 @pytest.fixture
@@ -86,8 +84,7 @@ def test_frames_pass_unchanged(tmp_path: Path) -> None:
 
 def test_errors_pass_unchanged() -> None:
     got = unpack(
-        json.loads(json.dumps(pack_error(VideoError("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")))),
-        bytearray(),
+        json.loads(json.dumps(pack_error(VideoError("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")))), bytearray()
     )
     assert isinstance(got, VideoError)
     assert (got.path, got.kind, got.detail) == ("a\udce9.mp4", FailureKind.NO_VIDEO, "sound")

@@ -37,9 +37,7 @@ def test_what_native_code_prints_does_not_reach_the_replies(tmp_path: Path) -> N
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, env=worker_environment(), **pipes) as process:
         assert read_message(process.stdout) == ({"ready": True}, b"")
-        write_message(
-            process.stdin, {"path": str(clip), "settings": SamplingSettings(num_frames=2).to_dict()}
-        )
+        write_message(process.stdin, {"path": str(clip), "settings": SamplingSettings(num_frames=2).to_dict()})
         frames = unpack(*read_message(process.stdout))
         assert isinstance(frames, SampledFrames)
         assert read_numbers(frames) == [5, 15]
@@ -50,9 +48,7 @@ def test_what_native_code_prints_does_not_reach_the_replies(tmp_path: Path) -> N
 
 
 def test_the_worker_ends_with_its_input() -> None:
-    done = subprocess.run(
-        COMMAND, input=b"", capture_output=True, env=worker_environment(), timeout=60, check=False
-    )
+    done = subprocess.run(COMMAND, input=b"", capture_output=True, env=worker_environment(), timeout=60, check=False)
     assert done.returncode == 0
     assert done.stderr == b""
 
@@ -72,11 +68,7 @@ def test_unexpected_errors_are_reported_as_the_files_failure(monkeypatch: pytest
 
 
 def test_a_parent_that_vanishes_in_the_middle_of_a_request() -> None:
-    pipes: dict[str, Any] = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.DEVNULL,
-    }
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(COMMAND, env=worker_environment(), **pipes) as process:
         read_message(process.stdout)
         os.write(process.stdin.fileno(), b"\x01\x02")
