@@ -8,7 +8,8 @@ rounds run over all tokens and centroids, which find each other through faiss (`
 
 `faiss.Kmeans` over a flat index takes several times as long for the same mean cosine (`benchmarks/assignment.py`). Rounds
 over all tokens through an inverted file, from a random start, take as long as two levels, but with outlier dimensions they
-lose half a point of recall@10 (0.982 against 0.987 of 4,000 videos at 4 bits). On a GPU comparing all is fast: one level.
+lose half a point of recall@10 (0.982 against 0.986 of 4,000 videos at 4 bits, `benchmarks/clustering.py`). On a GPU
+comparing all is fast: one level.
 """
 
 import math
