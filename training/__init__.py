@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from colbert_video.training.data.manifest import ManifestRow as ManifestRow
     from colbert_video.training.data.manifest import read_manifest as read_manifest
     from colbert_video.training.evaluation.evaluate import caption_queries as caption_queries
+    from colbert_video.training.evaluation.evaluate import evaluate as evaluate
     from colbert_video.training.evaluation.evaluate import evaluate_index as evaluate_index
     from colbert_video.training.evaluation.evaluate import evaluate_model as evaluate_model
     from colbert_video.training.evaluation.evaluate import evaluate_run as evaluate_run
@@ -40,6 +41,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.training.data.manifest": ["ManifestRow", "read_manifest"],
         "colbert_video.training.evaluation.evaluate": [
             "caption_queries",
+            "evaluate",
             "evaluate_index",
             "evaluate_model",
             "evaluate_run",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,32 @@ Captions = Literal["all", "first"]
 """Captions that are queries: all, or the first of each video."""
 Missing = Literal["refuse", "report"]
 """Videos that cannot be found or read: stop, or evaluate without them and report it."""
+
+
+def evaluate(
+    subject: VideoColBERT | Searcher | str | Path, data: Sequence[ManifestRow] | str | Path, **settings: Any
+) -> Evaluation:
+    """Evaluate a model, an index or a run.
+
+    Args:
+        subject: A model (`evaluate_model`), a searcher of an index whose ids are the videos of the rows
+            (`evaluate_index`), or the path of a TREC run (`evaluate_run`).
+        data: Captions and their videos, from `read_manifest`; for a run the path of its qrels.
+        **settings: What the function that is named above takes.
+
+    Raises:
+        SettingsError: If subject and data do not belong together, or that function refuses its input.
+    """
+    if isinstance(subject, str | Path) and isinstance(data, str | Path):
+        return evaluate_run(subject, data, **settings)
+    if isinstance(subject, str | Path) or isinstance(data, str | Path):
+        raise SettingsError(
+            f"evaluate was given {type(subject).__name__} and {type(data).__name__}: give a model or a searcher with rows "
+            "of read_manifest, or the path of a run with the path of its qrels."
+        )
+    if isinstance(subject, Searcher):
+        return evaluate_index(subject, *caption_queries(data), **settings)
+    return evaluate_model(subject, data, **settings)
 
 
 def evaluate_model(

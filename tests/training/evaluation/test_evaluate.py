@@ -12,7 +12,7 @@ import torch
 from counting_clips import write_manifest
 from rich.console import Console
 
-from colbert_video import Indexer, Searcher
+from colbert_video import Indexer, Searcher, training
 from colbert_video.cli.evaluate_command import evaluate_command
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import INTERACTIONS, fuse
@@ -261,6 +261,21 @@ def index(world: Path, tiny_trained_model: Any, tmp_path_factory: pytest.TempPat
     path = tmp_path_factory.mktemp("evaluate") / "world.index"
     Indexer(path, model=tiny_trained_model, nbits=8, workers=1).index(world)
     return path
+
+
+def test_one_function_evaluates_whatever_is_given(
+    index: Path, rows: list[ManifestRow], tiny_trained_model: Any, tmp_path: Path
+) -> None:
+    asked = {"interactions": ["mms_f"], "workers": 0}
+    assert training.evaluate(tiny_trained_model, rows, **asked) == evaluate_model(tiny_trained_model, rows, **asked)
+    with Searcher(index, model=tiny_trained_model) as searcher:
+        assert training.evaluate(searcher, rows, k=3) == evaluate_index(searcher, *caption_queries(rows), k=3)
+    run, qrels = tmp_path / "run.trec", tmp_path / "qrels.txt"
+    run.write_text("q Q0 a 1 2.0 x\nq Q0 b 2 1.0 x\n")
+    qrels.write_text("q 0 b 1\n")
+    assert training.evaluate(run, str(qrels)).interactions["run"]["MnR"] == 2.0
+    with pytest.raises(SettingsError, match=r"evaluate was given \w+Path and list: give a model or a searcher"):
+        training.evaluate(run, rows)
 
 
 class TestIndex:
