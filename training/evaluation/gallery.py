@@ -126,11 +126,9 @@ def score_gallery(
         for start in range(0, len(captions), QUERIES_AT_ONCE):
             queries = model.encode_queries(list(captions[start : start + QUERIES_AT_ONCE]))
             for name, scores in _score(queries, videos, interactions).items():
-                parts[name].append(scores.float().cpu())
-    return {
-        name: settle_ties(torch.cat(scores), 0.0 if name == "rrf" else SCORE_RESOLUTION)  # rrf is made of ranks
-        for name, scores in parts.items()
-    }
+                resolution = 0.0 if name == "rrf" else SCORE_RESOLUTION  # rrf is made of ranks
+                parts[name].append(settle_ties(scores.float(), resolution).cpu())
+    return {name: torch.cat(scores) for name, scores in parts.items()}
 
 
 def _score(

@@ -81,11 +81,10 @@ def rank_relevant(
     if relevant.dtype != torch.bool:
         relevant = _one_relevant(relevant, scores.shape)
     _check_relevant(relevant, scores.shape)
-    scores = settle_ties(scores, resolution)
     query, video = relevant.nonzero(as_tuple=True)  # (ranked,) each
     better, tied = torch.empty_like(query), torch.empty_like(query)
     for part in torch.arange(len(query), device=scores.device).split(QUERIES_AT_ONCE):
-        rows = scores[query[part]]  # (part, videos)
+        rows = settle_ties(scores[query[part]], resolution)  # (part, videos)
         own = rows.gather(1, video[part, None])  # (part, 1)
         better[part], tied[part] = (rows > own).sum(dim=1), (rows == own).sum(dim=1)
     counts = relevant.sum(dim=1).cpu().numpy()
