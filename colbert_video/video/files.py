@@ -9,6 +9,8 @@ import os
 import re
 import stat
 import tarfile
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,16 @@ MAX_ARCHIVES = 1024
 """Archives whose members are remembered, so that training, which reads them in any order, lists each once."""
 BLOCK_BYTES = 512
 """Archives are made of blocks of this size."""
+MAX_HEADER_BYTES = 2**20
+"""Largest long name or pax header of a member."""
+MAX_LISTING_SECONDS = 60.0
+"""Time for listing one archive; a million members take about 20 seconds."""
+BAD_ARCHIVE = (tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError)
+"""What `tarfile` raises for damaged headers: pax numbers that are none, blocks that are missing, endless headers."""
+HEADER_TYPES = frozenset(
+    (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+)
+"""Members that describe the next one; `tarfile` reads them whole."""
 
 
 def readable_name(path: str) -> str:
@@ -211,6 +223,26 @@ def _locate_member(path: str, missing: OSError) -> FileRange:
     return FileRange(archive, start, size, status.st_mtime_ns, archived=True)
 
 
+class CheckedHeader(tarfile.TarInfo):
+    """A member's header whose size is plausible: `tarfile` follows negative ones backwards, without end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "CheckedHeader":
+        """Read a header.
+
+        Raises:
+            tarfile.HeaderError: If it is damaged.
+        """
+        header = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        if header.size < 0 or (header.type in HEADER_TYPES and header.size > MAX_HEADER_BYTES):
+            raise ImplausibleSizeError(f"a header names a size of {header.size} bytes")
+        return header
+
+
+class ImplausibleSizeError(tarfile.HeaderError):
+    """A member's header names a size that no member has."""
+
+
 @lru_cache(maxsize=MAX_ARCHIVES)
 def _listed(path: str, size: int, modified_ns: int) -> Archive:
     """List an archive; size and modification time are the rest of the cache's key."""
@@ -218,8 +250,8 @@ def _listed(path: str, size: int, modified_ns: int) -> Archive:
     repeated: list[str] = []
     others = 0
     try:
-        with tarfile.open(path, "r:", errorlevel=0) as tar:
-            for member in tar:
+        with tarfile.open(path, "r:", errorlevel=0, tarinfo=CheckedHeader) as tar:
+            for member in _checked_members(tar):
                 name = readable_name(member.name).removeprefix("./")
                 if not member.isreg() or member.issparse():
                     others += not member.isdir()
@@ -228,11 +260,27 @@ def _listed(path: str, size: int, modified_ns: int) -> Archive:
                     repeated.append(name)
                 members[name] = (member.offset_data, member.size)
             damage = _damage_at(path, tar.offset, size)
-    except tarfile.TarError as error:
+    except BAD_ARCHIVE as error:
         damage = f"no tar archive that can be read ({error}); compressed ones must be uncompressed first"
         if members:
             damage = f"damaged after {[*members][-1]} ({error}); what follows is lost"
     return Archive(members, tuple(repeated), others, damage)
+
+
+def _checked_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the members of an archive, each behind the one before it.
+
+    Raises:
+        tarfile.TarError: If a member lies before the one before it, or listing takes longer than `MAX_LISTING_SECONDS`.
+    """
+    end = time.monotonic() + MAX_LISTING_SECONDS
+    for member in tar:
+        if member.size < 0 or tar.offset <= member.offset:  # sizes of pax headers too
+            raise ImplausibleSizeError(f"{readable_name(member.name)[:200]} names a size of {member.size} bytes")
+        if time.monotonic() > end:
+            raise tarfile.ReadError(f"listing its members takes more than {MAX_LISTING_SECONDS:g} seconds")
+        yield member
+        tar.members.clear()  # `tarfile` would keep every header
 
 
 def _damage_at(path: str, end: int, size: int) -> str | None:

@@ -84,6 +84,10 @@ class VideoHeader:
     """The codec's profile, such as "High 10"; None if it has none."""
     refused: str | None = None
     """Why there is no video to decode, in words."""
+    start: int = 0
+    """First byte of the video in its file, which may be an archive."""
+    size: int = 0
+    """Bytes of the video."""
 
 
 @dataclass(frozen=True)

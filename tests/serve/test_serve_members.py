@@ -56,6 +56,17 @@ def test_nothing_else_is_handed_out(shard: Path, name: str, message: str, media_
     assert caught.value.status == 404
 
 
+def test_archives_are_listed_in_another_process(shard: Path, media_files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed(*_: object) -> None:
+        raise AssertionError("an archive is listed in the service's process")
+
+    monkeypatch.setattr("colbert_video.video.files.read_archive", listed)
+    shard.touch()  # nothing is remembered of it
+    media, file = media_files().open(f"{shard}/b.mp4")
+    file.close()
+    assert media.kind.container == "mp4"
+
+
 def test_archives_lie_in_the_media_roots(shard: Path, tmp_path: Path, media_files: Any) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()

@@ -16,9 +16,9 @@ from functools import lru_cache
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 
-from colbert_video.errors import ColBERTVideoError, VideoError
+from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
 from colbert_video.serve.http_errors import ServiceError
-from colbert_video.video.files import RangeReader, native_name, read_archive, split_member
+from colbert_video.video.files import RangeReader, native_name, split_member
 from colbert_video.video.frames import SamplingSettings, VideoHeader
 from colbert_video.video.workers.pool import FramePool
 
@@ -128,9 +128,13 @@ class MediaFiles:
             if not stat.S_ISREG(status.st_mode):
                 raise _missing("what the index names is not a file.", "Index the video again.")
             if member is None:
-                return self._described(real, status.st_size, status.st_mtime_ns, whole)
-            part = _open_member(real, member, whole)
-            return self._described(f"{real}/{member}", part.size, status.st_mtime_ns, BufferedReader(part))
+                header = self._examined(real, status)
+                return _described(header, real, status.st_size, status.st_mtime_ns, whole)
+            header = self._examined(f"{real}/{member}", status)
+            if header.start + header.size > status.st_size:  # replaced meanwhile
+                raise _moved()
+            part = BufferedReader(RangeReader(whole, header.start, header.size))
+            return _described(header, f"{real}/{member}", header.size, status.st_mtime_ns, part)
         except BaseException:
             whole.close()
             raise
@@ -164,23 +168,27 @@ class MediaFiles:
             raise _missing("the video's file lies outside the media roots.", "Start the service with its --media-root.")
         return real
 
-    def _described(
-        self, path: str, size: int, modified_ns: int, file: BufferedIOBase
-    ) -> tuple[MediaFile, BufferedIOBase]:
-        header = self._header(path, size, modified_ns)
-        kind = None if header is None else _kind(header, file)
-        if kind is None:
-            raise _missing(
-                "the video's file is of no kind that is served.", "Make a copy in MP4 or WebM and index that."
-            )
-        return MediaFile(path, size, modified_ns, kind), file
+    def _examined(self, path: str, status: os.stat_result) -> VideoHeader:
+        header = self._header(path, status.st_size, status.st_mtime_ns)
+        if isinstance(header, VideoError):
+            raise _moved() if header.kind is FailureKind.MISSING else _not_served()
+        return header
 
-    def _read_header(self, path: str, size: int, modified_ns: int) -> VideoHeader | None:
+    def _read_header(self, path: str, size: int, modified_ns: int) -> VideoHeader | VideoError:
         try:
             return self._pool.read_header(path)
         except VideoError as error:
             logger.info("%s", error)
-            return None
+            return error
+
+
+def _described(
+    header: VideoHeader, path: str, size: int, modified_ns: int, file: BufferedIOBase
+) -> tuple[MediaFile, BufferedIOBase]:
+    kind = _kind(header, file)
+    if kind is None:
+        raise _not_served()
+    return MediaFile(path, size, modified_ns, kind), file
 
 
 def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:
@@ -221,18 +229,12 @@ def _open_now(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))  # of POSIX
 
 
-def _open_member(archive: str, member: str, whole: BufferedIOBase) -> RangeReader:
-    try:
-        span = read_archive(archive).members.get(member)
-    except OSError as error:
-        raise _moved() from error
-    if span is None:
-        raise _moved()
-    return RangeReader(whole, *span)
-
-
 def _moved() -> ServiceError:
     return _missing("the video's file is not where it was when it was indexed.", "Bring it back, or index it again.")
+
+
+def _not_served() -> ServiceError:
+    return _missing("the video's file is of no kind that is served.", "Make a copy in MP4 or WebM and index that.")
 
 
 def _missing(message: str, remedy: str) -> ServiceError:

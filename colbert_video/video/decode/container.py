@@ -160,13 +160,15 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
         VideoError: If the file is missing, empty, no readable container, or not read in time.
     """
     with _open(path, deadline, **HEADER_ONLY) as container:
+        found = locate(path)
+        span = {"start": found.start, "size": found.size}
         if not container.streams:
             raise VideoError(path, FailureKind.UNREADABLE, "a container without any stream")
         try:
             context = choose_stream(path, container.streams.video).codec_context
         except VideoError as error:
-            return VideoHeader(container.format.name, refused=error.detail)
-        return VideoHeader(container.format.name, context.codec.canonical_name, context.profile)
+            return VideoHeader(container.format.name, refused=error.detail, **span)
+        return VideoHeader(container.format.name, context.codec.canonical_name, context.profile, **span)
 
 
 def check_file(path: str) -> None:
