@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError
 
 Run = dict[str, dict[str, float]]
 """Score by video id by query id."""
@@ -80,7 +80,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
         if not name or not words:
             raise SettingsError(f"{where}: {'no words' if name else 'no id'}; give both.")
         if name in queries:
-            raise SettingsError(f"{where}: query {shown(name)} is there already; ids are unique.")
+            raise SettingsError(f"{where}: query {name!r} is there already; ids are unique.")
         queries[name] = words
     if not queries:
         raise SettingsError(f"{path} holds no queries; write each as a line of ID, tab, words.")
@@ -145,7 +145,7 @@ def write_tabbed(path: str | Path, rows: Iterable[tuple[list[str], str]]) -> Pat
         for name in ids:
             if not name or "\t" in name or len(name.splitlines()) != 1 or name != name.strip():
                 raise SettingsError(
-                    f"id {shown(name)} does not fit into a column: it is empty, holds a tab or a line break, or begins or ends "
+                    f"id {name!r} does not fit into a column: it is empty, holds a tab or a line break, or begins or ends "
                     "with white space; rename it."
                 )
         lines.append("\t".join([*ids, rest]))
@@ -167,7 +167,7 @@ def _column(name: str, escape: bool) -> str:
         return "".join(quote(char, safe="") if char == "%" or char.isspace() else char for char in name)
     if len(name.split()) != 1 or name != name.strip():
         what = "holds white space, the character that separates columns of the file" if name else "is empty"
-        raise SettingsError(f"id {shown(name)} {what}; rename it, or write it with escape=True (--escape).")
+        raise SettingsError(f"id {name!r} {what}; rename it, or write it with escape=True (--escape).")
     return name
 
 
@@ -202,11 +202,11 @@ def _number(kind: type, where: str, name: str, text: str) -> Any:
         return kind(text)
     except ValueError as error:
         what = "whole number" if kind is int else "number"
-        raise SettingsError(f"{where}: {name} {shown(text)} is not a {what}.") from error
+        raise SettingsError(f"{where}: {name} {text!r} is not a {what}.") from error
 
 
 def _insert(table: dict[str, dict[str, Any]], where: str, query: str, video: str, value: float) -> None:
     videos = table.setdefault(query, {})
     if video in videos:
-        raise SettingsError(f"{where}: query {shown(query)} has video {shown(video)} already; each may come once.")
+        raise SettingsError(f"{where}: query {query!r} has video {video!r} already; each may come once.")
     videos[video] = value

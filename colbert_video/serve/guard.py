@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from colbert_video.errors import shown
 from colbert_video.serve.http_errors import ServiceError, busy, error_response
 from colbert_video.serve.service_metrics import Metrics
 from colbert_video.serve.service_settings import ServeSettings
@@ -117,7 +116,7 @@ class Gatekeeper:
             name = ""
         if name in self._hosts or _is_address(name):
             return
-        message = f"the service is not called {shown(name)}."
+        message = f"the service is not called {name[:200]!r}."
         raise ServiceError(400, "wrong_host", message, "Use its address, or start it with --allowed-host.")
 
 

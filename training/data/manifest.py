@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import write_bytes_durably
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError
 from colbert_video.training.data.text_files import read_csv, read_text
 from colbert_video.video.files import exists
 
@@ -75,9 +75,7 @@ def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
     chosen = [row for row in rows if row.split == split]
     if not chosen:
         known = sorted({row.split for row in rows})
-        raise SettingsError(
-            f"split {shown(split)} has no rows; the manifest has {_listing(known) or 'no rows at all'}."
-        )
+        raise SettingsError(f"split {split!r} has no rows; the manifest has {_listing(known) or 'no rows at all'}.")
     return chosen
 
 
@@ -167,20 +165,16 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
         except json.JSONDecodeError as error:
             raise SettingsError(f"{path}, line {line}: not JSON: {error.msg} at column {error.colno}.") from error
         if not isinstance(values, dict):
-            raise SettingsError(f"{path}, line {line}: {shown(text.strip())} is not a JSON object; write {{...}}.")
+            raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}.")
         yield line, values
 
 
 def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
     for column in COLUMNS:
         if column not in values:
-            raise SettingsError(
-                f"{path}, line {line}: column {shown(column)} is missing; a row needs {_listing(COLUMNS)}."
-            )
+            raise SettingsError(f"{path}, line {line}: column {column!r} is missing; a row needs {_listing(COLUMNS)}.")
         if not isinstance(values[column], str) or not values[column].strip():
-            raise SettingsError(
-                f"{path}, line {line}: {column} is {shown(values[column])}; give a text that is not empty."
-            )
+            raise SettingsError(f"{path}, line {line}: {column} is {values[column]!r}; give a text that is not empty.")
     video = values["video"]
     return ManifestRow(
         video=video,
@@ -207,7 +201,7 @@ def _check_repeats(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> N
         first = lines.setdefault((row.video, row.caption, str(row.metadata.get("caption_id", ""))), line)
         if first != line:
             raise SettingsError(
-                f"{path}, line {line}: repeats line {first} (video {shown(row.video)}, caption {shown(row.caption)}); remove one."
+                f"{path}, line {line}: repeats line {first} (video {row.video!r}, caption {row.caption!r}); remove one."
             )
 
 
@@ -217,7 +211,7 @@ def _check_leaks(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> Non
     for line, row in numbered:
         if row.split != "train" and row.video in training:
             raise SettingsError(
-                f"{path}, line {line}: video {shown(row.video)} is in split {shown(row.split)} and, on line {training[row.video]}, "
+                f"{path}, line {line}: video {row.video!r} is in split {row.split!r} and, on line {training[row.video]}, "
                 "in 'train'; a video belongs to one of them."
             )
 

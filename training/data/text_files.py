@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError
 
 
 def read_text(path: Path) -> str:
@@ -34,9 +34,7 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dic
             header = reader.fieldnames or ()
             missing = [name for name in columns if name not in header]
             if missing:
-                raise SettingsError(
-                    f"{path} has no column {shown(missing[0])}; its header is {shown(', '.join(header))}."
-                )
+                raise SettingsError(f"{path} has no column {missing[0]!r}; its header is {', '.join(header)!r}.")
             for values in reader:
                 if None in values or None in values.values():
                     raise SettingsError(

@@ -1,7 +1,7 @@
 """decord and torchcodec: which frames to ask them for, and which files to keep from them.
 
 They trust the container, and what they get wrong they get wrong silently. So the frames are first listed with PyAV, and
-what a decoder is known to misread is refused.
+what a decoder is known to misread, or might follow to other files, is refused.
 """
 
 from collections.abc import Callable, Collection
@@ -16,8 +16,9 @@ from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder
 from colbert_video.video.decode.in_order import listed_timeline
 from colbert_video.video.decode.resize import FrameResizer, SourcePicture, resized
+from colbert_video.video.decode.signatures import begins_as, is_pattern
 from colbert_video.video.decode.timeline import Timeline
-from colbert_video.video.files import locate, native_name
+from colbert_video.video.files import locate
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 REMEDY = "use decoder='pyav'"
@@ -76,7 +77,7 @@ class OtherDecoder:
         """Check that the decoder can be trusted with a file.
 
         Raises:
-            VideoError: Of kind `UNSUPPORTED`, if it would misread the file.
+            VideoError: Of kind `UNSUPPORTED`, if it would misread the file, or might open others.
         """
         if locate(video.path).archived:
             raise unsupported(video.path, f"{self.name} cannot read files inside archives")
@@ -84,6 +85,13 @@ class OtherDecoder:
             raise unsupported(video.path, f"{self.name} misreads {video.format} files")
         if video.codec in self.missing_codecs:
             raise unsupported(video.path, f"{self.name} cannot decode {video.codec}")
+        if is_pattern(video.path):
+            raise unsupported(video.path, f"{self.name} may take this name for a pattern of other files' names")
+        if not begins_as(video.path, video.format):
+            raise unsupported(
+                video.path,
+                f"it does not begin as a {video.format} file does, so {self.name} may take it for a playlist",
+            )
 
 
 def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
@@ -153,7 +161,7 @@ def _decode_with_decord(
     """Let decord resize where bilinear is asked, which is all it knows; else resize whole frames with Pillow."""
     native = settings.interpolation == "bilinear"
     size = {"width": settings.width, "height": settings.height} if native else {}
-    reader = decord.VideoReader(native_name(listing.path), ctx=decord.cpu(0), num_threads=1, **size)
+    reader = decord.VideoReader(locate(listing.path).path, ctx=decord.cpu(0), num_threads=1, **size)
     listing.check_count(len(reader), "decord")
     if native:
         return reader.get_batch(listing.rows).asnumpy()
@@ -178,7 +186,7 @@ def _decode_with_torchcodec(
     decoders: Any, settings: SamplingSettings, listing: Listing
 ) -> UInt8[np.ndarray, "distinct height width 3"]:
     """Resize whole frames with Pillow, once their times are those that were asked for."""
-    decoder = decoders.VideoDecoder(native_name(listing.path), dimension_order="NHWC", num_ffmpeg_threads=1)
+    decoder = decoders.VideoDecoder(locate(listing.path).path, dimension_order="NHWC", num_ffmpeg_threads=1)
     listing.check_count(len(decoder), "torchcodec")
     frames = []
     for row in listing.rows:

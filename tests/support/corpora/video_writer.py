@@ -44,8 +44,9 @@ def write_clip(
     muxer: dict[str, str] | None = None,
     pixel_format: str = "yuv420p",
     noise: int = 0,
+    first: int = 0,
 ) -> Path:
-    """Write `count` numbered frames; `milliseconds` gives them times of their own, noise makes them large."""
+    """Write `count` frames numbered from `first`; `milliseconds` gives them times of their own, noise makes them large."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
@@ -57,7 +58,7 @@ def write_clip(
         if rotation:
             stream.set_display_rotation(rotation)
         for number in range(count):
-            picture = numbered_picture(number) + rng.integers(0, noise + 1, (SIDE, SIDE, 3), dtype=np.uint8)
+            picture = numbered_picture(first + number) + rng.integers(0, noise + 1, (SIDE, SIDE, 3), dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = number if milliseconds is None else milliseconds[number]
             frame.time_base = Fraction(1, rate) if milliseconds is None else Fraction(1, 1000)
