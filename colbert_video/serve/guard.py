@@ -8,14 +8,11 @@ import logging
 import secrets
 import socket
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
-import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from colbert_video.serve.http_errors import ServiceError, busy, error_response
 from colbert_video.serve.service_metrics import Metrics
@@ -55,7 +52,8 @@ class Gatekeeper:
     def __init__(self, settings: ServeSettings) -> None:
         self._token = None if settings.token is None else settings.token.encode()
         self._hosts = {"localhost", socket.gethostname().lower(), settings.host.lower()}
-        self._hosts |= {host.lower() for host in settings.allowed_hosts}
+        self._allowed = {host.lower() for host in settings.allowed_hosts}
+        self._hosts |= self._allowed
         # A cookie proves that its owner knew the token, to this process only, and does not hold the token itself.
         self._session = hmac.new(secrets.token_bytes(32), b"session", hashlib.sha256).hexdigest()
         self.cookie = f"colbert_video_{settings.port}"
@@ -69,13 +67,15 @@ class Gatekeeper:
         """Check the head of a request.
 
         Raises:
-            ServiceError: 400 for a foreign host name, 403 if another web page asks, 401 without the token.
+            ServiceError: 400 for a foreign host name or a body of two lengths, 403 if another web page asks, 401 without the
+                token.
         """
         client = HTTPConnection(scope)
         self._check_host(client.headers.get("host", ""))
+        _check_framing(client.headers)
         path = path_within(scope)
         if path.startswith("/api/"):
-            _check_site(scope["method"], client.headers)
+            self._check_site(scope["method"], client.headers)
         if path in OPEN_PATHS or path.startswith(STATIC):
             return
         if not self.is_known(client):
@@ -108,12 +108,26 @@ class Gatekeeper:
         given = token.encode(encoding, "replace")
         return self._token is None or hmac.compare_digest(given, self._token)
 
+    def _check_site(self, method: str, headers: Headers) -> None:
+        """Let other web pages link here, and nothing else; browsers say who asks, older ones only by the origin."""
+        site = headers.get("sec-fetch-site")
+        if site is None:
+            origin = headers.get("origin")
+            own = origin is None or self._is_own(origin, headers.get("host", ""))
+            site = "same-origin" if own else "cross-site"
+        follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+        if site not in ("none", "same-origin") and not follows_link:
+            remedy = "Ask from the service's own page or a program."
+            raise ServiceError(403, "cross_site", "another web page asked for this.", remedy)
+
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return True if an origin is the address that was asked, or an allowed name: a proxy may hide what was asked."""
+        address = origin.lower().partition("://")[2]
+        return address == host.lower() or _host_name(address) in self._allowed
+
     def _check_host(self, host: str) -> None:
         """Take only names of this service: through a foreign name that leads here, a web page gets around its origin."""
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            name = ""
+        name = _host_name(host)
         if name in self._hosts or _is_address(name):
             return
         message = f"the service is not called {name[:200]!r}."
@@ -204,13 +218,19 @@ class _Answer:
             raise _StalledError from error
 
 
-def _check_site(method: str, headers: Headers) -> None:
-    """Let other web pages link here, and nothing else; browsers say who asks."""
-    site = headers.get("sec-fetch-site", "none")
-    follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
-    if site not in ("none", "same-origin") and not follows_link:
-        remedy = "Ask from the service's own page or a program."
-        raise ServiceError(403, "cross_site", "another web page asked for this.", remedy)
+def _check_framing(headers: Headers) -> None:
+    """Refuse a body of two lengths: a proxy may take the other, and see one request where this service sees two."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        message = "the request has both Content-Length and Transfer-Encoding."
+        raise ServiceError(400, "bad_request", message, "Send one of the two.")
+
+
+def _host_name(address: str) -> str:
+    """Return the name in HOST:PORT, in lower case; "" if there is none."""
+    try:
+        return (urlsplit(f"//{address}").hostname or "").lower()
+    except ValueError:
+        return ""
 
 
 def _is_address(name: str) -> bool:
@@ -220,44 +240,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def connection_class(header_seconds: float) -> type[H11Protocol]:
-    """Return a class of uvicorn connections with a time limit for heads, which uvicorn has not.
-
-    Args:
-        header_seconds: Time for a head from its first byte; for the first head, from the connection's start.
-    """
-
-    class Connection(H11Protocol):
-        """One client."""
-
-        _alarm: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._start_clock()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_clock()  # a head was read, or the client is being turned away
-            elif self._alarm is None:
-                self._start_clock()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_clock()
-            super().connection_lost(exc)
-
-        def _start_clock(self) -> None:
-            self._alarm = self.loop.call_later(header_seconds, self.transport.close)
-
-        def _stop_clock(self) -> None:
-            if self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
-
-    return Connection
 
 
 def path_within(scope: Scope) -> str:

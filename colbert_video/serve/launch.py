@@ -10,7 +10,7 @@ import uvicorn
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.serve.app import create_app
-from colbert_video.serve.guard import connection_class
+from colbert_video.serve.connections import connection_class
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
 
@@ -70,7 +70,7 @@ def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvico
     """Return the settings of uvicorn: limits of connections, and nothing that says who serves."""
     return uvicorn.Config(
         app,
-        http=connection_class(settings.header_seconds),
+        http=connection_class(settings.header_seconds, settings.stall_seconds),
         ws="none",
         lifespan="on",
         log_config=None,

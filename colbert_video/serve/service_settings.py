@@ -85,7 +85,7 @@ class ServeSettings:
     body_seconds: float = 30.0
     """Time a client has to send a picture."""
     stall_seconds: float = 30.0
-    """Time a client may take without reading any of the answer."""
+    """Time within which a client must read some of an answer that waits for it; else its connection is cut."""
     keep_alive_seconds: int = 5
     """Time an idle connection stays open."""
     stop_seconds: int = 10

@@ -205,11 +205,11 @@ class TinyServer(Server):
         await send({"type": "http.response.body", "body": b"done"})
 
 
-def with_server(scenario: Any, **settings: Any) -> None:
+def with_server(scenario: Any, server_class: type[TinyServer] = TinyServer, **settings: Any) -> None:
     """Run a scenario against a server in this process; then stop it by SIGTERM, after which it answers."""
 
     async def whole(port: socket.socket) -> None:
-        server = TinyServer(ServeSettings(**settings))
+        server = server_class(ServeSettings(**settings))
         running = asyncio.ensure_future(server.serve(sockets=[port]))
         await asyncio.wait_for(server.up.wait(), 30)
         await asyncio.wait_for(scenario(port.getsockname()[1], server), 30)
@@ -271,3 +271,35 @@ def test_connections_are_bounded() -> None:
         writer.close()
 
     with_server(scenario, most_connections=4)
+
+
+class VastServer(TinyServer):
+    """Answers with more than any buffer holds."""
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await super().answer(scope, receive, send)
+            return
+        self.asked.set()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": bytes(2**18), "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+
+def test_clients_that_do_not_read_are_cut_off_and_slow_ones_are_not() -> None:
+    async def scenario(port: int, server: TinyServer) -> None:
+        slow, slow_writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+        slow_writer.write(REQUEST)
+        for _ in range(4):
+            _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+            writer.write(REQUEST)
+            kept.append(writer)
+        while len(server.server_state.connections) > 1:  # the test's time limit ends this if it never happens
+            assert await slow.read(2**14)
+            await asyncio.sleep(0.01)
+        assert await slow.read(2**14)
+        slow_writer.transport.abort()
+
+    kept: list[Any] = []
+    with_server(scenario, server_class=VastServer, stall_seconds=0.5)

@@ -185,6 +185,32 @@ def test_other_sites_can_only_link_here(client: Any, site: str) -> None:
     assert error_of(client.post(LOGIN, headers=link, json={"token": TOKEN})) == (403, "cross_site")
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://127.0.0.1", 200),
+        ("HTTP://127.0.0.1", 200),
+        ("http://evil.example", 403),
+        ("http://127.0.0.1:3000", 403),
+        ("http://localhost", 403),
+        ("https://127.0.0.1.evil.example", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_browsers_that_name_only_the_origin(client: Any, origin: str | None, status: int) -> None:
+    headers = {} if origin is None else {"origin": origin}
+    assert client.get("/api/session", headers=headers).status_code == status
+    logged_in = client.post(LOGIN, headers=headers, json={"token": TOKEN}).status_code
+    assert logged_in == (403 if status == 403 else 204)
+
+
+def test_a_body_has_one_length(client: Any) -> None:
+    headers = {"transfer-encoding": "chunked", "content-length": "3"}
+    assert error_of(client.post(LOGIN, headers=headers, content=b"{}")) == (400, "bad_request")
+
+
 @pytest.mark.parametrize("path", ["/", "/static/docs.js", "/healthz", "/api/session", "/api/indexes", "/nothing"])
 def test_every_answer_tells_browsers_to_be_careful(client: Any, path: str) -> None:
     headers = client.get(path).headers
