@@ -35,6 +35,7 @@ from cluster_fixture import start_cluster  # noqa: E402
 
 from colbert_video import Indexer, Searcher  # noqa: E402
 from colbert_video.cluster.cluster_searcher import ClusterSearcher  # noqa: E402
+from colbert_video.durable import write_text  # noqa: E402
 from colbert_video.errors import ShardsUnavailableError  # noqa: E402
 from colbert_video.indexing.catalog.catalog import Catalog  # noqa: E402
 from colbert_video.indexing.upkeep.sharding import (  # noqa: E402
@@ -281,7 +282,7 @@ def main() -> None:
     text = json.dumps(figures, indent=1)
     print(text)
     if settings.output is not None:
-        settings.output.write_text(text + "\n")
+        write_text(settings.output, text + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined  # torch bring
 from reports import DOCS, HERE, RESULTS, arguments, load
 from views import VIEWS, decimal, minus, spread
 
+from colbert_video.durable import write_text
+
 PAGES = ("ablations.md", "cli.md", "performance.md", "scale.md", "video.md")
 SECTION = re.compile(r"(<!-- figures: (\w+)\.(\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -81,7 +83,7 @@ def main() -> None:
     options = parser.parse_args()
     for name in PAGES:
         page = DOCS / name
-        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
+        write_text(page, fill(page.read_text(encoding="utf-8")))
     if options.plots:
         from plots import draw_all  # needs matplotlib
 

@@ -6,6 +6,7 @@
 The heat strips are a real `Searcher.explain` of the shipped toy model on a rendered clip; the two bags are a diagram.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -21,6 +22,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import LogLocator
 from reports import DOCS, load
 from rivals import ENGINES
+
+from colbert_video.durable import write_bytes_durably
 
 Row = Mapping[str, Any]
 FIXED = {"svg.hashsalt": "colbert_video", "font.size": 9, "svg.fonttype": "none"}
@@ -70,7 +73,9 @@ def drawing(path: Path, size: tuple[float, float], **options: Any) -> Iterator[F
     with mpl.rc_context(FIXED):
         figure = Figure(figsize=size, **options)
         yield figure
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        picture, form = io.BytesIO(), path.suffix[1:]
+        figure.savefig(picture, format=form, metadata={"Date": None} if form == "svg" else None)
+        write_bytes_durably(path, picture.getvalue())
 
 
 def draw_recall(rows: Sequence[Row], path: Path) -> None:

@@ -33,6 +33,8 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 from reports import arguments
 
+from colbert_video.durable import write_text
+
 PROGRAM = "from colbert_video.cli import main; main()"
 TEXTS = [
     f"{how} {colour} {shape} {what}"
@@ -291,7 +293,7 @@ def main() -> None:
     text = json.dumps({"cores": os.cpu_count(), "threads": options.threads, "figures": figures}, indent=1)
     print(text)
     if options.output:
-        options.output.write_text(text + "\n", encoding="utf-8")
+        write_text(options.output, text + "\n")
 
 
 if __name__ == "__main__":

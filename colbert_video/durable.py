@@ -1,4 +1,4 @@
-"""Files that survive a power cut: nothing counts as written before it is synced to disk.
+"""Files: the paths that users name, texts that are read, and writing that survives a power cut.
 
 A new file is durable when its content is synced and then the folder that names it. Windows cannot sync folders;
 there the folder calls do nothing, and a file's name may be lost in a power cut (not in a crash of the process).
@@ -8,19 +8,173 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import secrets
 import shutil
+import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError
 
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, SettingsError
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2**20
+MAX_SHOWN = 200
+"""Characters of a user's text that an error shows."""
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""Flags that open a file which is not there yet."""
+OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
+"""Names of this process's open files, such as a pipe to another program."""
+OTHER_ENCODINGS = {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}
+"""Byte order marks of encodings that are refused."""
+
+
+def expand_path(path: object, name: str = "the path") -> Path:
+    """Return a path as a user wrote it, with "~" and "~user" replaced by home folders.
+
+    Args:
+        path: The path, as str or Path; one that begins with "./~" is taken literally.
+        name: The parameter or option that it is given for, which errors name.
+
+    Raises:
+        SettingsError: If it is empty, blank, holds a zero byte, is neither str nor Path, or names an unknown user.
+    """
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        shown = repr(text)[:MAX_SHOWN]
+        raise SettingsError(f"{name} is {shown}, a value of type {type(text).__name__}: give a path as str or Path.")
+    if not text.strip():
+        raise SettingsError(f"{name} is empty: give a path, or '.' for the working folder.")
+    if "\0" in text:
+        raise SettingsError(f"{name} is {text[:MAX_SHOWN]!r}: a path cannot hold a zero byte; remove it.")
+    expanded = os.path.expanduser(text)  # noqa: PTH111 - pathlib drops the "./" before a literal "~"
+    if expanded == text and text.startswith("~") and not os.path.lexists(text):
+        raise SettingsError(
+            f"{name} is {text[:MAX_SHOWN]!r}, and there is no user of that name: write ./{text[:MAX_SHOWN]} for a file that "
+            "is called so."
+        )
+    return Path(expanded)
+
+
+def user_path(path: object, name: str = "the path") -> Path:
+    """Return the absolute path of what a user named, so that it stays the same when the working folder changes.
+
+    Links are kept. Arguments and errors are those of `expand_path`.
+
+    Raises:
+        SettingsError: As `expand_path`, or if the working folder was deleted and the path is relative.
+    """
+    try:
+        return expand_path(path, name).absolute()
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"{name} is {str(path)[:MAX_SHOWN]!r}, and the working folder is missing: give an absolute path."
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    r"""Read a text file in UTF-8; "\r\n" comes back as "\n", and byte order marks at the beginnings of lines are dropped.
+
+    Raises:
+        SettingsError: If it cannot be read or is not text in UTF-8; the error names file and line.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+    return decode_text(data, str(path))
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """Decode the content of a text file as `read_text`; `name` is what errors call it.
+
+    Raises:
+        SettingsError: If it is not text in UTF-8.
+    """
+    for encoding, marks in OTHER_ENCODINGS.items():
+        if data.startswith(marks):
+            raise SettingsError(f"{name} cannot be read: it is {encoding}, by its first bytes; save it as UTF-8.")
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{name} is not UTF-8 at byte {error.start}, line {line}; save it as UTF-8, or download it again."
+        ) from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise SettingsError(f"{name}, line {line}: a zero byte, as in UTF-16 or binary files; save the file as UTF-8.")
+    return text.replace("\n\ufeff", "\n")  # files that were put together with `cat` have marks inside
+
+
+def encode_text(text: str, path: Path) -> bytes:
+    """Encode a text for the file `path`.
+
+    Raises:
+        SettingsError: If it holds half of a surrogate pair, as names of files do that are not UTF-8.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        raise SettingsError(
+            f"{path} cannot be written: its line {line} would hold {text[error.start]!r}, which is no character of UTF-8; "
+            "rename what holds it."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file, in UTF-8, as `write_bytes_durably`.
+
+    Raises:
+        SettingsError: If it cannot be written; then an older file stays as it is.
+    """
+    data = encode_text(text, path)
+    try:
+        write_bytes_durably(path, data)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}; choose another place.") from error
+
+
+def check_file_writable(path: Path) -> None:
+    """Check before long work that its result can be written to `path`.
+
+    Raises:
+        SettingsError: If `path` is a folder, its folder is missing, or no file can be written there.
+    """
+    try:
+        if OWN_DESCRIPTOR.fullmatch(str(path)) or _is_special(path):
+            return
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        target = _followed(path)
+        _check_replaceable(target)
+        _probe(target.parent)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror or error}; choose another place.") from error
+
+
+def check_folder_writable(folder: Path) -> None:
+    """Check before long work that files can be written into `folder`, which may be missing yet.
+
+    Raises:
+        SettingsError: If a file stands in its place, or it cannot be made or written.
+    """
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory")
+        if nearest != folder:
+            _probe(nearest)
+        elif not os.access(folder, os.W_OK | os.X_OK):  # no probe: another process may look whether it is empty
+            raise PermissionError(errno.EACCES, "Permission denied")
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be written: {error.strerror or error}; choose another folder.") from error
 
 
 def fsync_file(path: Path) -> None:
@@ -145,12 +299,84 @@ def delete_leftover(path: Path) -> None:
 
 
 def write_bytes_durably(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` so that a crash leaves either the old content or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    fsync_file(temporary)
-    temporary.replace(path)
-    fsync_folder(path.parent)
+    """Replace `path` by `data` so that a crash leaves either the old content or the new one, never a part.
+
+    A link is followed, and a file keeps its permissions. Devices, pipes and this process's open files, such as
+    /dev/stdout, are written as they are.
+    """
+    if (own := _own_descriptor(path)) is not None:
+        with os.fdopen(own, "wb") as file:
+            file.write(data)
+    elif _is_special(path):
+        with path.open("wb") as file:
+            file.write(data)
+    else:
+        _replace(_followed(path), data)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    mode = _check_replaceable(target)
+    temporary = _beside(target.parent)  # of its own name: two writers of one file must not share it
+    try:
+        with naming(target), os.fdopen(os.open(temporary, NEW_FILE, 0o666), "wb") as file:
+            file.write(data)
+        if mode is not None:
+            temporary.chmod(mode)
+        fsync_file(temporary)
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(target.parent)
+
+
+def _own_descriptor(path: Path) -> int | None:
+    """Return a copy of the open file of this process that `path` names; None if it names none."""
+    match = OWN_DESCRIPTOR.fullmatch(str(path))
+    if match is None:
+        return None
+    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+        if stream is not None:
+            stream.flush()
+    number = {"stdout": 1, "stderr": 2}.get(match[1])
+    return os.dup(int(match[2] or match[3]) if number is None else number)
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path leads to a device or a pipe, which nothing may replace."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _followed(path: Path) -> Path:
+    """Return the file that a link leads to."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _check_replaceable(target: Path) -> int | None:
+    """Return the permissions of the file that is replaced, None if there is none; one that is read-only raises OSError."""
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        return None
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+    return mode
+
+
+def _beside(folder: Path) -> Path:
+    return folder / f".{new_name()}.tmp"
+
+
+def _probe(folder: Path) -> None:
+    """Make a file in a folder and delete it; raises OSError if that fails. Permissions alone do not say it."""
+    temporary = _beside(folder)
+    os.close(os.open(temporary, NEW_FILE, 0o600))
+    temporary.unlink()
 
 
 def new_name() -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from colbert_video.durable import user_path
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
@@ -26,13 +27,14 @@ from colbert_video.indexing.build.ingest import LocalHelpers, ingest, prepare_st
 from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.index.folder import check_not_finished, is_finished, load_settings, writing
+from colbert_video.indexing.index.folder import check_can_begin, check_not_finished, is_finished, load_settings, writing
 from colbert_video.indexing.index.index_settings import CODEC_SETTINGS, IndexSettings, find_mismatch
 from colbert_video.indexing.upkeep.compact import CompactReport, compact_index
 from colbert_video.indexing.upkeep.export import ExportReport, export_index
 from colbert_video.indexing.upkeep.index_hub import push_index
 from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
+from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.sources import Videos, find_videos
 from colbert_video.video.windows import check_window_ids
@@ -97,8 +99,8 @@ class Indexer:
         workers: int | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self.path = Path(path)
-        self._model = model
+        self.path = user_path(path, "the index")
+        self._model = model if model is None or isinstance(model, VideoColBERT) else settled_name(model)
         self._decoding = Decoding(decoder, timeout, workers)
         self._device = device
         given: dict[str, Any] = {
@@ -346,7 +348,7 @@ class Indexer:
         Raises:
             IndexFolderError: If there is no finished index, it is damaged, or the target exists or cannot be written.
         """
-        return export_index(self.path, Path(target), keep_paths=keep_paths)
+        return export_index(self.path, user_path(target, "target"), keep_paths=keep_paths)
 
     def push_to_hub(
         self,
@@ -384,6 +386,7 @@ class Indexer:
         started = time.monotonic()
         if not overwrite:
             check_not_finished(self.path)
+        check_can_begin(self.path)
         sources = find_videos(videos)
         with find_cluster(cluster) as joined:
             model = self._load_model(None)

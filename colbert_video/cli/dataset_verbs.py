@@ -58,6 +58,10 @@ def prepare(
     DATASET may also be webdataset, and FOLDER tar archives, as in 'shards/train-{0000..0012}.tar'; their videos are read
     where they lie.
     """
+    if output is not None:
+        from colbert_video.training.data.manifest import check_output
+
+        check_output(output.absolute())
     if dataset == "webdataset":
         prepared, incomplete, write = _webdataset(folder, videos, split_name, caption, hold_out)
         missing = "videos without captions; write the others"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.searcher import Searcher
@@ -60,7 +61,9 @@ def evaluate_command(
         raise SettingsError("nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels.")
     if num_frames is not None and (index is not None or data == TOY):
         raise SettingsError(f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out.")
-    files = None if trec is None else TrecFolder(Path(trec), k, escape)
+    files = None if trec is None else TrecFolder(user_path(trec, "trec (--trec)"), k, escape)
+    if files is not None:
+        files.check()
     if index is not None:
         queries, relevant = caption_queries(_rows(data, split), captions)
         with Searcher(index, model=model, device=device) as searcher:
@@ -77,7 +80,8 @@ def evaluate_command(
             workers=workers,
             trec=files,
         )
-    rows = _rows(data, split)  # before the model is loaded: a wrong name should cost no time
+    # Before the model is loaded: a wrong name should cost no time.
+    rows, frames = _rows(data, split), None if cache is None else FrameCache(cache)
     return evaluate_model(
         VideoColBERT.from_pretrained(model, device=device),
         rows,
@@ -85,7 +89,7 @@ def evaluate_command(
         captions=captions,
         missing=missing,
         num_frames=num_frames,
-        cache=None if cache is None else FrameCache(cache),
+        cache=frames,
         workers=workers,
         trec=files,
     )

@@ -41,9 +41,11 @@ def fuse(
     A video that a run does not hold gets nothing from it by rrf, 0 by min_max, and by z_score two standard deviations
     less than the mean.
     """
+    from colbert_video.durable import check_file_writable
     from colbert_video.ecosystem.fusion import fuse as fuse_rankings
     from colbert_video.search.ranking import Ranking
 
+    check_file_writable(output)
     rankings = [Ranking.load_trec(run, escaped=escape) for run in runs]
     fused = fuse_rankings(rankings, method, weights=weights or None, k=k)  # type: ignore[arg-type]
     fused.save_trec(output, run_name=f"fused_{method}", escape=escape)

@@ -58,6 +58,8 @@ def pull(
 ) -> None:
     """Fetch an index or a model from REPOSITORY (user/name) on the Hugging Face Hub, and check every file of it."""
     _check_one(index_path, model_path)
+    from colbert_video.durable import check_folder_writable
+
     if index_path is not None:
         from colbert_video.hub import HubRepository
         from colbert_video.indexing.upkeep.index_hub import pull_index
@@ -67,6 +69,8 @@ def pull(
         return
     from colbert_video.model.video_colbert import VideoColBERT
 
+    if model_path is not None:
+        check_folder_writable(model_path.absolute())  # before gigabytes are fetched
     VideoColBERT.from_hub(repository, revision=revision, device="cpu").save_pretrained(str(model_path))
     print_result({"path": str(model_path)} if as_json else f"{model_path}: the model of {repository}")
 

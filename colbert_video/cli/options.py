@@ -15,7 +15,21 @@ INTERRUPTED = 130
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class PathType(click.Path):
+    """Option type of a path: "~" is replaced by the home folder; an empty one, which would be the working folder, fails."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path as it was written but for "~"; whoever keeps it makes it absolute."""
+        from colbert_video.durable import expand_path
+
+        return expand_path(value, "the path" if param is None else param.get_error_hint(ctx))  # type: ignore[arg-type]
+
+
+FOLDER = PathType()
 
 index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")

@@ -88,11 +88,12 @@ def search(
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.searcher import Searcher
 
+    texts = None if queries is None or trec is None else _check_files(queries, trec, escape=escape)
     options: dict[str, Any] = {"where": None if where is None else parse_filter(where), "exact": exact}
     with Searcher(index_path, **settings) as searcher:
-        if queries is not None and trec is not None:
+        if texts is not None and trec is not None:
             options["k"] = DEFAULT_RUN_ROWS if k is None else k
-            print_result(_write_run(searcher, queries, trec, options, escape=escape, as_json=as_json))
+            print_result(_write_run(searcher, texts, trec, options, escape=escape, as_json=as_json))
             return
         options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows}
         explanation = None
@@ -116,12 +117,21 @@ def _print_hits(query: str, hits: Sequence[Any], explanation: Any, as_json: bool
     print_result([hit_table(hits), *([] if explanation is None else [explanation_table(explanation)])])
 
 
-def _write_run(
-    searcher: Any, queries: Path, trec: Path, options: dict[str, Any], *, escape: bool, as_json: bool
-) -> Any:
-    from colbert_video.search.trec import read_queries
+def _check_files(queries: Path, trec: Path, *, escape: bool) -> dict[str, str]:
+    """Read the queries, and check before the work that their run can be written."""
+    from colbert_video.durable import check_file_writable
+    from colbert_video.search.trec import check_columns, read_queries
 
-    ranking = searcher.search_all(read_queries(queries), **options)
+    texts = read_queries(queries)
+    check_columns(texts, escape=escape)
+    check_file_writable(trec)
+    return texts
+
+
+def _write_run(
+    searcher: Any, texts: dict[str, str], trec: Path, options: dict[str, Any], *, escape: bool, as_json: bool
+) -> Any:
+    ranking = searcher.search_all(texts, **options)
     ranking.save_trec(trec, escape=escape)
     done = {"run": str(trec), "queries": len(ranking), "k": options["k"]}
     return done if as_json else f"{len(ranking)} queries are answered in {trec}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.manifest import (
     caption_rows,
@@ -86,7 +87,7 @@ def write_captions(
         SettingsError: If a video has no caption and that is not allowed, no video has one, `hold_out` leaves no video, or
             the file cannot be written.
     """
-    output = Path(output)
+    output = user_path(output, "output")
     check_output(output)
     if videos.without and not allow_missing:
         listed = list_some([f"{name} ({reason})" for name, reason in videos.without.items()])

@@ -1,10 +1,9 @@
 """Videos that come as bytes, kept as files, so that an index can show what was found."""
 
 import hashlib
-import os
 from pathlib import Path
-from uuid import uuid4
 
+from colbert_video.durable import user_path, write_bytes_durably
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
 
@@ -21,7 +20,7 @@ class MediaFolder:
     """
 
     def __init__(self, path: str | Path, *, most_bytes: int | None = None) -> None:
-        self.path = Path(path)
+        self.path = user_path(path, "the media folder")
         self.most_bytes = most_bytes
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -56,10 +55,7 @@ class MediaFolder:
         return path
 
     def _write(self, data: bytes, path: Path) -> None:
-        unfinished = path.with_name(f".{uuid4().hex}")
         try:
-            unfinished.write_bytes(data)
-            os.replace(unfinished, path)  # noqa: PTH105 - also over a file of another size
+            write_bytes_durably(path, data)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise SettingsError(f"{path} cannot be written: {error.strerror}; free some space.") from error

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colbert_video.errors import ColBERTVideoError, HubError, ModelError, in_one_line
+from colbert_video.durable import user_path
+from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line
 from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.model import open_clip
 from colbert_video.model.backbone import Backbone, Preprocess
@@ -88,13 +89,13 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
     Raises:
         ModelError: If the name leads nowhere or the checkpoint is unusable.
     """
-    text, folder = str(name), Path(name).expanduser()
-    if len(folder.parts) == 1 and (SHIPPED / text / CONFIG_FILE).is_file():
+    text, folder = str(name), _path_of(name)
+    if _is_shipped(text):
         return open_checkpoint(SHIPPED / text, name=text)
     if folder.is_dir():
         return open_checkpoint(folder, name=str(folder.resolve()))
     if isinstance(name, Path):
-        raise ModelError(f"there is no folder {folder}.")
+        raise ModelError(f"there is no folder {name}.")
     backbone, _, tag = text.partition(":")
     if tag and "/" not in backbone:
         return None
@@ -109,6 +110,43 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
         f"there is no model {text!r}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
         "'PE-Core-B-16:meta', nor a Hub id 'user/model'."
     )
+
+
+def settled_name(name: str | Path) -> str | Path:
+    """Return a name that means the same checkpoint in every working folder: that of a folder becomes its absolute path.
+
+    Raises:
+        ModelError: If it is empty or cannot be a name.
+    """
+    folder = _path_of(name)
+    if isinstance(name, Path):
+        return folder
+    if _is_shipped(name) or not folder.is_dir():
+        backbone, _, tag = name.partition(":")
+        return f"{backbone}:{weights_name(tag)}" if tag and "/" not in backbone else name
+    return str(folder)
+
+
+def weights_name(pretrained: str) -> str:
+    """Return the absolute path of a weight file; any other name of weights, which is a tag, comes back as it is.
+
+    Raises:
+        ModelError: If it is empty or cannot be a name.
+    """
+    file = _path_of(pretrained)
+    # A tag is one word; a file of that name does not hide it.
+    return str(file) if any(mark in pretrained for mark in "./~") and file.is_file() else pretrained
+
+
+def _path_of(name: str | Path) -> Path:
+    try:
+        return user_path(name, "the model")
+    except SettingsError as error:
+        raise ModelError(str(error)) from error
+
+
+def _is_shipped(name: str) -> bool:
+    return len(Path(name).parts) == 1 and (SHIPPED / name / CONFIG_FILE).is_file()
 
 
 def fetch_checkpoint(repository: HubRepository, *, cache_dir: Path | None = None) -> Checkpoint:
@@ -146,7 +184,7 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error}).") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:
@@ -172,7 +210,7 @@ def save_checkpoint(
     Raises:
         ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
     """
-    folder = folder.expanduser().resolve()
+    folder = user_path(folder, "the folder").resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:

@@ -14,10 +14,18 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from colbert_video.device import resolve_device
+from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
-from colbert_video.model.checkpoint import Checkpoint, fetch_checkpoint, find_checkpoint, model_card, save_checkpoint
+from colbert_video.model.checkpoint import (
+    Checkpoint,
+    fetch_checkpoint,
+    find_checkpoint,
+    model_card,
+    save_checkpoint,
+    weights_name,
+)
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
@@ -86,6 +94,7 @@ class VideoColBERT(nn.Module):
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
+        pretrained = None if pretrained is None else weights_name(pretrained)
         backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
         settings.setdefault("query_length", default_query_length(backbone))
         config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
@@ -134,7 +143,7 @@ class VideoColBERT(nn.Module):
         """
         target = resolve_device(device)
         where = HubRepository(repository, "model", revision, token, endpoint)
-        folder = None if cache_dir is None else Path(cache_dir)
+        folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         return cls._from_checkpoint(fetch_checkpoint(where, cache_dir=folder), target)
 
     @classmethod
@@ -157,7 +166,7 @@ class VideoColBERT(nn.Module):
         Raises:
             ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
         """
-        save_checkpoint(Path(folder), self.config, self.backbone, self.state_dict(), half=half)
+        save_checkpoint(user_path(folder, "the folder"), self.config, self.backbone, self.state_dict(), half=half)
 
     def push_to_hub(
         self,

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from colbert_video.device import resolve_device
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
@@ -48,7 +49,7 @@ class OpenIndex:
         auto_refresh: bool = False,
     ) -> None:
         _check_engine(engine, plaid)
-        self._path = path
+        self._path = path = user_path(path, "the index")
         self._auto_refresh = auto_refresh
         self._preload = False
         self._open_view = partial(_open_view, path, device=device, engine=engine, plaid=plaid)

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from colbert_video.durable import user_path
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
@@ -44,7 +46,7 @@ class QueryModel:
 
     def __init__(self, path: Path, given: VideoColBERT | str | Path | None, device: str | torch.device | None) -> None:
         self._path = path
-        self._given = given
+        self._given = given if given is None or isinstance(given, VideoColBERT) else settled_name(given)
         self._device = device
         self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
 
@@ -72,7 +74,7 @@ class QueryModel:
         return self._loaded[1]
 
     def _load(self, settings: IndexSettings) -> VideoColBERT:
-        source = self._given or settings.model
+        source = settings.model if self._given is None else self._given
         if source is None:
             raise SettingsError(
                 f"{self._path} names no model: pass Searcher(path, model=...), or search with search_tokens."
@@ -208,7 +210,7 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
     if isinstance(image, Image.Image):
         return upright(image)
     try:
-        with Image.open(native_name(os.fspath(image))) as opened:
+        with Image.open(native_name(str(user_path(image, "the image")))) as opened:
             return upright(opened)
     except FileNotFoundError as error:
         raise SettingsError(f"there is no image file {image}; check the name.") from error
@@ -233,7 +235,7 @@ def _read_clip(
     model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
 ) -> SampledFrames:
     with FramePool(model.config.sampling(settings.num_frames), workers=1) as pool:
-        result = next(iter(pool.read_many([FrameRequest(str(Path(path).absolute()), window=window)])))
+        result = next(iter(pool.read_many([FrameRequest(str(user_path(path, "the clip")), window=window)])))
     if result.frames is None:
         raise result.error or VideoError(str(path), FailureKind.UNREADABLE, "no frames came back")
     return result.frames

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.durable import user_path
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
@@ -71,7 +72,7 @@ class Searcher:
         auto_refresh: bool = False,
         preload: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = user_path(path, "the index")
         self._model = QueryModel(self.path, model, device)
         self._index = OpenIndex(self.path, device=device, engine=engine, plaid=plaid, auto_refresh=auto_refresh)
         if preload:
@@ -103,7 +104,7 @@ class Searcher:
             IndexFolderError: If the index is damaged.
         """
         where = HubRepository(repository, "dataset", revision, token, endpoint)
-        folder = None if cache_dir is None else Path(cache_dir)
+        folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         return cls(fetched_index(where, cache_dir=folder), **settings)
 
     def search(

@@ -1,16 +1,20 @@
-"""Text files of evaluation: TREC's runs (query Q0 video rank score name) and qrels (query 0 video relevance), and queries.
+r"""Text files of evaluation: TREC's runs (query Q0 video rank score name) and qrels (query 0 video relevance), and queries.
 
-Columns of TREC's files are separated by white space, so an id cannot hold any. Such ids are refused, or escaped as in
-URLs if that is asked for: each white-space character and each "%" becomes "%XX" for every byte of its UTF-8; all other
-characters, Unicode included, stay as they are. The file does not say so: its readers must know.
+Columns of TREC's files are separated by blanks and tabs, lines end with "\n" or "\r\n"; no other character separates
+anything. Other programs also separate at the white space of Unicode, so an id that is written cannot hold any. Such ids
+are refused, or escaped as in URLs if that is asked for: each white-space character and each "%" becomes "%XX" for every
+byte of its UTF-8; all other characters, Unicode included, stay as they are. The file does not say so: its readers must
+know.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from colbert_video.durable import read_text, user_path, write_text
 from colbert_video.errors import SettingsError
 
 Run = dict[str, dict[str, float]]
@@ -19,6 +23,11 @@ Qrels = dict[str, dict[str, int]]
 """Relevance by video id by query id; 0 and less mean not relevant."""
 RUN_FORM = "query Q0 video rank score name"
 QRELS_FORM = "query 0 video relevance"
+BOM = "\ufeff"
+"""A byte order mark, which counts as none of the text where a line begins with it."""
+BLANKS = re.compile(r"[ \t]+")
+UNWRITABLE = "\t\n\r\0"
+"""Characters that an id in a file of tabbed columns cannot hold."""
 
 
 def read_run(path: str | Path, *, escaped: bool = False) -> Run:
@@ -33,7 +42,7 @@ def read_run(path: str | Path, *, escaped: bool = False) -> Run:
             number, or its query has the video already; the text names the line.
     """
     run: Run = {}
-    for where, (query, _, video, _, score, _) in _read_columns(Path(path), RUN_FORM):
+    for where, (query, _, video, _, score, _) in _read_columns(user_path(path, "the run"), RUN_FORM):
         value = _number(float, where, "score", score)
         if math.isnan(value):
             raise SettingsError(f"{where}: score is NaN; every video needs a number.")
@@ -53,7 +62,7 @@ def read_qrels(path: str | Path, *, escaped: bool = False) -> Qrels:
             a whole number, or its query has the video already; the text names the line.
     """
     qrels: Qrels = {}
-    for where, (query, _, video, relevance) in _read_columns(Path(path), QRELS_FORM):
+    for where, (query, _, video, relevance) in _read_columns(user_path(path, "qrels"), QRELS_FORM):
         gain = _number(int, where, "relevance", relevance)
         _insert(qrels, where, _id(query, escaped), _id(video, escaped), gain)
     return qrels
@@ -73,7 +82,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
             an earlier one; the text names the line.
     """
     queries: dict[str, str] = {}
-    for where, line in _read_lines(Path(path)):
+    for where, line in _read_lines(user_path(path, "the file of queries")):
         if "\t" not in line:
             raise SettingsError(f"{where}: no tab; write each query as ID, tab, words.")
         name, words = (part.strip() for part in line.split("\t", 1))
@@ -130,7 +139,14 @@ def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, int]], *, esc
 
 
 def write_queries(path: str | Path, queries: Mapping[str, str]) -> Path:
-    """Write what `read_queries` reads; white space within the words becomes single spaces. Raises as `write_tabbed`."""
+    """Write what `read_queries` reads; white space within the words becomes single spaces.
+
+    Raises:
+        SettingsError: As `write_tabbed`, or if a query has no words.
+    """
+    wordless = [name for name, words in queries.items() if not words.strip()]
+    if wordless:
+        raise SettingsError(f"query {wordless[0]!r} has no words; give it some, or leave it out.")
     return write_tabbed(path, (([name], " ".join(words.split())) for name, words in queries.items()))
 
 
@@ -143,32 +159,43 @@ def write_tabbed(path: str | Path, rows: Iterable[tuple[list[str], str]]) -> Pat
     lines = []
     for ids, rest in rows:
         for name in ids:
-            if not name or "\t" in name or len(name.splitlines()) != 1 or name != name.strip():
+            if not name or any(char in name for char in UNWRITABLE) or name != name.strip() or name[0] == BOM:
                 raise SettingsError(
-                    f"id {name!r} does not fit into a column: it is empty, holds a tab or a line break, or begins or ends "
-                    "with white space; rename it."
+                    f"id {name!r} does not fit into a column: it is empty, holds a tab, a line break or a zero byte, or begins "
+                    "or ends with white space; rename it."
                 )
         lines.append("\t".join([*ids, rest]))
     return _write_lines(path, lines)
 
 
+def check_columns(names: Iterable[str], *, escape: bool) -> None:
+    """Check before long work that ids can be columns of a TREC file.
+
+    Raises:
+        SettingsError: If one is empty or holds white space and is not escaped.
+    """
+    for name in names:
+        _column(name, escape)
+
+
 def _write_lines(path: str | Path, lines: Iterable[str]) -> Path:
-    path = Path(path)
-    try:
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}; choose another place.") from error
-    return path
+    target = user_path(path)
+    write_text(target, "".join(f"{line}\n" for line in lines))
+    return Path(path)
 
 
 def _column(name: str, escape: bool) -> str:
     """Return an id as one column."""
     if escape and name:
-        return "".join(quote(char, safe="") if char == "%" or char.isspace() else char for char in name)
-    if len(name.split()) != 1 or name != name.strip():
+        return "".join(quote(char, safe="") if _is_escaped(char) else char for char in name)
+    if len(name.split()) != 1 or name != name.strip() or name[0] == BOM or "\0" in name:
         what = "holds white space, the character that separates columns of the file" if name else "is empty"
         raise SettingsError(f"id {name!r} {what}; rename it, or write it with escape=True (--escape).")
     return name
+
+
+def _is_escaped(char: str) -> bool:
+    return char in ("%", BOM, "\0") or char.isspace()
 
 
 def _id(column: str, escaped: bool) -> str:
@@ -178,7 +205,7 @@ def _id(column: str, escaped: bool) -> str:
 def _read_columns(path: Path, form: str) -> Iterator[tuple[str, list[str]]]:
     empty = True
     for where, line in _read_lines(path):
-        empty, columns, count = False, line.split(), len(form.split())
+        empty, columns, count = False, BLANKS.split(line.strip(" \t")), len(form.split())
         if len(columns) != count:
             raise SettingsError(f"{where}: {len(columns)} columns instead of {count}; a row is: {form}.")
         yield where, columns
@@ -188,13 +215,8 @@ def _read_columns(path: Path, form: str) -> Iterator[tuple[str, list[str]]]:
 
 def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines that are not empty, each with where it is, for errors."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8.") from error
-    return ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip())
+    lines = read_text(path).removesuffix("\r").split("\n")
+    return ((f"{path}, line {number}", line) for number, line in enumerate(lines, start=1) if line.strip(" \t"))
 
 
 def _number(kind: type, where: str, name: str, text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.durable import user_path
 from colbert_video.errors import ColBERTVideoError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -296,7 +297,7 @@ def _named_folders(folders: Sequence[str]) -> dict[str, Path]:
     for folder in folders:
         name, separator, rest = folder.partition("=")
         chosen = bool(separator and name) and not Path(folder).exists()
-        path = Path(rest if chosen else folder)
+        path = user_path(rest if chosen else folder, "the index")
         name = name if chosen else path.resolve().name
         if "/" in name:
             raise SettingsError(f"the index name {name!r} holds a slash; choose one without.")

@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from colbert_video.durable import check_folder_writable, user_path
 from colbert_video.errors import SettingsError
 
 MIN_TOKEN_CHARACTERS = 16
@@ -94,6 +95,12 @@ class ServeSettings:
     """How often the indexes are looked at for new commits."""
 
     def __post_init__(self) -> None:
+        roots = tuple(user_path(root, "media_roots (--media-root)") for root in self.media_roots)
+        object.__setattr__(self, "media_roots", roots)
+        if self.copies_folder is not None:
+            folder = user_path(self.copies_folder, "copies_folder (--copies-folder)")
+            object.__setattr__(self, "copies_folder", folder)
+            check_folder_writable(folder)
         for name, value in vars(self).items():
             if name != "port" and isinstance(value, (int, float)) and not value > 0:
                 raise SettingsError(f"{name} is {value}; it must be more than 0.")

@@ -6,6 +6,7 @@ neither printed nor put into JSON or SQLite. Here they are written as `\xNN`, an
 
 import io
 import os
+import posixpath
 import re
 import stat
 import tarfile
@@ -14,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 ARCHIVE = ".tar"
 """Extension of an archive."""
 MAX_ARCHIVES = 1024
@@ -122,6 +125,31 @@ def exists(path: str | os.PathLike[str]) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def file_identity(path: str | os.PathLike[str]) -> tuple[Any, ...]:
+    """Return what two paths have in common if and only if they lead to one file, or to one member of one archive.
+
+    Device and inode decide, so links, hard links and all spellings of a path are the same file. Of a missing file the
+    resolved path decides, and an address such as "https://..." is itself.
+    """
+    text = str(path)
+    if ADDRESS.match(text):
+        return (text,)
+    try:
+        return (*_inode(native_name(text)), "")
+    except (OSError, ValueError):
+        pass
+    archive, member = split_member(text)
+    try:
+        return (*_inode(archive), posixpath.normpath(member)) if member is not None else (os.path.realpath(text),)
+    except (OSError, ValueError):
+        return (os.path.normpath(text),)
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - the name may be no text
+    return status.st_dev, status.st_ino
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:

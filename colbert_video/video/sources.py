@@ -7,10 +7,11 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from colbert_video.durable import expand_path, user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.files import (
     ARCHIVE,
@@ -122,7 +123,8 @@ def find_videos(videos: Videos) -> Sources:
 
 def _from_item(item: Any) -> Sources:
     if isinstance(item, VideoRecord):
-        return Sources((item,), 0)
+        path = _absolute(item.path)
+        return Sources((item if path == item.path else replace(item, path=path),), 0)
     if isinstance(item, str | os.PathLike):
         return _from_name(os.fspath(item), alone=False)
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
@@ -136,7 +138,7 @@ def _from_item(item: Any) -> Sources:
 
 def _from_name(name: str, *, alone: bool) -> Sources:
     """Find the videos of one path, glob or range; `alone` if it is all that was given, so that it must exist."""
-    path = Path(native_name(name))
+    path = Path(native_name(name := str(expand_path(name, "videos"))))
     if path.is_dir():
         return _in_folder(path)
     if not path.exists() and BRACES.search(name):
@@ -349,7 +351,7 @@ def _is_hidden(path: PurePath) -> bool:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return readable_name(str(Path(path).absolute()))
+    return readable_name(str(user_path(path, "a video's path")))
 
 
 def _check_ids(records: Iterable[VideoRecord]) -> None:

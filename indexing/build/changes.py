@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import checksum as checksum_of
+from colbert_video.durable import user_path
 from colbert_video.indexing.build.encoding import failure_of
 from colbert_video.indexing.build.index_run import Work
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -131,8 +132,8 @@ def find_missing(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord
 
 def _folders(videos: Videos) -> list[str]:
     named: Iterable[Any] = [videos] if isinstance(videos, str | os.PathLike) else videos
-    paths = [Path(native_name(os.fspath(item))) for item in named if isinstance(item, str | os.PathLike)]
-    return [readable_name(str(path.absolute())) for path in paths if path.is_dir()]
+    paths = [user_path(native_name(os.fspath(item)), "videos") for item in named if isinstance(item, str | os.PathLike)]
+    return [readable_name(str(path)) for path in paths if path.is_dir()]
 
 
 def without(records: Sequence[VideoRecord], failures: Sequence[Failure]) -> list[VideoRecord]:

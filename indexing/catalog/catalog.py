@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.durable import make_folder_durably
+from colbert_video.durable import make_folder_durably, user_path
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
@@ -74,6 +74,7 @@ class Catalog:
         Raises:
             IndexFolderError: If there is a catalog already, or another process is writing to the folder.
         """
+        folder = user_path(folder, "the index")
         make_folder_durably(folder)
         lock = WriterLock(folder)
         with lock.released_on_error():
@@ -90,6 +91,7 @@ class Catalog:
         Raises:
             IndexFolderError: If there is none, it is damaged or of a newer version, or another process is writing.
         """
+        folder = user_path(folder, "the index")
         if not writable:
             return cls(folder, open_database(folder / CATALOG_NAME, writable=False), None)
         if not (folder / CATALOG_NAME).is_file():

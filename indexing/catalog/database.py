@@ -1,10 +1,18 @@
 """The catalog's SQLite database: its schema, and connections that neither trust the file nor leave it half-written."""
 
+import errno
+import os
 import sqlite3
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from colbert_video.durable import check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
@@ -212,9 +220,11 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
 class WriterLock:
     """Holds the right to write to an index folder until `release`.
 
-    An empty SQLite database opened in an exclusive transaction: the same on every system, aware of other writers in
-    this process too, and not inherited by forked children. As any lock of this kind it needs a file system with
-    working byte-range locks.
+    Two locks, of which each makes up for what the other lacks. `flock` on the folder needs no file that this user may
+    write, and stays when the process opens and closes the folder's files, as a copy of the folder does. An empty SQLite
+    database in an exclusive transaction works on every system, and excludes releases that know this lock alone. Both
+    notice other writers in this process too, neither is inherited by forked children, and both need a file system with
+    working locks.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -225,26 +235,112 @@ class WriterLock:
         """
         path = folder / LOCK_NAME
         check_link(path)
+        self._folder = _lock_folder(folder)
         try:
-            self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise IndexFolderError(f"{path} cannot be made ({error}); is {folder} writable?") from error
-        try:
-            self._connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            self._connection.close()
-            if "locked" in str(error):
-                raise IndexFolderError(
-                    f"another process is writing to {folder}; wait for it to end, or end it, and try again"
-                ) from error
-            raise IndexFolderError(f"{path} cannot be locked ({error}); is {folder} writable?") from error
+            self._connection = _lock_file(path, alone=self._folder is None)
+        except BaseException:
+            self._unlock_folder()
+            raise
+        _held.add(self)
 
     def release(self) -> None:
         """Let other writers in; a second call does nothing."""
         self._connection.close()
+        self._unlock_folder()
 
     @contextmanager
     def released_on_error(self) -> Iterator[None]:
         """Release the lock if the block raises."""
-        with closed_on_error(self._connection):
+        try:
             yield
+        except BaseException:
+            self.release()
+            raise
+
+    def __del__(self) -> None:
+        """Let other writers in, as SQLite does when a connection is forgotten."""
+        if getattr(self, "_folder", None) is not None:
+            self._unlock_folder()
+
+    def _unlock_folder(self) -> None:
+        if self._folder is not None:
+            fcntl.flock(self._folder, fcntl.LOCK_UN)  # a child in the middle of a fork may have it open still
+            os.close(self._folder)
+            self._folder = None
+
+    def _forget_in_child(self) -> None:
+        if self._folder is not None:
+            os.close(self._folder)  # the parent keeps its lock, and this process does not keep it any longer
+            self._folder = None
+
+
+_held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
+"""Locks of this process, which forked children must not prolong."""
+
+
+def _forget_locks() -> None:
+    for lock in list(_held):
+        lock._forget_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Lock the folder itself; return its descriptor, or None where there is no such lock.
+
+    Raises:
+        IndexFolderError: If another writer holds it.
+    """
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # no permission to list it; whether it is there, the other lock says
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise _being_written(folder) from error
+        return None  # a file system without it, such as some network ones
+    if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+        os.close(descriptor)
+        raise _being_written(folder)  # another process has removed the folder, and perhaps made it again
+    return descriptor
+
+
+def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
+    """Begin the exclusive transaction.
+
+    Args:
+        path: The database.
+        alone: True if no other lock excludes other writers: then a file that this user cannot write is refused, since
+            SQLite locks it for no one.
+    """
+    folder = path.parent
+    try:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise IndexFolderError(f"{path} cannot be made ({error}); is {folder} writable?") from error
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        if alone and not os.access(path, os.W_OK):
+            raise IndexFolderError(
+                f"{path} is read-only, so it would keep no other writer out; make it writable for all who write to the index."
+            )
+    except sqlite3.Error as error:
+        connection.close()
+        if "locked" in str(error):
+            raise _being_written(folder) from error
+        raise IndexFolderError(f"{path} cannot be locked ({error}); is {folder} writable?") from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _being_written(folder: Path) -> IndexFolderError:
+    return IndexFolderError(f"another process is writing to {folder}; wait for it to end, or end it, and try again")

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_video.durable import check_link, delete_leftover
-from colbert_video.errors import IndexFolderError
+from colbert_video.durable import check_folder_writable, check_link, delete_leftover
+from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -132,6 +132,20 @@ def check_not_finished(folder: Path) -> None:
             f"{folder} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
             "with overwrite=True (--overwrite)."
         )
+
+
+def check_can_begin(folder: Path) -> None:
+    """Check before long work that an index can be begun or replaced here.
+
+    Raises:
+        IndexFolderError: If the folder is something else, or cannot be made or written.
+    """
+    if folder.exists() and not is_index(folder) and not _is_beginning(folder):
+        raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
+    try:
+        check_folder_writable(folder)
+    except SettingsError as error:
+        raise IndexFolderError(str(error)) from error
 
 
 def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, ResidualCodec]:

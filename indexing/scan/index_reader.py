@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from colbert_video.durable import check_files
+from colbert_video.durable import check_files, user_path
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
@@ -73,6 +73,7 @@ class IndexReader:
         Raises:
             IndexFolderError: If there is none, it is not finished, or a file is missing or damaged.
         """
+        path = user_path(path, "the index")
         catalog = Catalog.open(path)
         try:
             return catalog.read_commit(lambda view: cls._open_view(path, catalog, view, device))

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -61,6 +62,7 @@ def list_videos(
     if limit < 1:
         raise SettingsError(f"limit={limit} must be at least 1.")
     condition = compile_filter(where or {})
+    folder = user_path(folder, "the index")
     folders = ShardedCorpus.open(folder).folders if is_corpus(folder) else (folder,)
     pages = [_page(each, condition, after=after, limit=limit, windows=windows) for each in folders]
     return list(islice(merge(*pages, key=lambda video: video.id), limit))
@@ -82,7 +84,7 @@ def describe_index(path: Path) -> dict[str, Any]:
     Raises:
         IndexFolderError: If there is no index or its catalog is damaged.
     """
-    with Catalog.open(path) as catalog:
+    with Catalog.open(user_path(path, "the index")) as catalog:
         settings = stored_settings(catalog)
         segments = catalog.live_segments()
         removed = sum(len(catalog.removed_rows(segment.name)) for segment in segments)

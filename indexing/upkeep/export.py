@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
-from colbert_video.durable import BLOCK, check_files, fsync_file, fsync_folder, link_or_copy, sync_tree
+from colbert_video.durable import BLOCK, check_files, fsync_file, fsync_folder, link_or_copy, sync_tree, user_path
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
@@ -70,6 +70,7 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: b
         IndexFolderError: If there is no finished index, a file of it is missing or damaged, or `target` exists or
             cannot be written.
     """
+    folder, target = user_path(folder, "the index"), user_path(target, "target")
     with Catalog.open(folder) as catalog, workplace(target) as work:
 
         def export(view: IndexView) -> ExportReport:
@@ -122,6 +123,7 @@ def import_index(archive: Path, target: Path) -> ExportReport:
         IndexFolderError: If the archive is damaged, is not an index, or holds anything that does not belong to one; or
             `target` exists or cannot be written.
     """
+    archive, target = user_path(archive, "the archive"), user_path(target, "the index")
     with workplace(target) as work:
         folder = work / "index"
         try:

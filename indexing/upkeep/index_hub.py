@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from colbert_video.durable import link_or_copy
+from colbert_video.durable import link_or_copy, user_path
 from colbert_video.errors import HubError, IndexFolderError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -46,6 +46,7 @@ def push_index(
         IndexFolderError: If there is no finished index, or it is damaged.
         HubError: If the Hub cannot be reached or refuses.
     """
+    folder = user_path(folder, "the index")
     with Catalog.open(folder) as catalog:
         settings = load_settings(catalog)
     parent = folder.absolute().parent
@@ -84,6 +85,7 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
         HubError: If the Hub cannot be reached or refuses, or the repository holds no index.
         IndexFolderError: If what it holds is damaged or not part of an index, or `target` exists or cannot be written.
     """
+    target = user_path(target, "the index")
     snapshot = _catalog_of(repository, cache_dir)
     with workplace(target) as work:
         folder = work / "index"

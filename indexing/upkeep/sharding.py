@@ -27,6 +27,7 @@ from colbert_video.durable import (
     link_or_copy,
     new_name,
     sync_tree,
+    user_path,
     write_bytes_durably,
 )
 from colbert_video.errors import IndexFolderError, SettingsError
@@ -71,7 +72,7 @@ class ShardedCorpus:
         Raises:
             IndexFolderError: If there is no sharded corpus, it is damaged or of a newer version, or a shard is missing.
         """
-        folder = Path(path)
+        folder = user_path(path, "the corpus")
         if not is_corpus(folder):
             one = is_index(folder)
             what = "is one index, no sharded corpus" if one else "holds no sharded corpus"
@@ -189,8 +190,8 @@ def shard_index(
             be written, or is written by another process now.
     """
     started = time.monotonic()
-    target = Path(output)
-    with Catalog.open(Path(path)) as catalog, _workplace(target) as work:
+    target = user_path(output, "output")
+    with Catalog.open(user_path(path, "the index")) as catalog, _workplace(target) as work:
         unfinished = work / CORPUS
 
         def write(view: IndexView) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
@@ -202,7 +203,7 @@ def shard_index(
         report = catalog.read_commit(write)
         sync_tree(unfinished)
         unfinished.rename(target)
-        fsync_folder(target.absolute().parent)
+        fsync_folder(target.parent)
     return ShardReport(target, *report, seconds=time.monotonic() - started)
 
 
@@ -222,7 +223,7 @@ def _workplace(target: Path) -> Iterator[Path]:
     """Make a hidden folder beside the target that one process uses at a time; what a killed one left in it is removed."""
     if target.exists():
         raise IndexFolderError(f"{target} exists; choose another path, or remove it first.")
-    work = target.absolute().parent / f".{target.name}.unfinished"
+    work = target.parent / f".{target.name}.unfinished"
     try:
         work.mkdir(exist_ok=True)
         lock = WriterLock(work)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import check_folders, file_problem
+from colbert_video.durable import check_folders, file_problem, user_path
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME
@@ -72,6 +72,7 @@ def verify_index(folder: Path) -> VerifyReport:
     Raises:
         IndexFolderError: If there is no index.
     """
+    folder = user_path(folder, "the index")
     if not (folder / CATALOG_NAME).is_file():
         raise IndexFolderError(f"there is no index in {folder}; make one with `colbert-video index`.")
     while True:

@@ -88,3 +88,56 @@ def test_wrong_queries_are_refused_with_their_line(tmp_path: Path, text: str, me
 def test_query_ids_that_do_not_fit_a_line_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="does not fit into a column"):
         write_queries(tmp_path / "q", {"a\tb": "x"})
+
+
+ODD = "a\u2028b\x85c\x0cd\x1ce\x1df\x1eg\u00a0h\u3000i"
+"""White space and line separators of Unicode, none of which separates anything in these files."""
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_marks_and_line_ends_change_nothing(tmp_path: Path, mark: str, end: str) -> None:
+    run, qrels, queries = (tmp_path / name for name in ("run", "qrels", "queries"))
+    rows = f"q Q0 {ODD} 1 0.5 x\n\nq\tQ0 \t b 2 0.25 x\n"
+    run.write_bytes((mark + rows).replace("\n", end).encode())
+    qrels.write_bytes(f"{mark}q 0 {ODD} 1\n".replace("\n", end).encode())
+    queries.write_bytes(f"{mark}q\t{ODD}\n{ODD}\tb\n".replace("\n", end).encode())
+    assert read_run(run) == {"q": {ODD: 0.5, "b": 0.25}}
+    assert read_qrels(qrels) == {"q": {ODD: 1}}
+    assert read_queries(queries) == {"q": ODD, ODD: "b"}
+
+
+def test_tabbed_files_hold_any_id_without_a_tab_or_a_line_break(tmp_path: Path) -> None:
+    assert read_queries(write_queries(tmp_path / "q", {ODD: "x"})) == {ODD: "x"}
+    path = Ranking({ODD: [(ODD, 1, 0.5)]}).save(tmp_path / "r")
+    assert path.read_bytes() == f"{ODD}\t{ODD}\t1\t0.5\n".encode()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\rb", "a\tb", "a\0b", " a", "a\u2028", "\ufeffa", ""])
+def test_ids_that_no_tabbed_file_can_hold_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "q").write_text("old")
+    with pytest.raises(SettingsError, match="does not fit into a column"):
+        write_queries(tmp_path / "q", {name: "x"})
+    with pytest.raises(SettingsError, match="does not fit into a column"):
+        Ranking({"q": [(name, 1, 0.5)]}).save(tmp_path / "q")
+    assert (tmp_path / "q").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["\ufeffa", "a\0b"])
+def test_ids_that_a_reader_would_change_are_escaped(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="rename it, or write it with escape=True"):
+        write_qrels(tmp_path / "q", {name: {"a": 1}})
+    assert read_qrels(write_qrels(tmp_path / "q", {name: {"a": 1}}, escape=True), escaped=True) == {name: {"a": 1}}
+
+
+@pytest.mark.parametrize("escape", [False, True])
+def test_names_that_are_no_text_leave_the_old_file(tmp_path: Path, escape: bool) -> None:
+    (tmp_path / "r").write_text("old")
+    with pytest.raises(SettingsError, match=r"r cannot be written: its line 2 would hold '\\udcff'"):
+        Ranking({"q": [("a", 1, 0.5), ("b\udcff", 2, 0.25)]}).save_trec(tmp_path / "r", escape=escape)
+    assert (tmp_path / "r").read_text() == "old"
+
+
+def test_queries_without_words_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="query 'b' has no words"):
+        write_queries(tmp_path / "q", {"a": "x", "b": " \n"})

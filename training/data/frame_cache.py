@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
 from colbert_video.video.files import locate
@@ -63,7 +64,7 @@ class FrameCache:
             raise SettingsError(f"max_bytes is {max_bytes}; the frame cache needs room, give at least 1.")
         if frames_per_segment < 1 or frames_per_segment % 2 == 0:
             raise SettingsError(f"frames_per_segment is {frames_per_segment}; give an odd number, 1 or more.")
-        self.folder = Path(folder)
+        self.folder = user_path(folder, "the frame cache")
         self.max_bytes = max_bytes
         self.frames_per_segment = frames_per_segment
         self._opened = time.time_ns()
@@ -139,7 +140,7 @@ class FrameCache:
         geometry = self.dense(sampling).to_dict()
         for name in ("timeout", "max_pixels", "seed", "placement"):
             del geometry[name]
-        source = [str(Path(path).absolute()), found.size, found.modified_ns]
+        source = [str(user_path(path, "the video")), found.size, found.modified_ns]
         key = hashlib.sha256(json.dumps([source, sorted(geometry.items())]).encode()).hexdigest()[:40]
         return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
 

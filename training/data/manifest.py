@@ -1,4 +1,6 @@
-"""Captioned videos as a JSONL or CSV file: one row per caption, with the columns video, caption and split.
+"""Captioned videos as a JSONL, JSON, CSV or TSV file: one row per caption, with the columns video, caption and split.
+
+In JSONL and JSON a row may have several captions: `captions`, a list, in place of `caption`.
 
 The column `group` names rows that belong in one batch as hard negatives of each other; `pair`, as the synthetic world
 writes it, does the same for two videos. All other columns are kept as metadata. The column `caption_id` separates rows
@@ -9,21 +11,34 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import write_bytes_durably
+from colbert_video.durable import (
+    MAX_SHOWN,
+    check_file_writable,
+    check_folder_writable,
+    expand_path,
+    read_text,
+    user_path,
+    write_text,
+)
 from colbert_video.errors import SettingsError
-from colbert_video.training.data.text_files import read_csv, read_text
-from colbert_video.video.files import exists
+from colbert_video.training.data.text_files import TABBED, read_csv
+from colbert_video.video.files import ADDRESS, exists, file_identity
 
 COLUMNS = ("video", "caption", "split")
 MAX_LISTED = 5
 """Names that an error lists; it counts the others."""
 
+SEVERAL = "captions"
+"""Column that holds a list of captions instead of one."""
 NumberedRow = tuple[int, dict[str, Any]]
-"""Line number from 1, and the values by column."""
+"""Number of a line or record, from 1, and the values by column."""
+
+Identity = tuple[Any, ...]
+"""What `file_identity` returns."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +46,9 @@ class ManifestRow:
     """One caption of one video."""
 
     video: str
-    """The video as the manifest writes it, which is its id."""
+    """The video as the manifest writes it, which is its id; of several spellings of one file, the first."""
     path: Path
-    """The file: `video` seen from the manifest's folder."""
+    """The file: `video` seen from the manifest's folder, absolute."""
     caption: str
     split: str
     """Purpose of the row, such as "train" or "test"."""
@@ -47,23 +62,50 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     """Read a manifest.
 
     Args:
-        path: A .jsonl or .csv file in UTF-8. Paths of videos are relative to its folder. A row's `group`, where it has
-            one, is kept; else `pair`, the id (file name without ending) of the video's partner, makes a group of two.
+        path: A .jsonl, .json, .csv or .tsv file in UTF-8. A .json file holds a list of rows, or a list for each column.
+            Paths of videos are relative to the file's folder. A row's `group`, where it has one, is kept; else `pair`, the
+            id (file name without ending) of the video's partner, makes a group of two.
 
     Returns:
         Its rows, in order.
 
     Raises:
-        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one, or a video
-            of the split "train" is in another split too; the text names the line.
+        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one, or a file is
+            in two splits, under whatever names; the text names the line.
     """
-    path = Path(path)
-    numbered = [(line, _parse_row(path, line, values)) for line, values in _read_rows(path)]
-    if not numbered:
+    path = user_path(path, "the manifest")
+    places, rows = [], []
+    for number, values in _read_rows(path):
+        place = f"{'record' if path.suffix.lower() == '.json' else 'line'} {number}"
+        for caption in _one_by_one(values):
+            places.append(place)
+            rows.append(_parse_row(path, place, caption))
+    if not rows:
         raise SettingsError(f"{path} holds no rows; write one row per caption, with {_listing(COLUMNS)}.")
-    _check_repeats(path, numbered)
-    _check_leaks(path, numbered)
-    return [row for _, row in numbered]
+    identities = _identities(rows)
+    _check_leaks(path, places, rows, identities)
+    rows = _merged(rows, identities)
+    _check_repeats(path, places, rows)
+    return rows
+
+
+def merge_spellings(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
+    """Return rows in which each file has one id, the first of its spellings: links and "./a.mp4" are no further videos."""
+    return _merged(rows, _identities(rows))
+
+
+def _merged(rows: Sequence[ManifestRow], identities: Mapping[str, Identity]) -> list[ManifestRow]:
+    first: dict[Identity, ManifestRow] = {}
+    for row in rows:
+        first.setdefault(identities[row.video], row)
+    named = ((row, first[identities[row.video]]) for row in rows)
+    return [row if row.video == same.video else replace(row, video=same.video, path=same.path) for row, same in named]
+
+
+def _identities(rows: Iterable[ManifestRow]) -> dict[str, Identity]:
+    """Return the file of each video; looking at a file takes a while on some disks, so each spelling is looked at once."""
+    paths = {row.video: row.path for row in rows}
+    return {video: file_identity(video if ADDRESS.match(video) else path) for video, path in paths.items()}
 
 
 def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
@@ -89,10 +131,13 @@ def check_output(output: Path) -> None:
     """Check the name of a manifest to write.
 
     Raises:
-        SettingsError: If it does not end in .jsonl.
+        SettingsError: If it does not end in .jsonl, or no file can be written there.
     """
     if output.suffix.lower() != ".jsonl":
         raise SettingsError(f"{output} does not end in .jsonl, as the manifest does.")
+    check_folder_writable(output.parent)
+    if output.parent.is_dir():
+        check_file_writable(output)
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
@@ -104,9 +149,9 @@ def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_durably(output, text.encode())
     except OSError as error:
         raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
+    write_text(output, text)
 
 
 def caption_rows(
@@ -150,9 +195,9 @@ def reason_lines(reasons: Mapping[str, str], limit: int) -> list[str]:
 
 
 def _read_rows(path: Path) -> Iterator[NumberedRow]:
-    readers = {".jsonl": _read_jsonl, ".csv": read_csv}
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": read_csv, **dict.fromkeys(TABBED, read_csv)}
     if path.suffix.lower() not in readers:
-        raise SettingsError(f"{path} is neither .jsonl nor .csv; a manifest is one of the two.")
+        raise SettingsError(f"{path} is neither .jsonl nor .csv, .tsv or .json; a manifest is one of these.")
     return readers[path.suffix.lower()](path)
 
 
@@ -162,27 +207,75 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
             continue
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SettingsError(f"{path}, line {line}: not JSON: {error.msg} at column {error.colno}.") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep"
+            raise SettingsError(f"{path}, line {line}: not JSON: {reason}.") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}.")
         yield line, values
 
 
-def _parse_row(path: Path, line: int, values: dict[str, Any]) -> ManifestRow:
+def _read_json(path: Path) -> Iterator[NumberedRow]:
+    try:
+        records = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{path}, line {error.lineno}: not JSON: {error.msg} at column {error.colno}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path} is nested too deeply to be a manifest.") from error
+    for number, values in enumerate(_records(path, records), start=1):
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path}, record {number}: {str(values)[:40]!r} is not a JSON object; write {{...}}.")
+        yield number, values
+
+
+def _records(path: Path, content: Any) -> Iterable[Any]:
+    """Return the rows of a JSON file: a list of them, or of columns that are lists or, as pandas writes, objects."""
+    if isinstance(content, list):
+        return content
+    if not isinstance(content, dict) or not {"video", "split"} <= content.keys():
+        raise SettingsError(
+            f"{path} is neither a list of rows nor an object of columns, each a list; a row has {_listing(COLUMNS)}. "
+            "`colbert-video prepare` makes manifests of the field's datasets."
+        )
+    lists = {name: list(column.values()) if isinstance(column, dict) else column for name, column in content.items()}
+    if not all(isinstance(column, list) for column in lists.values()) or len(set(map(len, lists.values()))) != 1:
+        raise SettingsError(f"{path}: the columns must be lists of one length, an entry for each row.")
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def _one_by_one(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each of the captions of a row, numbered as `caption_id`; other rows as they are."""
+    captions = values.get(SEVERAL, values.get("caption"))
+    if not isinstance(captions, list) or not captions or (SEVERAL in values and "caption" in values):
+        yield values
+        return
+    others = {name: value for name, value in values.items() if name not in (SEVERAL, "caption")}
+    for number, caption in enumerate(captions):
+        own = f"{values['caption_id']}-{number}" if "caption_id" in values else number
+        yield {**others, "caption": caption, "caption_id": own}
+
+
+def _parse_row(path: Path, place: str, values: dict[str, Any]) -> ManifestRow:
+    if SEVERAL in values and "caption" not in values:
+        shown = repr(values[SEVERAL])[:MAX_SHOWN]
+        raise SettingsError(f"{path}, {place}: {SEVERAL} is {shown}; give a list of at least one text.")
     for column in COLUMNS:
         if column not in values:
-            raise SettingsError(f"{path}, line {line}: column {column!r} is missing; a row needs {_listing(COLUMNS)}.")
+            raise SettingsError(f"{path}, {place}: column {column!r} is missing; a row needs {_listing(COLUMNS)}.")
         if not isinstance(values[column], str) or not values[column].strip():
-            raise SettingsError(f"{path}, line {line}: {column} is {values[column]!r}; give a text that is not empty.")
+            shown = repr(values[column])[:MAX_SHOWN]
+            raise SettingsError(f"{path}, {place}: {column} is {shown}; give a text that is not empty.")
+    if SEVERAL in values:
+        raise SettingsError(f"{path}, {place}: both caption and {SEVERAL} are given; a row has one of the two.")
     video = values["video"]
+    own = (*COLUMNS, "group", "pair")
     return ManifestRow(
         video=video,
-        path=path.parent / video,
+        path=path.parent / (video if ADDRESS.match(video) else expand_path(video, f"{path}, {place}: video")),
         caption=values["caption"].strip(),
         split=values["split"].strip(),
         group=_group(video, values),
-        metadata={name: value for name, value in values.items() if name not in (*COLUMNS, "group", "pair")},
+        metadata={name: value for name, value in values.items() if name not in own},
     )
 
 
@@ -195,24 +288,32 @@ def _group(video: str, values: dict[str, Any]) -> str | None:
     return " ".join(sorted((Path(video).stem, str(values["pair"]))))
 
 
-def _check_repeats(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> None:
-    lines: dict[tuple[str, str, str], int] = {}
-    for line, row in numbered:
-        first = lines.setdefault((row.video, row.caption, str(row.metadata.get("caption_id", ""))), line)
-        if first != line:
+def _check_repeats(path: Path, places: Sequence[str], rows: Sequence[ManifestRow]) -> None:
+    seen: dict[tuple[str, str, str], str] = {}
+    for place, row in zip(places, rows, strict=True):
+        key = (row.video, row.caption, str(row.metadata.get("caption_id", "")))
+        if key in seen:
             raise SettingsError(
-                f"{path}, line {line}: repeats line {first} (video {row.video!r}, caption {row.caption!r}); remove one."
+                f"{path}, {place}: repeats {seen[key]} (video {row.video!r}, caption {row.caption!r}); remove one."
             )
+        seen[key] = place
 
 
-def _check_leaks(path: Path, numbered: Iterable[tuple[int, ManifestRow]]) -> None:
-    """A model must not be evaluated on videos that it was trained on."""
-    training = {row.video: line for line, row in numbered if row.split == "train"}
-    for line, row in numbered:
-        if row.split != "train" and row.video in training:
+def _check_leaks(
+    path: Path, places: Sequence[str], rows: Sequence[ManifestRow], identities: Mapping[str, Identity]
+) -> None:
+    """A model must not be chosen or evaluated by files that it was trained on, whatever they and the splits are called.
+
+    Rows are about whole files: columns such as start and end are only metadata, so parts of a file are no two videos.
+    """
+    first: dict[Identity, tuple[str, ManifestRow]] = {}
+    for place, row in zip(places, rows, strict=True):
+        other_place, other = first.setdefault(identities[row.video], (place, row))
+        if other.split != row.split:
+            spelled = "" if other.video == row.video else f" as {other.video!r}"
             raise SettingsError(
-                f"{path}, line {line}: video {row.video!r} is in split {row.split!r} and, on line {training[row.video]}, "
-                "in 'train'; a video belongs to one of them."
+                f"{path}, {place}: video {row.video!r} is in split {row.split!r} and, on {other_place}{spelled}, in "
+                f"{other.split!r}; a video belongs to one of them."
             )
 
 

@@ -1,58 +1,50 @@
-"""Text and CSV files in UTF-8, with errors that name file, line and remedy."""
+"""Tables as CSV or TSV in UTF-8, with errors that name file, line and remedy."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
+from colbert_video.durable import read_text
 from colbert_video.errors import SettingsError
 
-
-def read_text(path: Path) -> str:
-    """Read a file whose encoding is UTF-8, with or without a byte order mark.
-
-    Raises:
-        SettingsError: If it cannot be read or is not UTF-8.
-    """
-    with _readable(path):
-        return path.read_text(encoding="utf-8-sig")
+TABBED = (".tsv", ".tab")
+"""Endings of files whose columns are separated by tabs."""
 
 
 def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number, from 1, and values by column of each row of a CSV file with a header.
+    """Yield line number, from 1, and values by column of each row of a CSV or TSV file with a header.
 
     Args:
-        path: The file.
+        path: The file; columns are separated by tabs if it ends in .tsv, else by commas.
         columns: Columns that the header must have.
 
     Raises:
-        SettingsError: If the file cannot be read, a column is missing, or a row has another number of columns.
+        SettingsError: If the file cannot be read, a column is missing or comes twice, or a row has another number of
+            columns.
     """
-    with _readable(path), path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            header = reader.fieldnames or ()
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise SettingsError(f"{path} has no column {missing[0]!r}; its header is {', '.join(header)!r}.")
-            for values in reader:
-                if None in values or None in values.values():
-                    raise SettingsError(
-                        f"{path}, line {reader.line_num}: the header has {len(header)} columns and the row another number; "
-                        "quote texts that hold a comma."
-                    )
-                yield reader.line_num, values
-        except csv.Error as error:
-            raise SettingsError(f"{path}, line {reader.reader.line_num}: not CSV: {error}.") from error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
+    tabbed = path.suffix.lower() in TABBED
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True, delimiter="\t" if tabbed else ",")
     try:
-        yield
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
+        _check_header(path, reader.fieldnames or (), columns)
+        for values in reader:
+            if None in values or None in values.values():
+                raise SettingsError(
+                    f"{path}, line {reader.line_num}: the header has {len(reader.fieldnames or ())} columns and the row "
+                    f"another number; quote texts that hold a {'tab' if tabbed else 'comma'}."
+                )
+            yield reader.line_num, values
+    except csv.Error as error:
         raise SettingsError(
-            f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8, or download it again."
+            f"{path}, line {reader.reader.line_num}: not {'TSV' if tabbed else 'CSV'}: {error}; write a quotation mark in "
+            "a quoted text twice."
         ) from error
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise SettingsError(f"{path} has no column {missing[0]!r}; its header is {', '.join(header)!r}.")
+    repeated = [name for name in header if name and header.count(name) > 1]
+    if repeated:
+        raise SettingsError(f"{path} has several columns {repeated[0]!r}; rename all but one.")

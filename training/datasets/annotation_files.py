@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import read_text
 from colbert_video.errors import SettingsError
-from colbert_video.training.data.text_files import read_csv, read_text
+from colbert_video.training.data.text_files import TABBED, read_csv
 
 ID_COLUMNS = ("video_id", "video", "videoid", "id")
 """Columns of a table that may hold the ids; the first one found is read."""
@@ -26,7 +27,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Read video ids in order, from lines of a .txt, a column of a .csv, or a JSON list.
+    """Read video ids in order, from lines of a .txt, a column of a .csv or .tsv, or a JSON list.
 
     Raises:
         SettingsError: If the file cannot be read, has no ids, or has one of them twice.
@@ -34,7 +35,7 @@ def read_ids(path: Path) -> list[str]:
     suffix = path.suffix.lower()
     if suffix == ".json":
         ids = [text(value, path, "the list") for value in items(read_json(path), path, "the file")]
-    elif suffix == ".csv":
+    elif suffix in (".csv", *TABBED):
         ids = _column(path)
     else:
         ids = read_text(path).split("\n")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
 
@@ -43,7 +44,7 @@ class DownloadFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_path(path, "the dataset's folder")
         self.used: list[Path] = []
         self.missing: list[AnnotationFile] = []
         self._paths: dict[str, list[Path]] = {}
@@ -89,7 +90,7 @@ class VideoFiles:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder, "the folder of the videos")
         self._files: dict[str, list[Path]] = {}
         for file in walk_files(self.folder):
             stem, dot, ending = file.name.partition(".")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.data.manifest import caption_rows, check_output, held_out, list_some, write_rows
 from colbert_video.training.datasets.activitynet import ACTIVITYNET
@@ -83,7 +84,7 @@ def write_manifest(preparation: Preparation, output: str | Path, *, allow_missin
         SettingsError: If something is missing and that is not allowed, there is no captioned video, or the file cannot be
             written.
     """
-    output = Path(output)
+    output = user_path(output, "output")
     check_output(output)
     if preparation.problems and not allow_missing:
         raise SettingsError(

@@ -21,7 +21,7 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.trec import Qrels, Run, read_qrels, read_run
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos, read_manifest
+from colbert_video.training.data.manifest import ManifestRow, list_some, merge_spellings, missing_videos, read_manifest
 from colbert_video.training.evaluation.evaluation import Evaluation, GroupEvaluation
 from colbert_video.training.evaluation.gallery import applicable_interactions, encode_gallery, score_gallery
 from colbert_video.training.evaluation.metrics import average_metrics, rank_run, retrieval_metrics
@@ -92,7 +92,9 @@ def evaluate_model(
         SettingsError: If there is no row, an interaction does not apply, or videos cannot be read.
     """
     names = applicable_interactions(model, interactions)
-    rows = _queries(rows, captions)
+    rows = _queries(merge_spellings(rows), captions)
+    if trec is not None:
+        trec.check(row.video for row in rows)
     videos = {row.video: row.path for row in rows}
     _check_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
     gallery, refused = encode_gallery(model, videos, num_frames=num_frames, cache=cache, workers=workers)
@@ -131,6 +133,8 @@ def evaluate_index(
     Raises:
         SettingsError: If queries or relevant videos are missing.
     """
+    if trec is not None:
+        trec.check([*queries, *(video for judged in qrels.values() for video in judged)])
     qrels = {query: judged for query, judged in qrels.items() if query in queries}
     relevant = {video for judged in qrels.values() for video, gain in judged.items() if gain > 0}
     absent = _not_indexed(searcher, relevant)

@@ -1,15 +1,16 @@
 """What an evaluation was made of, as files for trec_eval, ir_measures, ranx, and for fusion with other retrievers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.durable import check_folder_writable, user_path
 from colbert_video.errors import SettingsError
 from colbert_video.search.ranking import Ranking
-from colbert_video.search.trec import Qrels, write_qrels, write_queries
+from colbert_video.search.trec import Qrels, check_columns, write_qrels, write_queries
 
 QUERIES = "queries.tsv"
 QRELS = "qrels.txt"
@@ -21,7 +22,7 @@ class TrecFolder:
     """A folder to leave queries, qrels and runs in.
 
     Raises:
-        SettingsError: If k is below 1.
+        SettingsError: If k is below 1, or the path is none.
     """
 
     path: Path
@@ -34,6 +35,16 @@ class TrecFolder:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise SettingsError(f"k is {self.k}; a run holds at least 1 video for each query.")
+        object.__setattr__(self, "path", user_path(self.path, "the folder for runs (trec)"))
+
+    def check(self, ids: Iterable[str] = ()) -> None:
+        """Check before long work that the folder can be written, and that its files can hold the ids.
+
+        Raises:
+            SettingsError: If not.
+        """
+        check_columns(ids, escape=self.escape)
+        check_folder_writable(self.path)
 
     def write(self, queries: Mapping[str, str], qrels: Qrels, rankings: Mapping[str, Ranking]) -> None:
         """Write `queries.tsv` (id, tab, words), `qrels.txt`, and a run `NAME.trec` for each ranking.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.datasets.annotations import Published
 from colbert_video.training.datasets.prepare import DATASETS
@@ -60,13 +61,19 @@ class ReproducePlan:
     """Further overrides of the recipe, such as {"training.chunk_size": 32}."""
 
     def __post_init__(self) -> None:
-        if self.weights is not None and not Path(self.weights).expanduser().exists():
+        for name in ("annotations", "videos"):
+            object.__setattr__(self, name, user_path(getattr(self, name), name))
+        if self.weights is not None and not self._weights_path.exists():
             raise SettingsError(
                 f"there are no weights at {self.weights} (--weights); give a weight file, or the folder that "
                 "VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER) wrote."
             )
         if self.zero_shot and self.row.variant is not None:
             raise SettingsError(f"zero-shot evaluation has no variant {self.row.variant!r}; leave it out.")
+
+    @property
+    def _weights_path(self) -> Path:
+        return user_path(str(self.weights), "weights (--weights)")
 
     @property
     def name(self) -> str:
@@ -102,7 +109,7 @@ class ReproducePlan:
             "videos": str(self.videos.resolve()),
             "split": self.protocol,
             "hold_out": self.hold_out,
-            "weights": None if self.weights is None else str(Path(self.weights).expanduser().resolve()),
+            "weights": None if self.weights is None else str(self._weights_path.resolve()),
             "smoke": self.smoke,
             "seed": self.seed,
             "settings": {name: value for name, value in self.settings.items() if name not in WITHOUT_EFFECT},
@@ -119,7 +126,7 @@ class ReproducePlan:
         if not self._validated:
             values["data.validation_split"] = None
         if self.weights is not None:
-            values["model.pretrained"] = str(Path(self.weights).expanduser())
+            values["model.pretrained"] = str(self._weights_path)
         return load_recipe(self.row.recipe, overrides={**values, **given, **(SMOKE if self.smoke else {})})
 
     def departures(self) -> list[str]:

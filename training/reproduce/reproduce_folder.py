@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import write_bytes_durably
+from colbert_video.durable import user_path, write_text
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.run_folder import RunFolder, differences
 
@@ -25,7 +25,7 @@ class ReproduceFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = user_path(path, "output").resolve()
         self.request = self.path / "request.json"
         self.manifest, self.prepared = self.path / "captions.jsonl", self.path / "prepared.json"
         self.training = RunFolder(self.path / "training")
@@ -72,4 +72,4 @@ class ReproduceFolder:
 
     def write(self, path: Path, values: Mapping[str, Any]) -> None:
         """Write a stage's JSON file, whole or not at all."""
-        write_bytes_durably(path, (json.dumps(values, indent=2) + "\n").encode())
+        write_text(path, json.dumps(values, indent=2) + "\n")

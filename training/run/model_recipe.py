@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from colbert_video.device import resolve_device
+from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.config import ModelConfig
@@ -42,13 +43,16 @@ class ModelRecipe:
             raise SettingsError("model needs either a backbone or a checkpoint, and not both.")
         names = ("pretrained", "backbone_config", "preprocess", "settings")
         given = [name for name in names if getattr(self, name)]
+        for name in ("backbone", "pretrained", "checkpoint"):
+            if (value := getattr(self, name)) is not None and not value.strip():
+                raise SettingsError(f"model.{name} is empty; give a name, or leave it out.")
         if self.checkpoint is not None and given:
             raise SettingsError(
                 f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
                 f"{', '.join(given)}."
             )
         own_form = self.backbone_config is not None
-        if own_form and self.pretrained is not None and not Path(self.pretrained).is_file():
+        if own_form and self.pretrained is not None and not _file_of(self.pretrained).is_file():
             raise SettingsError(
                 f"model.pretrained={self.pretrained!r}: a backbone of its own form has no published weights; give a "
                 "weight file or leave it out."
@@ -88,11 +92,15 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None
         register_backbone(backbone, recipe.backbone_config)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if recipe.pretrained is not None and Path(recipe.pretrained).is_dir():
-            return _from_saved_backbone(Path(recipe.pretrained), recipe).to(resolve_device(device))
+        if recipe.pretrained is not None and _file_of(recipe.pretrained).is_dir():
+            return _from_saved_backbone(_file_of(recipe.pretrained), recipe).to(resolve_device(device))
         return VideoColBERT.from_backbone(
             backbone, recipe.pretrained, preprocess=recipe.preprocessing, device=device, **recipe.settings
         )
+
+
+def _file_of(pretrained: str) -> Path:
+    return user_path(pretrained, "model.pretrained")
 
 
 def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import read_text, user_path
 from colbert_video.errors import DependencyError, SettingsError, in_one_line
 from colbert_video.training.run.model_recipe import ModelRecipe
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
@@ -151,7 +152,7 @@ def _overridden(
 
 
 def _find(recipe: str | Path) -> Path:
-    path = Path(recipe).expanduser()
+    path = user_path(recipe, "the recipe")
     if path.is_file():
         return path
     shipped = SHIPPED / f"{recipe}.yaml"
@@ -164,11 +165,7 @@ def _find(recipe: str | Path) -> Path:
 
 
 def _read_yaml(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}.") from error
-    return _parse_yaml(text, str(path))
+    return _parse_yaml(read_text(path), str(path))
 
 
 def _parse_yaml(text: str, where: str) -> Any:

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model
 from colbert_video.training.run.recipe import Recipe, load_recipe, parse_override
+from colbert_video.training.run.run_folder import RunFolder
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer, TrainingResult
 from colbert_video.training.world.rendered import render_world
@@ -76,8 +78,11 @@ def run_recipe(
     Returns:
         Result by name of the stage.
     """
-    folders = _stage_folders(recipe, Path(output), resume=resume)
-    recipe = _rendered(recipe, Path(output), device)
+    output = user_path(output, "output")
+    folders = _stage_folders(recipe, output, resume=resume)
+    for folder in folders:  # before data are rendered or a model is loaded
+        RunFolder(folder).check_usable(resume=resume)
+    recipe = _rendered(recipe, output, device)
     sources = [ManifestData(stage.data) for stage in recipe.stages]  # all checked before anything is trained
     model = build_model(recipe.model, seed=recipe.stages[0].training.seed, device="cpu")
     results = {}

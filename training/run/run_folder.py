@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colbert_video.durable import fsync_folder, sync_tree, write_bytes_durably
+from colbert_video.durable import check_folder_writable, fsync_folder, sync_tree, user_path, write_text
 from colbert_video.errors import ModelError, SettingsError, TrainingError, in_one_line
 from colbert_video.model.video_colbert import VideoColBERT
 
@@ -53,7 +53,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().resolve()
+        self.path = user_path(path, "output").resolve()
         self.best, self.final = self.path / "best", self.path / "final"
         self.log, self.curves = self.path / "log.jsonl", self.path / "curves.png"
         self.tensorboard = self.path / "tensorboard"
@@ -92,12 +92,13 @@ class RunFolder:
             raise SettingsError(
                 f"{self.path} is not empty and holds no training run; choose another folder, nothing is overwritten."
             )
+        check_folder_writable(self.path)
 
     def begin(self, description: Mapping[str, Any]) -> None:
         """Make the folder and write the description of the run."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, **description}, indent=2)
-        write_bytes_durably(self._description, text.encode() + b"\n")
+        write_text(self._description, text + "\n")
 
     def check_same(self, description: Mapping[str, Any], *, ignored: tuple[str, ...] = ()) -> None:
         """Check that the run to resume has the same description, but for fields of the `ignored` names.

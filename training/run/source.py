@@ -65,7 +65,7 @@ class ManifestData:
         self.training = select_split(rows, config.train_split)
         self.validation = select_split(rows, config.validation_split) if config.validation_split else []
         limit = int(config.cache_gigabytes * 2**30)
-        self.cache = FrameCache(config.cache, limit) if config.cache else None
+        self.cache = FrameCache(config.cache, limit) if config.cache is not None else None
 
     @property
     def description(self) -> dict[str, Any]:

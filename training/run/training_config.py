@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import Interaction
 from colbert_video.training.run.losses import (
@@ -189,7 +190,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not str(self.manifest).strip():
-            raise SettingsError("data.manifest is empty; give the path of a JSONL or CSV file.")
+            raise SettingsError("data.manifest is empty; give the path of a JSONL, JSON, CSV or TSV file.")
+        if self.cache is not None and not self.cache.strip():
+            raise SettingsError("data.cache is empty; give a folder, or null for no cache.")
         for split in (self.validation_split, self.train_split):
             if split is not None and is_test_split(split):
                 raise SettingsError(
@@ -207,8 +210,8 @@ class DataConfig:
 
     @property
     def manifest_path(self) -> Path:
-        """Path of the manifest, with "~" replaced by the home folder."""
-        return Path(self.manifest).expanduser()
+        """Absolute path of the manifest, with "~" replaced by the home folder."""
+        return user_path(self.manifest, "data.manifest")
 
 
 def is_test_split(name: str) -> bool:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from colbert_video.durable import user_path, write_text
 from colbert_video.errors import SettingsError
 from colbert_video.progress import progress_bar
 from colbert_video.training.world.render import render
@@ -66,7 +67,7 @@ def write_clip(pixels: UInt8[np.ndarray, "frames height width 3"], path: str | P
         raise SettingsError(f"pixels are {pixels.shape}: H.264 4:2:0 needs frames of even height and width.")
     if fps < 1:
         raise SettingsError(f"fps is {fps}: give at least 1.")
-    with av.open(str(path), "w", format="mp4", options=MUXER_OPTIONS) as container:
+    with av.open(str(user_path(path)), "w", format="mp4", options=MUXER_OPTIONS) as container:
         stream = container.add_stream("libx264", rate=fps, options=ENCODER_OPTIONS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pixels:
@@ -106,7 +107,7 @@ def write_world(
     Raises:
         SettingsError: If an argument is out of range, or the folder already holds a world.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "the folder")
     scenes = sample_scenes(count, seed=seed, paired_fraction=paired_fraction, split=split)
     _check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def write_world(
             write_clip(render(clip.scene, size=size, frames=frames), clip.path, fps=fps)
             bar.advance()
     lines = [json.dumps(clip.row) + "\n" for clip in clips]
-    (folder / "captions.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_text(folder / "captions.jsonl", "".join(lines))
     return clips
 
 

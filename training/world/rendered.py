@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.world import write_world
 
@@ -44,7 +45,7 @@ def render_world(recipe: WorldRecipe, folder: str | Path) -> Path:
     Raises:
         SettingsError: If the folder holds another world or other files.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "the folder")
     if folder.exists():
         _check_rendered(recipe, folder)
         return folder / MANIFEST

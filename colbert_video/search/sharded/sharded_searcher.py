@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from colbert_video.durable import user_path
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.queries import QueryModel
@@ -60,8 +61,8 @@ class ShardedSearcher(Searcher):
     def _open_corpus(
         self, path: str | Path, model: VideoColBERT | str | Path | None, device: str | torch.device | None
     ) -> None:
-        self.path = Path(path)
-        self.corpus = ShardedCorpus.open(path)
+        self.path = user_path(path, "the corpus")
+        self.corpus = ShardedCorpus.open(self.path)
         self.catalogs = CorpusCatalogs(self.corpus)
         self._model = QueryModel(self.path, model, device)
 

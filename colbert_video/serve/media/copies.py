@@ -116,6 +116,8 @@ class CopyMaker:
 
     def _begin(self, name: str, source: str) -> None:
         if self._folder is None:
+            if self._parent is not None:
+                self._parent.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="colbert-video-copies-", dir=self._parent))
         copy = self._copies[name] = Copy(self._folder / f"{name}.mp4")
         task = asyncio.get_running_loop().create_task(self._make(copy, source))

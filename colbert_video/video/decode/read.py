@@ -50,7 +50,7 @@ def read_frames(path: str | os.PathLike[str], settings: SamplingSettings | None 
     """
     settings = settings or SamplingSettings()
     read = _read_with_pyav if settings.decoder == "pyav" else read_with_other
-    return read(os.fspath(path), settings)
+    return read(os.path.expanduser(os.fspath(path)), settings)  # noqa: PTH111 - pathlib drops "./" before a "~"
 
 
 def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:

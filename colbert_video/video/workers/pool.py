@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -140,6 +141,7 @@ class FramePool:
             ColBERTVideoError: If the pool is closed, or processes cannot be started.
         """
         self._check_open()
+        path = _absolute(path)
         answer = self._threads.submit(
             self._with_process, lambda process: process.read_header(path, self.settings.timeout)
         ).result()
@@ -163,10 +165,10 @@ class FramePool:
     def _submit(self, request: FrameRequest) -> "Future[FrameResult]":
         settings = self.settings.with_request(request.window, request.seed)
         settings.check_seed()
-        return self._threads.submit(self._read, request, settings)
+        return self._threads.submit(self._read, request, _absolute(request.path), settings)
 
-    def _read(self, request: FrameRequest, settings: SamplingSettings) -> FrameResult:
-        answer = self._with_process(lambda process: process.read(request.path, settings))
+    def _read(self, request: FrameRequest, path: str, settings: SamplingSettings) -> FrameResult:
+        answer = self._with_process(lambda process: process.read(path, settings))
         if isinstance(answer, VideoError):
             return FrameResult(request, None, answer)
         return FrameResult(request, answer, None)
@@ -183,6 +185,11 @@ def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[F
     future = ready.get()
     pending.remove(future)
     return future.result()
+
+
+def _absolute(path: str) -> str:
+    """Return the absolute path of a file: the worker processes may have another working folder."""
+    return str(Path(path).absolute()) if path else path
 
 
 def available_cores() -> int:

@@ -1,6 +1,7 @@
 """Manifests: both formats, groups and pairs, and an error with a line number for every way to get them wrong."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,174 @@ def test_wrong_csv_is_refused_with_its_line(tmp_path: Path, text: str, message: 
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"captions.json is neither .jsonl nor .csv"):
-        read_manifest(tmp_path / "captions.json")
+    with pytest.raises(SettingsError, match=r"captions.txt is neither .jsonl nor .csv"):
+        read_manifest(tmp_path / "captions.txt")
     with pytest.raises(SettingsError, match=r"none.csv cannot be read: No such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("video,caption,split\na.mp4,ä,train\n".encode("latin-1"))
     with pytest.raises(SettingsError, match=r"latin.csv is not UTF-8 at byte 26"):
         read_manifest(tmp_path / "latin.csv")
+
+
+SPELLINGS = {
+    "dot": "./a.mp4",
+    "parent": "../{folder}/a.mp4",
+    "absolute": "{root}/a.mp4",
+    "slashes": "clips//..//a.mp4",
+    "link": "link.mp4",
+    "hard link": "hard.mp4",
+    "linked folder": "linked/a.mp4",
+    "same": "a.mp4",
+}
+
+
+@pytest.fixture
+def spelled(tmp_path: Path) -> Path:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "a.mp4").write_bytes(b"video")
+    (tmp_path / "b.mp4").write_bytes(b"video")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "a.mp4")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("val", "test"), ("mine", "val"), ("test", "train")])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_file_is_in_one_split_however_it_is_spelled(spelled: Path, spelling: str, splits: tuple[str, str]) -> None:
+    other = SPELLINGS[spelling].format(root=spelled, folder=spelled.name)
+    rows = ({**GOOD, "split": splits[0]}, {"video": other, "caption": "another", "split": splits[1]})
+    message = f"line 2: video '.*' is in split '{splits[1]}' and, on line 1.*, in '{splits[0]}'; a video belongs to one"
+    with pytest.raises(SettingsError, match=message):
+        read_manifest(write_jsonl(spelled, *rows))
+
+
+def test_parts_of_a_file_are_one_video(spelled: Path) -> None:
+    rows = ({**GOOD, "start": 0, "end": 5}, {**GOOD, "start": 5, "end": 9, "split": "test", "caption": "another"})
+    with pytest.raises(SettingsError, match=r"video 'a.mp4' is in split 'test'"):
+        read_manifest(write_jsonl(spelled, *rows))
+
+
+def test_files_of_the_same_content_are_different_videos(spelled: Path) -> None:
+    rows = read_manifest(write_jsonl(spelled, GOOD, {**GOOD, "video": "b.mp4", "split": "test"}))
+    assert [row.video for row in rows] == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_spellings_of_a_file_are_one_video(spelled: Path, spelling: str) -> None:
+    other = SPELLINGS[spelling].format(root=spelled, folder=spelled.name)
+    rows = read_manifest(write_jsonl(spelled, GOOD, {"video": other, "caption": "another", "split": "train"}))
+    assert [(row.video, row.path) for row in rows] == [("a.mp4", spelled / "a.mp4")] * 2
+    with pytest.raises(SettingsError, match=r"line 2: repeats line 1 .*'a.mp4', caption 'a cat'"):
+        read_manifest(write_jsonl(spelled, GOOD, {**GOOD, "video": other}))
+
+
+def test_missing_files_are_compared_by_their_paths(tmp_path: Path) -> None:
+    for other in ("./a.mp4", "x/../a.mp4", f"{tmp_path}/a.mp4"):
+        with pytest.raises(SettingsError, match="a video belongs to one"):
+            read_manifest(write_jsonl(tmp_path, GOOD, {**GOOD, "video": other, "split": "val", "caption": "b"}))
+
+
+def test_members_of_archives_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"x")
+    for name in ("v.tar", "w.tar"):
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for member in ("a.mp4", "b.mp4"):
+                tar.add(tmp_path / "one", member)
+    (tmp_path / "link.tar").symlink_to("v.tar")
+
+    def rows(*videos: str) -> Path:
+        pairs = zip(videos, ("train", "test"), strict=True)
+        return write_jsonl(tmp_path, *({"video": video, "caption": "c", "split": split} for video, split in pairs))
+
+    for other in ("./v.tar/a.mp4", "link.tar/a.mp4", f"{tmp_path}/v.tar/a.mp4"):
+        with pytest.raises(SettingsError, match="a video belongs to one"):
+            read_manifest(rows("v.tar/a.mp4", other))
+    for other in ("v.tar/b.mp4", "w.tar/a.mp4"):
+        assert len(read_manifest(rows("v.tar/a.mp4", other))) == 2
+
+
+def test_addresses_are_compared_as_they_are(tmp_path: Path) -> None:
+    one, two = "https://x.org/a//b.mp4", "https://x.org/a/b.mp4"
+    rows = read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": two, "split": "test"}))
+    assert [row.video for row in rows] == [one, two]
+    with pytest.raises(SettingsError, match="a video belongs to one"):
+        read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": one, "split": "test"}))
+
+
+FORMS = {
+    "captions.jsonl": '{"video": "a.mp4", "caption": "a cat, \\"x\\"", "split": "train", "n": "1"}\n'
+    '{"video": "b.mp4", "caption": "a dog", "split": "test", "n": "2"}\n',
+    "captions.csv": 'video,caption,split,n\na.mp4,"a cat, ""x""",train,1\nb.mp4,a dog,test,2\n',
+    "captions.tsv": 'video\tcaption\tsplit\tn\na.mp4\ta cat, "x"\ttrain\t1\nb.mp4\ta dog\ttest\t2\n',
+    "list.json": '[{"video": "a.mp4", "caption": "a cat, \\"x\\"", "split": "train", "n": "1"},\n'
+    ' {"video": "b.mp4", "caption": "a dog", "split": "test", "n": "2"}]',
+    "columns.JSON": '{"video": ["a.mp4", "b.mp4"], "caption": ["a cat, \\"x\\"", "a dog"], "split": ["train", "test"], '
+    '"n": ["1", "2"]}',
+    "pandas.json": '{"video": {"0": "a.mp4", "1": "b.mp4"}, "caption": {"0": "a cat, \\"x\\"", "1": "a dog"}, '
+    '"split": {"0": "train", "1": "test"}, "n": {"0": "1", "1": "2"}}',
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("name", FORMS)
+def test_all_forms_give_the_same_rows(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    path.write_bytes((mark + FORMS[name].replace("\n", "\r\n")).encode())
+    assert read_manifest(path) == [
+        ManifestRow("a.mp4", tmp_path / "a.mp4", 'a cat, "x"', "train", metadata={"n": "1"}),
+        ManifestRow("b.mp4", tmp_path / "b.mp4", "a dog", "test", metadata={"n": "2"}),
+    ]
+
+
+@pytest.mark.parametrize("key", ["captions", "caption"])
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_a_row_of_several_captions(tmp_path: Path, ending: str, key: str) -> None:
+    row = {"video": "a.mp4", key: ["a cat", "a cat", " a pet "], "split": "train", "lang": "en"}
+    path = tmp_path / f"m.{ending}"
+    path.write_text(json.dumps([row] if ending == "json" else row))
+    rows = read_manifest(path)
+    assert [row.caption for row in rows] == ["a cat", "a cat", "a pet"]
+    assert [row.metadata for row in rows] == [{"lang": "en", "caption_id": number} for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a.mp4": "a cat"}', "neither a list of rows nor an object of columns"),
+        ("7", "neither a list of rows nor an object of columns"),
+        ('{"video": ["a"], "caption": [], "split": ["x"]}', "the columns must be lists of one length"),
+        ('["a"]', "record 1: 'a' is not a JSON object"),
+        ('[\n{"video": }]', "m.json, line 2: not JSON: Expecting value at column 11"),
+        ("[" * 200_000, "nested too deeply|not JSON"),
+        ("[]", "holds no rows"),
+        (
+            '[{"video": "a", "captions": [], "split": "x"}]',
+            r"record 1: captions is \[\]; give a list of at least one text",
+        ),
+        ('[{"video": "a", "captions": "b", "split": "x"}]', "record 1: captions is 'b'; give a list"),
+        ('[{"video": "a", "captions": ["b", 3], "split": "x"}]', "record 1: caption is 3; give a text"),
+        ('[{"video": "a", "captions": ["b"], "caption": "c", "split": "x"}]', "record 1: both caption and captions"),
+        (
+            '[{"video": "a\\u0000", "caption": "c", "split": "x"}]',
+            "record 1: video is 'a.x00': a path cannot hold a zero",
+        ),
+    ],
+)
+def test_wrong_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        read_manifest(tmp_path / "m.json")
+
+
+def test_line_separators_in_captions_stay(tmp_path: Path) -> None:
+    caption = "a\u2028b\x85c\x0cd\x1ce"
+    for name in ("m.jsonl", "m.csv"):
+        row = json.dumps({**GOOD, "caption": caption}, ensure_ascii=False)
+        (tmp_path / name).write_text(row if name == "m.jsonl" else f"video,caption,split\na.mp4,{caption},train\n")
+        assert [row.caption for row in read_manifest(tmp_path / name)] == [caption]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="has several columns 'caption'"):
+        read_manifest(write_csv(tmp_path, "video,caption,split,caption\na.mp4,a,train,b\n"))
