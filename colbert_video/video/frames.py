@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -45,6 +45,10 @@ class SampledFrames:
     """The decoder used: "pyav", "decord" or "torchcodec"."""
     warnings: tuple[str, ...] = ()
     """Problems found and how they were handled, in words."""
+    mirrored: bool = False
+    """True if the file asks players to swap left and right before turning; already done here."""
+    pixel_aspect: float = 1.0
+    """Width of a pixel divided by its height, after rotation: players show `width * pixel_aspect` to `height`."""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.times) or len(self.times) == 0:
@@ -72,6 +76,58 @@ class SampledFrames:
         )
 
 
+class Cropping(NamedTuple):
+    """Borders to cut off a picture, in pixels."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+NO_CROP = Cropping()
+
+
+@dataclass(frozen=True)
+class StreamShape:
+    """What a container says of the shape of a stream's pictures, before they are turned."""
+
+    pixel_aspect: float = 1.0
+    """Width of a pixel divided by its height."""
+    crop: Cropping = NO_CROP
+    """Borders that the container asks to cut off."""
+    stream: int = 0
+    """FFmpeg's index of the stream."""
+
+
+@dataclass(frozen=True)
+class SourcePicture:
+    """The pictures of a video stream as players show them, and what has to be done for that."""
+
+    width: int
+    """Pixels, cropped and upright."""
+    height: int
+    """Pixels, cropped and upright."""
+    rotation: int
+    """Degrees counterclockwise by which it has to be turned: 0, 90, 180 or 270."""
+    mirrored: bool = False
+    """True to swap left and right before it is turned."""
+    pixel_aspect: float = 1.0
+    """Width of an upright pixel divided by its height."""
+    crop: Cropping = NO_CROP
+    """Borders that the container asks to cut off the upright picture."""
+    transfer: str | None = None
+    """"pq" or "hlg" for HDR, which is tone-mapped; else None."""
+    primaries: int = 9
+    """ITU-T H.273's number of the primaries of HDR."""
+    matrix: int | None = None
+    """H.273's number of the matrix that stands for one without a formula; None where the tag is used."""
+    stream: int = 0
+    """FFmpeg's index of the stream."""
+    warnings: tuple[str, ...] = ()
+    """What cannot be shown as the file asks, in words."""
+
+
 @dataclass(frozen=True)
 class VideoHeader:
     """Container and codec of a file, by FFmpeg's names."""
@@ -84,6 +140,8 @@ class VideoHeader:
     """The codec's profile, such as "High 10"; None if it has none."""
     refused: str | None = None
     """Why there is no video to decode, in words."""
+    shadowed: bool = False
+    """True if another video stream, which players without a choice show, comes before the one that is decoded."""
     start: int = 0
     """First byte of the video in its file, which may be an archive."""
     size: int = 0

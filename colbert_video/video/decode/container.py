@@ -4,16 +4,18 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import av
+from av.codec.context import Flags
 from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.decode.cropping import container_crop
 from colbert_video.video.files import is_archive, locate, read_archive
-from colbert_video.video.frames import VideoHeader
+from colbert_video.video.frames import StreamShape, VideoHeader
 
 # Playlists (HLS, DASH, concat), image sequences, capture devices and network formats are left out on purpose: they make
 # FFmpeg open other things than the file it was given.
@@ -22,6 +24,8 @@ FORMATS = (
     "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,mxg,nsv,nut,nuv,obu,ogg,pva,rm,swf,ty,vc1,vc1test,vvc,wav,wtv,"
     "yuv4mpegpipe"
 )
+MAX_PIXEL_ASPECT = 20
+"""No pixels are longer than so many times their other side; such values are damage."""
 ENCRYPTED_TAGS = ("encv", "drmi")
 HEADER_ONLY = {"analyzeduration": "1", "fpsprobesize": "0"}
 """Options with which FFmpeg reads no more packets than it needs to name a file's streams."""
@@ -96,6 +100,15 @@ class OpenVideo:
         """Frames per second as the header states them, for files without timestamps; 0 if it does not."""
         return float(self.stream.guessed_rate or self.stream.average_rate or 0)
 
+    @property
+    def shape(self) -> StreamShape:
+        """What the container says of the pictures' shape."""
+        stated = self.stream.sample_aspect_ratio or self.context.sample_aspect_ratio
+        plausible = stated is not None and 1 / MAX_PIXEL_ASPECT <= stated <= MAX_PIXEL_ASPECT
+        width, height = self.context.width, self.context.height
+        crop = container_crop(self.path, self.format, self.stream.index, width, height)
+        return StreamShape(float(stated) if plausible else 1.0, crop, self.stream.index)
+
     def seconds(self, stamp: int) -> float:
         """Return the time of a timestamp of the stream in seconds, as players count it."""
         return round(stamp * float(self.time_base) - self.origin, 6)
@@ -149,6 +162,7 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
         stream = choose_stream(path, container.streams.video)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
         stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= Flags.unaligned  # crop on the left exactly, not to a multiple of the alignment
         with _named_errors(path, deadline, FailureKind.UNDECODABLE, "cannot be decoded"):
             yield OpenVideo(path, container, stream, deadline)
 
@@ -161,14 +175,17 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
     """
     with _open(path, deadline, **HEADER_ONLY) as container:
         found = locate(path)
-        span = {"start": found.start, "size": found.size}
+        header = VideoHeader(container.format.name, start=found.start, size=found.size)
         if not container.streams:
             raise VideoError(path, FailureKind.UNREADABLE, "a container without any stream")
+        streams = container.streams.video
         try:
-            context = choose_stream(path, container.streams.video).codec_context
+            stream = choose_stream(path, streams)
         except VideoError as error:
-            return VideoHeader(container.format.name, refused=error.detail, **span)
-        return VideoHeader(container.format.name, context.codec.canonical_name, context.profile, **span)
+            return replace(header, refused=error.detail)
+        context = stream.codec_context
+        shadowed = stream.index != moving_streams(streams)[0].index
+        return replace(header, codec=context.codec.canonical_name, profile=context.profile, shadowed=shadowed)
 
 
 def check_file(path: str) -> None:
@@ -196,7 +213,7 @@ def choose_stream(path: str, streams: Any) -> Any:
     Raises:
         VideoError: If there is no stream, only cover art, no decoder for it, or it is encrypted.
     """
-    moving = [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
+    moving = moving_streams(streams)
     if not moving:
         what = "only cover art, no video stream" if len(streams) else "no video stream"
         raise VideoError(path, FailureKind.NO_VIDEO, what)
@@ -207,6 +224,11 @@ def choose_stream(path: str, streams: Any) -> Any:
     if "enc_key_id" in chosen.metadata or _tag(chosen.codec_context) in ENCRYPTED_TAGS:
         raise VideoError(path, FailureKind.ENCRYPTED, "the video stream is encrypted")
     return chosen
+
+
+def moving_streams(streams: Any) -> list[Any]:
+    """Return the video streams that are no cover art."""
+    return [stream for stream in streams if not stream.disposition & Disposition.attached_pic]
 
 
 def _preference(stream: Any) -> tuple[bool, int]:

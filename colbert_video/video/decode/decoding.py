@@ -8,8 +8,8 @@ import av
 import numpy as np
 
 from colbert_video.video.decode.container import OpenVideo
-from colbert_video.video.decode.resize import FrameResizer, SourcePicture
-from colbert_video.video.frames import SampledFrames, repeat_warning
+from colbert_video.video.decode.resize import FrameResizer
+from colbert_video.video.frames import SampledFrames, SourcePicture, repeat_warning
 
 # Their decoders drop a frame only if its bitstream says that no other frame refers to it. Others, such as dav1d for AV1,
 # take the switch at the start only or guess.
@@ -58,9 +58,11 @@ class ChosenFrames:
             width=source.width,
             height=source.height,
             rotation=source.rotation,
+            mirrored=source.mirrored,
+            pixel_aspect=source.pixel_aspect,
             codec=codec,
             decoder=decoder,
-            warnings=self.warnings + repeat_warning(self.times),
+            warnings=self.warnings + source.warnings + repeat_warning(self.times),
         )
 
 
@@ -132,8 +134,8 @@ class FrameDecoder:
             self.video.deadline.check()
             if self._may_skip:
                 context.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
-            yield from self._decoded(packet)
-        yield from self._decoded(None)
+            yield from self._noted(self._decoded(packet))
+        yield from self._noted(self._decoded(None))
 
     def _substitute(self, run: PacketRun, stamp: int, exact: Mapping[int, DecodedFrame]) -> DecodedFrame:
         best = None
@@ -143,6 +145,12 @@ class FrameDecoder:
         if best is not None:
             return DecodedFrame(best.pts, self.resizer(best))
         return min(exact.values(), key=lambda frame: abs(frame.stamp - stamp))
+
+    def _noted(self, frames: Iterable[Any]) -> Iterator[Any]:
+        for frame in frames:
+            if frame.key_frame:
+                self.resizer.note_keyframe(frame)
+            yield frame
 
     def _decoded(self, packet: Any) -> list[Any]:
         try:

@@ -13,13 +13,14 @@ from jaxtyping import Int, UInt8
 
 from colbert_video.errors import DependencyError, FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
-from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder
+from colbert_video.video.decode.decoding import ChosenFrames
+from colbert_video.video.decode.first_picture import first_picture
 from colbert_video.video.decode.in_order import listed_timeline
-from colbert_video.video.decode.resize import FrameResizer, SourcePicture, resized
+from colbert_video.video.decode.resize import resized
 from colbert_video.video.decode.signatures import begins_as, is_pattern
 from colbert_video.video.decode.timeline import Timeline
 from colbert_video.video.files import locate
-from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture
 
 REMEDY = "use decoder='pyav'"
 TIME_ERROR_SECONDS = 2e-3
@@ -93,6 +94,17 @@ class OtherDecoder:
                 f"it does not begin as a {video.format} file does, so {self.name} may take it for a playlist",
             )
 
+    def check_picture(self, path: str, source: SourcePicture) -> None:
+        """Check that the decoder shows pictures as players do: none of them crops by the container, mirrors or tone-maps.
+
+        Raises:
+            VideoError: Of kind `UNSUPPORTED`, if it would not.
+        """
+        asked = {"mirrored": source.mirrored, "HDR": source.transfer, "cropped": any(source.crop)}
+        needed = ", ".join(what for what, is_asked in asked.items() if is_asked)
+        if needed:
+            raise unsupported(path, f"{self.name} does not show {needed} pictures as players do")
+
 
 def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
     """Read sampled frames with decord or torchcodec, as the settings say.
@@ -125,19 +137,13 @@ def unsupported(path: str, what: str) -> VideoError:
 def _list_frames(path: str, settings: SamplingSettings, decoder: OtherDecoder) -> Listing:
     deadline = Deadline(settings.timeout, path)
     with open_video(path, deadline, settings.max_pixels) as video:
-        source = _first_picture(video, FrameResizer(path, settings))
+        source = first_picture(video, settings)
+    decoder.check_picture(path, source)
     with open_video(path, deadline, settings.max_pixels) as video:
         decoder.check(video)
         timeline = listed_timeline(video)
         chosen = timeline.choose(path, settings)
         return Listing(path, source, video.codec, timeline, video.origin, chosen)
-
-
-def _first_picture(video: OpenVideo, resizer: FrameResizer) -> SourcePicture:
-    frame = next(FrameDecoder(video, resizer).frames(video.packets()), None)
-    if frame is None:
-        raise VideoError(video.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
-    return SourcePicture.from_frame(frame)
 
 
 def _first_line(error: Exception) -> str:

@@ -55,8 +55,8 @@ def read_frames(path: str | os.PathLike[str], settings: SamplingSettings | None 
 
 def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
     deadline = Deadline(settings.timeout, path)
-    resizer = FrameResizer(path, settings)
     with open_video(path, deadline, settings.max_pixels) as video:
+        resizer = FrameResizer(path, settings, video.shape)
         codec, methods = video.codec, _methods(video)
         chosen = methods[0](video, settings, resizer) if methods else None
     if chosen is None and len(methods) > 1:

@@ -11,8 +11,8 @@ from video_writer import read_numbers, write_clip
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.read import read_frames
-from colbert_video.video.decode.resize import ACCURATE, FrameResizer, SourcePicture, resized
-from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.decode.resize import ACCURATE, FrameResizer, resized
+from colbert_video.video.frames import SamplingSettings, SourcePicture
 
 
 def gradient(width: int = 96, height: int = 64) -> av.VideoFrame:
