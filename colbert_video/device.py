@@ -2,7 +2,7 @@
 
 import torch
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
@@ -17,12 +17,12 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise SettingsError(
-            f"device={str(device)!r} is not a device that torch knows; use 'cpu' or 'cuda:0'."
+            f"device={shown(str(device))} is not a device that torch knows; use 'cpu' or 'cuda:0'."
         ) from error
     count = torch.cuda.device_count()
     if resolved.type == "cuda" and (resolved.index or 0) >= count:
         seen = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
-        raise SettingsError(f"device={str(device)!r}, but torch sees {seen} here; use one that is there or 'cpu'.")
+        raise SettingsError(f"device={shown(str(device))}, but torch sees {seen} here; use one that is there or 'cpu'.")
     return resolved
 
 

@@ -19,13 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import MAX_SHOWN, IndexFolderError, SettingsError, shown
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2**20
-MAX_SHOWN = 200
-"""Characters of a user's text that an error shows."""
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Flags that open a file which is not there yet."""
 OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -46,16 +44,17 @@ def expand_path(path: object, name: str = "the path") -> Path:
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str):
-        shown = repr(text)[:MAX_SHOWN]
-        raise SettingsError(f"{name} is {shown}, a value of type {type(text).__name__}: give a path as str or Path.")
+        raise SettingsError(
+            f"{name} is {shown(text)}, a value of type {type(text).__name__}: give a path as str or Path."
+        )
     if not text.strip():
         raise SettingsError(f"{name} is empty: give a path, or '.' for the working folder.")
     if "\0" in text:
-        raise SettingsError(f"{name} is {text[:MAX_SHOWN]!r}: a path cannot hold a zero byte; remove it.")
+        raise SettingsError(f"{name} is {shown(text)}: a path cannot hold a zero byte; remove it.")
     expanded = os.path.expanduser(text)  # noqa: PTH111 - pathlib drops the "./" before a literal "~"
     if expanded == text and text.startswith("~") and not os.path.lexists(text):
         raise SettingsError(
-            f"{name} is {text[:MAX_SHOWN]!r}, and there is no user of that name: write ./{text[:MAX_SHOWN]} for a file that "
+            f"{name} is {shown(text)}, and there is no user of that name: write ./{text[:MAX_SHOWN]} for a file that "
             "is called so."
         )
     return Path(expanded)
@@ -73,7 +72,7 @@ def user_path(path: object, name: str = "the path") -> Path:
         return expand_path(path, name).absolute()
     except FileNotFoundError as error:
         raise SettingsError(
-            f"{name} is {str(path)[:MAX_SHOWN]!r}, and the working folder is missing: give an absolute path."
+            f"{name} is {shown(str(path))}, and the working folder is missing: give an absolute path."
         ) from error
 
 
@@ -123,7 +122,7 @@ def encode_text(text: str, path: Path) -> bytes:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise SettingsError(
-            f"{path} cannot be written: its line {line} would hold {text[error.start]!r}, which is no character of UTF-8; "
+            f"{path} cannot be written: its line {line} would hold {shown(text[error.start])}, which is no character of UTF-8; "
             "rename what holds it."
         ) from error
 

@@ -15,7 +15,11 @@ ColBERTVideoError
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from reprlib import Repr
 from typing import Any
+
+MAX_SHOWN = 200
+"""Characters of a value that an error message shows."""
 
 
 class ColBERTVideoError(Exception):
@@ -147,3 +151,37 @@ def in_one_line(error: Exception, *, secrets: Iterable[str | None] = (), limit: 
     for secret in secrets:
         text = text.replace(secret, "***") if secret else text
     return text if len(text) <= limit else text[:limit] + " ..."
+
+
+def shown(value: object, *, limit: int = MAX_SHOWN) -> str:
+    """Return a value as error messages show it: its `repr` in one line, cut after `limit` characters.
+
+    Arrays and tensors are shown by type and shape. Of long texts and lists no more is written out than is shown.
+    """
+    is_text = isinstance(value, (str, bytes, bytearray))
+    try:
+        text = _written(value[:limit] if is_text else value)  # type: ignore[index]
+    except Exception:  # a __repr__ that fails, or a number with too many digits
+        return f"a value of type {type(value).__name__}"
+    whole = len(text) <= limit + len("b''") and not (is_text and len(value) > limit)  # type: ignore[arg-type]
+    return text if whole else f"{text[:limit]} ..."
+
+
+def _written(value: object) -> str:
+    if isinstance(value, (str, bytes, bytearray)):
+        return repr(value)
+    if isinstance(getattr(value, "shape", None), tuple) and len(value.shape):  # type: ignore[attr-defined]
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"  # type: ignore[attr-defined]
+    return " ".join(_SHORTENED.repr(value).split())
+
+
+def _shortened() -> Repr:
+    """Return what writes containers: the first few items of each."""
+    writer = Repr()
+    writer.maxlevel = 4
+    writer.maxdict = writer.maxlist = writer.maxtuple = writer.maxset = writer.maxfrozenset = writer.maxdeque = 20
+    writer.maxstring = writer.maxlong = writer.maxother = MAX_SHOWN
+    return writer
+
+
+_SHORTENED = _shortened()

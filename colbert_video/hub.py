@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.errors import HubError, SettingsError, in_one_line
+from colbert_video.errors import HubError, SettingsError, in_one_line, shown
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class HubRepository:
 
     def __post_init__(self) -> None:
         if not REPOSITORY.fullmatch(self.id):
-            raise SettingsError(f"repository {self.id!r} must be of the form 'user/name'.")
+            raise SettingsError(f"repository {shown(self.id)} must be of the form 'user/name'.")
         if self.token is not None and not TOKEN.fullmatch(self.token):
             raise SettingsError("the token has characters that no token has, such as a line break; copy it again.")
 
@@ -148,17 +148,17 @@ class HubRepository:
 
         if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
             error = error.__cause__  # why the Hub failed; that the cache lacks the file says less
-        here = f"the {self.kind} repository {self.id!r}"
+        here = f"the {self.kind} repository {shown(self.id)}"
         if isinstance(error, errors.GatedRepoError):
             return f"{here} is gated: accept its terms on its page, then log in (`hf auth login`) or pass a token."
         if isinstance(error, errors.RevisionNotFoundError):
-            return f"{here} has no branch, tag or commit {self.revision!r}."
+            return f"{here} has no branch, tag or commit {shown(self.revision)}."
         if isinstance(error, errors.RepositoryNotFoundError):
             other = self._other_kind()
             if other is not None:
-                return f"{self.id!r} is a {other} repository, which holds no {KINDS[self.kind]} of this library."
+                return f"{shown(self.id)} is a {other} repository, which holds no {KINDS[self.kind]} of this library."
             return (
-                f"there is no {self.kind} repository {self.id!r}, or it is private: check the name, and log in "
+                f"there is no {self.kind} repository {shown(self.id)}, or it is private: check the name, and log in "
                 "(`hf auth login`) or pass a token that may see it."
             )
         if isinstance(error, errors.HfHubHTTPError) and error.response is not None:

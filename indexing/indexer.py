@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from colbert_video.durable import user_path
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
 from colbert_video.indexing.build.changes import (
@@ -290,7 +290,7 @@ class Indexer:
             known = catalog.rows_of(wanted)
             unknown = [name for name in wanted if name not in known]
             if unknown:
-                raise SettingsError(f"id {unknown[0]!r} is not in {self.path}; nothing was removed.")
+                raise SettingsError(f"id {shown(unknown[0])} is not in {self.path}; nothing was removed.")
             catalog.remove(wanted)
             return list(dict.fromkeys(wanted))
 
@@ -315,7 +315,7 @@ class Indexer:
             ModelError: If the model cannot be loaded.
         """
         if retrain not in (None, "stored", "paths"):
-            raise SettingsError(f"retrain={retrain!r} must be None, 'stored' or 'paths'.")
+            raise SettingsError(f"retrain={shown(retrain)} must be None, 'stored' or 'paths'.")
         with writing(self.path, create=False) as catalog:
             settings, reencoded, direction = load_settings(catalog), None, None
             if retrain == "paths":

@@ -16,6 +16,7 @@ from colbert_video.cli.options import (
     print_result,
     sources_argument,
 )
+from colbert_video.errors import shown
 
 
 class WindowLength(click.ParamType):
@@ -30,7 +31,7 @@ class WindowLength(click.ParamType):
         try:
             return float(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number of seconds nor shots", param, ctx)
+            self.fail(f"{shown(value)} is neither a number of seconds nor shots", param, ctx)
 
 
 @click.command()

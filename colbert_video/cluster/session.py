@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import ClusterError, DependencyError, SettingsError
+from colbert_video.errors import ClusterError, DependencyError, SettingsError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def check_address(cluster: str) -> None:
     if cluster in ("auto", "local") or (host and colon and port.isdecimal() and "/" not in host):
         return
     raise SettingsError(
-        f"cluster={cluster!r} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, or "
+        f"cluster={shown(cluster)} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, or "
         "'auto' for the one that runs on this machine."
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import (
     caption_rows,
     check_output,
@@ -122,4 +122,4 @@ def _reason(record: VideoRecord, caption: str) -> str:
     path = Path(record.path)
     if is_archive(path) and path.is_file():
         return read_archive(path).damage or "an archive"
-    return f"no caption in {caption!r}"
+    return f"no caption in {shown(caption)}"

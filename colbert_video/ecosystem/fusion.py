@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.search.ranking import Ranking
 
@@ -127,7 +127,7 @@ def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], k
     if not rankings:
         raise SettingsError("there is nothing to fuse; give at least one ranking.")
     if method not in ("rrf", "min_max", "z_score"):
-        raise SettingsError(f"method {method!r} is unknown; choose rrf, min_max or z_score.")
+        raise SettingsError(f"method {shown(method)} is unknown; choose rrf, min_max or z_score.")
     if len(weights) != len(rankings):
         raise SettingsError(f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each.")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
@@ -142,5 +142,5 @@ def _check_finite(scored: Scored) -> None:
     wrong = [video for video, score in scored.items() if not math.isfinite(score)]
     if wrong:
         raise SettingsError(
-            f"the score of video {wrong[0]!r} is {scored[wrong[0]]}, which cannot be normalised; fuse by rank with rrf."
+            f"the score of video {shown(wrong[0])} is {scored[wrong[0]]}, which cannot be normalised; fuse by rank with rrf."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.ecosystem.media import MediaFolder
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import DependencyError, SettingsError, shown
 from colbert_video.video.sources import VideoRecord
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def _undecoded(dataset: Any, video: str) -> tuple[Any, Any]:
     if features is None:
         return dataset, None
     if video not in features:
-        raise SettingsError(f"the dataset has no column {video!r}; it has {', '.join(features)}.")
+        raise SettingsError(f"the dataset has no column {shown(video)}; it has {', '.join(features)}.")
     if getattr(features[video], "decode", False):
         dataset = dataset.cast_column(video, type(features[video])(decode=False))
     media = [name for name, feature in features.items() if hasattr(feature, "decode") and name != video]
@@ -71,7 +71,7 @@ def _undecoded(dataset: Any, video: str) -> tuple[Any, Any]:
 def _check_columns(row: Mapping[str, Any], names: Sequence[str]) -> None:
     missing = [name for name in names if name not in row]
     if missing:
-        raise SettingsError(f"the dataset has no column {missing[0]!r}; it has {', '.join(row)}.")
+        raise SettingsError(f"the dataset has no column {shown(missing[0])}; it has {', '.join(row)}.")
 
 
 def _jsonable(row: Mapping[str, Any], video: str, plain: Any) -> dict[str, Any]:

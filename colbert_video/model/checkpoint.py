@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colbert_video.durable import user_path
-from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line
+from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.model import open_clip
 from colbert_video.model.backbone import Backbone, Preprocess
@@ -104,10 +104,10 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
         try:
             return fetch_checkpoint(HubRepository(repository, "model", revision or None))
         except HubError as error:
-            raise ModelError(f"there is no folder {text!r}, and {error}") from None
+            raise ModelError(f"there is no folder {shown(text)}, and {error}") from None
     shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
     raise ModelError(
-        f"there is no model {text!r}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
+        f"there is no model {shown(text)}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
         "'PE-Core-B-16:meta', nor a Hub id 'user/model'."
     )
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.interaction import INTERACTIONS, Interaction
 from colbert_video.video.frames import SamplingSettings
@@ -49,10 +49,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.interaction not in INTERACTIONS:
             raise SettingsError(
-                f"interaction {self.interaction!r} is unknown; choose one of {', '.join(INTERACTIONS)}."
+                f"interaction {shown(self.interaction)} is unknown; choose one of {', '.join(INTERACTIONS)}."
             )
         if self.temporal_init not in ("text", "random"):
-            raise SettingsError(f"temporal_init {self.temporal_init!r} must be 'text' or 'random'.")
+            raise SettingsError(f"temporal_init {shown(self.temporal_init)} must be 'text' or 'random'.")
         for name, minimum in (("query_length", 3), ("num_frames", 1), ("temporal_layers", 0), ("expansion_tokens", 0)):
             if getattr(self, name) < minimum:
                 raise SettingsError(f"{name}={getattr(self, name)} must be at least {minimum}.")

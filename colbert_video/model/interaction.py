@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from colbert_video.device import full_precision
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
 Interaction = Literal["mms_fv", "mms_f", "mms_v", "mp_f", "mp_v", "rrf"]
@@ -149,7 +149,7 @@ def fuse(
         SettingsError: If the interaction is unknown or needs the video bag and there is none.
     """
     if interaction not in INTERACTIONS:
-        raise SettingsError(f"interaction {interaction!r} is unknown; choose one of {', '.join(INTERACTIONS)}.")
+        raise SettingsError(f"interaction {shown(interaction)} is unknown; choose one of {', '.join(INTERACTIONS)}.")
     frame, video = videos
     if interaction == "mms_f":
         return mean_max_sim(queries, frame)
@@ -157,7 +157,7 @@ def fuse(
         return mean_pool_sim(queries, frame)
     if video is None:
         raise SettingsError(
-            f"interaction {interaction!r} needs video tokens, which an untrained model does not make; "
+            f"interaction {shown(interaction)} needs video tokens, which an untrained model does not make; "
             "use 'mms_f' or train the model first."
         )
     if interaction == "mms_v":

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from colbert_video.errors import ModelError, in_one_line
+from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
 
 CONFIG_FILE = "open_clip_config.json"
@@ -269,14 +269,14 @@ def _model_cfg(name: str) -> dict[str, Any]:
 
     if ":" in name:  # open_clip would take weights and preprocessing from there, past every check made here
         raise ModelError(
-            f"backbone {name!r} must be one of open_clip's own model names; for weights of your own, pass their file as "
+            f"backbone {shown(name)} must be one of open_clip's own model names; for weights of your own, pass their file as "
             "pretrained=."
         )
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None:
         near = difflib.get_close_matches(name, open_clip.list_models(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see open_clip.list_models()."
-        raise ModelError(f"open_clip has no model {name!r}; {hint}")
+        raise ModelError(f"open_clip has no model {shown(name)}; {hint}")
     return model_cfg
 
 
@@ -304,13 +304,13 @@ def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:
             return
         tags = list_pretrained_tags_by_model(name)
         known = f"its tags are {', '.join(tags)}" if tags else "it has no tags: give the path of a weight file"
-        raise ModelError(f"{name} has no pretrained weights {pretrained!r}; {known}.")
+        raise ModelError(f"{name} has no pretrained weights {shown(pretrained)}; {known}.")
     wants, has = bool(tag_cfg.get("quick_gelu", False)), bool(model_cfg.get("quick_gelu", False))
     if wants != has:
         other = f"{name}-quickgelu" if wants else name.removesuffix("-quickgelu")
         raise ModelError(
-            f"weights {pretrained!r} were trained with {'QuickGELU' if wants else 'GELU'}, but {name} computes "
-            f"{'QuickGELU' if has else 'GELU'}: results would be silently worse. Use the model name {other!r}."
+            f"weights {shown(pretrained)} were trained with {'QuickGELU' if wants else 'GELU'}, but {name} computes "
+            f"{'QuickGELU' if has else 'GELU'}: results would be silently worse. Use the model name {shown(other)}."
         )
 
 
@@ -326,7 +326,7 @@ def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) ->
     }
     if len(candidates) != 1 and pretrained is not None:
         raise ModelError(
-            f"weight file {pretrained!r}: the published weights of {name} use {len(candidates)} kinds of preprocessing, "
+            f"weight file {shown(pretrained)}: the published weights of {name} use {len(candidates)} kinds of preprocessing, "
             "so the right one is not known. Pass preprocess=Preprocess(...)."
         )
     return min(candidates, key=repr) if candidates else _preprocess_from({}, model_cfg)
@@ -367,9 +367,9 @@ def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:
     if pretrained is None:
         return f"open_clip could not build {name}: {in_one_line(error)}."
     if Path(pretrained).is_file():
-        return f"the weight file {pretrained!r} does not load into {name}: {in_one_line(error)}."
+        return f"the weight file {shown(pretrained)} does not load into {name}: {in_one_line(error)}."
     return (
-        f"the weights {pretrained!r} of {name} could not be loaded: {in_one_line(error)}. To fetch them beforehand, run "
+        f"the weights {shown(pretrained)} of {name} could not be loaded: {in_one_line(error)}. To fetch them beforehand, run "
         f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{pretrained}')\" on a machine with "
         "network and copy ~/.cache/huggingface here, or pass the path of a weight file as pretrained=."
     )

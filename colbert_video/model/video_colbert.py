@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.checkpoint import (
@@ -278,7 +278,7 @@ class VideoColBERT(nn.Module):
         """
         for number, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
-                raise SettingsError(f"query {number} is {text!r}; a query needs at least one word.")
+                raise SettingsError(f"query {number} is {shown(text)}; a query needs at least one word.")
         config, backbone = self.config, self.backbone
         # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
         length = config.query_length if config.trained else backbone.context_length

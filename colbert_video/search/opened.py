@@ -12,7 +12,7 @@ import torch
 
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.scan.index_reader import IndexReader
@@ -144,9 +144,9 @@ def _open_view(
 
 def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:
     if engine not in ("native", "colbert"):
-        raise SettingsError(f"engine={engine!r} must be 'native' or 'colbert'.")
+        raise SettingsError(f"engine={shown(engine)} must be 'native' or 'colbert'.")
     if plaid is not None and engine != "colbert":
-        raise SettingsError(f"plaid settings are for engine='colbert'; engine={engine!r} has none.")
+        raise SettingsError(f"plaid settings are for engine='colbert'; engine={shown(engine)} has none.")
 
 
 def _index_device(device: str | torch.device | None) -> torch.device | None:

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from colbert_video.durable import user_path
-from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError
+from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.checkpoint import settled_name
@@ -127,7 +127,7 @@ def numbered_texts(queries: object) -> dict[str, str]:
     for name, text in texts.items():
         if not isinstance(text, str):
             raise SettingsError(
-                f"query {name!r} is a value of type {type(text).__name__}: give the text of each query as str."
+                f"query {shown(name)} is a value of type {type(text).__name__}: give the text of each query as str."
             )
     return texts
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from colbert_video.durable import read_text, user_path, write_text
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 Run = dict[str, dict[str, float]]
 """Score by video id by query id."""
@@ -89,7 +89,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
         if not name or not words:
             raise SettingsError(f"{where}: {'no words' if name else 'no id'}; give both.")
         if name in queries:
-            raise SettingsError(f"{where}: query {name!r} is there already; ids are unique.")
+            raise SettingsError(f"{where}: query {shown(name)} is there already; ids are unique.")
         queries[name] = words
     if not queries:
         raise SettingsError(f"{path} holds no queries; write each as a line of ID, tab, words.")
@@ -146,7 +146,7 @@ def write_queries(path: str | Path, queries: Mapping[str, str]) -> Path:
     """
     wordless = [name for name, words in queries.items() if not words.strip()]
     if wordless:
-        raise SettingsError(f"query {wordless[0]!r} has no words; give it some, or leave it out.")
+        raise SettingsError(f"query {shown(wordless[0])} has no words; give it some, or leave it out.")
     return write_tabbed(path, (([name], " ".join(words.split())) for name, words in queries.items()))
 
 
@@ -161,7 +161,7 @@ def write_tabbed(path: str | Path, rows: Iterable[tuple[list[str], str]]) -> Pat
         for name in ids:
             if not name or any(char in name for char in UNWRITABLE) or name != name.strip() or name[0] == BOM:
                 raise SettingsError(
-                    f"id {name!r} does not fit into a column: it is empty, holds a tab, a line break or a zero byte, or begins "
+                    f"id {shown(name)} does not fit into a column: it is empty, holds a tab, a line break or a zero byte, or begins "
                     "or ends with white space; rename it."
                 )
         lines.append("\t".join([*ids, rest]))
@@ -190,7 +190,7 @@ def _column(name: str, escape: bool) -> str:
         return "".join(quote(char, safe="") if _is_escaped(char) else char for char in name)
     if len(name.split()) != 1 or name != name.strip() or name[0] == BOM or "\0" in name:
         what = "holds white space, the character that separates columns of the file" if name else "is empty"
-        raise SettingsError(f"id {name!r} {what}; rename it, or write it with escape=True (--escape).")
+        raise SettingsError(f"id {shown(name)} {what}; rename it, or write it with escape=True (--escape).")
     return name
 
 
@@ -224,11 +224,11 @@ def _number(kind: type, where: str, name: str, text: str) -> Any:
         return kind(text)
     except ValueError as error:
         what = "whole number" if kind is int else "number"
-        raise SettingsError(f"{where}: {name} {text!r} is not a {what}.") from error
+        raise SettingsError(f"{where}: {name} {shown(text)} is not a {what}.") from error
 
 
 def _insert(table: dict[str, dict[str, Any]], where: str, query: str, video: str, value: float) -> None:
     videos = table.setdefault(query, {})
     if video in videos:
-        raise SettingsError(f"{where}: query {query!r} has video {video!r} already; each may come once.")
+        raise SettingsError(f"{where}: query {shown(query)} has video {shown(video)} already; each may come once.")
     videos[video] = value

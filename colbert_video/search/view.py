@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -232,7 +232,7 @@ def _frame_by_frame(
     count = max(item.frame_tokens) + 1 if item.frame_tokens else len(item.frame_times)
     if count > similarity.shape[1]:
         raise IndexFolderError(
-            f"the catalog says that video {item.id!r} has {count} frame tokens, its segment has {similarity.shape[1]} "
+            f"the catalog says that video {shown(item.id)} has {count} frame tokens, its segment has {similarity.shape[1]} "
             "tokens; rebuild the index."
         )
     if not item.frame_tokens:

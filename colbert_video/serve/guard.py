@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from colbert_video.errors import shown
 from colbert_video.serve.http_errors import ServiceError, busy, error_response
 from colbert_video.serve.service_metrics import Metrics
 from colbert_video.serve.service_settings import ServeSettings
@@ -130,7 +131,7 @@ class Gatekeeper:
         name = _host_name(host)
         if name in self._hosts or _is_address(name):
             return
-        message = f"the service is not called {name[:200]!r}."
+        message = f"the service is not called {shown(name)}."
         raise ServiceError(400, "wrong_host", message, "Use its address, or start it with --allowed-host.")
 
 

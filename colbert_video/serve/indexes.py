@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.durable import user_path
-from colbert_video.errors import ColBERTVideoError, SettingsError
+from colbert_video.errors import ColBERTVideoError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
@@ -143,7 +143,7 @@ class ServedIndex:
         """
         found = self._catalog.rows_of([video_id])
         if video_id not in found:
-            message = f"video {video_id[:200]!r} is not in index {self.name!r}."
+            message = f"video {shown(video_id)} is not in index {shown(self.name)}."
             raise ServiceError(404, "no_such_video", message, "Check the id.")
         return found[video_id]
 
@@ -154,11 +154,11 @@ class ServedIndex:
             ServiceError: 503 while it is loaded or after that failed; 422 if there is none.
         """
         if not self.takes_text:
-            message = f"index {self.name!r} names no model that could encode a query."
+            message = f"index {shown(self.name)} names no model that could encode a query."
             raise ServiceError(422, "no_model", message, "Start the service with --model.")
         if self.model is not None:
             return self.model
-        message, later = f"the model of index {self.name!r} is not loaded.", {"Retry-After": "2"}
+        message, later = f"the model of index {shown(self.name)} is not loaded.", {"Retry-After": "2"}
         if self.state == "loading":
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", later)
         raise ServiceError(503, "index_unavailable", message, SEE_LOG, later)
@@ -176,7 +176,7 @@ class ServedIndex:
         """
         hits = self.searcher.search_tokens(tokens, **options)
         if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
-            message = f"index {self.name!r} was replaced by one of another model."
+            message = f"index {shown(self.name)} was replaced by one of another model."
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", {"Retry-After": "1"})
         return hits
 
@@ -246,7 +246,7 @@ class IndexRegistry:
         if not name:
             return next(iter(self))
         if name not in self._indexes:
-            message = f"there is no index {name[:200]!r}."
+            message = f"there is no index {shown(name)}."
             raise ServiceError(404, "no_such_index", message, f"There are: {', '.join(self._indexes)}.")
         return self._indexes[name]
 
@@ -300,8 +300,8 @@ def _named_folders(folders: Sequence[str]) -> dict[str, Path]:
         path = user_path(rest if chosen else folder, "the index")
         name = name if chosen else path.resolve().name
         if "/" in name:
-            raise SettingsError(f"the index name {name!r} holds a slash; choose one without.")
+            raise SettingsError(f"the index name {shown(name)} holds a slash; choose one without.")
         if name in named:
-            raise SettingsError(f"two indexes are called {name!r}; name one of them: other={path}.")
+            raise SettingsError(f"two indexes are called {shown(name)}; name one of them: other={path}.")
         named[name] = path
     return named

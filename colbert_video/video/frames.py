@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 PLACEMENTS = ("centre", "random")
@@ -257,4 +257,4 @@ def check_window(window: tuple[float, float]) -> None:
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingsError(f"{name} is {value!r}; it must be one of {', '.join(choices)}.")
+        raise SettingsError(f"{name} is {shown(value)}; it must be one of {', '.join(choices)}.")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from colbert_video.durable import expand_path, user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.video.files import (
     ARCHIVE,
     Archive,
@@ -73,7 +73,7 @@ class VideoRecord:
         try:
             json.dumps(self.metadata)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"the metadata of {self.id!r} cannot be stored as JSON: {error}.") from error
+            raise SettingsError(f"the metadata of {shown(self.id)} cannot be stored as JSON: {error}.") from error
         if self.window is not None:
             check_window(self.window)
 
@@ -128,11 +128,13 @@ def _from_item(item: Any) -> Sources:
     if isinstance(item, str | os.PathLike):
         return _from_name(os.fspath(item), alone=False)
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-        raise SettingsError(f"{item!r} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord.")
+        raise SettingsError(
+            f"{shown(item)} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord."
+        )
     name, path, metadata = item if len(item) == 3 else (*item, {})
     kinds = ((name, str), (path, str | os.PathLike), (metadata, Mapping))
     if not all(isinstance(value, kind) for value, kind in kinds):
-        raise SettingsError(f"{item!r} is no (id, path, metadata); these must be a string, a path and a dict.")
+        raise SettingsError(f"{shown(item)} is no (id, path, metadata); these must be a string, a path and a dict.")
     return Sources((VideoRecord(name, _absolute(path), dict(metadata)),), 0)
 
 
@@ -192,7 +194,7 @@ def _in_archive(path: Path) -> Sources:
         raise SettingsError(f"the archive {path} cannot be read: {error.strerror}.") from error
     if archive.repeated:
         raise SettingsError(
-            f"{path} holds several members named {archive.repeated[0]!r} ({len(archive.repeated)} names are repeated); "
+            f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are repeated); "
             "each video needs a key of its own, write the archive again."
         )
     records, ignored = _archived_videos(archive, _absolute(path))
@@ -359,7 +361,7 @@ def _check_ids(records: Iterable[VideoRecord]) -> None:
     for record in records:
         if record.id in paths:
             raise SettingsError(
-                f"two videos have the id {record.id!r}: {paths[record.id]} and {record.path}. Give them ids of their own, as "
+                f"two videos have the id {shown(record.id)}: {paths[record.id]} and {record.path}. Give them ids of their own, as "
                 "(id, path)."
             )
         paths[record.id] = record.path

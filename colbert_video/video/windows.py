@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from colbert_video.errors import SettingsError, VideoError
+from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool, FrameRequest
@@ -68,14 +68,14 @@ class Cutting:
                 raise SettingsError(f"stride={self.stride} contradicts window='shots': shots follow one another.")
             return
         if isinstance(self.window, str) or not 0 < self.window < math.inf:
-            raise SettingsError(f"window={self.window!r} must be a number of seconds above 0, or 'shots'.")
+            raise SettingsError(f"window={shown(self.window)} must be a number of seconds above 0, or 'shots'.")
         if min(self.window, self.window if self.stride is None else self.stride) < 10**-DECIMALS:
             raise SettingsError(
-                f"window={self.window!r}, stride={self.stride!r}: windows are named by milliseconds; give one at least."
+                f"window={shown(self.window)}, stride={shown(self.stride)}: windows are named by milliseconds; give one at least."
             )
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise SettingsError(
-                f"stride={self.stride!r} must be above 0 and at most window={self.window}, or moments between windows are lost."
+                f"stride={shown(self.stride)} must be above 0 and at most window={self.window}, or moments between windows are lost."
             )
 
     @property
@@ -298,7 +298,7 @@ def check_window_ids(ids: Iterable[str]) -> None:
     for name in ids:
         if WINDOW_ID.search(name):
             raise SettingsError(
-                f"the id {name!r} looks like that of a window; in an index with windows such ids are kept for them. Give "
+                f"the id {shown(name)} looks like that of a window; in an index with windows such ids are kept for them. Give "
                 "the video another id, as (id, path)."
             )
 

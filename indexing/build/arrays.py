@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
 
@@ -68,7 +68,7 @@ class ArraySource:
             raise SettingsError("no ids were given; at least one video is needed.")
         if len(set(self._ids)) != len(self._ids):
             repeated = next(name for name in self._ids if self._ids.count(name) > 1)
-            raise SettingsError(f"id {repeated!r} is given twice; ids must be unique.")
+            raise SettingsError(f"id {shown(repeated)} is given twice; ids must be unique.")
         lengths = {f"{bag} tokens": len(tokens) for bag, tokens in self._bags.items()}
         if self._metadata is not None:
             lengths["metadata"] = len(self._metadata)
@@ -135,7 +135,7 @@ class ArraySource:
             )
 
     def _where(self, bag: str, row: int) -> str:
-        return f"{bag} tokens of video {self._ids[row]!r}"
+        return f"{bag} tokens of video {shown(self._ids[row])}"
 
 
 def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from colbert_video.errors import DependencyError
+from colbert_video.errors import DependencyError, shown
 from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure
@@ -130,7 +130,7 @@ def find_cluster(cluster: Cluster | str | None) -> AbstractContextManager[Any]:
     found = list(entry_points(group=CLUSTERS, name=RAY))
     if not found:
         raise DependencyError(
-            f"cluster={cluster!r}: this installation of colbert_video has no entry point {RAY!r} in {CLUSTERS!r}, which opens "
+            f"cluster={shown(cluster)}: this installation of colbert_video has no entry point {shown(RAY)} in {shown(CLUSTERS)}, which opens "
             "clusters by their address; install colbert_video again, or pass colbert_video.cluster.RayCluster(...)."
         )
     opened: AbstractContextManager[Any] = found[0].load()(cluster)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from colbert_video.durable import make_folder_durably, user_path
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
     WriterLock,
@@ -518,7 +518,7 @@ class Catalog:
         older = execute("SELECT segment FROM videos WHERE id = ?", [entry.id]).fetchone()
         if older is not None and (older[0] == segment or not replace):
             where = "comes twice" if older[0] == segment else "is in the index already; replace or remove it"
-            raise SettingsError(f"video id {entry.id!r} {where}")
+            raise SettingsError(f"video id {shown(entry.id)} {where}")
         if replace:
             self._remove_items(self._older_versions(segment, entry))
         values = (segment, row, *video_values(entry))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 
 VIDEO_COLUMNS = (
     "id", "path", "parent", "start", "end", "duration", "frame_times", "metadata", "source_size", "source_mtime_ns",
@@ -61,7 +61,7 @@ class VideoEntry:
         """
         if self.frame_tokens and not _has_token_per_frame(self.frame_tokens, len(self.frame_times)):
             raise SettingsError(
-                f"video {self.id!r} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
+                f"video {shown(self.id)} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
                 "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
             )
         if not self.id:
@@ -70,7 +70,7 @@ class VideoEntry:
             _check_surrogates(name, getattr(self, name))
         for value in (self.start, self.end, self.duration, *self.frame_times):
             if value is not None and not math.isfinite(value):
-                raise SettingsError(f"video {self.id!r} has the time {value}; times must be finite seconds")
+                raise SettingsError(f"video {shown(self.id)} has the time {value}; times must be finite seconds")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,9 @@ class IndexView:
         for name, rows in self.removed.items():
             whole = all(isinstance(row, int) for row in rows)
             if name not in stored or not whole or rows[0] < 0 or rows[-1] >= stored[name]:
-                raise IndexFolderError(f"{path} is damaged: tombstones outside segment {name!r}; rebuild the index")
+                raise IndexFolderError(
+                    f"{path} is damaged: tombstones outside segment {shown(name)}; rebuild the index"
+                )
         expected = sum(stored.values()) - sum(len(rows) for rows in self.removed.values())
         if self.count != expected:
             raise IndexFolderError(
@@ -181,7 +183,7 @@ def video_entry(values: tuple[Any, ...], segment: str | None = None, row: int | 
         span = (start, end, duration)
         return VideoEntry(identity, path, parent, *span, seconds, tokens, metadata, size, mtime, segment, row)
     except (AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise IndexFolderError(f"the catalog's row of video {values[0]!r} is damaged: {error}") from error
+        raise IndexFolderError(f"the catalog's row of video {shown(values[0])} is damaged: {error}") from error
 
 
 def live_entry(values: tuple[Any, ...]) -> VideoEntry:
@@ -201,7 +203,7 @@ def segment_row(row: tuple[Any, ...]) -> SegmentRow:
     """
     name, codec, count, created = row
     if not isinstance(count, int) or count < 1:
-        raise IndexFolderError(f"the catalog's row of segment {name!r} is damaged: count {count!r}")
+        raise IndexFolderError(f"the catalog's row of segment {shown(name)} is damaged: count {shown(count)}")
     return SegmentRow(check_stored_text(check_name, name), check_stored_text(check_name, codec), count, created)
 
 
@@ -224,7 +226,7 @@ def check_name(name: object) -> str:
         SettingsError: If it could lead elsewhere.
     """
     if not isinstance(name, str) or not SAFE_NAME.fullmatch(name):
-        raise SettingsError(f"name {name!r} may hold letters, digits, '-', '_' and inner '.' only")
+        raise SettingsError(f"name {shown(name)} may hold letters, digits, '-', '_' and inner '.' only")
     return name
 
 
@@ -237,7 +239,7 @@ def check_relative(path: object) -> str:
     text = path if isinstance(path, str) else ""
     odd = any(part in ("", ".", "..") for part in text.split("/"))
     if odd or "\\" in text or "\0" in text or PureWindowsPath(text).drive:
-        raise SettingsError(f"path {path!r} must be relative to the index folder, with '/' and without '..'")
+        raise SettingsError(f"path {shown(path)} must be relative to the index folder, with '/' and without '..'")
     return text
 
 
@@ -278,10 +280,10 @@ def _metadata_text(entry: VideoEntry) -> str:
         text = json.dumps(metadata, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise SettingsError(
-            f"metadata of video {entry.id!r} is not JSON ({error}); keep text, numbers, lists"
+            f"metadata of video {shown(entry.id)} is not JSON ({error}); keep text, numbers, lists"
         ) from error
     if not all(isinstance(key, str) for key in metadata):
-        raise SettingsError(f"metadata of video {entry.id!r} has keys that are not text: {list(metadata)}")
+        raise SettingsError(f"metadata of video {shown(entry.id)} has keys that are not text: {list(metadata)}")
     return text
 
 
@@ -292,5 +294,5 @@ def _check_surrogates(name: str, text: str | None) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise SettingsError(
-            f"{name} {text!r} is not valid Unicode (the file's name is not UTF-8?); rename the file or give another {name}"
+            f"{name} {shown(text)} is not valid Unicode (the file's name is not UTF-8?); rename the file or give another {name}"
         ) from error

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 BUILT_IN = {
     "id": "text", "path": "text", "parent": "text", "duration": "number", "start": "number", "end": "number",
@@ -80,10 +80,12 @@ def parse_filter(text: str) -> dict[str, Any]:
         where = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError(
-            f'the filter {text!r} is not JSON ({error}); write for instance \'{{"channel": "news"}}\'.'
+            f'the filter {shown(text)} is not JSON ({error}); write for instance \'{{"channel": "news"}}\'.'
         ) from error
     if not isinstance(where, dict):
-        raise SettingsError(f'the filter {text!r} is not a JSON object; write for instance \'{{"channel": "news"}}\'.')
+        raise SettingsError(
+            f'the filter {shown(text)} is not a JSON object; write for instance \'{{"channel": "news"}}\'.'
+        )
     return where
 
 
@@ -124,7 +126,7 @@ class _Compiler:
 
     def filter(self, where: Any, depth: int) -> Condition:
         if not isinstance(where, Mapping):
-            raise SettingsError(f"{where!r} is not a filter; write an object such as {{'channel': 'news'}}.")
+            raise SettingsError(f"{shown(where)} is not a filter; write an object such as {{'channel': 'news'}}.")
         if depth > MAX_DEPTH:
             raise SettingsError(f"the filter is nested more than {MAX_DEPTH} deep; write it flatter.")
         return _all([self._entry(name, operand, depth) for name, operand in where.items()])
@@ -135,14 +137,14 @@ class _Compiler:
             return _not(self.filter(operand, depth + 1))
         if name in ("and", "or"):
             if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
-                raise SettingsError(f"{name!r} takes a list of filters, at least one; got {operand!r}.")
+                raise SettingsError(f"{shown(name)} takes a list of filters, at least one; got {shown(operand)}.")
             parts = [self.filter(part, depth + 1) for part in operand]
             return _all(parts, name.upper())
         field = _field(name)
         if not isinstance(operand, Mapping):
             return _equal(field, operand)
         if not operand:
-            raise SettingsError(f"{name!r} has no operator; known ones are {', '.join(OPERATORS)}.")
+            raise SettingsError(f"{shown(name)} has no operator; known ones are {', '.join(OPERATORS)}.")
         return _all([self._operation(field, operator, value) for operator, value in operand.items()])
 
     def _operation(self, field: _Field, operator: Any, operand: Any) -> Condition:
@@ -158,7 +160,7 @@ class _Compiler:
         }
         if not isinstance(operator, str) or operator not in operations:
             raise SettingsError(
-                f"{operator!r} for {field.name!r} is not an operator; known ones are {', '.join(OPERATORS)}."
+                f"{shown(operator)} for {shown(field.name)} is not an operator; known ones are {', '.join(OPERATORS)}."
             )
         return operations[operator](field, operand)
 
@@ -171,11 +173,11 @@ class _Compiler:
 def _field(name: Any) -> _Field:
     """Return the built-in or the value in the metadata that a name stands for."""
     if not isinstance(name, str):
-        raise SettingsError(f"{name!r} is not the name of a field; names are text.")
+        raise SettingsError(f"{shown(name)} is not the name of a field; names are text.")
     if name in BUILT_IN:
         column, kind = f'videos."{name}"', BUILT_IN[name]
-        shown = {"text": "text", "number": "real"}[kind]
-        return _Field(name, f"CASE WHEN {column} IS NOT NULL THEN '{shown}' END", column, (), kind)
+        stored = {"text": "text", "number": "real"}[kind]
+        return _Field(name, f"CASE WHEN {column} IS NOT NULL THEN '{stored}' END", column, (), kind)
     path = _json_path(name.removeprefix("metadata."))
     return _Field(name, "json_type(videos.metadata, ?)", "json_extract(videos.metadata, ?)", (path,))
 
@@ -192,14 +194,14 @@ def _json_path(name: str) -> str:
             keys[-1] += character
             escaped = False
     if '"' in name or "\0" in name:
-        raise SettingsError(f"{name!r} cannot be a filter's key: it holds a double quote or a NUL character.")
+        raise SettingsError(f"{shown(name)} cannot be a filter's key: it holds a double quote or a NUL character.")
     return "$" + "".join(f".{json.dumps(key)}" for key in keys)
 
 
 def _compare(field: _Field, operator: str, operand: Any) -> Condition:
     kind = _kind(field, operand)
     if kind not in ("text", "number"):
-        raise SettingsError(f"{operator!r} for {field.name!r} takes a number or text; got {operand!r}.")
+        raise SettingsError(f"{shown(operator)} for {shown(field.name)} takes a number or text; got {shown(operand)}.")
     sql = f"coalesce({field.type} IN {TYPES[kind]} AND {field.value} {operator} json_extract(?, '$'), 0)"
     return Condition(sql, (*field.values, *field.values, _json(field, operand)))
 
@@ -210,20 +212,20 @@ def _equal(field: _Field, operand: Any) -> Condition:
 
 def _in(field: _Field, operands: Any) -> Condition:
     if not isinstance(operands, Sequence) or isinstance(operands, str):
-        raise SettingsError(f"'in' for {field.name!r} takes a list; got {operands!r}.")
+        raise SettingsError(f"'in' for {shown(field.name)} takes a list; got {shown(operands)}.")
     alone = _equals_one_of(field, operands)
     return alone if field.kind is not None else _any([alone, _element_of_list(field, operands)])
 
 
 def _contains(field: _Field, operand: Any) -> Condition:
     if field.kind is not None:
-        raise SettingsError(f"'contains' looks into stored lists; {field.name!r} is {field.kind}.")
+        raise SettingsError(f"'contains' looks into stored lists; {shown(field.name)} is {field.kind}.")
     return _element_of_list(field, [operand])
 
 
 def _exists(field: _Field, operand: Any) -> Condition:
     if not isinstance(operand, bool):
-        raise SettingsError(f"'exists' for {field.name!r} takes true or false; got {operand!r}.")
+        raise SettingsError(f"'exists' for {shown(field.name)} takes true or false; got {shown(operand)}.")
     return Condition(f"({field.type} IS {'NOT ' if operand else ''}NULL)", field.values)
 
 
@@ -266,16 +268,16 @@ def _kind(field: _Field, operand: Any) -> str:
         kind = "number"
     else:
         raise SettingsError(
-            f"{field.name!r} cannot be compared with {operand!r}; use text, a finite number, true, false or null."
+            f"{shown(field.name)} cannot be compared with {shown(operand)}; use text, a finite number, true, false or null."
         )
     if field.kind is not None and kind != field.kind:
         hint = "; use {'exists': false} for videos without it" if kind == "null" else ""
-        raise SettingsError(f"{field.name!r} is {field.kind}, never {operand!r}{hint}.")
+        raise SettingsError(f"{shown(field.name)} is {field.kind}, never {shown(operand)}{hint}.")
     return kind
 
 
 def _json(field: _Field, operands: Any) -> str:
     text = json.dumps(operands)
     if "\\u0000" in text.replace("\\\\", ""):
-        raise SettingsError(f"the text for {field.name!r} holds a NUL character; leave it out.")
+        raise SettingsError(f"the text for {shown(field.name)} holds a NUL character; leave it out.")
     return text

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from colbert_video.device import full_precision
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.assignment import Assign, assigner
 from colbert_video.indexing.codec.kmeans import num_partitions, spherical_kmeans
 from colbert_video.indexing.codec.packing import check_nbits, random_rotation
@@ -114,7 +114,7 @@ class ResidualCodec:
         check_nbits(nbits, tokens.shape[1])
         _check_unnormalised(tokens)
         if buckets not in BUCKETS:
-            raise SettingsError(f"buckets={buckets!r}: choose one of {sorted(BUCKETS)}")
+            raise SettingsError(f"buckets={shown(buckets)}: choose one of {sorted(BUCKETS)}")
         count = num_partitions(len(tokens)) if centroids is None else centroids
         rotation = random_rotation(tokens.shape[1], seed) if rotate else torch.eye(tokens.shape[1])
         rotation = rotation.to(tokens.device)

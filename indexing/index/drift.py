@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenChunk, TokenSource
 
@@ -76,7 +76,7 @@ class Drift:
             added = {str(bag): float(error) for bag, error in values["added"].items()}
             return cls(trained, added, int(values["videos"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IndexFolderError(f"the index's record of codec errors is damaged: {error!r}") from error
+            raise IndexFolderError(f"the index's record of codec errors is damaged: {shown(error)}") from error
 
 
 def measure_drift(before: Drift, sample: "SampledSource", codecs: Mapping[str, ResidualCodec]) -> Drift:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.packing import check_nbits
 from colbert_video.model.pooling import Pooling
 from colbert_video.model.video_colbert import VideoColBERT
@@ -63,7 +63,7 @@ class IndexSettings:
         if not self.bags or set(self.bags) - {"frame", "video"}:
             raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
         if self.buckets not in ("lloyd_max", "quantile"):
-            raise SettingsError(f"buckets {self.buckets!r} must be 'lloyd_max' or 'quantile'.")
+            raise SettingsError(f"buckets {shown(self.buckets)} must be 'lloyd_max' or 'quantile'.")
 
     @property
     def cutting(self) -> Cutting | None:
@@ -105,7 +105,7 @@ class IndexSettings:
             known = stride if name == "stride" else getattr(self, name)
             if value != known:
                 raise SettingsError(
-                    f"{name}={value!r} was given, but {path} was made with {name}={known!r}: leave {name} out, or index "
+                    f"{name}={shown(value)} was given, but {path} was made with {name}={shown(known)}: leave {name} out, or index "
                     f"again with overwrite=True."
                 )
 

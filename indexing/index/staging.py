@@ -29,7 +29,7 @@ from colbert_video.durable import (
     naming,
     new_name,
 )
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
@@ -278,7 +278,7 @@ def unpack_notes(metadata: Mapping[str, str] | None) -> dict[int, Note]:
     try:
         return {int(row): _note(values) for row, values in json.loads(text).items()}
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IndexFolderError(f"its notes are damaged ({error!r})") from error
+        raise IndexFolderError(f"its notes are damaged ({shown(error)})") from error
 
 
 def _note(values: Any) -> Note:

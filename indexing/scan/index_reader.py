@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from colbert_video.durable import check_files, user_path
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
@@ -156,7 +156,7 @@ class IndexReader:
         rows = self._catalog.rows_of(ids)
         missing = set(ids) - rows.keys()
         if missing:
-            raise SettingsError(f"id {min(missing)!r} is not in the index.")
+            raise SettingsError(f"id {shown(min(missing))} is not in the index.")
         return [entry for entries in rows.values() for entry in entries]
 
     def present(self, ids: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from colbert_video.device import resolve_device
-from colbert_video.errors import DependencyError, IndexFolderError, SettingsError
+from colbert_video.errors import DependencyError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.prepared_query import PreparedQuery, prepare
@@ -218,7 +218,7 @@ def _use_gpu(device: str | torch.device | None) -> bool:
     resolved = torch.device("cpu") if device is None else resolve_device(device)
     if resolved.type == "cuda" and resolved.index:
         raise SettingsError(
-            f"device={str(device)!r}: stock ColBERT scores on the first GPU only; set CUDA_VISIBLE_DEVICES="
+            f"device={shown(str(device))}: stock ColBERT scores on the first GPU only; set CUDA_VISIBLE_DEVICES="
             f"{resolved.index} and use device='cuda', or engine='native'."
         )
     return resolved.type == "cuda"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
 from colbert_video.durable import BLOCK, check_files, fsync_file, fsync_folder, link_or_copy, sync_tree, user_path
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.catalog.entries import SAFE_NAME, IndexView
@@ -236,13 +236,13 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive
     """Write one file of an archive; return its name in the index."""
     _, _, name = member.name.partition("/")
     if not is_index_file(name):
-        raise IndexFolderError(f"{archive} holds {member.name!r}, which is not part of an index; it is refused.")
+        raise IndexFolderError(f"{archive} holds {shown(member.name)}, which is not part of an index; it is refused.")
     if not member.isreg() or member.issparse():
-        raise IndexFolderError(f"{archive} holds {member.name!r}, which is not a plain file; it is refused.")
+        raise IndexFolderError(f"{archive} holds {shown(member.name)}, which is not a plain file; it is refused.")
     content = tar.extractfile(member)
     path = folder / name
     if content is None or path.exists():
-        raise IndexFolderError(f"{archive} holds {member.name!r} twice; it is refused.")
+        raise IndexFolderError(f"{archive} holds {shown(member.name)} twice; it is refused.")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("xb") as file:
         shutil.copyfileobj(content, file)
@@ -283,7 +283,7 @@ def _checked(folder: Path, names: set[str], target: Path, source: str) -> Export
         load_settings(catalog, name=source)
         odd = names ^ {*files, CATALOG_NAME}
         if odd:
-            raise IndexFolderError(f"{source} and its catalog disagree about {min(odd)!r}; export it again.")
+            raise IndexFolderError(f"{source} and its catalog disagree about {shown(min(odd))}; export it again.")
         check_files(folder, files)
     for side in ("-wal", "-shm"):  # a reader of the database leaves these, empty
         (folder / f"{CATALOG_NAME}{side}").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from colbert_video.durable import link_or_copy, user_path
-from colbert_video.errors import HubError, IndexFolderError
+from colbert_video.errors import HubError, IndexFolderError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
@@ -95,7 +95,9 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
             names = sorted(catalog.files())
         for name in names:
             if not is_index_file(name):
-                raise IndexFolderError(f"{repository.id} lists {name!r}, which is not part of an index; it is refused.")
+                raise IndexFolderError(
+                    f"{repository.id} lists {shown(name)}, which is not part of an index; it is refused."
+                )
         snapshot = replace(repository, revision=snapshot.name).fetch(names, cache_dir=cache_dir)
         for name in names:
             _take(snapshot, name, folder, repository)
@@ -128,7 +130,7 @@ def _catalog_of(repository: HubRepository, cache_dir: Path | None) -> Path:
     """Fetch the catalog; return the folder that holds it, named after the commit."""
     snapshot = repository.fetch([CATALOG_NAME], cache_dir=cache_dir)
     if not (snapshot / CATALOG_NAME).is_file():
-        raise HubError(f"the dataset repository {repository.id!r} holds no index: it has no {CATALOG_NAME}.")
+        raise HubError(f"the dataset repository {shown(repository.id)} holds no index: it has no {CATALOG_NAME}.")
     return snapshot
 
 

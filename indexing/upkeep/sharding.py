@@ -30,7 +30,7 @@ from colbert_video.durable import (
     user_path,
     write_bytes_durably,
 )
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.build.commit import describe_files
 from colbert_video.indexing.build.segment_builder import write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -116,10 +116,10 @@ def _parsed(path: Path) -> tuple[str, ...]:
     try:
         values = json.loads(path.read_bytes())
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT!r}")
+            raise ValueError(f"its format is not {shown(FORMAT)}")
         version = values.get("version")
         if not isinstance(version, int) or version < 1:
-            raise ValueError(f"its version is {version!r}")
+            raise ValueError(f"its version is {shown(version)}")
     except (OSError, ValueError, RecursionError) as error:
         raise IndexFolderError(f"{path} is damaged: {error}; restore it or shard the index again.") from error
     if version > FORMAT_VERSION:
@@ -139,7 +139,7 @@ def _parsed(path: Path) -> tuple[str, ...]:
 
 def _check_names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, Sequence) or isinstance(names, str) or not names:
-        raise SettingsError(f"shards {names!r} must be a list of at least one name.")
+        raise SettingsError(f"shards {shown(names)} must be a list of at least one name.")
     checked = tuple(check_name(name) for name in names)
     if len(set(checked)) < len(checked):
         raise SettingsError(f"shards {list(checked)} come twice; each has a folder of its own.")

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from colbert_video.errors import SettingsError, VideoError
+from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos
 from colbert_video.training.data.reading import FrameReader
@@ -272,7 +272,7 @@ def _check_groups(rows: Sequence[ManifestRow], batch_size: int) -> None:
     largest = max(sizes, key=lambda group: sizes[group], default=None)
     if largest is not None and sizes[largest] > batch_size:
         raise SettingsError(
-            f"group {largest!r} has {sizes[largest]} rows and batch_size is {batch_size}; a group must fit into a batch."
+            f"group {shown(largest)} has {sizes[largest]} rows and batch_size is {batch_size}; a group must fit into a batch."
         )
 
 

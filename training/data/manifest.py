@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import (
-    MAX_SHOWN,
     check_file_writable,
     check_folder_writable,
     expand_path,
@@ -24,7 +23,7 @@ from colbert_video.durable import (
     user_path,
     write_text,
 )
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.text_files import TABBED, read_csv
 from colbert_video.video.files import ADDRESS, exists, file_identity
 
@@ -117,7 +116,9 @@ def select_split(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
     chosen = [row for row in rows if row.split == split]
     if not chosen:
         known = sorted({row.split for row in rows})
-        raise SettingsError(f"split {split!r} has no rows; the manifest has {_listing(known) or 'no rows at all'}.")
+        raise SettingsError(
+            f"split {shown(split)} has no rows; the manifest has {_listing(known) or 'no rows at all'}."
+        )
     return chosen
 
 
@@ -211,7 +212,7 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
             reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep"
             raise SettingsError(f"{path}, line {line}: not JSON: {reason}.") from error
         if not isinstance(values, dict):
-            raise SettingsError(f"{path}, line {line}: {text.strip()[:40]!r} is not a JSON object; write {{...}}.")
+            raise SettingsError(f"{path}, line {line}: {shown(text.strip())} is not a JSON object; write {{...}}.")
         yield line, values
 
 
@@ -224,7 +225,7 @@ def _read_json(path: Path) -> Iterator[NumberedRow]:
         raise SettingsError(f"{path} is nested too deeply to be a manifest.") from error
     for number, values in enumerate(_records(path, records), start=1):
         if not isinstance(values, dict):
-            raise SettingsError(f"{path}, record {number}: {str(values)[:40]!r} is not a JSON object; write {{...}}.")
+            raise SettingsError(f"{path}, record {number}: {shown(values)} is not a JSON object; write {{...}}.")
         yield number, values
 
 
@@ -257,14 +258,14 @@ def _one_by_one(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _parse_row(path: Path, place: str, values: dict[str, Any]) -> ManifestRow:
     if SEVERAL in values and "caption" not in values:
-        shown = repr(values[SEVERAL])[:MAX_SHOWN]
-        raise SettingsError(f"{path}, {place}: {SEVERAL} is {shown}; give a list of at least one text.")
+        raise SettingsError(
+            f"{path}, {place}: {SEVERAL} is {shown(values[SEVERAL])}; give a list of at least one text."
+        )
     for column in COLUMNS:
         if column not in values:
-            raise SettingsError(f"{path}, {place}: column {column!r} is missing; a row needs {_listing(COLUMNS)}.")
+            raise SettingsError(f"{path}, {place}: column {shown(column)} is missing; a row needs {_listing(COLUMNS)}.")
         if not isinstance(values[column], str) or not values[column].strip():
-            shown = repr(values[column])[:MAX_SHOWN]
-            raise SettingsError(f"{path}, {place}: {column} is {shown}; give a text that is not empty.")
+            raise SettingsError(f"{path}, {place}: {column} is {shown(values[column])}; give a text that is not empty.")
     if SEVERAL in values:
         raise SettingsError(f"{path}, {place}: both caption and {SEVERAL} are given; a row has one of the two.")
     video = values["video"]
@@ -294,7 +295,7 @@ def _check_repeats(path: Path, places: Sequence[str], rows: Sequence[ManifestRow
         key = (row.video, row.caption, str(row.metadata.get("caption_id", "")))
         if key in seen:
             raise SettingsError(
-                f"{path}, {place}: repeats {seen[key]} (video {row.video!r}, caption {row.caption!r}); remove one."
+                f"{path}, {place}: repeats {seen[key]} (video {shown(row.video)}, caption {shown(row.caption)}); remove one."
             )
         seen[key] = place
 
@@ -310,10 +311,10 @@ def _check_leaks(
     for place, row in zip(places, rows, strict=True):
         other_place, other = first.setdefault(identities[row.video], (place, row))
         if other.split != row.split:
-            spelled = "" if other.video == row.video else f" as {other.video!r}"
+            spelled = "" if other.video == row.video else f" as {shown(other.video)}"
             raise SettingsError(
-                f"{path}, {place}: video {row.video!r} is in split {row.split!r} and, on {other_place}{spelled}, in "
-                f"{other.split!r}; a video belongs to one of them."
+                f"{path}, {place}: video {shown(row.video)} is in split {shown(row.split)} and, on {other_place}{spelled}, in "
+                f"{shown(other.split)}; a video belongs to one of them."
             )
 
 

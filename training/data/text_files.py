@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from colbert_video.durable import read_text
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 TABBED = (".tsv", ".tab")
 """Endings of files whose columns are separated by tabs."""
@@ -44,7 +44,7 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dic
 def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in header]
     if missing:
-        raise SettingsError(f"{path} has no column {missing[0]!r}; its header is {', '.join(header)!r}.")
+        raise SettingsError(f"{path} has no column {shown(missing[0])}; its header is {shown(', '.join(header))}.")
     repeated = [name for name in header if name and header.count(name) > 1]
     if repeated:
-        raise SettingsError(f"{path} has several columns {repeated[0]!r}; rename all but one.")
+        raise SettingsError(f"{path} has several columns {shown(repeated[0])}; rename all but one.")

@@ -7,7 +7,7 @@ file, which is that of their starts but for some 130 videos of val_1.
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, spans, text
 from colbert_video.training.datasets.annotations import (
     Annotations,
@@ -65,7 +65,7 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
 def _read_record(record: Any, path: Path, name: str) -> dict[str, Any]:
     duration = field(record, "duration", path, name)
     if not isinstance(duration, int | float) or not duration > 0:
-        raise SettingsError(f"{path}: the duration of {name} is {duration!r}; it is a positive number of seconds.")
+        raise SettingsError(f"{path}: the duration of {name} is {shown(duration)}; it is a positive number of seconds.")
     said = items(field(record, "sentences", path, name), path, name)
     times = spans(field(record, "timestamps", path, name), path, name)
     if len(said) != len(times):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import read_text
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.text_files import TABBED, read_csv
 
 ID_COLUMNS = ("video_id", "video", "videoid", "id")
@@ -72,7 +72,7 @@ def field(record: Any, name: str, path: Path, place: str) -> Any:
     record = mapping(record, path, place)
     if name not in record:
         raise SettingsError(
-            f"{path}: {place} has no {name!r} but {', '.join(map(repr, record)) or 'nothing'}; is it the right file?"
+            f"{path}: {place} has no {shown(name)} but {', '.join(map(repr, record)) or 'nothing'}; is it the right file?"
         )
     return record[name]
 
@@ -83,7 +83,7 @@ def spans(value: Any, path: Path, place: str) -> list[tuple[float, float]]:
     for pair in items(value, path, place):
         both = items(pair, path, place)
         if len(both) != 2 or not all(isinstance(number, int | float) for number in both):
-            raise SettingsError(f"{path}: {place} holds {pair!r} where a pair of numbers belongs.")
+            raise SettingsError(f"{path}: {place} holds {shown(pair)} where a pair of numbers belongs.")
         pairs.append((float(both[0]), float(both[1])))
     return pairs
 
@@ -100,7 +100,7 @@ def _check_repeats(path: Path, ids: Iterable[str]) -> None:
     seen: set[str] = set()
     for identifier in ids:
         if identifier in seen:
-            raise SettingsError(f"{path} lists {identifier!r} twice; a video belongs in it once.")
+            raise SettingsError(f"{path} lists {shown(identifier)} twice; a video belongs in it once.")
         seen.add(identifier)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotation_files import field as value_of
 from colbert_video.training.datasets.annotation_files import items, read_ids, read_json, spans, text
 from colbert_video.training.datasets.annotations import (
@@ -106,7 +106,7 @@ def _stem(identifier: str) -> str:
 
 def _left_out(split: str, ids: Sequence[str]) -> str:
     return (
-        f"{len(ids)} videos of {split} have descriptions under a second ending ({ids[0]!r}), "
+        f"{len(ids)} videos of {split} have descriptions under a second ending ({shown(ids[0])}), "
         "which are not in their paragraphs, as in the field's loaders."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.text_files import read_csv
 from colbert_video.training.datasets.annotation_files import field, items, mapping, read_ids, read_json, text
 from colbert_video.training.datasets.annotations import Annotations, Dataset, Protocol, Published, pick_videos
@@ -124,7 +124,7 @@ def _read_table(path: Path) -> Captions:
 def _chosen(captions: Captions, chosen: Mapping[str, Any], name: str, path: Path) -> str:
     number, said = chosen.get(name), captions.get(name, [])
     if not isinstance(number, int) or not 0 <= number < len(said):
-        raise SettingsError(f"{path} chooses caption {number!r} of {name!r}, which has {len(said)}.")
+        raise SettingsError(f"{path} chooses caption {shown(number)} of {shown(name)}, which has {len(said)}.")
     return said[number]
 
 

@@ -10,7 +10,7 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 MAX_BYTES = 256 * 2**20
 """The largest known file has 7 MB."""
@@ -88,4 +88,4 @@ def _check_opcodes(path: Path, data: bytes) -> None:
 
 
 def _shown(argument: Any) -> str:
-    return "" if argument is None else f"({str(argument)[:80]!r}) "
+    return "" if argument is None else f"({shown(str(argument))}) "

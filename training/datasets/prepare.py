@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import caption_rows, check_output, held_out, list_some, write_rows
 from colbert_video.training.datasets.activitynet import ACTIVITYNET
 from colbert_video.training.datasets.annotations import Annotations, CaptionedVideo, Dataset, Published
@@ -111,7 +111,7 @@ def _manifest_rows(preparation: Preparation, folder: Path) -> Iterator[dict[str,
 
 def _choose(name: str) -> Dataset:
     if name not in DATASETS:
-        raise SettingsError(f"{name!r} is not a known dataset; choose {', '.join(DATASETS)}.")
+        raise SettingsError(f"{shown(name)} is not a known dataset; choose {', '.join(DATASETS)}.")
     return DATASETS[name]
 
 
@@ -120,7 +120,7 @@ def _choose_protocol(dataset: Dataset, split_name: str | None) -> str:
         return next(iter(dataset.protocols))
     if split_name not in dataset.protocols:
         known = "; ".join(f"{name}: {protocol.about}" for name, protocol in dataset.protocols.items())
-        raise SettingsError(f"{dataset.title} has no split named {split_name!r}; choose one of {known}.")
+        raise SettingsError(f"{dataset.title} has no split named {shown(split_name)}; choose one of {known}.")
     return split_name
 
 

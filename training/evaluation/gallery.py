@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.errors import SettingsError, VideoError
+from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.model.interaction import (
     INTERACTIONS,
     SCORE_RESOLUTION,
@@ -57,9 +57,9 @@ def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = 
     possible = get_args(Interaction) if model.config.trained else FRAME_ONLY
     for name in chosen or ():
         if name not in KNOWN:
-            raise SettingsError(f"interaction {name!r} is unknown; choose from {', '.join(KNOWN)}.")
+            raise SettingsError(f"interaction {shown(name)} is unknown; choose from {', '.join(KNOWN)}.")
         if name not in (*possible, *ZERO_SHOT):
-            raise SettingsError(f"interaction {name!r} needs a trained model; this one has {', '.join(possible)}.")
+            raise SettingsError(f"interaction {shown(name)} needs a trained model; this one has {', '.join(possible)}.")
     return tuple(possible if chosen is None else chosen)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import Interaction
 
 Figures = Mapping[str, float]
@@ -169,14 +169,14 @@ def find_row(dataset: str, backbone: str, variant: str | None = None) -> PaperRo
     backbones = [row.backbone for row in PAPER_ROWS if row.dataset == dataset and row.variant is None]
     if not backbones:
         known = ", ".join(dict.fromkeys(row.dataset for row in PAPER_ROWS))
-        raise SettingsError(f"the paper has no row for the dataset {dataset!r}; choose {known}.")
+        raise SettingsError(f"the paper has no row for the dataset {shown(dataset)}; choose {known}.")
     if backbone not in backbones:
-        raise SettingsError(f"the paper has no backbone {backbone!r}; choose {', '.join(backbones)}.")
+        raise SettingsError(f"the paper has no backbone {shown(backbone)}; choose {', '.join(backbones)}.")
     rows = {row.variant: row for row in PAPER_ROWS if (row.dataset, row.backbone) == (dataset, backbone)}
     if variant not in rows:
         known = ", ".join(name for name in rows if name)
         hint = f"choose {known}." if known else "the paper's ablations are on msrvtt with clip-b32."
-        raise SettingsError(f"{dataset} with {backbone} has no variant {variant!r}; {hint}")
+        raise SettingsError(f"{dataset} with {backbone} has no variant {shown(variant)}; {hint}")
     return rows[variant]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotations import Published
 from colbert_video.training.datasets.prepare import DATASETS
 from colbert_video.training.reproduce.paper_rows import BACKBONES, PaperRow
@@ -69,7 +69,7 @@ class ReproducePlan:
                 "VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER) wrote."
             )
         if self.zero_shot and self.row.variant is not None:
-            raise SettingsError(f"zero-shot evaluation has no variant {self.row.variant!r}; leave it out.")
+            raise SettingsError(f"zero-shot evaluation has no variant {shown(self.row.variant)}; leave it out.")
 
     @property
     def _weights_path(self) -> Path:
@@ -140,7 +140,7 @@ class ReproducePlan:
         if self.hold_out:
             departures.append(f"{self.hold_out} training videos are held out to choose the model on")
         return departures + [
-            f"{name}={value!r} is set" for name, value in self.settings.items() if name in self._deviating
+            f"{name}={shown(value)} is set" for name, value in self.settings.items() if name in self._deviating
         ]
 
     @property

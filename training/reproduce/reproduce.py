@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import list_some, read_manifest, select_split
@@ -210,6 +210,6 @@ def _with_remedy(error: ModelError, plan: ReproducePlan) -> ModelError:
     """Add how to bring weights without a network; nothing else is downloaded."""
     backbone, _, tag = plan.model_name.partition(":")
     return ModelError(
-        f"{error} Without a network, run VideoColBERT.from_backbone({backbone!r}, {tag!r}).save_pretrained('backbone') where "
+        f"{error} Without a network, run VideoColBERT.from_backbone({shown(backbone)}, {shown(tag)}).save_pretrained('backbone') where "
         "there is one, copy the folder here, and pass --weights backbone: it has the tokenizer too."
     )

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.backbone import TokenizedQueries
 from colbert_video.model.interaction import SIMILARITY_BUDGET, Interaction, mean_max_sim, mean_pool_sim
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
@@ -97,7 +97,7 @@ def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries
     everyone = gather_strings(video_ids)
     if len(everyone) < 2:
         raise SettingsError(
-            f"the batch holds one pair alone ({everyone[0]!r}); a contrastive loss needs at least 2. Were the other "
+            f"the batch holds one pair alone ({shown(everyone[0])}); a contrastive loss needs at least 2. Were the other "
             "videos unreadable?"
         )
     if kind == "diagonal":
@@ -118,7 +118,7 @@ def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interac
     if interaction in ("mms_fv", "rrf"):
         frame, video = videos
     if frame is None and video is None:
-        raise SettingsError(f"interaction {interaction!r} needs video tokens, and there are none.")
+        raise SettingsError(f"interaction {shown(interaction)} needs video tokens, and there are none.")
     score = mean_pool_sim if interaction.startswith("mp") else training_mean_max_sim
     return (None if frame is None else score(queries, frame), None if video is None else score(queries, video))
 

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import DependencyError, SettingsError, shown
 from colbert_video.model.tokens import TokenBags
 
 TIMEOUT = timedelta(hours=6)
@@ -39,7 +39,7 @@ def build_accelerator(device: str | None = None) -> Any:
     """
     if device not in (None, "cpu"):
         raise SettingsError(
-            f"device={device!r}: training takes 'cpu' or, by default, every visible GPU; limit these by CUDA_VISIBLE_DEVICES."
+            f"device={shown(device)}: training takes 'cpu' or, by default, every visible GPU; limit these by CUDA_VISIBLE_DEVICES."
         )
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs

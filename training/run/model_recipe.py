@@ -10,7 +10,7 @@ import torch
 
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.config import ModelConfig
 from colbert_video.model.video_colbert import VideoColBERT
@@ -48,13 +48,13 @@ class ModelRecipe:
                 raise SettingsError(f"model.{name} is empty; give a name, or leave it out.")
         if self.checkpoint is not None and given:
             raise SettingsError(
-                f"model.checkpoint={self.checkpoint!r} brings its own architecture and settings; leave out "
+                f"model.checkpoint={shown(self.checkpoint)} brings its own architecture and settings; leave out "
                 f"{', '.join(given)}."
             )
         own_form = self.backbone_config is not None
         if own_form and self.pretrained is not None and not _file_of(self.pretrained).is_file():
             raise SettingsError(
-                f"model.pretrained={self.pretrained!r}: a backbone of its own form has no published weights; give a "
+                f"model.pretrained={shown(self.pretrained)}: a backbone of its own form has no published weights; give a "
                 "weight file or leave it out."
             )
         allowed = [name for name in ModelConfig.__dataclass_fields__ if name not in BUILT_FIELDS]
@@ -138,13 +138,13 @@ def register_backbone(name: str, config: dict[str, Any]) -> None:
     if missing:
         raise SettingsError(f"model.backbone_config lacks {', '.join(missing)}; it is open_clip's model_cfg.")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise SettingsError(f"model.backbone={name!r} must consist of letters, digits, '-', '_' and '.'.")
+        raise SettingsError(f"model.backbone={shown(name)} must consist of letters, digits, '-', '_' and '.'.")
     known = open_clip.get_model_config(name)
     if known == config:
         return
     if known is not None:
         raise SettingsError(
-            f"model.backbone={name!r} is already the name of another model; give backbone_config a new name."
+            f"model.backbone={shown(name)} is already the name of another model; give backbone_config a new name."
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.json"  # open_clip names a configuration after its file

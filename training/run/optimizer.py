@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 
 Schedule = Literal["linear", "cosine", "constant"]
@@ -51,7 +51,7 @@ def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
         matched = [full for full in parameters if any(fnmatchcase(full, pattern) for pattern in patterns)]
         if not matched:
             raise SettingsError(
-                f"freeze names {name!r}, which matches no parameter of {model.config.backbone}; leave it out, or use "
+                f"freeze names {shown(name)}, which matches no parameter of {model.config.backbone}; leave it out, or use "
                 f"one of {', '.join(FAMILIES)} or a pattern of parameter names such as 'temporal.blocks.0.*'."
             )
         for full in matched:

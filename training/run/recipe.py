@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import read_text, user_path
-from colbert_video.errors import DependencyError, SettingsError, in_one_line
+from colbert_video.errors import DependencyError, SettingsError, in_one_line, shown
 from colbert_video.training.run.model_recipe import ModelRecipe
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 from colbert_video.training.run.typed_settings import build_section, check_unknown
@@ -104,8 +104,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals:
-        raise SettingsError(f"override {text!r} must have the form section.setting=value.")
-    return name.strip(), _parse_yaml(value, f"override {text!r}")
+        raise SettingsError(f"override {shown(text)} must have the form section.setting=value.")
+    return name.strip(), _parse_yaml(value, f"override {shown(text)}")
 
 
 def recipe_names() -> list[str]:
@@ -140,12 +140,12 @@ def _overridden(
     values: dict[str, Any] = {}
     for source in (recipe.get(section), stage.get(section)):
         if source is not None and not isinstance(source, Mapping):
-            raise SettingsError(f"section {section!r} must be a mapping of settings, and is {source!r}.")
+            raise SettingsError(f"section {shown(section)} must be a mapping of settings, and is {shown(source)}.")
         values |= source or {}
     for name, value in (overrides or {}).items():
         target, dot, key = name.partition(".")
         if target not in ("model", "data", "training") or not dot:
-            raise SettingsError(f"override {name!r} must start with 'model.', 'data.' or 'training.'.")
+            raise SettingsError(f"override {shown(name)} must start with 'model.', 'data.' or 'training.'.")
         if target == section:
             values[key] = value
     return values
@@ -161,7 +161,7 @@ def _find(recipe: str | Path) -> Path:
     names = recipe_names()
     near = difflib.get_close_matches(str(recipe), names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"the shipped ones are {', '.join(names) or 'none'}."
-    raise SettingsError(f"there is no recipe {str(recipe)!r}, neither as a file nor by name; {hint}")
+    raise SettingsError(f"there is no recipe {shown(str(recipe))}, neither as a file nor by name; {hint}")
 
 
 def _read_yaml(path: Path) -> Any:

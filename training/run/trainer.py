@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.data.loader import TrainingBatch
@@ -219,7 +219,7 @@ class Trainer:
         value = metrics.get(name, math.nan)
         if not math.isfinite(value):
             raise SettingsError(
-                f"metric={name!r} is no number after epoch {epoch}; validation gave {metrics}: choose one of these."
+                f"metric={shown(name)} is no number after epoch {epoch}; validation gave {metrics}: choose one of these."
             )
         logger.info("epoch %d: %s %.4f", epoch, name, value)
         if self.state.best is None or value > self.state.best:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import Interaction
 from colbert_video.training.run.losses import (
     BIAS,
@@ -109,7 +109,7 @@ class TrainingConfig:
         _check_positive(self, "eps", "clip", "loss_scale")
         if self.metric in RANK_METRICS:
             raise SettingsError(
-                f"metric={self.metric!r} is better when it is smaller; choose one that grows, such as R@1 or nDCG@10."
+                f"metric={shown(self.metric)} is better when it is smaller; choose one that grows, such as R@1 or nDCG@10."
             )
         if self.batch_size < 2:
             raise SettingsError(
@@ -128,21 +128,21 @@ class TrainingConfig:
         combined = self.loss.startswith("combined")
         if combined and self.interaction in ONE_LEVEL:
             raise SettingsError(
-                f"loss={self.loss!r} combines two levels, but interaction={self.interaction!r} has one; use the dual "
+                f"loss={shown(self.loss)} combines two levels, but interaction={shown(self.interaction)} has one; use the dual "
                 "loss, which then sees that level alone."
             )
         if combined and (self.lambda_frame, self.lambda_video) != (1.0, 1.0):
             raise SettingsError(
-                f"lambda_frame and lambda_video weigh the levels of dual losses; loss={self.loss!r} has none to weigh."
+                f"lambda_frame and lambda_video weigh the levels of dual losses; loss={shown(self.loss)} has none to weigh."
             )
         weights = {"mms_f": self.lambda_frame, "mp_f": self.lambda_frame}
         weights |= {"mms_v": self.lambda_video, "mp_v": self.lambda_video}
         if weights.get(self.interaction, self.lambda_frame + self.lambda_video) == 0:
             raise SettingsError(
-                f"the lambdas give every level that interaction={self.interaction!r} reads the weight 0; raise one."
+                f"the lambdas give every level that interaction={shown(self.interaction)} reads the weight 0; raise one."
             )
         if self.loss.endswith("infonce") and self.loss_bias is not None:
-            raise SettingsError(f"loss_bias={self.loss_bias} has no effect on {self.loss!r}; leave it out.")
+            raise SettingsError(f"loss_bias={self.loss_bias} has no effect on {shown(self.loss)}; leave it out.")
 
     def build_loss(self) -> PairLoss:
         """Return the configured loss with its scale, bias and weights."""
@@ -196,12 +196,12 @@ class DataConfig:
         for split in (self.validation_split, self.train_split):
             if split is not None and is_test_split(split):
                 raise SettingsError(
-                    f"split {split!r} is for the final figures alone: training on it or choosing a model by it would "
+                    f"split {shown(split)} is for the final figures alone: training on it or choosing a model by it would "
                     "inflate them. Use a held-out part of the training data."
                 )
         if self.train_split == self.validation_split:
             raise SettingsError(
-                f"train_split and validation_split are both {self.train_split!r}; hold some videos out for validation."
+                f"train_split and validation_split are both {shown(self.train_split)}; hold some videos out for validation."
             )
         _check_choices(self)
         _check_at_least(self, 1, "num_frames")
@@ -224,7 +224,7 @@ def _check_choices(settings: Any) -> None:
     for item in fields(settings):
         value = getattr(settings, item.name)
         if get_origin(item.type) is Literal and value not in get_args(item.type):
-            raise SettingsError(f"{item.name}={value!r} must be one of {', '.join(get_args(item.type))}.")
+            raise SettingsError(f"{item.name}={shown(value)} must be one of {', '.join(get_args(item.type))}.")
 
 
 def _check_at_least(settings: Any, least: int, *names: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 Settings = TypeVar("Settings")
 _KINDS = {
@@ -39,7 +39,7 @@ def typed_values(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
         SettingsError: If `values` is no mapping, a field is unknown, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"section {where!r} must be a mapping of settings, and is {values!r}.")
+        raise SettingsError(f"section {shown(where)} must be a mapping of settings, and is {shown(values)}.")
     known = {item.name: item.type for item in fields(kind)}
     check_unknown(where, values, list(known))
     return {name: _typed(value, known[name], f"{where}.{name}") for name, value in values.items()}
@@ -54,8 +54,8 @@ def check_unknown(where: str, values: Iterable[str], known: list[str]) -> None:
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}."
-            raise SettingsError(f"{where} has no setting {name!r}; {hint}")
+            hint = f"did you mean {shown(near[0])}?" if near else f"it has {', '.join(known)}."
+            raise SettingsError(f"{where} has no setting {shown(name)}; {hint}")
 
 
 def _required(item: Field[Any]) -> bool:
@@ -79,4 +79,4 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
             pass
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise SettingsError(f"{where}={value!r} must be {_KINDS.get(kind, kind.__name__)}.")
+    raise SettingsError(f"{where}={shown(value)} must be {_KINDS.get(kind, kind.__name__)}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.training.world.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -157,4 +157,4 @@ def _check(count: int, seed: int, paired_fraction: float, split: str | None) -> 
     if not 0 <= paired_fraction <= 1:
         raise SettingsError(f"paired_fraction is {paired_fraction}: it is a share, give a value in [0, 1].")
     if split is not None and split not in SPLITS:
-        raise SettingsError(f"split is {split!r}: choose from {', '.join(SPLITS)}, or None for all of them.")
+        raise SettingsError(f"split is {shown(split)}: choose from {', '.join(SPLITS)}, or None for all of them.")

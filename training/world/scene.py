@@ -7,7 +7,7 @@ then blue and blue then red), so both partners consist of the same frames and on
 import hashlib
 from dataclasses import dataclass, replace
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple")
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
@@ -119,7 +119,7 @@ class Scene:
             raise SettingsError(f"variation is {self.variation}; it seeds a random generator: give 0 or more.")
         problem = _figure_problem(self)
         if problem:
-            raise SettingsError(f"{self.motion!r} with {self.first} and {self.second}: {problem}.")
+            raise SettingsError(f"{shown(self.motion)} with {self.first} and {self.second}: {problem}.")
 
     @property
     def motion_class(self) -> str:
@@ -217,4 +217,4 @@ def _second_problem(first: Figure, second: Figure, kind: str) -> str | None:
 
 def _check_unknown(what: str, word: str, known: tuple[str, ...]) -> None:
     if word not in known:
-        raise SettingsError(f"{what} {word!r} is not in the world's vocabulary: choose from {', '.join(known)}.")
+        raise SettingsError(f"{what} {shown(word)} is not in the world's vocabulary: choose from {', '.join(known)}.")

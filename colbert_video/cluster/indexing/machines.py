@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from colbert_video.cluster.session import Session
-from colbert_video.errors import ClusterError
+from colbert_video.errors import ClusterError, shown
 
 CPUS_PER_WORKER = 4
 """Cores that share one model where there are no GPUs, if machines have as many."""
@@ -43,7 +43,7 @@ def divide(session: Session, cpus: int | None, device: str | torch.device | None
         each = float(cpus or max(1, math.floor(least)))
         return _fitting(with_gpus, each, 1.0, "cuda")
     if wanted is not None and wanted.startswith("cuda"):
-        raise ClusterError(f"device={wanted!r}, but no machine of the cluster has a GPU and a core; use 'cpu'.")
+        raise ClusterError(f"device={shown(wanted)}, but no machine of the cluster has a GPU and a core; use 'cpu'.")
     cores = [machine["CPU"] for machine in machines if machine.get("CPU", 0) >= 1]
     each = float(cpus or min([CPUS_PER_WORKER, *map(math.floor, cores)]))
     return _fitting(machines, each, 0.0, wanted or "cpu")

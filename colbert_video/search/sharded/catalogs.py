@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.folder import load_settings
@@ -68,7 +68,7 @@ class CorpusCatalogs:
         }
         missing = set(wanted).difference(*held.values())
         if missing:
-            raise SettingsError(f"id {min(missing)!r} is not in the corpus.")
+            raise SettingsError(f"id {shown(min(missing))} is not in the corpus.")
         return held
 
 
@@ -99,6 +99,6 @@ def _check_same_settings(corpus: ShardedCorpus, every: list[IndexSettings]) -> N
             ours, theirs = getattr(first, key), getattr(settings, key)
             if ours != theirs:
                 raise IndexFolderError(
-                    f"{corpus.path / name} has {key} {theirs!r}, {corpus.names[0]} {ours!r}: their scores cannot be "
+                    f"{corpus.path / name} has {key} {shown(theirs)}, {corpus.names[0]} {shown(ours)}: their scores cannot be "
                     "compared; shard one index again."
                 )

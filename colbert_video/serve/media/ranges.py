@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from colbert_video.errors import shown
 from colbert_video.serve.http_errors import ServiceError
 
 ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE)
@@ -57,7 +58,7 @@ def asked_range(value: str | None, size: int) -> ByteRange | None:
             return None
         wanted = True
     if not wanted or start >= size:
-        raise _unsatisfiable(size, f"the range {value[:60]!r} lies beyond the file's {size} bytes.")
+        raise _unsatisfiable(size, f"the range {shown(value)} lies beyond the file's {size} bytes.")
     return ByteRange(start, end, size)
 
 
