@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from colbert_video.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from colbert_video.errors import ClosedError as ClosedError
     from colbert_video.errors import ClusterError as ClusterError
     from colbert_video.errors import ColBERTVideoError as ColBERTVideoError
     from colbert_video.errors import DependencyError as DependencyError
@@ -38,6 +39,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "colbert_video.errors": [
+            "ClosedError",
             "ClusterError",
             "ColBERTVideoError",
             "DependencyError",

@@ -19,11 +19,15 @@ from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError
 
+from colbert_video.access import kind_of, open_plain, os_problem, read_problem
 from colbert_video.errors import MAX_SHOWN, IndexFolderError, SettingsError, shown
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2**20
+RESTORE = "restore it from a copy, or delete the index folder and index again"
+"""The remedy for damage of an index."""
+MISSING = "it is missing"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Flags that open a file which is not there yet."""
 OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -215,9 +219,9 @@ def make_folder_durably(folder: Path) -> None:
 
 
 def checksum(path: Path) -> tuple[int, str]:
-    """Return the size in bytes and the SHA-256 of a file, in hexadecimal."""
+    """Return the size in bytes and the SHA-256 of a plain file, in hexadecimal."""
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         while block := file.read(BLOCK):
             digest.update(block)
             size += len(block)
@@ -248,15 +252,18 @@ def file_problem(path: Path, size: int, sha256: str | None) -> str | None:
     try:
         if path.is_symlink():
             return "it is a link"
-        found = path.stat().st_size if path.is_file() else None
-        if found is None:
-            return "it is missing"
+        if not path.exists():
+            return MISSING
+        status = path.stat()
+        found = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            return f"it is {kind_of(status.st_mode)}, not a plain file"
         if found != size:
             return f"it has {found} bytes instead of {size}"
         if sha256 is not None and checksum(path)[1] != sha256:
             return "its content has changed (SHA-256)"
     except OSError as error:
-        return f"it cannot be read ({error.strerror or error})"
+        return f"it cannot be read ({os_problem(error)})"
     return None
 
 
@@ -275,7 +282,10 @@ def check_files(folder: Path, files: Mapping[str, tuple[int, str]], *, content: 
     for name, (size, sha256) in files.items():
         problem = file_problem(folder / name, size, sha256 if content else None)
         if problem is not None:
-            raise IndexFolderError(f"{folder / name} is damaged: {problem}; restore it or rebuild the index")
+            unreadable = None if problem == MISSING else read_problem(folder / name)
+            if unreadable is not None:
+                raise IndexFolderError(f"{folder / name} cannot be read: {unreadable}")
+            raise IndexFolderError(f"{folder / name} is damaged: {problem}; {RESTORE}")
 
 
 def check_folders(folder: Path, names: Iterable[str]) -> None:

@@ -7,13 +7,15 @@ ColBERTVideoError
 ├── VideoError                one file, with a countable FailureKind
 ├── NothingIndexedError
 ├── IndexFolderError
+├── ClosedError
 ├── HubError
 ├── TrainingError
 └── ClusterError
     └── ShardsUnavailableError
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from reprlib import Repr
 from typing import Any
@@ -40,6 +42,10 @@ class DependencyError(ColBERTVideoError, ImportError):
 
 class IndexFolderError(ColBERTVideoError):
     """An index folder is missing, unfinished, damaged, or made by another model."""
+
+
+class ClosedError(ColBERTVideoError):
+    """A searcher, an index or a pool of decoders was used after it was closed."""
 
 
 class FailureKind(str, Enum):
@@ -137,6 +143,24 @@ class ShardsUnavailableError(ClusterError):
     def __reduce__(self) -> "tuple[type[ShardsUnavailableError], tuple[tuple[str, ...], float | None]]":
         """Rebuild from the parts: exceptions otherwise unpickle from the message alone."""
         return ShardsUnavailableError, (self.shards_failed, self.deadline)
+
+
+@contextmanager
+def callers_code() -> Iterator[None]:
+    """Mark what the caller's own objects raise in the block, so that it is passed on as it is.
+
+    Token sources, models and backbones are the caller's code: an `OSError` of theirs says nothing of the index's disk.
+    """
+    try:
+        yield
+    except Exception as error:
+        error.__dict__["callers_own"] = True
+        raise
+
+
+def is_callers(error: BaseException) -> bool:
+    """Return whether an error was raised by the caller's own code, see `callers_code`."""
+    return bool(error.__dict__.get("callers_own"))
 
 
 def in_one_line(error: Exception, *, secrets: Iterable[str | None] = (), limit: int = 300) -> str:

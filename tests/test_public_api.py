@@ -92,7 +92,7 @@ def test_type_checkers_see_the_same_names(package: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Encoder'; it has ClusterError, ColBERTVideoError"):
+    with pytest.raises(AttributeError, match="no attribute 'Encoder'; it has ClosedError, ClusterError"):
         colbert_video.Encoder  # noqa: B018
 
 

@@ -97,7 +97,8 @@ class ClusterSearcher(ShardedSearcher):
             raise
 
     def close(self) -> None:
-        """End the actors, and the connection to the cluster if it was opened for them."""
+        """End the actors, and the connection to the cluster if it was opened for them; a second call does nothing."""
+        self._closed = True
         if self._session is not None:
             for shard in self.shards:
                 for replica in shard.replicas:
@@ -111,10 +112,12 @@ class ClusterSearcher(ShardedSearcher):
 
         An actor that does not answer opens the newest commit when it is started again.
         """
+        self._check_open()
         return any(self._ask_every_actor("refresh", REFRESH_SECONDS))
 
     def preload(self) -> None:
         """Let every actor ask its machine to read its shard's files ahead; as `Searcher.preload`."""
+        self._check_open()
         self._ask_every_actor("preload", PRELOAD_SECONDS)
 
     def _ask_every_actor(self, method: str, seconds: float) -> list[Any]:

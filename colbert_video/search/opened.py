@@ -12,7 +12,7 @@ import torch
 
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import ClosedError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.scan.index_reader import IndexReader
@@ -52,6 +52,7 @@ class OpenIndex:
         self._path = path = user_path(path, "the index")
         self._auto_refresh = auto_refresh
         self._preload = False
+        self._closed = False
         self._open_view = partial(_open_view, path, device=device, engine=engine, plaid=plaid)
         self._refreshing = threading.Lock()
         self._lending = threading.Lock()
@@ -70,6 +71,7 @@ class OpenIndex:
         if self._auto_refresh:
             self.refresh()
         with self._lending:
+            self._check_open()
             view = self._newest
             self._borrowers[id(view)] += 1
         try:
@@ -77,7 +79,7 @@ class OpenIndex:
         finally:
             with self._lending:
                 self._borrowers[id(view)] -= 1
-                unused = view is not self._newest and not self._borrowers[id(view)]
+                unused = (self._closed or view is not self._newest) and not self._borrowers[id(view)]
             if unused:
                 self._retire(view)
 
@@ -86,8 +88,10 @@ class OpenIndex:
 
         Raises:
             IndexFolderError: If it cannot be opened; then the older one stays searchable.
+            ClosedError: If the index was closed.
         """
         with self._refreshing:
+            self._check_open()
             # If the folder was made again, SQLite still reads the catalog that was there before.
             moved = _catalog_identity(self._path) != self._identity
             if not moved and self._watch.version == self._newest.reader.version:
@@ -111,9 +115,21 @@ class OpenIndex:
             view.reader.preload()
 
     def close(self) -> None:
-        """Close the index's files."""
-        self._newest.reader.close()
-        self._watch.close()
+        """Close the index's files, once searches that run have ended; a second call does nothing."""
+        with self._refreshing, self._lending:
+            if self._closed:
+                return
+            self._closed = True
+            view = self._newest
+            unused = not self._borrowers[id(view)]
+            self._watch.close()
+        view.reader.end_preload()
+        if unused:
+            self._retire(view)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the index {self._path} was closed here: open it again.")
 
     def __len__(self) -> int:
         with self.view() as view:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.durable import user_path
+from colbert_video.errors import ClosedError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
@@ -60,6 +61,8 @@ class Searcher:
         DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
         SettingsError: If there is no such engine, or `plaid` is given for another engine.
     """
+
+    _closed = False
 
     def __init__(
         self,
@@ -302,7 +305,9 @@ class Searcher:
 
         Raises:
             IndexFolderError: If the index can no longer be opened; then the older state stays searchable.
+            ClosedError: If the searcher is closed.
         """
+        self._check_open()
         return self._index.refresh()
 
     def preload(self) -> None:
@@ -310,15 +315,26 @@ class Searcher:
 
         See `IndexReader.preload`. On a GPU that keeps the index there is nothing to do.
         """
+        self._check_open()
         self._index.preload()
 
     def close(self) -> None:
-        """Close the index's files."""
+        """Close the index's files, once searches that run have ended; a second call does nothing."""
+        self._closed = True
         self._index.close()
 
     def _view(self) -> AbstractContextManager[Searchable]:
-        """Lend one state of what is searched, for all of a search."""
+        """Lend one state of what is searched, for all of a search.
+
+        Raises:
+            ClosedError: If the searcher is closed.
+        """
+        self._check_open()
         return self._index.view()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"this {type(self).__name__} is closed: open a new one.")
 
     def __enter__(self: AnySearcher) -> AnySearcher:
         return self
@@ -328,4 +344,5 @@ class Searcher:
 
     def __len__(self) -> int:
         """Videos that can be found."""
+        self._check_open()
         return len(self._index)

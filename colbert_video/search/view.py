@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -233,7 +234,7 @@ def _frame_by_frame(
     if count > similarity.shape[1]:
         raise IndexFolderError(
             f"the catalog says that video {shown(item.id)} has {count} frame tokens, its segment has {similarity.shape[1]} "
-            "tokens; rebuild the index."
+            f"tokens; {RESTORE}."
         )
     if not item.frame_tokens:
         return similarity

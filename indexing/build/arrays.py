@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError, callers_code, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
 
@@ -57,11 +57,12 @@ class ArraySource:
         dim: int,
         metadata: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        self._ids = list(ids)
-        self._bags = dict(bags)
         self._dim = dim
         self._metadata = metadata
-        self._check_lengths()
+        with callers_code():
+            self._ids = list(ids)
+            self._bags = dict(bags)
+            self._check_lengths()
 
     def _check_lengths(self) -> None:
         if not self._ids:
@@ -81,14 +82,17 @@ class ArraySource:
 
     def counts(self) -> dict[str, int]:
         """Return the number of tokens in each bag."""
-        return {bag: _count(tokens) for bag, tokens in self._bags.items()}
+        with callers_code():
+            return {bag: _count(tokens) for bag, tokens in self._bags.items()}
 
     def __iter__(self) -> Iterator[TokenChunk]:
         start = 0
         while start < len(self._ids):
-            stop = min(self._chunk_end(tokens, start) for tokens in self._bags.values())
-            bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
-            chunk = TokenChunk.from_bags([self._entry(row) for row in range(start, stop)], bags)
+            with callers_code():
+                stop = min(self._chunk_end(tokens, start) for tokens in self._bags.values())
+                bags = {bag: self._read(bag, tokens, start, stop) for bag, tokens in self._bags.items()}
+                entries = [self._entry(row) for row in range(start, stop)]
+            chunk = TokenChunk.from_bags(entries, bags)
             for bag, tokens in chunk.tokens.items():
                 self._check_norms(bag, start, tokens, chunk.doclens[bag])
             yield chunk

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from colbert_video.errors import ColBERTVideoError, VideoError
+from colbert_video.errors import ColBERTVideoError, VideoError, callers_code
 from colbert_video.indexing.build.index_run import Staged
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.staging import EncodedVideo, Note
@@ -118,7 +118,8 @@ def _encode(
     if not batch:
         return
     started = time.monotonic()
-    tokens = model.encode_videos([frames.pixels for _, frames in batch])
+    with callers_code():
+        tokens = model.encode_videos([frames.pixels for _, frames in batch])
     watch.encoding += time.monotonic() - started
     for row, (item, frames) in enumerate(batch):
         bags = {"frame": tokens.frame[row].cpu()}  # (frames, dim)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, callers_code
 from colbert_video.indexing.build.arrays import Tokens
 from colbert_video.model.video_colbert import VideoColBERT
 
@@ -70,7 +70,9 @@ TYPICAL_QUERIES = (
 
 def typical_direction(model: VideoColBERT) -> Float[Tensor, "dim"] | None:
     """Return the direction that a model's queries share; None if they share none."""
-    return shared_direction(model.encode_queries(TYPICAL_QUERIES).unpadded())
+    with callers_code():
+        queries = model.encode_queries(TYPICAL_QUERIES).unpadded()
+    return shared_direction(queries)
 
 
 def direction_of_tokens(queries: Tokens | None, dim: int) -> Float[Tensor, "dim"] | None:
@@ -85,7 +87,8 @@ def direction_of_tokens(queries: Tokens | None, dim: int) -> Float[Tensor, "dim"
     """
     if queries is None:
         return None
-    bags = [torch.as_tensor(np.asarray(queries[number])).float() for number in range(len(queries))]
+    with callers_code():
+        bags = [torch.as_tensor(np.asarray(queries[number])).float() for number in range(len(queries))]
     if not bags:
         raise SettingsError("query_tokens holds no query; give a few dozen, or None.")
     for number, bag in enumerate(bags):

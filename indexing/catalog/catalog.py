@@ -15,13 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.durable import make_folder_durably, user_path
+from colbert_video.durable import RESTORE, make_folder_durably, user_path
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
     WriterLock,
     copy_database,
     create_database,
+    has_catalog,
     open_database,
     translated,
 )
@@ -94,7 +95,7 @@ class Catalog:
         folder = user_path(folder, "the index")
         if not writable:
             return cls(folder, open_database(folder / CATALOG_NAME, writable=False), None)
-        if not (folder / CATALOG_NAME).is_file():
+        if not has_catalog(folder):
             raise IndexFolderError(f"there is no index in {folder}; make one with Indexer(...).index")
         lock = WriterLock(folder)
         with lock.released_on_error():
@@ -126,7 +127,7 @@ class Catalog:
         """Number of the last commit that changed what can be found; compare it to know whether to look again."""
         rows = self._rows("SELECT value FROM generation")
         if len(rows) != 1 or not isinstance(rows[0][0], int):
-            raise IndexFolderError(f"{self._path} is damaged: it does not number its commits; rebuild the index")
+            raise IndexFolderError(f"{self._path} is damaged: it does not number its commits; {RESTORE}")
         return rows[0][0]
 
     def settings(self) -> dict[str, Any]:
@@ -135,9 +136,7 @@ class Catalog:
         try:
             return {key: json.loads(value) for key, value in rows}
         except (TypeError, ValueError, RecursionError) as error:
-            raise IndexFolderError(
-                f"{self._path} is damaged: a setting is not JSON ({error}); rebuild the index"
-            ) from error
+            raise IndexFolderError(f"{self._path} is damaged: a setting is not JSON ({error}); {RESTORE}") from error
 
     def count(self) -> int:
         """Return how many videos are live, each window counted."""
@@ -300,6 +299,8 @@ class Catalog:
         segments, codecs = tuple(self.live_segments()), self.codecs()
         removed: dict[str, list[int]] = {}
         for name, row in self._rows("SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"):
+            if not isinstance(row, int):
+                raise IndexFolderError(f"{self._path} is damaged: the tombstone {row!r} is no number; {RESTORE}")
             removed.setdefault(name, []).append(row)
         view = IndexView(
             version=self.version,
@@ -327,7 +328,7 @@ class Catalog:
         """
         findings = [text for (text,) in self._rows("PRAGMA integrity_check")]
         if findings != ["ok"]:
-            raise IndexFolderError(f"{self._path} is damaged: {findings[0]}; restore it or rebuild the index")
+            raise IndexFolderError(f"{self._path} is damaged: {findings[0]}; {RESTORE}")
 
     # Commits: each method is one transaction.
 

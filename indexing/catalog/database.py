@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import stat
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,64 +15,58 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+from colbert_video.access import access_problem, kind_of, os_problem
 from colbert_video.durable import check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.catalog.schema import (
+    SCHEMA_VERSION,
+    STATEMENTS,
+    check_schema,
+    drop_foreign_items,
+    user_version,
+)
+from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, LOCKS, READONLY, explained, primary_code
 
 CATALOG_NAME = "catalog.sqlite"
 UNFINISHED_NAME = "catalog.new"
-SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
-SCHEMA = """
-CREATE TABLE generation (value INTEGER NOT NULL);
-CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE codecs (name TEXT PRIMARY KEY, created REAL NOT NULL);
-CREATE TABLE segments (name TEXT PRIMARY KEY, codec TEXT NOT NULL, count INTEGER NOT NULL, created REAL NOT NULL);
-CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE videos (
-    id TEXT PRIMARY KEY, segment TEXT NOT NULL, ordinal INTEGER NOT NULL,
-    path TEXT, parent TEXT, start REAL, "end" REAL, duration REAL, frame_times BLOB NOT NULL,
-    metadata TEXT NOT NULL, source_size INTEGER, source_mtime_ns INTEGER,
-    UNIQUE (segment, ordinal)
-);
-CREATE INDEX videos_parent ON videos (parent) WHERE parent IS NOT NULL;
-CREATE TABLE tombstones (
-    segment TEXT NOT NULL, ordinal INTEGER NOT NULL, PRIMARY KEY (segment, ordinal)
-) WITHOUT ROWID;
-CREATE TABLE failures (
-    id TEXT PRIMARY KEY, path TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL, at REAL NOT NULL
-);
-CREATE TABLE chunks (name TEXT PRIMARY KEY);
-CREATE TABLE staged (
-    id TEXT PRIMARY KEY, chunk TEXT NOT NULL, row INTEGER NOT NULL,
-    path TEXT, parent TEXT, start REAL, "end" REAL, duration REAL, frame_times BLOB NOT NULL,
-    metadata TEXT NOT NULL, source_size INTEGER, source_mtime_ns INTEGER
-);
-CREATE INDEX staged_chunk ON staged (chunk, row);
-"""
-CHECKSUMS = "CREATE TABLE checksums (id TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
-FIRST = tuple(statement.strip() for statement in SCHEMA.split(";") if statement.strip())
-STATEMENTS = {1: FIRST, 2: (*FIRST, CHECKSUMS)}
-"""The schema of each version. Readers take any; a writer brings an older one up to date."""
 LOCK_NAME = "writer.lock"
+
+
+def has_catalog(folder: Path) -> bool:
+    """Return whether a folder holds a catalog.
+
+    Raises:
+        IndexFolderError: If that cannot be known, or what has the name of a folder or catalog is something else.
+    """
+    path = folder / CATALOG_NAME
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as error:
+        packed = (
+            "; unpack an archive with `colbert-video import`"
+            if folder.suffix.lower() in (".tar", ".gz", ".zip")
+            else ""
+        )
+        raise IndexFolderError(f"{folder} is a file, not an index folder{packed}; choose another path") from error
+    except OSError as error:
+        raise IndexFolderError(f"{path} cannot be opened: {access_problem(path) or os_problem(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise IndexFolderError(
+            f"{path} is {kind_of(mode)}, not the file of an index; restore the file, or choose another path"
+        )
+    return True
 
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors inside the block into ones that name the file."""
+    """Turn SQLite's errors inside the block into ones that name the file, the reason and a remedy."""
     try:
         yield
     except sqlite3.Error as error:
-        if "locked" in str(error):
-            raise IndexFolderError(
-                f"{path} stayed locked for {BUSY_SECONDS:g} s; end other programs using it"
-            ) from error
-        if "readonly" in str(error):
-            raise IndexFolderError(f"{path} cannot be written; is {path.parent} writable?") from error
-        if "full" in str(error) or "I/O" in str(error):
-            raise IndexFolderError(
-                f"{path} cannot be read or written ({error}); free space on its disk, or check the disk, and try again"
-            ) from error
-        raise IndexFolderError(f"{path} cannot be used ({error}); restore it or rebuild the index") from error
+        raise explained(error, path, seconds=BUSY_SECONDS) from error
 
 
 def create_database(path: Path) -> sqlite3.Connection:
@@ -109,7 +104,8 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
     Raises:
         IndexFolderError: If the file is missing, damaged, of a newer version, or not a catalog.
     """
-    if not path.is_file():
+    if not has_catalog(path.parent):
+        check_link(path)
         raise IndexFolderError(
             f"{path} is missing: there is no index in {path.parent}; make one with Indexer(...).index"
         )
@@ -118,7 +114,7 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
         if writable:
             connection = _connect(path, "rw")
             with closed_on_error(connection):
-                _check_schema(connection, path)
+                check_schema(connection, path)
                 _make_durable(connection)
                 _upgrade(connection)
             return connection
@@ -136,6 +132,7 @@ def copy_database(connection: sqlite3.Connection, path: Path, statements: Iterab
     with translated(path), closing(_connect(path, "rwc")) as copy:
         connection.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
+        drop_foreign_items(copy)  # they hold what the statements below remove
         _upgrade(copy)
         for statement, values in statements:
             copy.execute(statement, values)
@@ -147,10 +144,10 @@ def _open_reader(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "ro")
     with closed_on_error(connection):
         try:
-            _check_schema(connection, path)
+            check_schema(connection, path)
             return connection
         except sqlite3.OperationalError as error:
-            if "unable to open" not in str(error) and "readonly" not in str(error):
+            if primary_code(error) not in (CANTOPEN, READONLY):
                 raise
             wal = path.with_name(path.name + "-wal")
             if wal.exists() and wal.stat().st_size:  # immutable would miss, or tear, what is in there
@@ -161,7 +158,7 @@ def _open_reader(path: Path) -> sqlite3.Connection:
     connection.close()
     connection = _connect(path, "ro&immutable=1")
     with closed_on_error(connection):
-        _check_schema(connection, path)
+        check_schema(connection, path)
     return connection
 
 
@@ -179,6 +176,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA foreign_keys = OFF")  # of tables that others added
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA mmap_size = 0")
     return connection
@@ -191,7 +189,7 @@ def _make_durable(connection: sqlite3.Connection) -> None:
 
 def _upgrade(connection: sqlite3.Connection) -> None:
     """Bring an older schema up to date, in one transaction."""
-    version = _user_version(connection)
+    version = user_version(connection)
     if version == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -199,22 +197,6 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
-
-
-def _user_version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Check that version and schema are ours: no triggers, no views, no tables that compute."""
-    version = _user_version(connection)
-    if version > SCHEMA_VERSION:
-        raise IndexFolderError(
-            f"{path} has format version {version}, this release reads up to {SCHEMA_VERSION}; upgrade colbert_video"
-        )
-    found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-    if {sql for (sql,) in found} != set(STATEMENTS.get(version, ())) or version < 1:
-        raise IndexFolderError(f"{path} is not a colbert_video catalog, or was not finished; rebuild the index")
 
 
 class WriterLock:
@@ -324,7 +306,7 @@ def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
-        raise IndexFolderError(f"{path} cannot be made ({error}); is {folder} writable?") from error
+        raise explained(error, path, write=True) from error
     try:
         connection.execute("BEGIN EXCLUSIVE")
         if alone and not os.access(path, os.W_OK):
@@ -333,9 +315,10 @@ def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
             )
     except sqlite3.Error as error:
         connection.close()
-        if "locked" in str(error):
+        if primary_code(error) in LOCKS:
             raise _being_written(folder) from error
-        raise IndexFolderError(f"{path} cannot be locked ({error}); is {folder} writable?") from error
+        problem = access_problem(path, write=True) or "check its disk, and whether it is full, and try again"
+        raise IndexFolderError(f"{path} cannot be locked ({error}): {problem}") from error
     except BaseException:
         connection.close()
         raise

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 
 VIDEO_COLUMNS = (
@@ -145,13 +146,11 @@ class IndexView:
         for name, rows in self.removed.items():
             whole = all(isinstance(row, int) for row in rows)
             if name not in stored or not whole or rows[0] < 0 or rows[-1] >= stored[name]:
-                raise IndexFolderError(
-                    f"{path} is damaged: tombstones outside segment {shown(name)}; rebuild the index"
-                )
+                raise IndexFolderError(f"{path} is damaged: tombstones outside segment {shown(name)}; {RESTORE}")
         expected = sum(stored.values()) - sum(len(rows) for rows in self.removed.values())
         if self.count != expected:
             raise IndexFolderError(
-                f"{path} is damaged: {self.count} live videos, its segments hold {expected}; rebuild the index"
+                f"{path} is damaged: {self.count} live videos, its segments hold {expected}; {RESTORE}"
             )
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from colbert_video.durable import naming
+from colbert_video.access import read_problem
+from colbert_video.durable import RESTORE, naming
 from colbert_video.errors import IndexFolderError
 
 
@@ -62,7 +63,7 @@ def read_tensor_pair(
     """
     pair = _load(path, mmap)
     if not isinstance(pair, tuple) or len(pair) != 2:
-        raise IndexFolderError(f"{path} holds a {type(pair).__name__}, not a pair of tensors; rebuild the index")
+        raise IndexFolderError(f"{path} holds a {type(pair).__name__}, not a pair of tensors; {RESTORE}")
     first, second = (
         _checked(path, item, dtype, shape) for item, dtype, shape in zip(pair, dtypes, shapes, strict=True)
     )
@@ -73,12 +74,12 @@ def _load(path: Path, mmap: bool) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
-        raise IndexFolderError(f"{path} is missing; restore it or rebuild the index") from error
+        raise IndexFolderError(f"{path} is missing; {RESTORE}") from error
     except Exception as error:  # a damaged file makes torch raise almost anything
+        if (problem := read_problem(path)) is not None:
+            raise IndexFolderError(f"{path} cannot be read: {problem}") from error
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise IndexFolderError(
-            f"{path} cannot be read as tensors ({reason}); restore it or rebuild the index"
-        ) from error
+        raise IndexFolderError(f"{path} cannot be read as tensors ({reason}); {RESTORE}") from error
 
 
 def _checked(
@@ -88,10 +89,8 @@ def _checked(
     names = " or ".join(str(one) for one in dtypes)
     expected = f"{names} of shape {tuple('any' if n is None else n for n in shape)}"
     if not isinstance(value, Tensor) or value.layout != torch.strided:
-        raise IndexFolderError(f"{path} holds a {type(value).__name__}, not a tensor {expected}; rebuild the index")
+        raise IndexFolderError(f"{path} holds a {type(value).__name__}, not a tensor {expected}; {RESTORE}")
     fits = value.dim() == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
     if value.dtype not in dtypes or not fits or not value.is_contiguous():
-        raise IndexFolderError(
-            f"{path} holds {value.dtype} of shape {tuple(value.shape)}, not {expected}; rebuild the index"
-        )
+        raise IndexFolderError(f"{path} holds {value.dtype} of shape {tuple(value.shape)}, not {expected}; {RESTORE}")
     return value

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_video.durable import check_folder_writable, check_link, delete_leftover
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.access import access_problem, os_problem
+from colbert_video.durable import RESTORE, check_folder_writable, check_link, delete_leftover
+from colbert_video.errors import IndexFolderError, SettingsError, is_callers
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
+from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME, has_catalog
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.drift import DRIFT_KEY, Drift
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -29,8 +30,12 @@ PENDING_KEY = "pending"
 
 
 def is_index(folder: Path) -> bool:
-    """Return whether `folder` holds an index, finished or not."""
-    return (folder / CATALOG_NAME).is_file()
+    """Return whether `folder` holds an index, finished or not.
+
+    Raises:
+        IndexFolderError: As `has_catalog`.
+    """
+    return has_catalog(folder)
 
 
 def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
@@ -42,14 +47,13 @@ def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
         return catalog
     if not create:
         raise IndexFolderError(f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index.")
-    if folder.exists() and not _is_beginning(folder):
-        raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
     try:
+        if folder.exists() and not _is_beginning(folder):
+            raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
         return Catalog.create(folder)
     except OSError as error:
-        raise IndexFolderError(
-            f"{folder} cannot be written: {error.strerror or error}; choose another path."
-        ) from error
+        problem = access_problem(folder / CATALOG_NAME, write=True) or os_problem(error)
+        raise IndexFolderError(f"{folder} cannot be written: {problem}; or choose another path.") from error
 
 
 def _is_beginning(folder: Path) -> bool:
@@ -77,10 +81,8 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
         if new and not catalog.staged_ids() and not catalog.live_segments():
             _clear(catalog, keep_folder=existed)
         catalog.close()
-        if isinstance(error, OSError):
-            raise IndexFolderError(
-                f"{folder} cannot be written ({error}); free space on its disk, or check the disk, and try again."
-            ) from error
+        if isinstance(error, OSError) and not is_callers(error):
+            raise IndexFolderError(f"{folder} cannot be written ({error}): {os_problem(error)}.") from error
         raise
     catalog.close()
 
@@ -159,7 +161,7 @@ def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, R
         if (codec.dim, codec.nbits) != (settings.dim, settings.nbits):
             raise IndexFolderError(
                 f"{folder / CODECS / name / bag} has dim={codec.dim}, nbits={codec.nbits}, the index dim={settings.dim}, "
-                f"nbits={settings.nbits}; rebuild the index"
+                f"nbits={settings.nbits}; {RESTORE}"
             )
     return codecs
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from colbert_video.durable import check_files, user_path
+from colbert_video.durable import RESTORE, check_files, user_path
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
@@ -103,8 +103,12 @@ class IndexReader:
 
     def close(self) -> None:
         """Close the catalog and end a `preload` that another thread runs; memory maps go with the last reference."""
-        self._closed = True
+        self.end_preload()
         self._catalog.close()
+
+    def end_preload(self) -> None:
+        """End a `preload` that another thread runs."""
+        self._closed = True
 
     def preload(self) -> int:
         """Ask the system to read the mapped files into its page cache, from front to back.
@@ -143,7 +147,7 @@ class IndexReader:
         for segment, ordinals in _by_segment(places).items():
             entries = self._catalog.entries_at(segment, ordinals)
             if len(entries) < len(set(ordinals)):
-                raise IndexFolderError(f"the catalog has no video for some places of segment {segment}; rebuild it.")
+                raise IndexFolderError(f"the catalog has no video for some rows of segment {segment}; {RESTORE}.")
             found |= {(segment, ordinal): entry for ordinal, entry in entries.items()}
         return found
 
@@ -231,7 +235,7 @@ def _check_unlisted(path: Path, files: Mapping[str, tuple[int, str]], view: Inde
             wanted |= {f"{CODECS}/{row.codec}/{bag}/{name}" for name in CODEC_FILES}
             unlisted = wanted - files.keys()
             if unlisted:
-                raise IndexFolderError(f"{path / min(unlisted)} is not named in the catalog; rebuild the index.")
+                raise IndexFolderError(f"{path / min(unlisted)} is not named in the catalog; {RESTORE}.")
 
 
 def share_rotations(codecs: Mapping[str, Mapping[str, ResidualCodec]]) -> dict[str, dict[str, ResidualCodec]]:

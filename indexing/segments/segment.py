@@ -18,7 +18,8 @@ import ujson
 from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
-from colbert_video.durable import link_or_copy, naming
+from colbert_video.access import os_problem, read_problem
+from colbert_video.durable import RESTORE, link_or_copy, naming
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec.codec import CENTROID_TYPES, ResidualCodec
 from colbert_video.indexing.codec.packing import NBITS
@@ -376,14 +377,16 @@ def _read_json(path: Path, max_bytes: int) -> Any:
             raise damaged(path, f"{size} bytes is more than the {max_bytes} such a file can have")
         return ujson.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise IndexFolderError(f"{path} is missing; restore it or rebuild the index") from error
-    except (OSError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"{path} is missing; {RESTORE}") from error
+    except OSError as error:
+        raise IndexFolderError(f"{path} cannot be read: {read_problem(path) or os_problem(error)}") from error
+    except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
 
 
 def damaged(path: Path, reason: str) -> IndexFolderError:
     """Return the error that names a damaged file."""
-    return IndexFolderError(f"{path} is damaged: {reason}; restore it or rebuild the index")
+    return IndexFolderError(f"{path} is damaged: {reason}; {RESTORE}")
 
 
 def inverted_lists(

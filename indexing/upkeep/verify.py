@@ -8,7 +8,7 @@ from typing import Any
 from colbert_video.durable import check_folders, file_problem, user_path
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME
+from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, has_catalog
 from colbert_video.indexing.catalog.entries import IndexView, SegmentRow
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_drift, stored_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -73,7 +73,7 @@ def verify_index(folder: Path) -> VerifyReport:
         IndexFolderError: If there is no index.
     """
     folder = user_path(folder, "the index")
-    if not (folder / CATALOG_NAME).is_file():
+    if not has_catalog(folder):
         raise IndexFolderError(f"there is no index in {folder}; make one with `colbert-video index`.")
     while True:
         try:

@@ -72,24 +72,29 @@ class ShardedSearcher(Searcher):
         Raises:
             IndexFolderError: If a shard can no longer be opened; then its older state stays searchable.
         """
+        self._check_open()
         changed = [shard.refresh() for shard in self._shards]  # every one, not just up to the first
         return any(changed)
 
     def preload(self) -> None:
         """Ask the system to read the shards' files ahead, and those of new commits; as `Searcher.preload`."""
+        self._check_open()
         for shard in self._shards:
             shard.preload()
 
     def close(self) -> None:
-        """Close the shards' files."""
+        """Close the shards' files; a second call does nothing."""
+        self._closed = True
         self._open.close()
 
     @contextmanager
     def _view(self) -> Iterator[CorpusView]:
+        self._check_open()
         yield CorpusView(self.catalogs, self._ask, self.deadline)
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()
 
     def __len__(self) -> int:
+        self._check_open()
         return self.catalogs.videos

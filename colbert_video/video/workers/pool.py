@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.errors import ColBERTVideoError, SettingsError, VideoError
+from colbert_video.errors import ClosedError, SettingsError, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
 
@@ -112,7 +112,8 @@ class FramePool:
 
         Raises:
             SettingsError: If random placement has no seed, or `ahead` is below 1.
-            ColBERTVideoError: If the pool is closed, or processes cannot be started.
+            ClosedError: If the pool is closed, also while results are taken.
+            ColBERTVideoError: If processes cannot be started.
         """
         self._check_open()
         ahead = self.workers if ahead is None else ahead
@@ -126,9 +127,9 @@ class FramePool:
                 pending.add(future)
                 future.add_done_callback(ready.put)
                 if len(pending) > self.workers + ahead:
-                    yield _next(ready, pending)
+                    yield self._next(ready, pending)
             while pending:
-                yield _next(ready, pending)
+                yield self._next(ready, pending)
         finally:
             for future in pending:
                 future.cancel()
@@ -138,11 +139,11 @@ class FramePool:
 
         Raises:
             VideoError: If the file is missing, empty, no readable container, or not read within the pool's time limit.
-            ColBERTVideoError: If the pool is closed, or processes cannot be started.
+            ClosedError: If the pool is closed.
+            ColBERTVideoError: If processes cannot be started.
         """
-        self._check_open()
         path = _absolute(path)
-        answer = self._threads.submit(
+        answer = self._start(
             self._with_process, lambda process: process.read_header(path, self.settings.timeout)
         ).result()
         if isinstance(answer, VideoError):
@@ -160,12 +161,20 @@ class FramePool:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ColBERTVideoError("the pool of decoding processes is closed; open a new one.")
+            raise ClosedError(f"this {type(self).__name__} is closed: open a new one.")
+
+    def _start(self, call: Callable[..., Answer], *given: Any) -> "Future[Answer]":
+        self._check_open()
+        try:
+            return self._threads.submit(call, *given)
+        except RuntimeError:
+            self._check_open()  # another thread closed the pool
+            raise
 
     def _submit(self, request: FrameRequest) -> "Future[FrameResult]":
         settings = self.settings.with_request(request.window, request.seed)
         settings.check_seed()
-        return self._threads.submit(self._read, request, _absolute(request.path), settings)
+        return self._start(self._read, request, _absolute(request.path), settings)
 
     def _read(self, request: FrameRequest, path: str, settings: SamplingSettings) -> FrameResult:
         answer = self._with_process(lambda process: process.read(path, settings))
@@ -180,11 +189,12 @@ class FramePool:
         finally:
             self._idle.put(process)
 
-
-def _next(ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[FrameResult]]) -> FrameResult:
-    future = ready.get()
-    pending.remove(future)
-    return future.result()
+    def _next(self, ready: "queue.SimpleQueue[Future[FrameResult]]", pending: set[Future[FrameResult]]) -> FrameResult:
+        self._check_open()
+        future = ready.get()
+        pending.remove(future)
+        self._check_open()  # processes that were ended refuse their files
+        return future.result()
 
 
 def _absolute(path: str) -> str:

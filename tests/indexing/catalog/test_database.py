@@ -13,6 +13,7 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import database
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.schema import OWN_NAMES
 
 FILES = {"segments/a/frame/0.codes.pt": (10, "00")}
 
@@ -56,7 +57,10 @@ def test_missing_and_damaged_catalogs_are_named(closed: Path, writable: bool) ->
     assert not (closed / "nowhere").exists()
     content = path.read_bytes()
     path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(IndexFolderError, match=r"catalog\.sqlite cannot be used"):
+    with pytest.raises(
+        IndexFolderError,
+        match=r"catalog\.sqlite cannot be read .*no SQLite database, or its beginning is damaged: restore it",
+    ):
         Catalog.open(closed, writable=writable)
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(IndexFolderError, match=r"catalog\.sqlite"), Catalog.open(closed, writable=writable) as opened:
@@ -77,10 +81,9 @@ def test_damage_anywhere_is_found(closed: Path) -> None:
 
 
 def tamper(folder: Path, *statements: str) -> None:
-    connection = sqlite3.connect(folder / "catalog.sqlite")
+    connection = sqlite3.connect(folder / "catalog.sqlite", isolation_level=None)
     for statement in statements:
-        connection.execute(statement)
-    connection.commit()
+        connection.executescript(statement)
     connection.close()
 
 
@@ -108,16 +111,56 @@ def test_an_index_of_the_first_version_is_read_and_brought_up_to_date(closed: Pa
     "statement",
     [
         "CREATE TRIGGER t AFTER INSERT ON videos BEGIN DELETE FROM videos; END",
-        "CREATE VIEW v AS SELECT 1",
-        "CREATE TABLE extra (a)",
+        "CREATE TABLE own (a); CREATE TRIGGER t AFTER INSERT ON own BEGIN DELETE FROM videos; END",
+        "CREATE VIEW v AS SELECT 1 AS a; CREATE TRIGGER t INSTEAD OF INSERT ON v BEGIN DELETE FROM videos; END",
+        "CREATE UNIQUE INDEX i ON videos (path)",
+        "CREATE INDEX i ON videos (hex(path))",
+        "CREATE INDEX i ON videos (path) WHERE start > 1",
+        "CREATE VIRTUAL TABLE t USING fts5 (a)",
         "DROP TABLE failures",
+        "ALTER TABLE failures ADD COLUMN seen INTEGER",
+        "DROP TABLE failures; CREATE VIEW failures AS SELECT 1",
+        "DROP INDEX videos_parent; CREATE INDEX videos_parent ON videos (path)",
+        "DROP INDEX videos_parent",
     ],
 )
 def test_any_other_schema_is_refused(closed: Path, statement: str) -> None:
-    tamper(closed, statement)
+    tamper(closed, *statement.split("; ") if "BEGIN" not in statement else [statement])
     for writable in (True, False):
         with pytest.raises(IndexFolderError, match="not a colbert_video catalog"):
             Catalog.open(closed, writable=writable)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ANALYZE"],
+        ["VACUUM"],
+        ["PRAGMA optimize"],
+        ["PRAGMA journal_mode = DELETE"],
+        ["PRAGMA application_id = 7"],
+        ["CREATE VIEW v AS SELECT id FROM videos"],
+        ["CREATE INDEX by_path ON videos (path, start)", "ANALYZE"],
+        ["CREATE TABLE notes (n INTEGER PRIMARY KEY AUTOINCREMENT, t)", "CREATE UNIQUE INDEX u ON notes (t)"],
+        ["CREATE TABLE o (id REFERENCES videos (id) ON DELETE RESTRICT)", "INSERT INTO o VALUES ('x')"],
+        ['CREATE TABLE "a ""b""; c" (a)'],
+    ],
+)
+def test_what_an_administrator_adds_changes_nothing_and_is_not_copied(
+    closed: Path, tmp_path: Path, statements: list[str]
+) -> None:
+    tamper(closed, *statements)
+    with Catalog.open(closed) as reader:
+        assert [entry.id for entry in reader.entries()] == ["x"]
+    with Catalog.open(closed, writable=True) as catalog:
+        catalog.commit_segment("b", "c", [VideoEntry("z")], {})
+        assert catalog.remove(["x"]) == ["x"]
+        assert [entry.id for entry in catalog.entries()] == ["z"]
+        catalog.check_integrity()
+        catalog.copy_to(tmp_path / "copy.sqlite", ())
+    with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
+        names = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")}
+    assert names - {"sqlite_sequence"} == OWN_NAMES
 
 
 @pytest.mark.parametrize(
@@ -197,7 +240,10 @@ def test_an_index_on_read_only_media_opens(read_only: Path) -> None:
     with NoWriting(read_only):
         with Catalog.open(read_only) as reader:
             assert reader.snapshot().count == 1
-        with pytest.raises(IndexFolderError, match=r"is .*my\.index writable\?"):
+        with pytest.raises(
+            IndexFolderError,
+            match=r"sqlite cannot be written: the user nobody may not write to .*my\.index of root: change",
+        ):
             Catalog.open(read_only, writable=True)
     assert sorted(path.name for path in read_only.iterdir()) == ["catalog.sqlite", "writer.lock"]
 
