@@ -53,11 +53,15 @@ def verify(index_path: Path, as_json: bool) -> None:
 @click.option("--drop-paths", is_flag=True, help="Leave out the paths of the video files; ids and metadata stay.")
 @json_option
 def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
-    """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere."""
+    """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere.
+
+    The name says what is made: an archive if it ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, otherwise a folder.
+    """
     from colbert_video.indexing.upkeep.export import export_index
 
     report = export_index(index_path, target, keep_paths=not drop_paths)
-    text = f"{report.path}: {report.videos} videos, {report.files} files, {report.bytes} bytes"
+    kind = "folder" if report.kind == "folder" else f"{report.kind} archive"
+    text = f"{report.path}: {kind} of {report.videos} videos, {report.files} files, {report.bytes} bytes"
     print_report(report, text, as_json=as_json)
 
 
@@ -86,7 +90,10 @@ def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: 
 @index_option
 @json_option
 def import_(archive: Path, index_path: Path, as_json: bool) -> None:
-    """Unpack ARCHIVE, written by export, into a new index folder, and check every file of it."""
+    """Unpack ARCHIVE, written by export, into a new index folder, and check every file of it.
+
+    ARCHIVE may also be a folder: one that was exported, an index, or one into which an archive was unpacked.
+    """
     from colbert_video.indexing.upkeep.export import import_index
 
     report = import_index(archive, index_path)

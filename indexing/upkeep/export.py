@@ -1,42 +1,52 @@
-"""Export: an index as one folder or one tar archive that is complete, minimal, and opens elsewhere, read-only too.
+"""Export: an index as one folder or one archive that is complete, minimal, and opens elsewhere, read-only too.
 
-An archive holds plain files under plain names, so `tar -xf` unpacks it. `import_index` trusts nothing: it refuses links,
-names that lead out of the target, duplicates, and files that the archived catalog does not name with size and SHA-256.
+An archive holds plain files under plain names, so that any program unpacks it. `import_index` takes it, what others made
+of it - unpacked, or packed again - and trusts nothing: it refuses links, names that lead out of the target, duplicates,
+and files that the catalog does not name with size and SHA-256.
 """
 
 import hashlib
+import io
 import shutil
-import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from colbert_video.durable import BLOCK, check_files, fsync_file, fsync_folder, link_or_copy, sync_tree, user_path
+from colbert_video.access import open_plain, os_problem
+from colbert_video.durable import (
+    BLOCK,
+    RESTORE,
+    check_files,
+    check_folders,
+    check_link,
+    fsync_file,
+    fsync_folder,
+    link_or_copy,
+    sync_tree,
+    user_path,
+)
 from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME
+from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
 from colbert_video.indexing.catalog.entries import SAFE_NAME, IndexView
-from colbert_video.indexing.index.folder import CODECS, PENDING_KEY, SEGMENTS, SETTINGS_KEY, load_settings
+from colbert_video.indexing.index.folder import CODECS, PENDING_KEY, SEGMENTS, SETTINGS_KEY, is_index, load_settings
+from colbert_video.indexing.index.staging import STAGING
+from colbert_video.indexing.upkeep.archives import (
+    Archive,
+    Format,
+    Member,
+    Put,
+    Readable,
+    archive_format,
+    reading_archive,
+    root_name,
+    writing_archive,
+)
+from colbert_video.indexing.upkeep.workplace import workplace
 from colbert_video.progress import progress_bar
 
-ARCHIVE = ".tar"
-"""Ending of a target that becomes an archive."""
-
-
-@runtime_checkable
-class Readable(Protocol):
-    """A file's content."""
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, at most `size`; b"" at the end."""
-        ...
-
-
-Put = Callable[[str, Readable, int], None]
-"""Takes a file's name in the index, its content and its size in bytes."""
+CLUTTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that systems put into archives and folders."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +58,26 @@ class ExportReport:
     files: int
     bytes: int
     videos: int
+    kind: Literal["folder"] | Format = "folder"
+    """What was written."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
-def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: bool = False) -> ExportReport:
+def export_index(
+    folder: Path, target: Path, *, keep_paths: bool = True, link: bool = False, parents: bool = False
+) -> ExportReport:
     """Copy what can be found in an index, as of one commit; staged videos and leftovers stay behind.
 
     Args:
         folder: The index folder. If a writer replaces its segments meanwhile, the newer commit is exported instead.
-        target: A new folder, or an archive if its name ends in ".tar"; it appears only when it is complete.
+        target: A new folder, or an archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip; it appears only
+            when it is complete.
         keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always kept.
         link: Make the files of a folder hard links to those of the index where the file system has them.
+        parents: True to make the folders above the target.
 
     Returns:
         What was written.
@@ -71,7 +87,8 @@ def export_index(folder: Path, target: Path, *, keep_paths: bool = True, link: b
             cannot be written.
     """
     folder, target = user_path(folder, "the index"), user_path(target, "target")
-    with Catalog.open(folder) as catalog, workplace(target) as work:
+    archive_format(target)  # raises here, before anything is written
+    with Catalog.open(folder) as catalog, workplace(target, parents=parents) as work:
 
         def export(view: IndexView) -> ExportReport:
             load_settings(catalog)
@@ -88,67 +105,74 @@ def _export(
     folder: Path, files: dict[str, tuple[int, str]], work: Path, target: Path, videos: int, *, link: bool
 ) -> ExportReport:
     """Write the files of one commit, and the catalog that lies in `work` already, and move them to the target."""
-    catalog = work / CATALOG_NAME
+    catalog, form = work / CATALOG_NAME, archive_format(target)
     size = sum(size for size, _ in files.values()) + catalog.stat().st_size
-    if target.suffix == ARCHIVE:
-        with tarfile.open(work / "archive", "x", format=tarfile.GNU_FORMAT) as tar:
-            put = _into_archive(tar, target.stem)
-            _copy_files(folder, files, put)
-            with catalog.open("rb") as file:
-                put(CATALOG_NAME, file, catalog.stat().st_size)
-        fsync_file(work / "archive")
-        (work / "archive").rename(target)
-    else:
+    if form is None:
         index = work / "index"
         index.mkdir()
         catalog.rename(index / CATALOG_NAME)
         _copy_files(folder, files, _into_links(folder, index) if link else _into_folder(index))
         sync_tree(index)
         index.rename(target)
+    else:
+        with writing_archive(work / "archive", form, root_name(target)) as put:
+            _copy_files(folder, files, put)
+            with catalog.open("rb") as file:
+                put(CATALOG_NAME, file, catalog.stat().st_size)
+        fsync_file(work / "archive")
+        (work / "archive").rename(target)
     fsync_folder(target.absolute().parent)
-    return ExportReport(target, len(files) + 1, size, videos)
+    return ExportReport(target, len(files) + 1, size, videos, form or "folder")
 
 
 def import_index(archive: Path, target: Path) -> ExportReport:
-    """Unpack an archive that `export_index` wrote.
+    """Make an index folder of what `export_index` wrote, also if it was unpacked or packed again meanwhile.
 
     Args:
-        archive: The archive.
-        target: The new index folder; it appears only when all of it has been checked.
+        archive: An archive, of any kind that is written; or a folder: an index, or one that holds an index's folder.
+        target: The new index folder, made with the folders above it; it appears only when all of it has been checked.
 
     Returns:
-        What was unpacked.
+        What was imported.
 
     Raises:
-        IndexFolderError: If the archive is damaged, is not an index, or holds anything that does not belong to one; or
+        IndexFolderError: If the source is damaged, is not an index, or holds anything that does not belong to one; or
             `target` exists or cannot be written.
     """
-    archive, target = user_path(archive, "the archive"), user_path(target, "the index")
-    with workplace(target) as work:
+    source, target = user_path(archive, "the archive"), user_path(target, "the index")
+    if source.is_dir():
+        return _import_folder(source, target)
+    with workplace(target, parents=True) as work:
         folder = work / "index"
-        try:
-            with tarfile.open(archive, "r:") as tar:
-                names = {_unpack(tar, member, folder, archive) for member in tar}
-        except (OSError, tarfile.TarError) as error:
-            raise IndexFolderError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
-        return settle(folder, names, target, source=str(archive))
+        with reading_archive(source) as opened:
+            names = _unpack(opened, folder, source)
+        return settle(folder, names, target, source=str(source))
 
 
-@contextmanager
-def workplace(target: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the target, and remove it afterwards."""
-    if target.exists():
-        raise IndexFolderError(f"{target} exists; choose another path.")
-    try:
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
-    except OSError as error:
-        raise IndexFolderError(f"{target} cannot be written: {error.strerror or error}.") from error
-    try:
-        yield work
-    except OSError as error:
-        raise IndexFolderError(f"{target} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(work)
+def _import_folder(source: Path, target: Path) -> ExportReport:
+    folder = _find_index(source)
+    check_link(folder / CATALOG_NAME)
+    with Catalog.open(folder) as catalog:
+        catalog.check_integrity()
+        check_folders(folder, catalog.files())
+    if archive_format(target) is not None:
+        raise IndexFolderError(f"{target} is the name of an archive; give the new index folder another name.")
+    return export_index(folder, target, parents=True)
+
+
+def _find_index(source: Path) -> Path:
+    """Return the index folder that a folder is, or holds as the only one.
+
+    Raises:
+        IndexFolderError: If there is none, or several.
+    """
+    if is_index(source):
+        return source
+    found = [path.parent for path in sorted(source.glob(f"*/{CATALOG_NAME}"))]
+    if len(found) == 1:
+        return found[0]
+    what = f"holds several indexes ({found[0].name}, {found[1].name})" if found else "holds no index"
+    raise IndexFolderError(f"{source} {what}: give one folder with a {CATALOG_NAME}, or an archive that export wrote.")
 
 
 def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[Any, ...]]]:
@@ -177,26 +201,36 @@ def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> No
     """Hand over every file of an index, and check it on the way."""
     with progress_bar("exporting files", total=len(files)) as bar:
         for name, (size, sha256) in files.items():
-            try:
-                with (folder / name).open("rb") as file:
-                    content = _Hashed(file)
-                    put(name, content, size)
-            except FileNotFoundError as error:
-                raise IndexFolderError(f"{folder / name} is missing; restore it or rebuild the index") from error
+            with _opened(folder / name) as file:
+                content = _Hashed(file, folder / name)
+                put(name, content, size)
             if (content.size, content.digest.hexdigest()) != (size, sha256):
-                raise IndexFolderError(f"{folder / name} is damaged; restore it or rebuild the index")
+                raise IndexFolderError(f"{folder / name} is damaged; {RESTORE}")
             bar.advance()
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """Open a file of an index."""
+    try:
+        return open_plain(path)
+    except FileNotFoundError as error:
+        raise IndexFolderError(f"{path} is missing; {RESTORE}") from error
+    except OSError as error:
+        raise IndexFolderError(f"{path} cannot be read: {os_problem(error)}") from error
 
 
 class _Hashed:
     """A file that is hashed while it is read."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: io.BufferedReader, path: Path) -> None:
+        self._file, self._path = file, path
         self.digest, self.size = hashlib.sha256(), 0
 
     def read(self, size: int = -1) -> bytes:
-        block = self._file.read(size)
+        try:
+            block = self._file.read(size)
+        except OSError as error:
+            raise IndexFolderError(f"{self._path} cannot be read: {os_problem(error)}") from error
         self.digest.update(block)
         self.size += len(block)
         return block
@@ -223,30 +257,85 @@ def _into_links(source: Path, folder: Path) -> Put:
     return put
 
 
-def _into_archive(tar: tarfile.TarFile, root: str) -> Put:
-    def put(name: str, content: Readable, size: int) -> None:
-        info = tarfile.TarInfo(f"{root}/{name}")  # owner, time and mode are the same on every machine
-        info.size, info.mode = size, 0o644
-        tar.addfile(info, content)
+def _unpack(archive: Archive, folder: Path, source: Path) -> set[str]:
+    """Write the files of an index that an archive holds; return their names in the index."""
+    files = _index_files(archive.members, source)
+    for name, member in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member) as content, path.open("xb") as file:
+            shutil.copyfileobj(content, file, BLOCK)
+        if path.stat().st_size != member.size:
+            raise IndexFolderError(
+                f"{source} is damaged: {shown(member.name)} is not as long as it says; copy it again."
+            )
+    return set(files)
 
-    return put
+
+def _index_files(members: list[Member], source: Path) -> dict[str, Member]:
+    """Return the files of the index in an archive, by their names in the index.
+
+    The index may lie in a folder of the archive, or in several, one in the other. Folders are left out, they are made as
+    files need them; so are locks, staged videos and clutter, which an index that was packed by hand has.
+
+    Raises:
+        IndexFolderError: If there is no index, or anything that does not belong to one.
+    """
+    root = _root([member.name.removeprefix("./") for member in members if member.kind != "folder"], source)
+    files: dict[str, Member] = {}
+    for member in members:
+        path = member.name.removeprefix("./")
+        name = path.removeprefix(root)
+        if (
+            member.kind == "folder"
+            or _is_clutter(path)
+            or (path.startswith(root) and _is_passing(name, member, source))
+        ):
+            continue
+        if not path.startswith(root) or not is_index_file(name):
+            raise IndexFolderError(
+                f"{source} holds {shown(member.name)}, which is not part of an index; it is refused."
+            )
+        if member.kind != "file":
+            raise IndexFolderError(f"{source} holds {shown(member.name)}, which is not a plain file; it is refused.")
+        if name in files:
+            raise IndexFolderError(f"{source} holds {shown(member.name)} twice; it is refused.")
+        files[name] = member
+    return files
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, archive: Path) -> str:
-    """Write one file of an archive; return its name in the index."""
-    _, _, name = member.name.partition("/")
-    if not is_index_file(name):
-        raise IndexFolderError(f"{archive} holds {shown(member.name)}, which is not part of an index; it is refused.")
-    if not member.isreg() or member.issparse():
-        raise IndexFolderError(f"{archive} holds {shown(member.name)}, which is not a plain file; it is refused.")
-    content = tar.extractfile(member)
-    path = folder / name
-    if content is None or path.exists():
-        raise IndexFolderError(f"{archive} holds {shown(member.name)} twice; it is refused.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        shutil.copyfileobj(content, file)
-    return name
+def _root(names: list[str], source: Path) -> str:
+    """Return the folder of the index in an archive, "" or with a slash at its end."""
+    roots = {name.removesuffix(CATALOG_NAME) for name in names if name.rpartition("/")[2] == CATALOG_NAME}
+    outer = sorted({root for root in roots if not any(root != other and root.startswith(other) for other in roots)})
+    if len(outer) == 1:
+        return outer[0]
+    what = (
+        f"holds several indexes ({shown(outer[0])}, {shown(outer[1])}); pack one"
+        if outer
+        else f"holds no index, no {CATALOG_NAME}"
+    )
+    raise IndexFolderError(f"{source} {what}. Give what `colbert-video export` wrote, or the folder of an index.")
+
+
+def _is_clutter(path: str) -> bool:
+    parts = path.split("/")
+    return parts[0] in CLUTTER or parts[-1] in CLUTTER or parts[-1].startswith("._")
+
+
+def _is_passing(name: str, member: Member, source: Path) -> bool:
+    """Return whether a file is one that an index has only while it is used, such as a lock.
+
+    Raises:
+        IndexFolderError: If it holds a commit that is not in the catalog's file yet.
+    """
+    if name == f"{CATALOG_NAME}-wal" and member.size:
+        raise IndexFolderError(
+            f"{source} was packed while the index was open, and its last commits lie in {shown(member.name)}: pack what "
+            "`colbert-video export` writes."
+        )
+    sides = tuple(f"{CATALOG_NAME}{end}" for end in ("-wal", "-shm", "-journal"))
+    return member.kind == "file" and (name in sides or name.startswith((LOCK_NAME, UNFINISHED_NAME, f"{STAGING}/")))
 
 
 def is_index_file(name: str) -> bool:
@@ -269,10 +358,23 @@ def settle(folder: Path, names: set[str], target: Path, *, source: str) -> Expor
         IndexFolderError: If a file is damaged, missing, or not named in the catalog.
     """
     report = _checked(folder, names, target, source)
+    _forget_staged(folder)
     sync_tree(folder)
     folder.rename(target)
     fsync_folder(target.absolute().parent)
     return report
+
+
+def _forget_staged(folder: Path) -> None:
+    """Forget the staged videos of an index that was packed by hand: their tokens were left out."""
+    with Catalog.open(folder) as catalog:
+        staged = catalog.staged_chunks()
+    if staged:
+        with Catalog.open(folder, writable=True) as catalog:
+            catalog.drop_staged()
+    for path in folder.iterdir():
+        if path.name.startswith((f"{CATALOG_NAME}-", LOCK_NAME)):
+            path.unlink()
 
 
 def _checked(folder: Path, names: set[str], target: Path, source: str) -> ExportReport:
@@ -285,7 +387,5 @@ def _checked(folder: Path, names: set[str], target: Path, source: str) -> Export
         if odd:
             raise IndexFolderError(f"{source} and its catalog disagree about {shown(min(odd))}; export it again.")
         check_files(folder, files)
-    for side in ("-wal", "-shm"):  # a reader of the database leaves these, empty
-        (folder / f"{CATALOG_NAME}{side}").unlink(missing_ok=True)
     size = sum(size for size, _ in files.values()) + (folder / CATALOG_NAME).stat().st_size
     return ExportReport(target, len(files) + 1, size, view.videos)

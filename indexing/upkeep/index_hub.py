@@ -5,18 +5,19 @@ index is a stranger's, and is imported as an archive is: only files that an inde
 be as its catalog says.
 """
 
-import tempfile
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from colbert_video.durable import link_or_copy, user_path
+from colbert_video.durable import link_or_copy, new_name, user_path
 from colbert_video.errors import HubError, IndexFolderError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, is_index, load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.upkeep.export import ExportReport, export_index, is_index_file, settle, workplace
+from colbert_video.indexing.upkeep.export import ExportReport, export_index, is_index_file, settle
+from colbert_video.indexing.upkeep.workplace import workplace
 
 DOWNLOADS = "colbert_video"
 """Folder of fetched indexes beside the Hub's own cache."""
@@ -49,16 +50,12 @@ def push_index(
     folder = user_path(folder, "the index")
     with Catalog.open(folder) as catalog:
         settings = load_settings(catalog)
-    parent = folder.absolute().parent
-    try:
-        work = tempfile.TemporaryDirectory(prefix=f".{folder.name}.push-", dir=parent)
-    except OSError as error:
+    if not os.access(parent := folder.absolute().parent, os.W_OK | os.X_OK):
         raise IndexFolderError(
-            f"{parent} cannot be written ({error.strerror}), where links to the index are made; export it elsewhere "
-            "first."
-        ) from error
-    with work:
-        copy = Path(work.name) / "index"
+            f"{parent} cannot be written, where links to the index are made; export it elsewhere first."
+        )
+    with workplace(folder.with_name(f"{folder.name}.push-{new_name()}")) as work:
+        copy = work / "index"
         report = export_index(folder, copy, keep_paths=keep_paths, link=True)
         return repository.push(
             copy,

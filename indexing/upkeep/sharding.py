@@ -10,8 +10,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from colbert_video.durable import (
+    RESTORE,
     check_files,
     check_link,
     fsync_folder,
@@ -34,11 +34,11 @@ from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.build.commit import describe_files
 from colbert_video.indexing.build.segment_builder import write_segment
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 from colbert_video.indexing.catalog.entries import IndexView, NewSegment, VideoEntry, check_name
 from colbert_video.indexing.index.drift import DRIFT_KEY
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, SETTINGS_KEY, files_below, is_index, load_settings
 from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
+from colbert_video.indexing.upkeep.workplace import workplace
 from colbert_video.progress import Bar, progress_bar
 
 CORPUS_NAME = "shards.json"
@@ -191,7 +191,7 @@ def shard_index(
     """
     started = time.monotonic()
     target = user_path(output, "output")
-    with Catalog.open(user_path(path, "the index")) as catalog, _workplace(target) as work:
+    with Catalog.open(user_path(path, "the index")) as catalog, workplace(target) as work:
         unfinished = work / CORPUS
 
         def write(view: IndexView) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
@@ -216,27 +216,6 @@ def _number_of_shards(videos: int, shards: int | None, videos_per_shard: int | N
     if not 1 <= count <= videos:
         raise SettingsError(f"{videos} videos cannot be split into {count} shards; choose from 1 to {videos}.")
     return count
-
-
-@contextmanager
-def _workplace(target: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the target that one process uses at a time; what a killed one left in it is removed."""
-    if target.exists():
-        raise IndexFolderError(f"{target} exists; choose another path, or remove it first.")
-    work = target.parent / f".{target.name}.unfinished"
-    try:
-        work.mkdir(exist_ok=True)
-        lock = WriterLock(work)
-        try:
-            for leftover in work.iterdir():
-                if not leftover.name.startswith(LOCK_NAME):
-                    shutil.rmtree(leftover)
-            yield work
-        finally:
-            lock.release()
-            shutil.rmtree(work)
-    except OSError as error:
-        raise IndexFolderError(f"{target} cannot be written ({error}); choose another path.") from error
 
 
 def _write(catalog: Catalog, corpus: Path, count: int, rows: int) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
@@ -340,7 +319,7 @@ class _Shard:
             try:
                 link_or_copy(source, target)
             except FileNotFoundError as error:
-                raise IndexFolderError(f"{source} is missing; restore it or rebuild the index") from error
+                raise IndexFolderError(f"{source} is missing; {RESTORE}") from error
         return files
 
     def _copy(self, segment: StoredSegment, rows: Int64[Tensor, "videos"], target: Path) -> None:

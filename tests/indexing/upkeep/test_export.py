@@ -141,7 +141,9 @@ TRICKS: dict[str, tuple[tarfile.TarInfo, bytes]] = {
     "symlink": member("out/segments/a", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
     "hardlink": member("out/segments/a", b"", type=tarfile.LNKTYPE, linkname="/etc/passwd"),
     "device": member("out/segments/a", b"", type=tarfile.CHRTYPE),
-    "folder": member("out/segments/a", b"", type=tarfile.DIRTYPE),
+    "fifo": member("out/segments/a", b"", type=tarfile.FIFOTYPE),
+    "root": member("other/segments/a"),
+    "hidden root": member("../out/segments/a"),
     "twice": member("out/catalog.sqlite"),
     "unnamed": member("out/segments/extra/file"),
 }
