@@ -339,10 +339,10 @@ class Indexer:
         return verify_index(self.path)
 
     def export(self, target: str | Path, *, keep_paths: bool = True) -> ExportReport:
-        """Copy the index into a new folder, or an archive if the name ends in ".tar", that opens anywhere.
+        """Copy the index into a new folder, or an archive if the name ends so, that opens anywhere.
 
         Args:
-            target: Where to; it must not exist.
+            target: Where to; it must not exist. An archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip.
             keep_paths: Keep the paths of video files in the copy.
 
         Raises:
@@ -440,6 +440,11 @@ class Indexer:
         return settings
 
     def _new_settings(self, model: VideoColBERT) -> IndexSettings:
+        if self._given.get("dim", model.dim) != model.dim:
+            raise SettingsError(
+                f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim out."
+            )
+        model.config.sampling(self._given.get("num_frames"))  # raises here, before anything is decoded
         made_by = {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
         defaults = {"num_frames": model.config.num_frames, "bags": model.config.bags}
         return IndexSettings(**{**defaults, **self._given, **made_by})

@@ -1,7 +1,9 @@
 """The program: its verbs, and the exit code and message of each kind of error."""
 
 import logging
+import re
 import sys
+from typing import Any
 
 import click
 
@@ -41,7 +43,27 @@ VERBS = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+PARAMETER = re.compile(r"""(?<![\w/.'"-])(?P<name>[a-z_]+)=(?P<value>'[^']*'|"[^"]*"|[\w.-]*\w|)""")
+"""A parameter as errors write it: `num_frames=100`, `model='toy'`, `model=`."""
+
+
+class Program(click.Group):
+    """The verbs; errors name the options that were typed, not the parameters behind them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb.
+
+        Raises:
+            click.ClickException: If it raises an error of this library.
+        """
+        try:
+            return super().invoke(ctx)
+        except ColBERTVideoError as error:
+            verb = self.commands.get(ctx.invoked_subcommand or "")
+            raise click.ClickException(in_options(str(error), verb)) from error
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="colbert_video")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
@@ -70,8 +92,6 @@ def main(arguments: list[str] | None = None) -> None:
     """
     try:
         code = app.main(args=arguments, prog_name="colbert-video", standalone_mode=False)
-    except ColBERTVideoError as error:
-        _fail(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         sys.exit(BAD_USAGE)
@@ -81,6 +101,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write("interrupted; run the same command again to go on where it stopped\n")
         sys.exit(INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def in_options(message: str, verb: click.Command | None) -> str:
+    """Return an error's text with `name=value` as the verb's option, where it has one: "--frames 100", "--overwrite"."""
+    options = {
+        parameter.name: parameter
+        for parameter in (verb.params if verb else ())
+        if isinstance(parameter, click.Option) and parameter.name
+    }
+
+    def option(match: re.Match[str]) -> str:
+        parameter = options.get(match["name"])
+        if parameter is None:
+            return match[0]
+        value = (match["value"] or "").strip("'\"")
+        return parameter.opts[0] if parameter.is_flag or not value else f"{parameter.opts[0]} {value}"
+
+    return PARAMETER.sub(option, message)
 
 
 def _fail(message: str) -> None:

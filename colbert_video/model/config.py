@@ -81,7 +81,15 @@ class ModelConfig:
         Args:
             num_frames: Frames of each video; None for the model's own number.
             **settings: Other fields of `SamplingSettings`, such as `decoder` and `timeout`.
+
+        Raises:
+            SettingsError: If the model takes fewer frames, or a setting is out of range.
         """
+        if num_frames is not None and num_frames > self.max_frames:
+            raise SettingsError(
+                f"num_frames={num_frames} is more than the model takes: it has positions for {self.max_frames} frames. Give "
+                f"{self.max_frames} or fewer, or cut long videos into windows."
+            )
         return SamplingSettings(
             num_frames=num_frames or self.num_frames,
             height=self.preprocess.height,

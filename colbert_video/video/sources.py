@@ -112,13 +112,28 @@ def find_videos(videos: Videos) -> Sources:
             kind, or two videos have the same id.
     """
     if isinstance(videos, str | os.PathLike):
-        sources = _from_name(os.fspath(videos), alone=True)
+        parts = [_from_name(os.fspath(videos), alone=True)]
     else:
-        sources = _joined(_from_item(item) for item in videos)
+        parts = [_from_item(item) for item in _without_repeated_folders(videos)]
+    sources = _joined(parts)
     if not sources.records:
         raise SettingsError("no videos were given; name a folder, a file, a glob, or a list of these.")
-    _check_ids(sources.records)
-    return sources
+    return Sources(_without_repeated(sources.records), sources.ignored)
+
+
+def _without_repeated_folders(items: Iterable[Any]) -> Iterator[Any]:
+    """Leave out folders that came before, also under another name: FOLDER, FOLDER/, ./FOLDER, or a link to it."""
+    seen: set[str] = set()
+    for item in items:
+        if isinstance(item, str | os.PathLike):
+            name = native_name(os.fspath(item))
+            if Path(name).is_dir():
+                real = os.path.realpath(name)
+                if real in seen:
+                    logger.warning("the folder %s is given twice; it counts once", readable_name(name))
+                    continue
+                seen.add(real)
+        yield item
 
 
 def _from_item(item: Any) -> Sources:
@@ -356,12 +371,34 @@ def _absolute(path: str | os.PathLike[str]) -> str:
     return readable_name(str(user_path(path, "a video's path")))
 
 
-def _check_ids(records: Iterable[VideoRecord]) -> None:
-    paths: dict[str, str] = {}
+def _without_repeated(records: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]:
+    """Leave out records that came before: of the same file, under the same id, with the same window and metadata.
+
+    Raises:
+        SettingsError: If other videos have the same id.
+    """
+    known: dict[str, VideoRecord] = {}
+    repeated = 0
     for record in records:
-        if record.id in paths:
+        first = known.setdefault(record.id, record)
+        if first is not record:
+            _check_repeats(first, record)
+            repeated += 1
+    if repeated:
+        logger.warning("%d videos are given twice; they count once", repeated)
+    return tuple(known.values())
+
+
+def _check_repeats(first: VideoRecord, record: VideoRecord) -> None:
+    same_file = os.path.realpath(native_name(first.path)) == os.path.realpath(native_name(record.path))
+    if not same_file:
+        raise SettingsError(
+            f"two videos have the id {shown(record.id)}: {first.path} and {record.path}. Give the folder above both, whose videos "
+            "have ids with their folders' names, or in Python ids of their own, as (id, path)."
+        )
+    for name in ("window", "metadata"):
+        if getattr(first, name) != getattr(record, name):
             raise SettingsError(
-                f"two videos have the id {shown(record.id)}: {paths[record.id]} and {record.path}. Give them ids of their own, as "
-                "(id, path)."
+                f"the video {shown(record.id)}, {record.path}, is given twice, with {name} {shown(getattr(first, name))} and "
+                f"{shown(getattr(record, name))}. Give it once, or with ids of their own, as (id, path, metadata)."
             )
-        paths[record.id] = record.path

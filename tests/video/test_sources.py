@@ -115,7 +115,7 @@ def test_stamp(folder: Path) -> None:
         ([("a", "b.mp4", {"when": object()})], "metadata of 'a' cannot be stored as JSON"),
         (
             [("a", "b.mp4"), ("a", "c.mp4")],
-            "two videos have the id 'a': .*b.mp4 and .*c.mp4. Give them ids of their own",
+            "two videos have the id 'a': .*b.mp4 and .*c.mp4. Give the folder above both",
         ),
     ],
 )
