@@ -45,11 +45,10 @@ def has_catalog(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except NotADirectoryError as error:
-        packed = (
-            "; unpack an archive with `colbert-video import`"
-            if folder.suffix.lower() in (".tar", ".gz", ".zip")
-            else ""
-        )
+        if not os.path.lexists(folder):
+            return False  # a folder above it is a file
+        archive = folder.suffix.lower() in (".tar", ".gz", ".tgz", ".zip")
+        packed = "; unpack an archive with `colbert-video import`" if archive else ""
         raise IndexFolderError(f"{folder} is a file, not an index folder{packed}; choose another path") from error
     except OSError as error:
         raise IndexFolderError(f"{path} cannot be opened: {access_problem(path) or os_problem(error)}") from error
