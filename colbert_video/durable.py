@@ -162,6 +162,12 @@ def check_file_writable(path: Path) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}; choose another place.") from error
 
 
+def is_standard_output(path: Path) -> bool:
+    """Return whether a path names this process's standard output, which then holds the file and nothing else."""
+    match = OWN_DESCRIPTOR.fullmatch(str(path))
+    return match is not None and (match[1] == "stdout" or (match[2] or match[3]) == "1")
+
+
 def check_folder_writable(folder: Path) -> None:
     """Check before long work that files can be written into `folder`, which may be missing yet.
 

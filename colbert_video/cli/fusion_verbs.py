@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from colbert_video.cli.options import FOLDER, escape_option, json_option, print_result
+from colbert_video.cli.options import FOLDER, escape_option, json_option, print_written
 
 
 @click.command()
@@ -51,4 +51,4 @@ def fuse(
     fused.save_trec(output, run_name=f"fused_{method}", escape=escape)
     rows = sum(map(len, fused.todict().values()))
     done = {"output": str(output), "runs": len(runs), "queries": len(fused), "rows": rows}
-    print_result(done if as_json else f"{len(runs)} runs of {len(fused)} queries are fused in {output}")
+    print_written(output, done if as_json else f"{len(runs)} runs of {len(fused)} queries are fused in {output}")

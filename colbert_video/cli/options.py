@@ -75,6 +75,14 @@ def print_report(report: Any, text: Any, *, as_json: bool) -> None:
     print_result(report.to_dict() if as_json else text)
 
 
+def print_written(path: Path, value: Any) -> None:
+    """Print a result as `print_result`, unless its file is the standard output itself."""
+    from colbert_video.durable import is_standard_output
+
+    if not is_standard_output(path):
+        print_result(value)
+
+
 def print_result(value: Any) -> None:
     """Print a dict as JSON for machines; tables and sentences, or a list of both, for people."""
     if isinstance(value, dict):

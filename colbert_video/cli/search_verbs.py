@@ -14,6 +14,7 @@ from colbert_video.cli.options import (
     json_option,
     print_report,
     print_result,
+    print_written,
 )
 
 DEFAULT_HITS = 10
@@ -93,7 +94,7 @@ def search(
     with Searcher(index_path, **settings) as searcher:
         if texts is not None and trec is not None:
             options["k"] = DEFAULT_RUN_ROWS if k is None else k
-            print_result(_write_run(searcher, texts, trec, options, escape=escape, as_json=as_json))
+            print_written(trec, _write_run(searcher, texts, trec, options, escape=escape, as_json=as_json))
             return
         options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows}
         explanation = None
@@ -131,6 +132,11 @@ def _check_files(queries: Path, trec: Path, *, escape: bool) -> dict[str, str]:
 def _write_run(
     searcher: Any, texts: dict[str, str], trec: Path, options: dict[str, Any], *, escape: bool, as_json: bool
 ) -> Any:
+    from colbert_video.search.trec import check_columns
+
+    first = next(iter(texts))
+    tried = searcher.search_all({first: texts[first]}, **options).todict()
+    check_columns([video for video, _, _ in tried[first]], escape=escape)  # not after all queries
     ranking = searcher.search_all(texts, **options)
     ranking.save_trec(trec, escape=escape)
     done = {"run": str(trec), "queries": len(ranking), "k": options["k"]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from colbert_video.durable import expand_path, user_path
+from colbert_video.durable import decode_text, expand_path, user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.video.files import (
     ARCHIVE,
@@ -274,7 +274,7 @@ def _read_text(path: str) -> str:
     if found.size > MAX_TEXT_BYTES:
         raise ValueError(f"{found.size} bytes, more than {MAX_TEXT_BYTES}")
     with open_range(found) as file:
-        return file.read().decode("utf-8-sig")
+        return decode_text(file.read(), "the text")
 
 
 def _check_uncompressed(path: Path) -> None:

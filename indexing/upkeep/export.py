@@ -185,7 +185,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     if keep_paths:
         return statements
     model = catalog.settings()[SETTINGS_KEY].get("model")
-    if model is not None and (Path(model).is_absolute() or Path(model).exists()):
+    if model is not None and _is_path(model):
         statements.append(
             ("UPDATE settings SET value = json_set(value, '$.model', NULL) WHERE key = ?", (SETTINGS_KEY,))
         )
@@ -195,6 +195,12 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
         ("DELETE FROM failures", ()),  # they name paths
         ("DELETE FROM checksums", ()),
     ]
+
+
+def _is_path(model: str) -> bool:
+    """Return whether a model is named by a folder, or as BACKBONE:FILE by its weights, so that its name tells a path."""
+    names = (Path(model), Path(model.partition(":")[2] or model))
+    return any(name.is_absolute() or name.exists() for name in names)
 
 
 def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> None:

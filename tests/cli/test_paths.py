@@ -1,10 +1,13 @@
 """Paths on the command line: empty ones, "~", and targets that cannot be written, which are known before the work."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 from command_line import run
+from paths import ROOT
 
 from colbert_video.cli.options import PathType
 from colbert_video.cli.program import VERBS
@@ -121,3 +124,35 @@ def test_what_cannot_be_written_is_known_before_anything_is_opened(
     code, out, err = run(arguments, capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_run_can_go_to_another_program(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("q Q0 a 1 0.5 x\n")
+    command = [sys.executable, "-m", "colbert_video", "fuse", str(tmp_path / "run"), "--output", "/dev/stdout"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split()[:4] == ["q", "Q0", "a", "1"]
+    assert done.stdout.count("\n") == 1
+
+
+def test_ids_that_do_not_fit_are_known_after_one_query(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from operations import QUERY, add_tokens
+
+    from colbert_video.search.queries import QueryModel
+
+    add_tokens(tmp_path / "i", ["a b", "c"], seed=0, add=False)
+    (tmp_path / "q").write_text("".join(f"{number}\ta dog\n" for number in range(9)))
+    encoded: list[str] = []
+
+    def encode(self: object, texts: list[str], settings: object) -> list[object]:
+        encoded.extend(texts)
+        return [QUERY for _ in texts]
+
+    monkeypatch.setattr(QueryModel, "encode", encode)
+    arguments = ["search", "--index", str(tmp_path / "i"), "--queries", str(tmp_path / "q"), "--trec"]
+    code, _, err = run([*arguments, str(tmp_path / "run")], capsys)
+    assert (code, len(encoded)) == (2, 1)
+    assert "id 'a b' holds white space" in err
+    assert run([*arguments, str(tmp_path / "run"), "--escape"], capsys)[0] == 0
+    assert "a%20b" in (tmp_path / "run").read_text()

@@ -25,7 +25,7 @@ from colbert_video.durable import (
 )
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.text_files import TABBED, read_csv
-from colbert_video.video.files import ADDRESS, exists, file_identity
+from colbert_video.video.files import ADDRESS, exists, file_identity, readable_name
 
 COLUMNS = ("video", "caption", "split")
 MAX_LISTED = 5
@@ -169,11 +169,17 @@ def caption_rows(
     `caption_id` numbers the captions from 0.
     """
     try:
-        shown = Path(os.path.relpath(path, folder)).as_posix()
+        video = Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # Windows: another drive
-        shown = path.absolute().as_posix()
+        video = path.absolute().as_posix()
     for number, caption in enumerate(captions):
-        columns = {"video": shown, "caption": caption, "split": split, "id": identifier, "caption_id": number}
+        columns = {
+            "video": readable_name(video),
+            "caption": caption,
+            "split": split,
+            "id": identifier,
+            "caption_id": number,
+        }
         yield {**columns, **(metadata or {})}
 
 

@@ -94,7 +94,7 @@ def evaluate_model(
     names = applicable_interactions(model, interactions)
     rows = _queries(merge_spellings(rows), captions)
     if trec is not None:
-        trec.check(row.video for row in rows)
+        trec.check([row.video for row in rows], [row.caption for row in rows])
     videos = {row.video: row.path for row in rows}
     _check_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
     gallery, refused = encode_gallery(model, videos, num_frames=num_frames, cache=cache, workers=workers)
@@ -134,7 +134,7 @@ def evaluate_index(
         SettingsError: If queries or relevant videos are missing.
     """
     if trec is not None:
-        trec.check([*queries, *(video for judged in qrels.values() for video in judged)])
+        trec.check([*queries, *(video for judged in qrels.values() for video in judged)], queries.values())
     qrels = {query: judged for query, judged in qrels.items() if query in queries}
     relevant = {video for judged in qrels.values() for video, gain in judged.items() if gain > 0}
     absent = _not_indexed(searcher, relevant)

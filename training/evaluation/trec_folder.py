@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.durable import check_folder_writable, user_path
+from colbert_video.durable import check_folder_writable, encode_text, user_path
 from colbert_video.errors import SettingsError
 from colbert_video.search.ranking import Ranking
 from colbert_video.search.trec import Qrels, check_columns, write_qrels, write_queries
@@ -37,13 +37,14 @@ class TrecFolder:
             raise SettingsError(f"k is {self.k}; a run holds at least 1 video for each query.")
         object.__setattr__(self, "path", user_path(self.path, "the folder for runs (trec)"))
 
-    def check(self, ids: Iterable[str] = ()) -> None:
-        """Check before long work that the folder can be written, and that its files can hold the ids.
+    def check(self, ids: Iterable[str] = (), words: Iterable[str] = ()) -> None:
+        """Check before long work that the folder can be written, and that its files can hold the ids and the words.
 
         Raises:
             SettingsError: If not.
         """
         check_columns(ids, escape=self.escape)
+        encode_text("\n".join(words), self.path / QUERIES)
         check_folder_writable(self.path)
 
     def write(self, queries: Mapping[str, str], qrels: Qrels, rankings: Mapping[str, Ranking]) -> None:

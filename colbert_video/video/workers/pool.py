@@ -199,7 +199,7 @@ class FramePool:
 
 def _absolute(path: str) -> str:
     """Return the absolute path of a file: the worker processes may have another working folder."""
-    return str(Path(path).absolute()) if path else path
+    return str(Path(os.path.expanduser(path)).absolute()) if path else path  # noqa: PTH111 - keeps "./~"
 
 
 def available_cores() -> int:

@@ -68,6 +68,27 @@ def test_paths_can_be_dropped_without_a_trace(index: Path, tmp_path: Path) -> No
         assert catalog.failures() == []
 
 
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("toy", True),
+        ("ViT-B-32:openai", True),
+        ("user/model", True),
+        ("/secret/m", False),
+        ("ViT-B-32:/secret/w.pt", False),
+    ],
+)
+def test_a_model_that_is_named_by_a_path_is_dropped_with_the_paths(
+    index: Path, tmp_path: Path, model: str, kept: bool
+) -> None:
+    shutil.copytree(index, tmp_path / "i")
+    with sqlite3.connect(tmp_path / "i" / "catalog.sqlite") as catalog:
+        catalog.execute("UPDATE settings SET value = json_set(value, '$.model', ?) WHERE key = 'index'", (model,))
+    Indexer(tmp_path / "i").export(tmp_path / "copy", keep_paths=False)
+    with Catalog.open(tmp_path / "copy") as copy:
+        assert copy.settings()["index"]["model"] == (model if kept else None)
+
+
 def test_an_archive_is_unpacked_elsewhere(index: Path, archive: Path, tmp_path: Path) -> None:
     report = import_index(archive, tmp_path / "elsewhere")
     assert everything(tmp_path / "elsewhere") == everything(index)

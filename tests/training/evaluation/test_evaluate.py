@@ -28,6 +28,7 @@ from colbert_video.training.evaluation.evaluate import (
 )
 from colbert_video.training.evaluation.evaluation import Evaluation
 from colbert_video.training.evaluation.metrics import retrieval_metrics
+from colbert_video.training.evaluation.trec_folder import TrecFolder
 from colbert_video.training.world import write_world
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
@@ -68,6 +69,28 @@ class TestModel:
             assert metrics == pytest.approx(retrieval_metrics(scores, torch.arange(CLIPS))), name
         assert (evaluation.queries, evaluation.videos) == (CLIPS, CLIPS)
         assert evaluation.protocol == "single-caption"
+
+    def test_a_file_that_is_spelled_in_two_ways_counts_once(
+        self, tiny_trained_model: Any, rows: list[ManifestRow], world: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "link").symlink_to(world)
+        other = [replace(row, video=f"./{row.video}", path=tmp_path / "link" / row.path.name) for row in rows[:3]]
+        doubled = evaluate_model(tiny_trained_model, [*rows, *other], workers=0)
+        single = evaluate_model(tiny_trained_model, [*rows, *rows[:3]], workers=0)
+        assert doubled == single
+        assert (doubled.queries, doubled.videos) == (CLIPS + 3, CLIPS)
+
+    def test_what_no_file_can_hold_is_known_before_a_video_is_read(
+        self, tiny_trained_model: Any, rows: list[ManifestRow], tmp_path: Path
+    ) -> None:
+        folder = TrecFolder(tmp_path / "t")
+        gone = [replace(row, path=tmp_path / "gone.mp4") for row in rows[:1]]
+        for wrong, message in (
+            ({"caption": "a \udcff"}, "cannot be written: its line 1"),
+            ({"video": "a b"}, "white space"),
+        ):
+            with pytest.raises(SettingsError, match=message):
+                evaluate_model(tiny_trained_model, [replace(gone[0], **wrong)], workers=0, trec=folder)
 
     def test_parts_and_the_cache_change_nothing(
         self, tiny_trained_model: Any, rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
