@@ -178,7 +178,11 @@ class SamplingSettings:
     max_pixels: int = 2**26
     """Largest picture to decode: width times height in pixels; 2**26 holds 8K."""
     window: tuple[float, float] | None = None
-    """Only frames with start <= time < end, in seconds; None takes the whole video."""
+    """Only frames shown from start on and before end, in seconds; None takes the whole video. A frame that is on screen
+    already as the window begins counts if it stays for long, and its time is then the window's start."""
+    stream: int | None = None
+    """Which video stream to read, counted from 0; None takes FFmpeg's choice, but never a still where there is a film. Only
+    "pyav" uses it."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "height", "width", "max_pixels"):
@@ -188,6 +192,8 @@ class SamplingSettings:
             raise SettingsError(
                 f"snap is {self.snap}; it must be between 0 and {MAX_SNAP} of the spacing between frames, or None."
             )
+        if self.stream is not None and self.stream < 0:
+            raise SettingsError(f"stream is {self.stream}; video streams are numbered from 0, or give None.")
         if not self.timeout > 0:
             raise SettingsError(f"timeout is {self.timeout}; it must be more than 0 seconds.")
         _check_choice("interpolation", self.interpolation, INTERPOLATIONS)

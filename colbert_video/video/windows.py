@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from colbert_video.errors import SettingsError, VideoError, shown
+from colbert_video.errors import FailureKind, SettingsError, VideoError, shown
+from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool, FrameRequest
@@ -40,11 +41,16 @@ MIN_JUMP = 0.1
 MIN_RATIO = 3.0
 """How many times larger than the mean change around it a cut's must be."""
 NEIGHBOURS = 4
-"""Changes before and after that are looked at: a second each."""
+"""Changes before and after that are looked at, none more than a second away."""
 MIN_SHOT_SECONDS = 2.0
 """Of cuts closer together the larger jump stays."""
 MAX_SHOT_SECONDS = 30.0
 """Longer shots are cut into equal windows."""
+MAX_SECONDS = 31 * 86400.0
+"""Length beyond which timestamps are taken to be damaged."""
+WINDOWS_OF_ANY_FILE = 1000
+BYTES_PER_WINDOW = 16
+"""A file may have so many windows, and another for each so many bytes: a frame takes more."""
 SECTION_SECONDS = 64
 """Largest part of a video that is looked through for cuts in one request."""
 
@@ -136,7 +142,10 @@ def cut_videos(
                 yield record, result.error
                 continue
             duration = 0.0 if result.frames is None else result.frames.duration
-            if cutting.window != SHOTS:
+            implausible = _check_length(record, duration, cutting)
+            if implausible is not None:
+                yield record, implausible
+            elif cutting.window != SHOTS:
                 yield record, _several(cutting.even_spans(duration))
             elif duration > 0:
                 searches.append(_CutSearch(record, duration))
@@ -144,6 +153,19 @@ def cut_videos(
                 yield record, ()  # a still picture
     if searches:
         yield from _cut_into_shots(searches, sampling, workers)
+
+
+def _check_length(record: VideoRecord, duration: float, cutting: Cutting) -> VideoError | None:
+    """Return why a file cannot be as long as its timestamps say, which would make windows without end; None if it can.
+
+    Windows of less than a second apart count as if they were a second apart: their number is the caller's wish.
+    """
+    between = SECTION_SECONDS if cutting.seconds_between is None else max(cutting.seconds_between, 1.0)
+    size = file_stamp(record.path)[0] or 0
+    if duration <= MAX_SECONDS and duration / between <= WINDOWS_OF_ANY_FILE + size / BYTES_PER_WINDOW:
+        return None
+    what = f"its timestamps reach to {duration:.0f} seconds, too far for a file of {size} bytes: they are damaged"
+    return VideoError(record.path, FailureKind.UNDECODABLE, f"{what}. Repair it, or index it without window")
 
 
 def _cut_into_shots(
@@ -257,8 +279,10 @@ def find_cuts(
     for row in np.argsort(-changes, kind="stable").tolist():  # the largest jump first
         if changes[row] < MIN_JUMP:
             break
-        time = float(times[row] + times[row + 1]) / 2
-        if _stands_out(changes, row) and all(abs(time - other) >= MIN_SHOT_SECONDS for other in [0.0, duration, *cuts]):
+        time = _cut_time(times, row)
+        if _stands_out(times, changes, row) and all(
+            abs(time - other) >= MIN_SHOT_SECONDS for other in [0.0, duration, *cuts]
+        ):
             cuts.append(time)
     return sorted(cuts)
 
@@ -273,8 +297,16 @@ def shot_spans(cuts: list[float], duration: float) -> list[Span]:
     return list(pairwise(rounded))
 
 
-def _stands_out(changes: Float[np.ndarray, "changes"], row: int) -> bool:
-    around = np.concatenate([changes[max(0, row - NEIGHBOURS) : row], changes[row + 1 : row + 1 + NEIGHBOURS]])
+def _cut_time(times: Float[np.ndarray, "frames"], row: int) -> float:
+    """Return when the picture changed: between two samples, or where the first lasted for seconds, with the second."""
+    before, after = float(times[row]), float(times[row + 1])
+    return (before + after) / 2 if after - before <= 2 / FRAMES_PER_SECOND else after
+
+
+def _stands_out(times: Float[np.ndarray, "frames"], changes: Float[np.ndarray, "changes"], row: int) -> bool:
+    near = np.abs(times[1:] - times[row + 1]) <= (NEIGHBOURS + 0.5) / FRAMES_PER_SECOND  # (changes,)
+    near[: max(0, row - NEIGHBOURS)], near[row], near[row + 1 + NEIGHBOURS :] = False, False, False
+    around = changes[near]
     return len(around) == 0 or bool(changes[row] >= MIN_RATIO * around.mean())
 
 

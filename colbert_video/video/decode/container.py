@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,19 +14,16 @@ from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.cropping import container_crop
+from colbert_video.video.decode.formats import FORMATS, raw_format, why_left_out
+from colbert_video.video.decode.truncation import missing_end
 from colbert_video.video.files import is_archive, locate, read_archive
 from colbert_video.video.frames import StreamShape, VideoHeader
 
-# Playlists (HLS, DASH, concat), image sequences, capture devices and network formats are left out on purpose: they make
-# FFmpeg open other things than the file it was given.
-FORMATS = (
-    "aac,asf,avi,cavsvideo,dhav,dv,flac,flv,gif,gxf,h261,h263,h264,hevc,ivf,live_flv,m4v,matroska,webm,mjpeg,mov,mp4,"
-    "m4a,3gp,3g2,mj2,mp3,mpeg,mpegts,mpegvideo,mxf,mxg,nsv,nut,nuv,obu,ogg,pva,rm,swf,ty,vc1,vc1test,vvc,wav,wtv,"
-    "yuv4mpegpipe"
-)
 MAX_PIXEL_ASPECT = 20
 """No pixels are longer than so many times their other side; such values are damage."""
 ENCRYPTED_TAGS = ("encv", "drmi")
+DECODER_STATE = ("palette", "new_extradata")
+"""Side data of packets that decoders keep using until the next of its kind."""
 HEADER_ONLY = {"analyzeduration": "1", "fpsprobesize": "0"}
 """Options with which FFmpeg reads no more packets than it needs to name a file's streams."""
 
@@ -68,7 +65,11 @@ class OpenVideo:
     """The chosen `av.video.stream.VideoStream`."""
     deadline: Deadline
     damage: str | None = None
-    """A problem that the last pass over the packets found, in words."""
+    """A problem of the file as a whole, in words, such as that it breaks off."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What `DECODER_STATE` the packets read last said, by its kind."""
+    first: int | None = None
+    """Timestamp of the first frame, once it is known."""
 
     @property
     def context(self) -> Any:
@@ -87,8 +88,10 @@ class OpenVideo:
 
     @property
     def origin(self) -> float:
-        """Seconds that players subtract from every timestamp: where the file's first stream starts."""
-        return (self.container.start_time or 0) / av.time_base
+        """Seconds that players subtract from every timestamp: where the file's first stream starts, or else its video."""
+        if self.container.start_time is None:
+            return float((self.first or 0) * self.time_base)
+        return self.container.start_time / av.time_base
 
     @property
     def time_base(self) -> Fraction:
@@ -111,7 +114,7 @@ class OpenVideo:
 
     def seconds(self, stamp: int) -> float:
         """Return the time of a timestamp of the stream in seconds, as players count it."""
-        return round(stamp * float(self.time_base) - self.origin, 6)
+        return max(round(stamp * float(self.time_base) - self.origin, 6), 0.0)
 
     def packets(self) -> Iterator[Any]:
         """Demux the stream from where it stands, watching the clock.
@@ -128,8 +131,7 @@ class OpenVideo:
         try:
             for packet in self.container.demux(self.stream):
                 self.deadline.check()
-                if packet.has_sidedata("encryption_info"):
-                    raise VideoError(self.path, FailureKind.ENCRYPTED, "the video stream is encrypted")
+                self._note_side_data(packet)
                 if packet.size:
                     torn = packet.is_corrupt
                     yield packet
@@ -140,9 +142,16 @@ class OpenVideo:
         if torn:
             self.damage = "the file breaks off in the middle of a frame"
 
+    def _note_side_data(self, packet: Any) -> None:
+        for data in packet.iter_sidedata():
+            if data.data_type == "encryption_info":
+                raise VideoError(self.path, FailureKind.ENCRYPTED, "the video stream is encrypted")
+            if data.data_type in DECODER_STATE:
+                self.state[data.data_type] = data
+
 
 @contextmanager
-def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenVideo]:
+def open_video(path: str, deadline: Deadline, max_pixels: int, number: int | None = None) -> Iterator[OpenVideo]:
     """Open a local video file for the length of a block.
 
     Inside the block too, FFmpeg's errors come out as `VideoError`.
@@ -151,6 +160,7 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
         path: A local file, or a member of a tar archive.
         deadline: Time limit for everything done with the file.
         max_pixels: Largest picture to accept, in pixels.
+        number: Which video stream to take, counted from 0; None for the one of `choose_stream`.
 
     Yields:
         The open file with its video stream chosen.
@@ -159,12 +169,20 @@ def open_video(path: str, deadline: Deadline, max_pixels: int) -> Iterator[OpenV
         VideoError: If the file cannot be opened, read in time or decoded, or holds no video.
     """
     with _open(path, deadline) as container:
-        stream = choose_stream(path, container.streams.video)
+        stream = choose_stream(path, container.streams, number)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
         stream.codec_context.thread_count = 1
         stream.codec_context.flags |= Flags.unaligned  # crop on the left exactly, not to a multiple of the alignment
+        _discard_others(container, stream)
         with _named_errors(path, deadline, FailureKind.UNDECODABLE, "cannot be decoded"):
-            yield OpenVideo(path, container, stream, deadline)
+            yield OpenVideo(path, container, stream, deadline, missing_end(path, container))
+
+
+def _discard_others(container: Any, chosen: Any) -> None:
+    """Let FFmpeg read one stream alone, so that missing data of another does not end it."""
+    for stream in container.streams:
+        if stream is not chosen and hasattr(stream, "discard"):  # PyAV 17 has no such switch.
+            stream.discard = type(stream.discard).all
 
 
 def read_header(path: str, deadline: Deadline) -> VideoHeader:
@@ -180,7 +198,7 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
             raise VideoError(path, FailureKind.UNREADABLE, "a container without any stream")
         streams = container.streams.video
         try:
-            stream = choose_stream(path, streams)
+            stream = choose_stream(path, container.streams)
         except VideoError as error:
             return replace(header, refused=error.detail)
         context = stream.codec_context
@@ -207,23 +225,48 @@ def check_file(path: str) -> None:
         raise VideoError(path, FailureKind.UNREADABLE, what)
 
 
-def choose_stream(path: str, streams: Any) -> Any:
-    """Return the `av.video.stream.VideoStream` that players choose: one marked as default, else the largest picture.
+def choose_stream(path: str, streams: Any, number: int | None = None) -> Any:
+    """Return the `av.video.stream.VideoStream` to read: FFmpeg's choice (`av_find_best_stream`), but a film before a still.
+
+    Args:
+        path: The file, for errors.
+        streams: The `av.container.streams.StreamContainer`.
+        number: Which video stream to take instead, counted from 0.
 
     Raises:
-        VideoError: If there is no stream, only cover art, no decoder for it, or it is encrypted.
+        VideoError: If there is no such stream, only cover art, no decoder for it, or it is encrypted.
     """
-    moving = moving_streams(streams)
+    chosen = _best_stream(path, streams) if number is None else _numbered_stream(path, streams.video, number)
+    if "enc_key_id" in chosen.metadata or _tag(chosen.codec_context) in ENCRYPTED_TAGS:
+        raise VideoError(path, FailureKind.ENCRYPTED, "the video stream is encrypted")
+    return chosen
+
+
+def _best_stream(path: str, streams: Any) -> Any:
+    moving = moving_streams(streams.video)
     if not moving:
-        what = "only cover art, no video stream" if len(streams) else "no video stream"
+        what = "only cover art, no video stream" if len(streams.video) else "no video stream"
         raise VideoError(path, FailureKind.NO_VIDEO, what)
     decodable = [stream for stream in moving if stream.codec_context is not None]
     if not decodable:
         raise VideoError(path, FailureKind.UNDECODABLE, "no decoder for its codec")
-    chosen = max(decodable, key=_preference)
-    if "enc_key_id" in chosen.metadata or _tag(chosen.codec_context) in ENCRYPTED_TAGS:
-        raise VideoError(path, FailureKind.ENCRYPTED, "the video stream is encrypted")
-    return chosen
+    films = [stream for stream in decodable if not _is_still(stream)] or decodable
+    best = streams.best("video")
+    return best if best in films else max(films, key=_preference)
+
+
+def _numbered_stream(path: str, videos: Any, number: int) -> Any:
+    if number >= len(videos):
+        what = f"stream={number} was asked for; its video streams are numbered from 0 to {len(videos) - 1}"
+        raise VideoError(path, FailureKind.NO_VIDEO, what if len(videos) else "no video stream")
+    if videos[number].codec_context is None:
+        raise VideoError(path, FailureKind.UNDECODABLE, "no decoder for its codec")
+    return videos[number]
+
+
+def _is_still(stream: Any) -> bool:
+    marks = Disposition.timed_thumbnails | Disposition.still_image
+    return bool(stream.disposition & marks) or stream.frames == 1
 
 
 def moving_streams(streams: Any) -> list[Any]:
@@ -257,11 +300,17 @@ def _open(path: str, deadline: Deadline, **further: str) -> Any:
     check_file(path)
     found = locate(path)
     allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS, **further}
-    options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left()}
+    options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left(), "format": raw_format(path)}
     if int(av.__version__.split(".")[0]) < 19:  # From 19 on, undecodable metadata is always replaced.
         options["metadata_errors"] = "replace"
     with _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container"):
-        return av.open(found.url, **options)
+        try:
+            return av.open(found.url, **options)
+        except (av.error.ArgumentError, av.error.InvalidDataError) as error:
+            reason = why_left_out(path)
+            if reason is None:
+                raise
+            raise VideoError(path, FailureKind.UNREADABLE, reason) from error
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Decode only what the wanted frames need: from the keyframe before them, without frames that nothing refers to."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 
 from colbert_video.video.decode.container import OpenVideo
 from colbert_video.video.decode.resize import FrameResizer
@@ -14,6 +15,13 @@ from colbert_video.video.frames import SampledFrames, SourcePicture, repeat_warn
 # Their decoders drop a frame only if its bitstream says that no other frame refers to it. Others, such as dav1d for AV1,
 # take the switch at the start only or guess.
 SKIPPING_CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8")
+
+MAX_BACK = 512
+"""Keyframes to go back at most where a container's keyframes are none; then all of the file is decoded in order."""
+
+
+def _nowhere_earlier(back: int) -> "PacketRun | None":
+    return None
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,8 @@ class PacketRun:
     """Returns the `av.Packet`s in decoding order, again at each call."""
     wanted: Collection[int]
     """Timestamps of the wanted frames."""
+    earlier: Callable[[int], "PacketRun | None"] = _nowhere_earlier
+    """Returns the run that begins so many keyframes, or about as many seconds, earlier; None if this one begins first."""
 
 
 class DecodedFrame(NamedTuple):
@@ -76,6 +86,8 @@ class FrameDecoder:
         """Number of damaged packets or frames."""
         self.replaced = 0
         """Number of wanted frames that did not decode, so that others stand for them."""
+        self.trusted = True
+        """False once the container's keyframes or timestamps turn out to be useless, so that only decoding all helps."""
         self._may_skip = can_skip(video.context)
 
     @property
@@ -101,22 +113,53 @@ class FrameDecoder:
             wider: Returns the packets around a wanted frame that does not decode.
 
         Returns:
-            One frame for each timestamp, in order of showing; None if fewer than half decode.
+            One frame for each timestamp, in order of showing; None if fewer than half decode, or the container's keyframes
+            or timestamps cannot be trusted.
         """
         exact: dict[int, DecodedFrame] = {}
         for run in runs:
             exact |= self.read_run(run)
         wanted = set(stamps)
-        if not exact or 2 * len(exact) < len(wanted):
+        if not self.trusted or not exact or 2 * len(exact) < len(wanted):
             return None
         found = {stamp: exact.get(stamp) or self._substitute(wider(stamp), stamp, exact) for stamp in wanted}
         self.replaced = sum(frame.stamp != stamp for stamp, frame in found.items())
         return sorted((found[stamp] for stamp in stamps), key=lambda frame: frame.stamp)
 
     def read_run(self, run: PacketRun) -> dict[int, DecodedFrame]:
-        """Decode the wanted frames of a run; those that do not decode are left out."""
-        frames = self.frames(run.packets(), run.wanted)
-        return {frame.pts: DecodedFrame(frame.pts, self.resizer(frame)) for frame in frames if frame.pts in run.wanted}
+        """Decode the wanted frames of a run; those that do not decode are left out.
+
+        What a container calls a keyframe may be none. Frames therefore count from the first one on that the decoder finds
+        to be coded by itself; for those before it decoding begins earlier, twice as far each time.
+        """
+        exact, doubtful = self._read_from(run)
+        back = 1
+        while doubtful and back <= MAX_BACK:
+            earlier = run.earlier(back)
+            if earlier is None:
+                return exact
+            found, doubtful = self._read_from(replace(earlier, wanted=frozenset(doubtful)))
+            exact |= found
+            back *= 2
+        self.trusted = self.trusted and not doubtful
+        return exact
+
+    def _read_from(self, run: PacketRun) -> tuple[dict[int, DecodedFrame], set[int]]:
+        """Return the wanted frames of a run, and the timestamps of those that were decoded from an unknown picture."""
+        exact: dict[int, DecodedFrame] = {}
+        doubtful: set[int] = set()
+        begun, last = False, None
+        for frame in self.frames(run.packets(), run.wanted):
+            begun = begun or stands_alone(frame)
+            self.trusted = self.trusted and (last is None or frame.pts is None or frame.pts > last)
+            last = frame.pts
+            if frame.pts not in run.wanted:
+                continue
+            if begun:
+                exact[frame.pts] = DecodedFrame(frame.pts, self.resizer(frame))
+            else:
+                doubtful.add(frame.pts)
+        return exact, doubtful
 
     def frames(self, packets: Iterable[Any], wanted: Collection[int] | None = None) -> Iterator[Any]:
         """Decode packets and skip damaged ones.
@@ -162,6 +205,11 @@ class FrameDecoder:
             return []
         self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames
+
+
+def stands_alone(frame: Any) -> bool:
+    """Return True if a decoded frame refers to no other, as its decoder says."""
+    return bool(frame.key_frame) or frame.pict_type == PictureType.I
 
 
 def can_skip(context: Any) -> bool:

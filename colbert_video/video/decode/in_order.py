@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +10,42 @@ from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.decode.timeline import Timeline
+from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import SamplingSettings
 
 USUAL_RATE = 25.0
 """Frames per second where a file gives neither timestamps nor a rate."""
+
+
+class FrameClock:
+    """Chooses between the two timestamps of decoded frames as FFmpeg does (`guess_correct_pts`).
+
+    A container that stores decoding times only lets presentation times be guessed; those of its frames then come in another
+    order than the frames, while decoding times, as they leave the decoder, are those at which players show them.
+
+    Args:
+        container: FFmpeg's name of the format. AVI stores decoding times only.
+    """
+
+    def __init__(self, container: str) -> None:
+        self._never_presented = container == "avi"
+        self._faults = {"pts": 0, "dts": 0}
+        self._last = {"pts": -(2**63), "dts": -(2**63)}
+
+    def stamp(self, frame: Any) -> int | None:
+        """Return a frame's timestamp; None if it has none that can be used."""
+        pts, dts = frame.pts, frame.dts
+        if self._never_presented:
+            return dts
+        self._note("dts", dts, otherwise=pts)
+        self._note("pts", pts, otherwise=dts)
+        trusted = self._faults["pts"] <= self._faults["dts"] or dts is None
+        return pts if trusted and pts is not None else dts
+
+    def _note(self, name: str, stamp: int | None, otherwise: int | None) -> None:
+        self._faults[name] += stamp is not None and stamp <= self._last[name]
+        known = otherwise if stamp is None else stamp
+        self._last[name] = self._last[name] if known is None else known
 
 
 def read_in_order(path: str, settings: SamplingSettings, deadline: Deadline, resizer: FrameResizer) -> ChosenFrames:
@@ -24,7 +56,7 @@ def read_in_order(path: str, settings: SamplingSettings, deadline: Deadline, res
     Raises:
         VideoError: If no frame decodes.
     """
-    with open_video(path, deadline, settings.max_pixels) as video:
+    with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
         listed = listed_timeline(video)
     timeline = listed
     for _ in range(2):
@@ -36,7 +68,8 @@ def read_in_order(path: str, settings: SamplingSettings, deadline: Deadline, res
     pixels = [pictures[row] for row in chosen]
     if len(timeline) < len(listed):
         warnings += (f"{len(listed)} packets gave {len(timeline)} frames",)
-    return ChosenFrames(timeline.times[chosen].tolist(), pixels, timeline.duration, timeline.fps, warnings)
+    times = within_window(timeline.times[chosen], settings.window).tolist()
+    return ChosenFrames(times, pixels, timeline.duration, timeline.fps, warnings)
 
 
 def listed_timeline(video: OpenVideo) -> Timeline:
@@ -66,10 +99,11 @@ def _decoded(
     """Return the true timeline, the pixels of the frames at the wanted rows, and warnings."""
     stamps: list[int | None] = []
     pictures: dict[int, np.ndarray] = {}
-    with open_video(path, deadline, settings.max_pixels) as video:
+    with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
         decoder = FrameDecoder(video, resizer)
+        clock = FrameClock(video.format)
         for row, frame in enumerate(decoder.frames(video.packets())):
-            stamps.append(frame.pts)
+            stamps.append(clock.stamp(frame))
             if row in wanted:
                 pictures[row] = resizer(frame)
         if not stamps:
@@ -78,11 +112,20 @@ def _decoded(
 
 
 def _corrected(listed: Timeline, stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
-    if len(stamps) == len(listed):
-        return listed
-    if _usable(stamps):
-        return _dated(stamps, video)
-    return _counted(len(stamps), video)
+    filled = _filled(stamps)
+    if _usable(filled):
+        return _dated(filled, video)
+    return listed if len(stamps) == len(listed) else _counted(len(stamps), video)
+
+
+def _filled(stamps: Sequence[int | None]) -> list[int | None]:
+    """Give the frames at the end that have no timestamp, as they were still in the decoder, the usual distance."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    missing = len(stamps) - len(known)
+    if len(known) < 2 or None in stamps[: len(known)]:
+        return list(stamps)
+    step = max(int(np.median(np.diff(known))), 1)
+    return [*known, *(known[-1] + step * (number + 1) for number in range(missing))]
 
 
 def _usable(stamps: Sequence[int | None]) -> bool:
@@ -94,6 +137,7 @@ def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
     ordered = np.sort(np.asarray(stamps, dtype=np.int64))
     steps = np.arange(len(ordered))
     strictly = np.maximum.accumulate(ordered - steps) + steps  # Equal stamps move apart by one unit.
+    video.first = int(strictly[0])
     return Timeline.from_stamps(strictly.tolist(), video.time_base, video.origin, last_units=None, rate=video.rate)
 
 

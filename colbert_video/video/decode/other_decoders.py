@@ -15,10 +15,10 @@ from colbert_video.errors import DependencyError, FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
 from colbert_video.video.decode.decoding import ChosenFrames
 from colbert_video.video.decode.first_picture import first_picture
+from colbert_video.video.decode.formats import begins_as, is_pattern
 from colbert_video.video.decode.in_order import listed_timeline
 from colbert_video.video.decode.resize import resized
-from colbert_video.video.decode.signatures import begins_as, is_pattern
-from colbert_video.video.decode.timeline import Timeline
+from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.files import locate
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture
 
@@ -121,7 +121,7 @@ def read_with_other(path: str, settings: SamplingSettings) -> SampledFrames:
     except decoder.errors(library) as error:
         raise unsupported(path, f"{decoder.name} fails: {_first_line(error)}") from error
     chosen = ChosenFrames(
-        times=listing.timeline.times[listing.chosen].tolist(),
+        times=within_window(listing.timeline.times[listing.chosen], settings.window).tolist(),
         pixels=list(pixels[np.searchsorted(listing.rows, listing.chosen)]),
         duration=listing.timeline.duration,
         fps=listing.timeline.fps,

@@ -1,17 +1,17 @@
 """Read small files: keep all packets, list frames by their timestamps, decode the runs that hold the chosen ones."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from colbert_video.video.decode.container import OpenVideo
+from colbert_video.video.decode.container import DECODER_STATE, OpenVideo
 from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder, PacketRun
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.sampling import snap_to
-from colbert_video.video.decode.timeline import Timeline
+from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import SamplingSettings
 
 
@@ -30,7 +30,8 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     frames = decoder.read(stamps, packets.runs(sorted(set(stamps))), packets.wider_run)
     if frames is None:
         return None
-    times = timeline.seconds(np.array([frame.stamp for frame in frames])).tolist()
+    shown = timeline.seconds(np.array([frame.stamp for frame in frames]))
+    times = within_window(shown, settings.window).tolist()
     pixels = [frame.pixels for frame in frames]
     return ChosenFrames(times, pixels, timeline.duration, timeline.fps, packets.warnings + decoder.warnings)
 
@@ -62,6 +63,13 @@ class PacketList:
             packets = packets[:-1]  # Where a file breaks off, half a frame may be left.
         first = next((i for i, packet in enumerate(packets) if packet.is_keyframe), len(packets))
         self.packets = packets[first:]
+        self.changes = [
+            (row - first, data)
+            for row, packet in enumerate(packets)
+            for data in packet.iter_sidedata()
+            if data.data_type in DECODER_STATE
+        ]
+        """Side data that decoders keep using, and the packets that bring it."""
         self.warnings = (f"{first} packets before the first keyframe cannot be decoded",) if first else ()
         self.keys = [i for i, packet in enumerate(self.packets) if packet.is_keyframe]
         shown = [i for i, packet in enumerate(self.packets) if is_shown(packet, hides_frames)]
@@ -76,6 +84,7 @@ class PacketList:
 
     def timeline(self, video: OpenVideo) -> Timeline:
         """Return the frames that the packets hold."""
+        video.first = min(self.position)
         last = self.packets[self.position[max(self.position)]]
         return Timeline.from_stamps(
             list(self.position), video.time_base, video.origin, last_units=last.duration, rate=video.rate
@@ -114,7 +123,25 @@ class PacketList:
 
     def _run(self, start: int, end: int, stamps: Sequence[int]) -> PacketRun:
         packets = self.packets[start : end + 1]
-        return PacketRun(lambda: packets, frozenset(stamps))
+        self._restore_state(start)
+
+        def earlier(back: int) -> PacketRun | None:
+            key = bisect_left(self.keys, start) - back
+            return self._run(self.keys[max(key, 0)], end, stamps) if start > self.keys[0] else None
+
+        return PacketRun(lambda: packets, frozenset(stamps), earlier)
+
+    def _restore_state(self, start: int) -> None:
+        """Give the packet from which decoding begins what packets before it told the decoder, such as a palette."""
+        before = {data.data_type: data for row, data in self.changes if row < start}
+        restore_state(self.packets[start], before.values())
+
+
+def restore_state(packet: Any, state: Iterable[Any]) -> None:
+    """Give a packet side data that is still in force there, unless it brings newer of the kind."""
+    for data in state:
+        if not packet.has_sidedata(data.data_type):
+            packet.set_sidedata(data)
 
 
 def is_shown(packet: Any, hides_frames: bool) -> bool:

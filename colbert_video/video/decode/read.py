@@ -18,7 +18,7 @@ from colbert_video.video.decode.in_order import read_in_order
 from colbert_video.video.decode.other_decoders import read_with_other
 from colbert_video.video.decode.packets import read_from_packets
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.decode.seeking import read_by_seeking
+from colbert_video.video.decode.seeking import UNSEEN_STATE_FORMATS, read_by_seeking
 from colbert_video.video.files import locate
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
@@ -55,12 +55,12 @@ def read_frames(path: str | os.PathLike[str], settings: SamplingSettings | None 
 
 def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
     deadline = Deadline(settings.timeout, path)
-    with open_video(path, deadline, settings.max_pixels) as video:
+    with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
         resizer = FrameResizer(path, settings, video.shape)
         codec, methods = video.codec, _methods(video)
         chosen = methods[0](video, settings, resizer) if methods else None
     if chosen is None and len(methods) > 1:
-        with open_video(path, deadline, settings.max_pixels) as video:
+        with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
             chosen = methods[1](video, settings, resizer)
     if chosen is None:
         chosen = read_in_order(path, settings, deadline, resizer)
@@ -75,6 +75,6 @@ def _methods(video: OpenVideo) -> tuple[Method, ...]:
         return (read_by_seeking,)
     if video.format in IN_ORDER_FORMATS:
         return ()
-    if (video.container.duration or 0) / av.time_base > LONG_SECONDS:
+    if (video.container.duration or 0) / av.time_base > LONG_SECONDS and video.format not in UNSEEN_STATE_FORMATS:
         return partial(read_by_seeking, shortest=LONG_SECONDS), read_from_packets
     return (read_from_packets,)

@@ -18,12 +18,14 @@ import numpy as np
 
 from colbert_video.video.decode.container import OpenVideo
 from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder, PacketRun
-from colbert_video.video.decode.packets import is_shown
+from colbert_video.video.decode.packets import is_shown, restore_state
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.sampling import moments_in_segments
-from colbert_video.video.decode.timeline import empty_window
+from colbert_video.video.decode.timeline import empty_window, noticed, within_window
 from colbert_video.video.frames import MAX_SNAP, SamplingSettings
 
+UNSEEN_STATE_FORMATS = ("flv", "live_flv", "kux")
+"""Formats in which a seek can jump over what decoders must know, such as the header of a second recording."""
 REORDERED = 32
 """Frames looked at to find the first one shown; codecs reorder 16 at most."""
 FIRST_STEP = 2.0
@@ -86,9 +88,10 @@ def read_by_seeking(
         raise empty_window(video.path, settings.window, video.seconds(whole.end))
     decoder = FrameDecoder(video, resizer)
     frames = decoder.read([frame.stamp for frame in wanted], seeker.runs(wanted), seeker.wider_run)
-    if frames is None:
+    if frames is None or (decoder.damaged and video.format in UNSEEN_STATE_FORMATS):
         return None
-    times = [video.seconds(frame.stamp) for frame in frames]
+    shown = np.array([video.seconds(frame.stamp) for frame in frames])
+    times = within_window(shown, settings.window).tolist()
     fps = 1 / (whole.spacing * float(video.time_base))
     return ChosenFrames(times, [frame.pixels for frame in frames], video.seconds(whole.end), fps, decoder.warnings)
 
@@ -122,7 +125,7 @@ class Seeker:
         head = self._head()
         if not head:
             return None
-        self.first = min(head)
+        self.first = self.video.first = min(head)
         tail = self._tail()
         if not tail:
             return None
@@ -137,11 +140,11 @@ class Seeker:
         Args:
             moment: A timestamp within `part`.
             tolerance: How much earlier a keyframe may be.
-            part: Frames outside are not taken.
+            part: The part of the file that is read.
 
         Returns:
-            The frame; it comes after the moment only where `part` has none before. None if no seek lands on a keyframe
-            before the moment.
+            The frame; it comes after the moment only where `part` has none before, and before `part` only if it stays into
+            it, as slides do. None if no seek lands on a keyframe before the moment.
         """
         step = min(max(tolerance * float(self.video.time_base), FIRST_STEP), USUAL_STEP)
         for target, packets in self._seeks(moment, step):
@@ -158,11 +161,18 @@ class Seeker:
             wanted = frozenset(frame.stamp for frame in same)
             packet = same[0].packet if len(wanted) == 1 else None
             packets = partial(self._through, same[0], wanted) if packet is None else partial(iter, [packet])
-            yield PacketRun(packets, wanted)
+            yield PacketRun(packets, wanted, partial(self._earlier_run, same[0].key, wanted))
 
     def wider_run(self, stamp: int) -> PacketRun:
         """Return the packets around a frame that does not decode, from an earlier keyframe to some frames after it."""
         return PacketRun(partial(self._around, self.found[stamp]), frozenset([stamp]))
+
+    def _earlier_run(self, key: int, wanted: frozenset[int], seconds: int) -> PacketRun | None:
+        """Return the run that begins so many seconds before a keyframe; None if that is where the file begins."""
+        if key <= self.first:
+            return None
+        target = max(key - self._units(float(seconds)), self.first)
+        return PacketRun(partial(self._from, target, wanted), wanted, partial(self._earlier_run, target, wanted))
 
     def _head(self) -> list[int]:
         """Return the timestamps of the first frames that can be decoded."""
@@ -206,17 +216,29 @@ class Seeker:
                 if key > moment:
                     return None
                 if self._is_shown(packet) and key >= max(moment - tolerance, part.first):
+                    restore_state(packet, self.video.state.values())
                     return FoundFrame(target, key, key, packet)
             if key is not None and self._is_shown(packet) and reach.passed(packet):
                 break
-        stamp = reach.before if reach.before is not None else reach.after
+        stamp = reach.shown(part.end, self._units(noticed(part.spacing * float(self.video.time_base))))
         return None if key is None or stamp is None else FoundFrame(target, key, stamp)
 
     def _through(self, frame: FoundFrame, wanted: frozenset[int]) -> Iterator[Any]:
         """Yield packets from a frame's keyframe to the last wanted frame."""
         self._seek(frame.seek)
+        packets = dropwhile(lambda packet: packet.pts != frame.key, self.video.packets())
+        yield from self._until(wanted, packets)
+
+    def _from(self, target: int, wanted: frozenset[int]) -> Iterator[Any]:
+        """Yield packets from the keyframe that a seek leads to, to the last wanted frame."""
+        self._seek(target)
+        yield from self._until(wanted, self._from_keyframe())
+
+    def _until(self, wanted: frozenset[int], packets: Iterator[Any]) -> Iterator[Any]:
         missing = set(wanted)
-        for packet in dropwhile(lambda packet: packet.pts != frame.key, self.video.packets()):
+        for number, packet in enumerate(packets):
+            if number == 0:
+                restore_state(packet, self.video.state.values())
             yield packet
             missing.discard(packet.pts)
             if not missing:
@@ -254,7 +276,7 @@ class Reach:
 
     Args:
         moment: A timestamp.
-        first: Earlier frames are left out.
+        first: Where the part of interest begins.
     """
 
     def __init__(self, moment: int, first: int) -> None:
@@ -264,11 +286,16 @@ class Reach:
         """The last frame at or before the moment."""
         self.after: int | None = None
         """The first frame after it."""
+        self.earlier: int | None = None
+        """The last frame before `first`."""
         self._later = 0
 
     def passed(self, packet: Any) -> bool:
         """Note a packet; return True once the frame shown at the moment is known."""
-        if packet.pts is None or packet.pts < self.first:
+        if packet.pts is None:
+            return False
+        if packet.pts < self.first:
+            self.earlier = packet.pts if self.earlier is None else max(self.earlier, packet.pts)
             return False
         if packet.pts <= self.moment:
             self.before = packet.pts if self.before is None else max(self.before, packet.pts)
@@ -276,3 +303,15 @@ class Reach:
         self.after = packet.pts if self.after is None else min(self.after, packet.pts)
         self._later += 1
         return self._later > REORDERED or (packet.dts is not None and packet.dts > self.moment)
+
+    def shown(self, end: int, stay: int) -> int | None:
+        """Return the frame that stands for the moment, by the rule of `Timeline.span`; None if there is none.
+
+        Args:
+            end: Where the part of interest ends.
+            stay: How long a frame from before the part must stay in it.
+        """
+        if self.before is not None or self.earlier is None:
+            return self.after if self.before is None else self.before
+        until = end if self.after is None else self.after
+        return self.earlier if until >= end or until - self.first > stay else self.after

@@ -11,6 +11,9 @@ from colbert_video.errors import FailureKind, SettingsError, VideoError
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
 from colbert_video.video.frames import SamplingSettings
 
+SLIDE_SECONDS = 1.0
+"""Of frames further apart than this, the last one does not last as long as the others."""
+
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
@@ -48,7 +51,7 @@ class Timeline:
 
         Returns:
             The timeline; a last duration that is unstated, or less than half the median spacing, becomes the median
-            spacing.
+            spacing. Where frames last for seconds, as slides do, the last one lasts as long as it states, or as the rate.
         """
         ordered = np.sort(np.asarray(stamps, dtype=np.int64))
         stated = float((last_units or 0) * time_base)
@@ -56,6 +59,8 @@ class Timeline:
             usual = float(np.median(np.diff(ordered))) * float(time_base)
         else:
             usual = 1.0 / rate if rate > 0 else 0.0
+        if usual > SLIDE_SECONDS:
+            return cls(ordered, time_base, origin, stated or (1.0 / rate if rate > 0 else usual))
         return cls(ordered, time_base, origin, stated if stated > usual / 2 else usual)
 
     def __len__(self) -> int:
@@ -97,22 +102,46 @@ class Timeline:
         return first + random_in_segments(available, settings.num_frames, rng)
 
     def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
-        """Return the row of the first frame within a window, and the number of frames in it; `path` is for the error.
+        """Return the row of the first frame of a window, and the number of frames in it; `path` is for the error.
+
+        The frame that a player shows as the window begins is its first one if it stays for longer than frames usually do,
+        such as a slide, or if no other comes.
 
         Raises:
-            VideoError: If no frame lies in the window.
+            VideoError: If no frame is shown in the window.
         """
         if window is None:
             return 0, len(self)
         first, end = (int(i) for i in np.searchsorted(self.times, window, side="left"))
+        if first > 0 and self._stays(first, end, window[0]):
+            first -= 1
         if first == end:
             raise empty_window(path, window, self.duration)
         return first, end - first
 
+    def _stays(self, following: int, end: int, start: float) -> bool:
+        """Return True if the frame before the one in row `following` is part of a window that begins at `start` seconds."""
+        until = float(self.times[following]) if following < len(self) else self.duration
+        return until > start and (following == end or until - start > noticed(float(np.median(np.diff(self.times)))))
+
+
+def noticed(spacing: float) -> float:
+    """Return how many seconds a frame must stay in a window that begins after it to be part of it.
+
+    Args:
+        spacing: Seconds from one frame to the next, the median. Frames of ordinary video never stay so long.
+    """
+    return min(1.5 * spacing, SLIDE_SECONDS)
+
+
+def within_window(times: Float[np.ndarray, "times"], window: tuple[float, float] | None) -> Float[np.ndarray, "times"]:
+    """Return the times at which frames are seen in a window: one that is shown already as it begins, from its start on."""
+    return times if window is None else np.maximum(times, window[0])
+
 
 def round_seconds(times: Float[np.ndarray, "times"]) -> Float[np.ndarray, "times"]:
-    """Round to microseconds, the unit in which FFmpeg keeps a file's start; otherwise a first frame may precede 0."""
-    return np.round(times, 6) + 0.0  # never -0.0
+    """Round to microseconds, the unit in which FFmpeg keeps a file's start, and count what precedes the start to it."""
+    return np.maximum(np.round(times, 6), 0.0) + 0.0  # never -0.0
 
 
 def empty_window(path: str, window: tuple[float, float], duration: float) -> VideoError:

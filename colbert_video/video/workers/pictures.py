@@ -11,7 +11,9 @@ from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 NEARBY = (0.5, 5.0, 50.0)
-"""Half the span, in seconds, in which a frame is looked for; wider ones for slide shows."""
+"""Half the span, in seconds, in which a frame is looked for where none is shown at the moment itself."""
+MOMENT = 1e-3
+"""Seconds; a window so short holds the one frame that a player shows then."""
 QUALITY = 80
 
 
@@ -49,7 +51,8 @@ def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
 
 
 def _windows(time: float) -> Iterator[tuple[float, float] | None]:
-    """Yield wider and wider spans around a moment, and last the whole video."""
+    """Yield the moment itself, wider and wider spans around it for one past the end, and last the whole video."""
+    yield max(time, 0.0), max(time, 0.0) + MOMENT
     for half in NEARBY:
         yield max(time - half, 0.0), time + half
     yield None

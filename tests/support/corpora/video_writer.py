@@ -45,12 +45,13 @@ def write_clip(
     pixel_format: str = "yuv420p",
     noise: int = 0,
     first: int = 0,
+    side: int = SIDE,
 ) -> Path:
     """Write `count` frames numbered from `first`; `milliseconds` gives them times of their own, noise makes them large."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w", options=muxer or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})
-        stream.width = stream.height = SIDE
+        stream.width = stream.height = side
         stream.pix_fmt = pixel_format
         stream.codec_context.thread_count = 1
         if milliseconds is not None:
@@ -58,8 +59,10 @@ def write_clip(
         if rotation:
             stream.set_display_rotation(rotation)
         for number in range(count):
-            picture = numbered_picture(first + number) + rng.integers(0, noise + 1, (SIDE, SIDE, 3), dtype=np.uint8)
+            row = (first + number) % 2**BITS
+            picture = numbered_picture(row) + rng.integers(0, noise + 1, (SIDE, SIDE, 3), dtype=np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame = frame if side == SIDE else frame.reformat(side, side)
             frame.pts = number if milliseconds is None else milliseconds[number]
             frame.time_base = Fraction(1, rate) if milliseconds is None else Fraction(1, 1000)
             container.mux(stream.encode(frame))

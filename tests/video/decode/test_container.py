@@ -10,27 +10,47 @@ import pytest
 from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.decode.container import FORMATS, Deadline, OpenVideo, check_pixels, choose_stream
+from colbert_video.video.decode.container import Deadline, OpenVideo, check_pixels, choose_stream
+from colbert_video.video.decode.formats import FORMATS
 
 
 def stream(side: int, *, disposition: int = 0, decodable: bool = True, **facts: Any) -> Any:
     context = SimpleNamespace(width=side, height=side, codec_tag=facts.get("tag", "avc1"))
     metadata = facts.get("metadata", {})
-    return SimpleNamespace(disposition=disposition, metadata=metadata, codec_context=context if decodable else None)
+    found = context if decodable else None
+    return SimpleNamespace(
+        disposition=disposition, metadata=metadata, codec_context=found, frames=facts.get("frames", 0)
+    )
 
 
-def test_the_default_stream_is_taken_else_the_largest() -> None:
-    small, large = stream(10), stream(20)
-    marked = stream(5, disposition=Disposition.default)
+def streams(*videos: Any, best: Any = None) -> Any:
+    return SimpleNamespace(video=videos, best=lambda kind: best)
+
+
+def test_ffmpegs_choice_is_taken_unless_it_is_a_still() -> None:
+    small, large, film = stream(10), stream(20), stream(5, frames=58)
     cover = stream(99, disposition=Disposition.attached_pic | Disposition.default)
-    assert choose_stream("a.mp4", [small, large, cover]) is large
-    assert choose_stream("a.mp4", [cover, large, marked]) is marked
-    assert choose_stream("a.mp4", [large, stream(20)]) is large
-    assert choose_stream("a.mp4", [stream(50, decodable=False), small]) is small
+    still = stream(99, disposition=Disposition.default, frames=1)
+    thumbnails = stream(99, disposition=Disposition.timed_thumbnails)
+    assert choose_stream("a.mp4", streams(small, large, best=small)) is small
+    assert choose_stream("a.mp4", streams(cover, small, large, best=cover)) is large
+    assert choose_stream("a.mp4", streams(still, film, best=still)) is film
+    assert choose_stream("a.mp4", streams(thumbnails, film, best=thumbnails)) is film
+    assert choose_stream("a.mp4", streams(stream(50, decodable=False), small)) is small
+    assert choose_stream("a.mp4", streams(still, best=still)) is still
+
+
+def test_a_stream_may_be_named() -> None:
+    film, still = stream(20), stream(99, frames=1)
+    assert choose_stream("a.mp4", streams(film, still, best=film), 1) is still
+    with pytest.raises(VideoError, match="stream=2 was asked for; its video streams are numbered from 0 to 1"):
+        choose_stream("a.mp4", streams(film, still, best=film), 2)
+    with pytest.raises(VideoError, match="no decoder for its codec"):
+        choose_stream("a.mp4", streams(film, stream(9, decodable=False)), 1)
 
 
 @pytest.mark.parametrize(
-    ("streams", "kind", "words"),
+    ("videos", "kind", "words"),
     [
         ([], FailureKind.NO_VIDEO, "no video stream"),
         ([stream(9, disposition=Disposition.attached_pic)], FailureKind.NO_VIDEO, "only cover art"),
@@ -39,9 +59,9 @@ def test_the_default_stream_is_taken_else_the_largest() -> None:
         ([stream(9, metadata={"enc_key_id": "x"})], FailureKind.ENCRYPTED, "the video stream is encrypted"),
     ],
 )
-def test_refusals(streams: list[Any], kind: FailureKind, words: str) -> None:
+def test_refusals(videos: list[Any], kind: FailureKind, words: str) -> None:
     with pytest.raises(VideoError, match=words) as caught:
-        choose_stream("a.mp4", streams)
+        choose_stream("a.mp4", streams(*videos))
     assert caught.value.kind is kind
 
 

@@ -1,5 +1,6 @@
 """Which packets are decoded for which frames."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import SimpleNamespace
@@ -18,6 +19,16 @@ class FakePacket:
     is_discard: bool = False
     is_corrupt: bool = False
     duration: int | None = 1
+    side_data: tuple[Any, ...] = ()
+
+    def iter_sidedata(self) -> Iterator[Any]:
+        return iter(self.side_data)
+
+    def has_sidedata(self, kind: str) -> bool:
+        return any(data.data_type == kind for data in self.side_data)
+
+    def set_sidedata(self, data: Any) -> None:
+        self.side_data = (*self.side_data, data)
 
 
 def packets(*stamps: Any, keys: tuple[int, ...] = (0,), discard: tuple[int, ...] = ()) -> list[Any]:
@@ -90,6 +101,26 @@ def test_timeline(duration: int | None, end: float) -> None:
     assert timeline.times.tolist() == [0.9, 1.0, 1.1, 1.2]
     assert timeline.duration == pytest.approx(end)
     assert timeline.fps == pytest.approx(4 / (end - 0.9))
+
+
+def test_a_run_begins_with_the_state_that_earlier_packets_left() -> None:
+    listed = packets(0, 1, 2, 3, keys=(0, 1, 2, 3))
+    red, blue = (SimpleNamespace(data_type="palette", colour=colour) for colour in ("red", "blue"))
+    listed[0].side_data, listed[2].side_data = (red, SimpleNamespace(data_type="skip_samples")), (blue,)
+    runs = PacketList(listed, hides_frames=False).runs([1, 3])
+    assert [next(iter(run.packets())).side_data for run in runs] == [(red,), (blue,)]
+    assert listed[2].side_data == (blue,)
+
+
+def test_a_run_goes_back_by_keyframes_to_the_first_one() -> None:
+    listed = PacketList(packets(*range(10), keys=(0, 2, 4, 6, 8)), hides_frames=False)
+    run = listed.runs([9])[0]
+    for back, start in ((1, 6), (2, 4), (4, 0), (64, 0)):
+        earlier = run.earlier(back)
+        assert earlier is not None
+        assert [packet.pts for packet in earlier.packets()] == list(range(start, 10))
+        assert earlier.wanted == {9}
+    assert earlier.earlier(1) is None
 
 
 def test_hidden_frames_of_vp8() -> None:

@@ -10,8 +10,8 @@ import pytest
 from video_writer import read_numbers, write_clip
 
 from colbert_video.errors import VideoError
+from colbert_video.video.decode.formats import begins_as
 from colbert_video.video.decode.read import read_frames
-from colbert_video.video.decode.signatures import begins_as
 from colbert_video.video.frames import SamplingSettings
 
 DECODERS = ("pyav", "decord", "torchcodec")

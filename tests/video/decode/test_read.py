@@ -58,8 +58,9 @@ CODECS: dict[str, dict[str, Any]] = {
 def test_codecs_and_containers(tmp_path: Path, name: str) -> None:
     frames = read_frames(write_clip(tmp_path / name, 60, **CODECS[name]))
     assert read_numbers(frames) == CENTRES
-    assert frames.times == pytest.approx(np.array(CENTRES) / 25, abs=2e-3)
-    assert frames.duration == pytest.approx(2.4, abs=2e-3)
+    delay = 0.04 if name == "mpeg4.avi" else 0.0  # AVI says when frames are decoded
+    assert frames.times == pytest.approx(np.array(CENTRES) / 25 + delay, abs=2e-3)
+    assert frames.duration == pytest.approx(2.4 + delay, abs=2e-3)
     assert frames.fps == pytest.approx(25, abs=0.1)
     assert (frames.width, frames.height, frames.rotation, frames.warnings) == (64, 64, 0, ())
     assert frames.pixels.shape == (12, 224, 224, 3)

@@ -67,7 +67,7 @@ def test_one_seek_serves_all_frames_of_a_keyframe(tmp_path: Path, monkeypatch: p
     path = write_clip(tmp_path / "a.mp4", 200, options={"bf": "0", "g": "100", "sc_threshold": "0"})
     runs = []
     build = seeking.PacketRun
-    monkeypatch.setattr(seeking, "PacketRun", lambda packets, wanted: runs.append(wanted) or build(packets, wanted))
+    monkeypatch.setattr(seeking, "PacketRun", lambda *given: runs.append(given[1]) or build(*given))
     numbers = check_truth(read_frames(path, SamplingSettings(num_frames=20)))
     assert len(set(numbers)) == 20
     assert len(runs) == 2
@@ -85,11 +85,17 @@ def test_window(tmp_path: Path) -> None:
     assert caught.value.kind is FailureKind.UNDECODABLE
 
 
-def test_a_window_between_two_frames(tmp_path: Path) -> None:
+def test_in_a_window_between_two_frames_the_first_stays(tmp_path: Path) -> None:
     moments = [40 * i + (5000 if i >= 30 else 0) for i in range(60)]
     path = write_clip(tmp_path / "gap.mp4", 60, milliseconds=moments)
-    with pytest.raises(VideoError, match=r"no frame is shown in \[2, 3\) seconds"):
-        read_frames(path, SamplingSettings(window=(2.0, 3.0)))
+    frames = read_frames(path, SamplingSettings(num_frames=3, window=(2.0, 3.0)))
+    assert read_numbers(frames) == [29, 29, 29]
+    assert frames.times.tolist() == [2.0, 2.0, 2.0]
+    frames = read_frames(path, SamplingSettings(num_frames=2, window=(4.2, 8.0), snap=0))
+    assert read_numbers(frames)[0] == 29  # until 6.2
+    assert read_numbers(frames)[1] > 29
+    with pytest.raises(VideoError, match=r"no frame is shown in \[9, 10\) seconds"):
+        read_frames(path, SamplingSettings(window=(9.0, 10.0)))
 
 
 def test_an_edit_list(tmp_path: Path) -> None:

@@ -49,11 +49,48 @@ def test_windows_are_half_open() -> None:
     assert line.times[chosen].tolist() == [0.2, 0.3, 0.4]
 
 
-@pytest.mark.parametrize("window", [(0.01, 0.09), (5.0, 6.0)])
+@pytest.mark.parametrize("window", [(1.0, 1.1), (5.0, 6.0)])
 def test_a_window_without_frames_is_refused(window: tuple[float, float]) -> None:
     with pytest.raises(VideoError, match=r"no frame is shown in \[.* the video lasts 1.000 seconds") as caught:
         timeline(list(range(0, 100, 10))).choose("a.mp4", SamplingSettings(window=window))
     assert caught.value.kind is FailureKind.UNDECODABLE
+
+
+SLIDES = [0, 6000, 7500, 8000, 8500, 20000, 22000]
+"""Hundredths of a second."""
+
+
+@pytest.mark.parametrize(
+    ("window", "rows"),
+    [
+        ((0.0, 30.0), [0]),
+        ((30.0, 60.0), [0]),
+        ((60.0, 90.0), [1, 2, 3, 4]),
+        ((62.0, 80.0), [1, 2]),  # the slide of second 60 stays until 75
+        ((74.0, 78.0), [2]),  # hardly anything of it is left
+        ((90.0, 120.0), [4]),
+        ((210.0, 220.04), [5, 6]),
+        ((220.0, 220.04), [6]),
+    ],
+)
+def test_a_slide_belongs_to_the_windows_in_which_it_stays(window: tuple[float, float], rows: list[int]) -> None:
+    first, number = timeline(SLIDES, last=4).span("a.mp4", window)
+    assert list(range(first, first + number)) == rows
+
+
+def test_between_two_frames_of_ordinary_video_a_window_begins_with_the_next() -> None:
+    assert timeline(list(range(0, 100, 10))).span("a.mp4", (0.21, 0.5)) == (3, 2)
+    assert timeline(list(range(0, 100, 10))).span("a.mp4", (0.21, 0.29)) == (2, 1)
+
+
+def test_the_last_slide_lasts_as_long_as_it_states() -> None:
+    assert timeline(SLIDES, last=4).duration == 220.04
+    assert timeline(SLIDES, last=None, rate=25.0).duration == 220.04
+    assert timeline(SLIDES, last=None, rate=0.0).duration == 237.5
+
+
+def test_a_frame_before_the_start_counts_to_it() -> None:
+    assert timeline([-3, 0, 3]).times.tolist() == [0.0, 0.0, 0.03]
 
 
 def test_random_placement_repeats_with_its_seed() -> None:
