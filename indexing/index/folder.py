@@ -132,7 +132,7 @@ def check_not_finished(folder: Path) -> None:
     if is_finished(folder):
         raise IndexFolderError(
             f"{folder} is an index already; add to it with `colbert-video add` or Indexer.add, or replace it "
-            "with overwrite=True (--overwrite)."
+            "with overwrite=True."
         )
 
 

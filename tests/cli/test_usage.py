@@ -6,7 +6,8 @@ import sys
 import pytest
 from command_line import run
 
-from colbert_video.cli.program import VERBS
+from colbert_video.cli.index_verbs import index
+from colbert_video.cli.program import VERBS, in_options
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
@@ -65,3 +66,18 @@ def test_help_and_errors_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("num_frames=100 is more", "--frames 100 is more"),
+        ("window='shots' and stride=2.5.", "--window shots and --stride 2.5."),
+        ("pass model=, for instance model='toy'.", "pass --model, for instance --model toy."),
+        ("or index again with overwrite=True.", "or index again with --overwrite."),
+        ("max_frames=64 stays, and so do /a/window=5.mp4, x.stride=3 and 'nbits=3'", None),
+    ],
+)
+def test_errors_name_options(text: str, shown: str | None) -> None:
+    assert in_options(text, index) == (shown or text)
+    assert in_options(text, None) == text

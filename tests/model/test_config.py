@@ -95,3 +95,10 @@ def test_a_description_without_a_field_is_refused() -> None:
 def test_bags_are_those_that_the_interaction_reads(interaction: str, bags: tuple[str, ...]) -> None:
     assert config(interaction=interaction, trained=True).bags == bags
     assert config(interaction=interaction, trained=False).bags == ("frame",)
+
+
+def test_more_frames_than_positions_are_refused_before_sampling() -> None:
+    assert config(max_frames=64).sampling(64).num_frames == 64
+    assert config(num_frames=12).sampling().num_frames == 12
+    with pytest.raises(SettingsError, match="num_frames=65 is more than the model takes: it has positions for 64"):
+        config(max_frames=64).sampling(65)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tar_writer import write_tar
 
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import VideoRecord, find_videos
@@ -160,3 +161,40 @@ def test_names_that_are_not_unicode(folder: Path) -> None:
 def test_unicode_names(folder: Path) -> None:
     (folder / "日本 語.mp4").write_bytes(b"x")
     assert "日本 語.mp4" in ids(folder)
+
+
+def test_a_source_that_is_given_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clips/a.mp4", "clips/sub/b.mp4"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    Path("clips/text.txt").touch()
+    Path("link").symlink_to("clips")
+    folder = find_videos("clips")
+    for others in (
+        ["clips/"],
+        ["./clips"],
+        ["link"],
+        [tmp_path / "clips"],
+        ["clips/a.mp4"],
+        ["clips/*.mp4"],
+        ["clips"] * 3,
+    ):
+        assert find_videos(["clips", *others]) == folder
+    assert find_videos(["clips/a.mp4", "./clips/a.mp4", "link/a.mp4"]).records == folder.records[:1]
+    write_tar(tmp_path / "c.tar", {"a.mp4": b"x"})
+    assert find_videos(["c.tar", tmp_path / "c.tar"]).records == find_videos("c.tar").records
+
+
+def test_other_videos_of_one_id_are_refused_with_their_paths(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").touch()
+    with pytest.raises(SettingsError) as caught:
+        find_videos([tmp_path / "one", tmp_path / "two"])
+    assert f"two videos have the id 'a.mp4': {tmp_path}/one/a.mp4 and {tmp_path}/two/a.mp4." in str(caught.value)
+    assert "Give the folder above both" in str(caught.value)
+    with pytest.raises(SettingsError, match="given twice, with window"):
+        find_videos([VideoRecord("a", "a.mp4", window=(0, 1)), VideoRecord("a", "a.mp4", window=(1, 2))])
+    with pytest.raises(SettingsError, match="given twice, with metadata"):
+        find_videos([("a", "a.mp4", {"x": 1}), ("a", "a.mp4", {"x": 2})])

@@ -232,7 +232,7 @@ def _check_missing(reasons: Mapping[str, str], videos: int, missing: Missing) ->
         raise SettingsError(f"not one of {videos} videos can be evaluated: {listed}. Are these the right videos?")
     raise SettingsError(
         f"{len(reasons)} of {videos} videos cannot be evaluated: {listed}. A gallery without them is easier than it should "
-        "be: repair them, or pass missing='report' (--missing report) to leave them out and say so."
+        "be: repair them, or pass missing='report' to leave them out and say so."
     )
 
 
