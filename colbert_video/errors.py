@@ -71,6 +71,8 @@ class FailureKind(str, Enum):
     """The decoder killed its process."""
     UNSUPPORTED = "unsupported"
     """The chosen decoder cannot read this kind of file."""
+    BAD_RECORD = "bad_record"
+    """The id, path or metadata that were given with it cannot be stored."""
 
 
 class NothingIndexedError(ColBERTVideoError):

@@ -1,16 +1,17 @@
 """Indexer: videos, or tokens of any encoder, become a searchable index folder."""
 
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from colbert_video.checks import id_list, typed_field
 from colbert_video.durable import user_path
-from colbert_video.errors import IndexFolderError, SettingsError, shown
+from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
 from colbert_video.indexing.build.changes import (
@@ -22,11 +23,12 @@ from colbert_video.indexing.build.changes import (
     try_windows_again,
 )
 from colbert_video.indexing.build.commit import commit_segment
-from colbert_video.indexing.build.index_run import Cluster, Decoding, Helpers, Work, find_cluster
+from colbert_video.indexing.build.index_run import Cluster, Decoding, Helpers, Staged, Work, find_cluster
 from colbert_video.indexing.build.ingest import LocalHelpers, ingest, prepare_staging
 from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.index.folder import check_can_begin, check_not_finished, is_finished, load_settings, writing
 from colbert_video.indexing.index.index_settings import CODEC_SETTINGS, IndexSettings, find_mismatch
 from colbert_video.indexing.upkeep.compact import CompactReport, compact_index
@@ -36,7 +38,7 @@ from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.video.sources import Videos, find_videos
+from colbert_video.video.sources import Sources, Videos, find_videos
 from colbert_video.video.windows import check_window_ids
 
 
@@ -74,7 +76,7 @@ class Indexer:
         device: Where a model given by name runs; None for the first GPU, else the CPU.
 
     Raises:
-        SettingsError: If `decoder`, `timeout` or `workers` is out of range.
+        SettingsError: If a setting is of the wrong type, or `decoder`, `timeout` or `workers` is out of range.
     """
 
     def __init__(
@@ -117,7 +119,9 @@ class Indexer:
             "sample_bytes": sample_bytes,
             "snap": snap,
         }
-        self._given = {name: value for name, value in given.items() if value is not None}
+        self._given = {
+            name: typed_field(IndexSettings, name, value) for name, value in given.items() if value is not None
+        }
 
     def index(self, videos: Videos, *, overwrite: bool = False, cluster: Cluster | str | None = None) -> IndexReport:
         """Index videos into a new index.
@@ -127,7 +131,9 @@ class Indexer:
 
         Args:
             videos: A folder (searched recursively), a file, a glob, tar archives of WebDataset ("v-{0000..0012}.tar"),
-                or an iterable of paths, (id, path), (id, path, metadata) or VideoRecord.
+                a VideoRecord, a mapping from ids to paths, or an iterable of paths, (id, path), (id, path, metadata) or
+                VideoRecord. Metadata are checked before the work: a record of a list that cannot be stored is an error,
+                one of an iterator (a generator) is listed among the failures.
             overwrite: Replace an existing index; it stays searchable until the new one is committed.
             cluster: Let a cluster decode, encode and compress: a `colbert_video.cluster.RayCluster`, or the address of
                 one: "auto" for the running one, or one that is started here, or HOST:PORT of its head. The index folder
@@ -168,8 +174,9 @@ class Indexer:
             ClusterError: As for `index`.
         """
         started = time.monotonic()
-        videos = videos if isinstance(videos, str | os.PathLike) else list(videos)
-        sources = find_videos(videos)
+        one_by_one = isinstance(videos, Iterator)
+        videos = list(videos) if isinstance(videos, Iterator) else videos
+        sources = find_videos(videos, keep_going=one_by_one)
         with find_cluster(cluster) as joined, writing(self.path, create=False) as catalog:
             settings = self._stored_settings(catalog)
             _check_ids(settings, (record.id for record in sources.records))
@@ -180,7 +187,9 @@ class Indexer:
             unchanged = len(sources.records) - len(changes.changed)
             prepare_staging(catalog, settings)
             with self._helpers(joined, work, model) as helpers:
-                staged, committed = ingest(catalog, changes.changed, settings, helpers, unchanged=unchanged)
+                staged, committed = ingest(
+                    catalog, changes.changed, settings, helpers, unchanged=unchanged, refused=_failures(sources)
+                )
             keep_up(catalog, changes)
             catalog.record_failures(failed)
             missing = find_missing(catalog, videos, sources.records)
@@ -190,7 +199,7 @@ class Indexer:
                 catalog,
                 started,
                 indexed=committed.videos,
-                **{**vars(staged), "failures": (*failed, *staged.failures)},
+                **{**vars(_with_unreadable(staged, sources)), "failures": (*failed, *staged.failures)},
                 unchanged=unchanged,
                 ignored=sources.ignored,
                 vanished=tuple(missing),
@@ -238,11 +247,11 @@ class Indexer:
         """Index tokens that are already computed, by any encoder.
 
         Args:
-            ids: One id per video.
+            ids: One id per video, as text; whole numbers and UUIDs are taken as their text.
             frame_tokens: Unit vectors, one bag per video: a list of (tokens, dim), or (videos, tokens, dim); memory maps
                 are read chunk by chunk.
             video_tokens: The second bag, or None for an index of frame tokens alone.
-            metadata: JSON values of each video.
+            metadata: Values of each video, as JSON holds them; checked before the work.
             query_tokens: A few dozen queries of that encoder, whatever they ask, one bag per query. Rounding errors of
                 the stored tokens then cancel along the direction that queries share, which makes scores more exact; for
                 a model's own tokens `index` does this by itself. Only for a new index, whose codec remembers it.
@@ -267,8 +276,8 @@ class Indexer:
                 self._load_model(settings)
             if tuple(bags) != settings.bags:
                 raise SettingsError(f"the index stores the bags {settings.bags}, but {tuple(bags)} were given.")
-            _check_ids(settings, ids)
             source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
+            _check_ids(settings, source.ids)
             direction = direction_of_tokens(query_tokens, settings.dim)
             committed = commit_segment(catalog, source, settings, replace_all=not add, query_direction=direction)
             return self._report(catalog, started, indexed=committed.videos, drift=committed.drift)
@@ -285,7 +294,7 @@ class Indexer:
         Raises:
             SettingsError: If an id is not in the index; then nothing is removed.
         """
-        wanted = [ids] if isinstance(ids, str) else list(ids)
+        wanted = id_list("ids", ids)
         with writing(self.path, create=False) as catalog:
             known = catalog.rows_of(wanted)
             unknown = [name for name in wanted if name not in known]
@@ -404,10 +413,17 @@ class Indexer:
                         settings,
                         helpers,
                         unchanged=None,
+                        refused=_failures(sources),
                         query_direction=typical_direction(model),
                     )
                 remember_checksums(catalog, checksums)
-                return self._report(catalog, started, indexed=committed.videos, **vars(staged), ignored=sources.ignored)
+                return self._report(
+                    catalog,
+                    started,
+                    indexed=committed.videos,
+                    **vars(_with_unreadable(staged, sources)),
+                    ignored=sources.ignored,
+                )
 
     def _helpers(self, cluster: Cluster | None, work: Work, model: VideoColBERT) -> AbstractContextManager[Helpers]:
         """Return who encodes and compresses, as a context manager: the cluster's machines, or this process."""
@@ -460,6 +476,21 @@ class Indexer:
         seconds = time.monotonic() - started
         defaults |= {"videos": catalog.count_videos(), "windows": catalog.count_windows()}
         return IndexReport(path=self.path, seconds=seconds, **{**defaults, **counts})
+
+
+def _failures(sources: Sources) -> list[Failure]:
+    """Return the records that cannot be used as failures of the run."""
+    kind = FailureKind.BAD_RECORD.value
+    return [Failure(record.id, record.path, kind, record.reason) for record in sources.refused]
+
+
+def _with_unreadable(staged: Staged, sources: Sources) -> Staged:
+    """Return what became of the videos, with the texts beside them that were left out."""
+    failed = {failure.id for failure in staged.failures}
+    texts = {name: texts for name, texts in sources.unreadable.items() if name not in failed}
+    return replace(
+        staged, damaged={**staged.damaged, **{n: (*staged.damaged.get(n, ()), *t) for n, t in texts.items()}}
+    )
 
 
 def _check_ids(settings: IndexSettings, ids: Iterable[str]) -> None:

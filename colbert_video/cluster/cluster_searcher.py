@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from colbert_video.checks import real_number, whole_number
 from colbert_video.cluster.fan_out import fan_out
 from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas
 from colbert_video.cluster.session import Session, connect
-from colbert_video.errors import ColBERTVideoError, SettingsError, ShardsUnavailableError
+from colbert_video.errors import ColBERTVideoError, ShardsUnavailableError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
@@ -146,5 +147,7 @@ def _wait_until_open(ray: ModuleType, shards: Sequence[ShardReplicas], names: Se
 
 def _check_numbers(**numbers: float) -> None:
     for name, number in numbers.items():
-        if number <= 0 or (number < 1 and name in ("replicas", "threads")):
-            raise SettingsError(f"{name}={number} must be more than 0.")
+        if name in ("replicas", "threads"):
+            whole_number(name, number, least=1)
+        else:
+            real_number(name, number, above=0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import (
@@ -87,7 +88,7 @@ def write_captions(
         SettingsError: If a video has no caption and that is not allowed, no video has one, `hold_out` leaves no video, or
             the file cannot be written.
     """
-    output = user_path(output, "output")
+    output, hold_out = user_path(output, "output"), whole_number("hold_out", hold_out)
     check_output(output)
     if videos.without and not allow_missing:
         listed = list_some([f"{name} ({reason})" for name, reason in videos.without.items()])

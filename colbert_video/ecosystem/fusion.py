@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from colbert_video.checks import real_number, whole_number
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.search.ranking import Ranking
@@ -61,8 +62,9 @@ def fuse(
     Raises:
         SettingsError: If there is no ranking, a setting is out of range, or a score is not finite where scores are read.
     """
-    weights = [1.0] * len(rankings) if weights is None else list(weights)
-    _check(rankings, method, weights, k, constant)
+    weights = [1.0] * len(rankings) if weights is None else [real_number("a weight", weight) for weight in weights]
+    k = None if k is None else whole_number("k", k, least=1)
+    _check(rankings, method, weights, real_number("constant", constant, least=0))
     runs = [ranking.torun() for ranking in rankings]
     votes = _votes(method, constant)
     fused = {}
@@ -123,7 +125,7 @@ def _best(scored: dict[str, float], k: int | None) -> dict[str, float]:
     return dict(sorted(scored.items(), key=lambda item: -item[1])[:k])
 
 
-def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], k: int | None, constant: float) -> None:
+def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], constant: float) -> None:
     if not rankings:
         raise SettingsError("there is nothing to fuse; give at least one ranking.")
     if method not in ("rrf", "min_max", "z_score"):
@@ -132,10 +134,6 @@ def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], k
         raise SettingsError(f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each.")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
         raise SettingsError(f"weights are {[*weights]}; they must be finite and not negative, and one above 0.")
-    if k is not None and k < 1:
-        raise SettingsError(f"k={k} must be at least 1, or None.")
-    if not constant >= 0:
-        raise SettingsError(f"constant={constant} must be at least 0.")
 
 
 def _check_finite(scored: Scored) -> None:

@@ -3,14 +3,17 @@
 The column may hold the feature Video, bytes, or paths. Videos are taken as they are stored; nothing is decoded here.
 """
 
-import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from colbert_video.checks import id_text, text_list
 from colbert_video.ecosystem.media import MediaFolder
 from colbert_video.errors import DependencyError, SettingsError, shown
+from colbert_video.json_values import plain_metadata, warn_of_missing
 from colbert_video.video.sources import VideoRecord
 
 logger = logging.getLogger(__name__)
@@ -42,16 +45,22 @@ def dataset_videos(
         One record per row. A row without a usable video is a record whose file is missing, so that indexing lists it.
 
     Raises:
-        SettingsError: If there is no such column, or `media` is full.
+        SettingsError: If there is no such column, an id is no text, a named column cannot be stored, or `media` is full.
     """
     dataset, plain = _undecoded(dataset, video)
     folder = MediaFolder(media, most_bytes=most_bytes)
-    records = []
+    columns = None if metadata is None else text_list("metadata", metadata)
+    records, missing = [], Counter[str]()
     for number, row in enumerate(dataset):
-        _check_columns(row, [video, *([id] if id else []), *(metadata or ())])
-        kept = {name: row[name] for name in metadata} if metadata is not None else _jsonable(row, video, plain)
+        _check_columns(row, [video, *([id] if id else []), *(columns or ())])
+        if columns is None:
+            kept = _jsonable(row, video, plain, missing)
+        else:
+            kept = plain_metadata({name: row[name] for name in columns}, f"row {number}", missing)
         path, name = _file_of(row[video], folder, number)
-        records.append(VideoRecord(str(row[id]) if id else name, str(path.absolute()), kept))
+        name = id_text(row[id], f"the id of row {number}, {shown(id)},") if id else name
+        records.append(VideoRecord(name, str(path.absolute()), kept))
+    warn_of_missing(missing)
     return records
 
 
@@ -74,17 +83,14 @@ def _check_columns(row: Mapping[str, Any], names: Sequence[str]) -> None:
         raise SettingsError(f"the dataset has no column {shown(missing[0])}; it has {', '.join(row)}.")
 
 
-def _jsonable(row: Mapping[str, Any], video: str, plain: Any) -> dict[str, Any]:
+def _jsonable(row: Mapping[str, Any], video: str, plain: Any, missing: Counter[str]) -> dict[str, Any]:
     """Return the columns that can be stored with a video."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for name, value in row.items():
         if name == video or (plain is not None and name not in plain):
             continue
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError):
-            continue
-        kept[name] = value
+        with suppress(SettingsError):
+            kept |= plain_metadata({name: value}, "the row", missing)
     return kept
 
 

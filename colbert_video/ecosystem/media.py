@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import user_path, write_bytes_durably
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
@@ -21,7 +22,7 @@ class MediaFolder:
 
     def __init__(self, path: str | Path, *, most_bytes: int | None = None) -> None:
         self.path = user_path(path, "the media folder")
-        self.most_bytes = most_bytes
+        self.most_bytes = None if most_bytes is None else whole_number("most_bytes", most_bytes, least=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.bytes = sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())

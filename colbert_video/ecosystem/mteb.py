@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.checks import whole_number
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model.interaction import best_first
@@ -137,7 +138,7 @@ class VideoColBERTEncoder:
         for query, row in zip(queries, scores, strict=True):
             allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in columns]
             own = row[torch.tensor([columns[video] for video in allowed], dtype=torch.int64)]  # (allowed,)
-            best = best_first(own, top_k).tolist()
+            best = best_first(own, whole_number("top_k", top_k, least=1)).tolist()
             found[query] = {allowed[column]: float(own[column]) for column in best}
         return found
 

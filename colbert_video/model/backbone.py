@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from colbert_video.errors import SettingsError, shown
+from colbert_video.checks import check_fields
+from colbert_video.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,9 @@ class Preprocess:
     """Filter of the resize."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.height < 1 or self.width < 1:
             raise SettingsError(f"frame size {self.height}×{self.width} must be at least 1×1.")
-        if self.interpolation not in ("bicubic", "bilinear"):
-            raise SettingsError(f"interpolation {shown(self.interpolation)} must be 'bicubic' or 'bilinear'.")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SettingsError(f"mean {self.mean} and std {self.std} need three values each, and std above 0.")
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from colbert_video.durable import user_path
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
+from colbert_video.json_values import parse_json
 from colbert_video.model import open_clip
 from colbert_video.model.backbone import Backbone, Preprocess
 from colbert_video.model.config import ModelConfig
@@ -184,7 +185,7 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error}).") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:

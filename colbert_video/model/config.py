@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from colbert_video.errors import ModelError, SettingsError, shown
+from colbert_video.checks import check_fields
+from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.interaction import INTERACTIONS, Interaction
+from colbert_video.model.interaction import Interaction
 from colbert_video.video.frames import SamplingSettings
 
 
@@ -47,12 +48,7 @@ class ModelConfig:
     """True to add frame features to the temporal transformer's output."""
 
     def __post_init__(self) -> None:
-        if self.interaction not in INTERACTIONS:
-            raise SettingsError(
-                f"interaction {shown(self.interaction)} is unknown; choose one of {', '.join(INTERACTIONS)}."
-            )
-        if self.temporal_init not in ("text", "random"):
-            raise SettingsError(f"temporal_init {shown(self.temporal_init)} must be 'text' or 'random'.")
+        check_fields(self)
         for name, minimum in (("query_length", 3), ("num_frames", 1), ("temporal_layers", 0), ("expansion_tokens", 0)):
             if getattr(self, name) < minimum:
                 raise SettingsError(f"{name}={getattr(self, name)} must be at least {minimum}.")
@@ -91,7 +87,7 @@ class ModelConfig:
                 f"{self.max_frames} or fewer, or cut long videos into windows."
             )
         return SamplingSettings(
-            num_frames=num_frames or self.num_frames,
+            num_frames=self.num_frames if num_frames is None else num_frames,
             height=self.preprocess.height,
             width=self.preprocess.width,
             interpolation=self.preprocess.interpolation,

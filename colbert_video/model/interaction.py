@@ -3,7 +3,8 @@
 Everything that scores faster (compressed, pruned, in C++) must agree with these few lines.
 """
 
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 Interaction = Literal["mms_fv", "mms_f", "mms_v", "mp_f", "mp_v", "rrf"]
 """How a query meets the two bags: MeanMaxSim over frame, video or both; mean pooling; reciprocal rank fusion."""
 
+AnyQueries = TypeVar("AnyQueries", bound=TokenBags)
 INTERACTIONS: tuple[str, ...] = get_args(Interaction)
 RRF_CONSTANT = 60
 """The k of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
@@ -44,6 +46,7 @@ def mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries 
         SettingsError: If a query or a bag has no unmasked token, or the dimensions differ.
     """
     _check_scorable(queries, bags)
+    queries, bags = _of_one_dtype(queries, bags)
     per_video = queries.tokens.shape[0] * queries.tokens.shape[1] * bags.tokens.shape[1]
     chunk = max(1, SIMILARITY_BUDGET // max(1, per_video))
     columns = [
@@ -67,6 +70,7 @@ def _mean_max_sim(
 def mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queries videos"]:
     """Cosine of the pooled query token and the mean of the bag: the single-vector baseline MP of Table 3."""
     _check_scorable(queries, bags)
+    queries, bags = _of_one_dtype(queries, bags)
     sums = bags.tokens.masked_fill(~bags.mask[..., None], 0.0).sum(dim=1)  # (videos, dim), along the mean
     with full_precision(sums):
         return queries.pooled_tokens() @ torch.nn.functional.normalize(sums, dim=-1).T
@@ -121,7 +125,17 @@ def best_first(scores: Float[Tensor, "videos"], k: int | None = None) -> Int[Ten
 
 
 def reciprocal_rank_fusion(*scores: Float[Tensor, "queries videos"]) -> Float[Tensor, "queries videos"]:
-    """Sum of 1 / (60 + rank) over several score matrices; tied scores (`settle_ties`) share the best of their ranks."""
+    """Sum of 1 / (60 + rank) over several score matrices; tied scores (`settle_ties`) share the best of their ranks.
+
+    Raises:
+        SettingsError: If a score is NaN, which has no rank.
+    """
+    for matrix in scores:
+        broken = matrix.isnan().nonzero()
+        if len(broken):
+            raise SettingsError(
+                f"the score of query {int(broken[0, 0])} and video {int(broken[0, 1])} is NaN, which has no rank."
+            )
     return torch.stack([1.0 / (RRF_CONSTANT + _ranks(settle_ties(matrix))) for matrix in scores]).sum(dim=0)
 
 
@@ -166,6 +180,15 @@ def fuse(
         return mean_pool_sim(queries, video)
     halves = mean_max_sim(queries, frame), mean_max_sim(queries, video)
     return halves[0] + halves[1] if interaction == "mms_fv" else reciprocal_rank_fusion(*halves)
+
+
+def _of_one_dtype(queries: AnyQueries, bags: TokenBags) -> tuple[AnyQueries, TokenBags]:
+    """Return both in the more exact of their dtypes; half precision beside float32 otherwise fails in torch."""
+    dtype = torch.promote_types(queries.tokens.dtype, bags.tokens.dtype)
+    return (
+        queries if queries.tokens.dtype == dtype else replace(queries, tokens=queries.tokens.to(dtype)),
+        bags if bags.tokens.dtype == dtype else replace(bags, tokens=bags.tokens.to(dtype)),
+    )
 
 
 def _check_scorable(queries: TokenBags, bags: TokenBags) -> None:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+from colbert_video.checks import check_fields
 from colbert_video.errors import SettingsError
 
 
@@ -29,6 +30,7 @@ class Pooling:
     """Least mean cosine at which two groups of frames are merged; videos without motion shrink most."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.factor is None and self.similarity is None:
             raise SettingsError("pooling needs a factor or a similarity; without pooling, give none.")
         if self.factor is not None and not (math.isfinite(self.factor) and self.factor >= 1):

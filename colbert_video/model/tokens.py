@@ -2,16 +2,61 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 Bags = TypeVar("Bags", bound="TokenBags")
+
+
+def as_tensor(values: Any, name: str) -> Tensor:
+    """Return numbers as a dense tensor without gradients, whatever holds them.
+
+    Tensors and parameters stay on their device. Arrays of any byte order, strides or dtype of real numbers are copied
+    into memory that torch can read, and lists of numbers or of rows become one.
+
+    Args:
+        values: A tensor, an array, or nested lists of numbers.
+        name: What they are, for errors.
+
+    Raises:
+        SettingsError: If they are no real numbers, ragged, nested, or a tensor without values (device "meta").
+    """
+    if isinstance(values, Tensor):
+        return _plain_tensor(values, name)
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
+            array = array.astype(np.float64)
+    except Exception as error:  # ragged lists, tensors on a GPU, foreign objects
+        raise SettingsError(f"{name} are {shown(values)}, which is no array of numbers; give a NumPy array.") from error
+    if array.dtype.kind not in "fiub":
+        raise SettingsError(f"{name} are of dtype {array.dtype}; give real numbers, such as float32.")
+    native = array.dtype.newbyteorder("=")
+    # torch reads no negative strides, foreign byte order or float128, and warns of memory that is read-only
+    return torch.from_numpy(np.array(array, dtype=np.float64 if native.itemsize > 8 else native, order="C"))
+
+
+def _plain_tensor(values: Tensor, name: str) -> Tensor:
+    if values.is_nested:
+        raise SettingsError(f"{name} are a nested tensor; give a list of tensors, or pad them.")
+    if values.is_meta:
+        raise SettingsError(f'{name} are on the device "meta", where tensors have no values; load them first.')
+    if values.is_complex():
+        raise SettingsError(f"{name} are of dtype {values.dtype}; give real numbers, such as float32.")
+    dense = values.detach()
+    return dense.to_dense() if dense.layout is not torch.strided else dense
+
+
+def float_tokens(values: Any, name: str) -> Float[Tensor, "..."]:
+    """Return tokens as float32 on the CPU; arguments and errors as for `as_tensor`."""
+    return as_tensor(values, name).cpu().float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +73,11 @@ class TokenBags:
     """True where a token is scored."""
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            if not isinstance(getattr(self, item.name), Tensor):
+                object.__setattr__(self, item.name, as_tensor(getattr(self, item.name), item.name))
+        if self.tokens.is_nested or self.mask.is_nested:
+            raise SettingsError("tokens are a nested tensor; TokenBags.from_list pads a list of bags.")
         if self.tokens.shape[:2] != self.mask.shape:
             raise SettingsError(
                 f"tokens {tuple(self.tokens.shape)} and mask {tuple(self.mask.shape)} must agree in their first "
@@ -43,6 +93,7 @@ class TokenBags:
         Raises:
             SettingsError: If there is no bag, or their dimensions differ.
         """
+        bags = [bag if isinstance(bag, Tensor) else as_tensor(bag, "the tokens of a bag") for bag in bags]
         if not bags:
             raise SettingsError("no bags were given; at least one is needed.")
         dims = sorted({bag.shape[-1] for bag in bags})

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
+from colbert_video.checks import text_list, whole_number
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
@@ -311,7 +312,8 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If there is no query or one is empty.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = text_list("texts", texts)
+        batch_size = whole_number("batch_size", batch_size, least=1)
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
         batch = self.tokenize(texts).to(self.device)
@@ -335,7 +337,8 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If there is no video, or one has no frame or more frames than the model has positions for.
         """
-        if len(videos) == 0:
+        videos, frames_per_batch = list(videos), whole_number("frames_per_batch", frames_per_batch, least=1)
+        if not videos:
             raise SettingsError("no video was given; at least one is needed.")
         for row, frames in enumerate(videos):
             if not 1 <= len(frames) <= self.config.max_frames:

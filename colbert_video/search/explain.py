@@ -1,7 +1,7 @@
 """Why a video was found: for each query token, the frame that answers it best (Reddy et al., CVPR 2025, Fig. 4)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,11 @@ class TokenExplanation:
 
     token: str
     """The token's text; padding and control tokens are in angle brackets."""
-    matches: Mapping[str, TokenMatch]
+    matches: Mapping[str, TokenMatch] = field(hash=False)
     """Best match by bag name, "frame" and "video"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Per-token contributions to a video's score in both bags (paper, Fig. 4)."""
 

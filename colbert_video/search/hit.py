@@ -1,7 +1,7 @@
 """One result of a search, and how its times are written."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -34,7 +34,7 @@ class Hit:
     end: float | None
     path: str | None
     """The video file; None for precomputed tokens."""
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(hash=False)
     """What was stored with the video."""
     parent: str | None = None
     """Id of the video whose window was found; None for a video that was indexed whole."""

@@ -1,5 +1,6 @@
 """Queries of every kind become query tokens: texts, pictures, clips, and tokens that the caller has made."""
 
+import io
 import logging
 import os
 import struct
@@ -12,11 +13,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from colbert_video.checks import id_text
 from colbert_video.durable import user_path
-from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, shown
+from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, in_one_line, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.checkpoint import settled_name
+from colbert_video.model.tokens import as_tensor, float_tokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 logger = logging.getLogger(__name__)
-Picture = str | os.PathLike[str] | UInt8[np.ndarray, "height width 3"] | Any
-"""An image file, RGB pixels, or a PIL image."""
+Picture = str | os.PathLike[str] | bytes | UInt8[np.ndarray, "height width 3"] | Any
+"""An image file, its content, an open file, RGB pixels as array or tensor, or a PIL image."""
 BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
 """What PIL raises for damaged files."""
 MAX_LENGTH_ERROR = 0.02
@@ -119,7 +122,7 @@ def numbered_texts(queries: object) -> dict[str, str]:
             "use search for one query."
         )
     pairs = queries.items() if isinstance(queries, Mapping) else enumerate(queries)
-    texts = {str(name): text for name, text in pairs}
+    texts = {id_text(name, "the id of a query"): text for name, text in pairs}
     if not texts:
         raise SettingsError("no queries were given; at least one is needed.")
     if isinstance(queries, Mapping) and len(texts) < len(queries):
@@ -140,7 +143,7 @@ def token_query(
     Raises:
         SettingsError: If there is none, or they are not unit vectors of `dim` dimensions.
     """
-    query = torch.as_tensor(query_tokens).detach().cpu().float()
+    query = float_tokens(query_tokens, "query tokens")
     if query.ndim != 2 or query.shape[1] != dim or not len(query):
         raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
     shortest, longest = (float(length) for length in torch.linalg.vector_norm(query, dim=1).aminmax())
@@ -201,21 +204,59 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
     """
     from PIL import Image
 
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise SettingsError(
-                f"the image is {image.dtype} of shape {image.shape}; give RGB bytes, uint8 (height, width, 3)."
-            )
-        return Image.fromarray(image)
-    if isinstance(image, Image.Image):
-        return upright(image)
+    if isinstance(image, np.ndarray | Tensor):
+        return Image.fromarray(_rgb(image))
+    source = image if isinstance(image, Image.Image) else _image_file(image)
     try:
-        with Image.open(native_name(str(user_path(image, "the image")))) as opened:
+        if isinstance(source, Image.Image):
+            return upright(source)
+        with Image.open(source) as opened:
             return upright(opened)
     except FileNotFoundError as error:
-        raise SettingsError(f"there is no image file {image}; check the name.") from error
+        raise SettingsError(f"there is no image file {shown(image)}; check the name.") from error
     except (Image.DecompressionBombError, *BAD_PICTURE) as error:
-        raise SettingsError(f"{image} cannot be read as an image: {error}.") from error
+        raise SettingsError(f"{shown(image)} cannot be read as an image: {in_one_line(error)}.") from error
+
+
+def _image_file(image: Any) -> Any:
+    """Return what Pillow opens: the name of a file, its content, or an open file."""
+    if isinstance(image, str | os.PathLike):
+        return native_name(str(user_path(image, "the image")))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return io.BytesIO(image)
+    if callable(getattr(image, "read", None)):
+        return image
+    raise SettingsError(
+        f"{shown(image)} is no image; give a file's name or content, an open file, RGB pixels, or a PIL image."
+    )
+
+
+def _rgb(image: np.ndarray | Tensor) -> UInt8[np.ndarray, "height width 3"]:
+    """Return pixels as bytes, channels last.
+
+    Floats are 0 to 1. Where both ends have three values, arrays are taken for (height, width, 3), tensors for (3, height,
+    width), which is how each is usually held.
+    """
+    pixels = as_tensor(image, "the pixels of the image").cpu()
+    shape, first = tuple(pixels.shape), isinstance(image, Tensor)
+    if len(shape) != 3 or 3 not in (shape[0], shape[2]) or 0 in shape:
+        raise _not_rgb(pixels)
+    if shape[0] == 3 and (first or shape[2] != 3):
+        pixels = pixels.permute(1, 2, 0)  # (height, width, 3)
+    if pixels.is_floating_point():
+        if not bool((pixels >= 0).all() and (pixels <= 1).all()):  # NaN is refused too
+            raise _not_rgb(pixels)
+        pixels = (pixels.float() * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8:
+        raise _not_rgb(pixels)
+    return pixels.contiguous().numpy()
+
+
+def _not_rgb(pixels: Tensor) -> SettingsError:
+    return SettingsError(
+        f"the image is {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}; give RGB pixels, (height, "
+        "width, 3) or (3, height, width), uint8 or floats from 0 to 1."
+    )
 
 
 def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":

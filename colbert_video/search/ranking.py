@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from colbert_video.checks import id_text, score_of
 from colbert_video.model.interaction import settle_ties
 from colbert_video.search.trec import Run, read_run, write_run, write_tabbed
 
@@ -18,12 +19,15 @@ class Ranking:
     Args:
         rows: (video id, rank, score) by query id.
         shards_failed: Names of the shards of a corpus that did not answer, by query id; empty if all answers are complete.
+
+    Raises:
+        SettingsError: If a score is NaN or no number; infinite ones are scores.
     """
 
     def __init__(
         self, rows: Mapping[str, list[Row]], shards_failed: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        self._rows = dict(rows)
+        self._rows = {query: _checked(query, found) for query, found in rows.items()}
         self.shards_failed = dict(shards_failed or {})
 
     @classmethod
@@ -31,10 +35,14 @@ class Ranking:
         """Rank what any system has scored.
 
         Args:
-            run: Score by video id by query id. Of equal scores, the one that comes first ranks first.
+            run: Score by video id by query id. Of equal scores, the one that comes first ranks first. Ids that are whole
+                numbers become text.
+
+        Raises:
+            SettingsError: If a score is NaN or no number, or an id is no text.
         """
         return cls.from_scored(
-            {query: sorted(scored.items(), key=lambda pair: -pair[1]) for query, scored in run.items()}
+            {id_text(query, "the id of a query"): _ordered(query, found) for query, found in run.items()}
         )
 
     @classmethod
@@ -116,3 +124,14 @@ class Ranking:
 
     def __repr__(self) -> str:
         return f"Ranking(queries={len(self)}, rows={sum(map(len, self._rows.values()))})"
+
+
+def _ordered(query: object, scored: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return videos and their scores, best first."""
+    pairs = [(id_text(video, "the id of a video"), score_of(query, video, score)) for video, score in scored.items()]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def _checked(query: str, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of a query, each with a number as score."""
+    return [(video, rank, score_of(query, video, score)) for video, rank, score in rows]

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.checks import id_text
 from colbert_video.durable import user_path
 from colbert_video.errors import ClosedError
 from colbert_video.hub import HubRepository
@@ -127,7 +128,7 @@ class Searcher:
             k: Most hits to return; fewer only if fewer videos are eligible.
             where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
                 {">": 60}}; see `colbert_video.indexing.catalog.filters`. Of a video that was cut, each window passes or not.
-            ids: Search only these videos or windows.
+            ids: Search only these videos or windows; one id alone may stand without a list.
             exact: True to score every eligible video on its decoded tokens, instead of the best few hundred.
             group: True to return one hit per video, scored by its best window; False for one hit per window.
 
@@ -135,7 +136,7 @@ class Searcher:
             Hits, best first: a list, with `to_pandas`.
 
         Raises:
-            SettingsError: If the query is not a text or empty, k < 1, the filter is not valid, an id is not in the index, or
+            SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not valid, an id is not in the index, or
                 `exact` is asked of engine="colbert".
         """
         check_text(query, "search")
@@ -160,7 +161,8 @@ class Searcher:
         the very picture scores about 1.
 
         Args:
-            image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
+            image: An image file, its content as bytes, an open file, a PIL image, or RGB pixels: an array or tensor, (height,
+                width, 3) or (3, height, width), uint8 or floats from 0 to 1.
             k: Most hits to return.
             where: Search only videos that pass this filter.
             ids: Search only these videos or windows.
@@ -276,6 +278,7 @@ class Searcher:
             SettingsError: If the query is not a text or empty, or the video is not in the index.
         """
         check_text(query, "explain")
+        video_id = id_text(video_id, "video_id")
         with self._view() as view:
             (tokens,) = self._model.encode([query], view.settings)
             labels = self._model.load(view.settings).query_token_texts(query)

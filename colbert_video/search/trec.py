@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from colbert_video.checks import id_text, score_of, whole_number
 from colbert_video.durable import read_text, user_path, write_text
 from colbert_video.errors import SettingsError, shown
 
@@ -45,7 +46,9 @@ def read_run(path: str | Path, *, escaped: bool = False) -> Run:
     for where, (query, _, video, _, score, _) in _read_columns(user_path(path, "the run"), RUN_FORM):
         value = _number(float, where, "score", score)
         if math.isnan(value):
-            raise SettingsError(f"{where}: score is NaN; every video needs a number.")
+            raise SettingsError(
+                f"{where}: score of video {shown(video)} for query {shown(query)} is NaN; every video needs a number."
+            )
         _insert(run, where, _id(query, escaped), _id(video, escaped), value)
     return run
 
@@ -113,7 +116,7 @@ def write_run(
     """
     name = _column(run_name, escape=False)
     lines = [
-        f"{_column(query, escape)} Q0 {_column(video, escape)} {rank} {score} {name}"
+        f"{_column(query, escape)} Q0 {_column(video, escape)} {rank} {score_of(query, video, score)} {name}"
         for query, video, rank, score in rows
     ]
     return _write_lines(path, lines)
@@ -131,7 +134,7 @@ def write_qrels(path: str | Path, qrels: Mapping[str, Mapping[str, int]], *, esc
         SettingsError: If an id is empty or holds white space and is not escaped, or the file cannot be written.
     """
     lines = [
-        f"{_column(query, escape)} 0 {_column(video, escape)} {gain}"
+        f"{_column(query, escape)} 0 {_column(video, escape)} {whole_number('relevance', gain)}"
         for query, judged in qrels.items()
         for video, gain in judged.items()
     ]
@@ -185,7 +188,8 @@ def _write_lines(path: str | Path, lines: Iterable[str]) -> Path:
 
 
 def _column(name: str, escape: bool) -> str:
-    """Return an id as one column."""
+    """Return an id as one column; a whole number in digits."""
+    name = name if isinstance(name, str) else id_text(name)
     if escape and name:
         return "".join(quote(char, safe="") if _is_escaped(char) else char for char in name)
     if len(name.split()) != 1 or name != name.strip() or name[0] == BOM or "\0" in name:

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from colbert_video.checks import id_list, truth_value, whole_number
 from colbert_video.durable import RESTORE
-from colbert_video.errors import IndexFolderError, SettingsError, shown
+from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -49,8 +50,12 @@ class SearchSettings:
     group: bool = True
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise SettingsError(f"k={self.k} must be at least 1.")
+        values: dict[str, Any] = {"k": whole_number("k", self.k, least=1)}
+        values |= {name: truth_value(name, getattr(self, name)) for name in ("exact", "group")}
+        if self.ids is not None:
+            values["ids"] = id_list("ids", self.ids)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 class Searchable(Protocol):

@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from colbert_video.checks import check_fields
 from colbert_video.durable import check_folder_writable, user_path
 from colbert_video.errors import SettingsError
 
@@ -95,6 +96,7 @@ class ServeSettings:
     """How often the indexes are looked at for new commits."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         roots = tuple(user_path(root, "media_roots (--media-root)") for root in self.media_roots)
         object.__setattr__(self, "media_roots", roots)
         if self.copies_folder is not None:

@@ -1,6 +1,5 @@
 """Sampled frames of a video, and the settings that say which frames to take and in what form."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from colbert_video.checks import check_fields, is_finite, plain_scalar
 from colbert_video.errors import SettingsError, shown
 
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -185,6 +185,7 @@ class SamplingSettings:
     "pyav" uses it."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("num_frames", "height", "width", "max_pixels"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}; it must be at least 1.")
@@ -196,9 +197,6 @@ class SamplingSettings:
             raise SettingsError(f"stream is {self.stream}; video streams are numbered from 0, or give None.")
         if not self.timeout > 0:
             raise SettingsError(f"timeout is {self.timeout}; it must be more than 0 seconds.")
-        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        _check_choice("placement", self.placement, PLACEMENTS)
-        _check_choice("decoder", self.decoder, DECODERS)
         if self.window is not None:
             check_window(self.window)
 
@@ -247,8 +245,8 @@ def repeat_warning(chosen: Sequence[float]) -> tuple[str, ...]:
     return (f"{distinct} distinct frames of {len(chosen)}; some repeat",) if distinct < len(chosen) else ()
 
 
-def check_window(window: tuple[float, float]) -> None:
-    """Check that a window has a positive length and does not start before the video.
+def check_window(window: Any) -> tuple[float, float]:
+    """Return a window as (start, end), if it has a positive length and does not start before the video.
 
     Args:
         window: [start, end) in seconds.
@@ -256,11 +254,11 @@ def check_window(window: tuple[float, float]) -> None:
     Raises:
         SettingsError: If a bound is not finite, the start is negative, or the end does not come after it.
     """
-    start, end = window
-    if not (0 <= start < end and math.isfinite(end)):
-        raise SettingsError(f"window is {window}; it must be (start, end) in seconds with 0 <= start < end.")
+    bounds = [plain_scalar(bound) for bound in window] if isinstance(window, tuple | list | np.ndarray) else []
+    if len(bounds) != 2 or not all(_is_time(bound) for bound in bounds) or not 0 <= bounds[0] < bounds[1]:
+        raise SettingsError(f"window is {shown(window)}; it must be (start, end) in seconds with 0 <= start < end.")
+    return bounds[0], bounds[1]
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SettingsError(f"{name} is {shown(value)}; it must be one of {', '.join(choices)}.")
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)

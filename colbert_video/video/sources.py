@@ -1,18 +1,20 @@
 """From what a user names - a folder, a glob, files, archives, records - to one record per video with an id of its own."""
 
 import itertools
-import json
 import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from colbert_video.checks import id_text
 from colbert_video.durable import decode_text, expand_path, user_path
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError, in_one_line, shown
+from colbert_video.json_values import parse_json, plain_metadata, warn_of_missing
 from colbert_video.video.files import (
     ARCHIVE,
     Archive,
@@ -45,8 +47,6 @@ EXTENSIONS = frozenset((
 ))
 # fmt: on
 """Extensions of the files in a folder that are taken for videos; a file named by itself may have any extension."""
-Videos = str | os.PathLike[str] | Iterable[Any]
-"""A folder, a file, a glob, a tar archive, or an iterable of these, (id, path), (id, path, metadata) and VideoRecord."""
 logger = logging.getLogger(__name__)
 
 
@@ -55,43 +55,66 @@ class VideoRecord:
     """One video to index.
 
     Raises:
-        SettingsError: If the id is empty, the metadata cannot be stored as JSON, or the window is empty.
+        SettingsError: If the id is empty or no text, the path is none, the metadata cannot be stored as JSON, or the window
+            is empty.
     """
 
     id: str
-    """Its name in the index, unique there."""
+    """Its name in the index, unique there; a whole number or a UUID is taken as its text."""
     path: str
     r"""The file, or a member of a tar archive (ARCHIVE/MEMBER); bytes that are not UTF-8 are written as `\xNN`."""
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Values to store and filter by; anything that JSON can hold."""
+    """Values to store and filter by, as JSON holds them; see `json_values.plain_metadata` for what takes which form."""
     window: tuple[float, float] | None = None
     """The part to index, [start, end) in seconds; None for the whole video."""
 
     def __post_init__(self) -> None:
-        if not self.id:
-            raise SettingsError(f"the video {self.path} has an empty id; give it a name.")
-        try:
-            json.dumps(self.metadata)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"the metadata of {shown(self.id)} cannot be stored as JSON: {error}.") from error
+        name = id_text(self.id, f"the id of the video {shown(self.path)}")
+        if not isinstance(self.path, str | os.PathLike):
+            raise SettingsError(
+                f"the path of video {shown(name)} is {shown(self.path)}; give a text or a pathlib.Path."
+            )
+        metadata = plain_metadata(self.metadata, f"the metadata of video {shown(name)}")
+        values: dict[str, Any] = {"id": name, "path": os.fsdecode(self.path), "metadata": metadata}
         if self.window is not None:
-            check_window(self.window)
+            values["window"] = check_window(self.window)
+        for field_name, value in values.items():
+            object.__setattr__(self, field_name, value)
 
     def stamp(self) -> tuple[int | None, int | None]:
         """Return size in bytes and modification time in nanoseconds of its file, as `file_stamp`."""
         return file_stamp(self.path)
 
 
+Videos = str | os.PathLike[str] | VideoRecord | Iterable[Any]
+"""A folder, a file, a glob, a tar archive, a VideoRecord, a mapping from ids to paths, or an iterable of paths, (id, path),
+(id, path, metadata) and VideoRecord."""
+
+
+class RefusedRecord(NamedTuple):
+    """A record that cannot be used, from an iterator."""
+
+    id: str
+    """Its id; "record 17" for the eighteenth if it has none."""
+    path: str
+    reason: str
+    """Which value breaks which rule."""
+
+
 @dataclass(frozen=True)
 class Sources:
-    """The videos found, and how many other files there were."""
+    """The videos found, how many other files there were, and what cannot be used."""
 
     records: tuple[VideoRecord, ...]
     ignored: int
     """Files in folders and archives that are no videos by their extension."""
+    refused: tuple[RefusedRecord, ...] = ()
+    """Records that cannot be used, if they came from an iterator."""
+    unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """Texts beside videos of an archive that were left out, in words, by the ids of these videos."""
 
 
-def find_videos(videos: Videos) -> Sources:
+def find_videos(videos: Videos, *, keep_going: bool | None = None) -> Sources:
     """Find videos and give them ids.
 
     The id of a file below a folder is its path from there, with "/" between names; of a file found by a glob its path
@@ -101,8 +124,10 @@ def find_videos(videos: Videos) -> Sources:
 
     Args:
         videos: A folder (searched recursively), a file, a glob (`**` for any depth), uncompressed tar archives of
-            WebDataset (a file, a glob, or a range as in "videos-{0000..0012}.tar"), or an iterable of these, (id, path),
-            (id, path, metadata) and VideoRecord.
+            WebDataset (a file, a glob, or a range as in "videos-{0000..0012}.tar"), a VideoRecord, a mapping from ids to
+            paths, or an iterable of paths, (id, path), (id, path, metadata) and VideoRecord.
+        keep_going: True to list records that cannot be used as refused, False to raise the error of the first. None lists
+            those of an iterator, such as a generator, whose other records may have cost work to make.
 
     Returns:
         The records, those of a folder or glob sorted by id.
@@ -112,13 +137,12 @@ def find_videos(videos: Videos) -> Sources:
             kind, or two videos have the same id.
     """
     if isinstance(videos, str | os.PathLike):
-        parts = [_from_name(os.fspath(videos), alone=True)]
+        sources = _from_name(os.fsdecode(videos), alone=True)
     else:
-        parts = [_from_item(item) for item in _without_repeated_folders(videos)]
-    sources = _joined(parts)
-    if not sources.records:
+        sources = _from_items(videos, isinstance(videos, Iterator) if keep_going is None else keep_going)
+    if not sources.records and not sources.refused:
         raise SettingsError("no videos were given; name a folder, a file, a glob, or a list of these.")
-    return Sources(_without_repeated(sources.records), sources.ignored)
+    return replace(sources, records=_without_repeated(sources.records))
 
 
 def _without_repeated_folders(items: Iterable[Any]) -> Iterator[Any]:
@@ -126,7 +150,7 @@ def _without_repeated_folders(items: Iterable[Any]) -> Iterator[Any]:
     seen: set[str] = set()
     for item in items:
         if isinstance(item, str | os.PathLike):
-            name = native_name(os.fspath(item))
+            name = native_name(os.fsdecode(item))
             if Path(name).is_dir():
                 real = os.path.realpath(name)
                 if real in seen:
@@ -136,21 +160,51 @@ def _without_repeated_folders(items: Iterable[Any]) -> Iterator[Any]:
         yield item
 
 
-def _from_item(item: Any) -> Sources:
+def _from_items(videos: Any, keep_going: bool) -> Sources:
+    if isinstance(videos, VideoRecord):
+        videos = [videos]
+    if isinstance(videos, bytes | bytearray) or not isinstance(videos, Iterable):
+        raise SettingsError(f"{shown(videos)} names no videos; give a path, or a list of paths or records.")
+    missing: Counter[str] = Counter()
+    parts = []
+    items = _without_repeated_folders(videos.items() if isinstance(videos, Mapping) else videos)
+    for number, item in enumerate(items):
+        try:
+            parts.append(_from_item(item, missing))
+        except SettingsError as error:
+            if not keep_going or not _is_record(item):
+                raise
+            parts.append(Sources((), 0, (_refused(item, number, error),)))
+    warn_of_missing(missing)
+    return _joined(parts)
+
+
+def _is_record(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) in (2, 3)
+
+
+def _refused(item: Sequence[Any], number: int, error: SettingsError) -> RefusedRecord:
+    name = item[0] if isinstance(item[0], str) and item[0] else f"record {number}"
+    path = item[1] if isinstance(item[1], str | os.PathLike) else ""
+    return RefusedRecord(name, str(path), str(error))
+
+
+def _from_item(item: Any, missing: Counter[str]) -> Sources:
     if isinstance(item, VideoRecord):
         path = _absolute(item.path)
         return Sources((item if path == item.path else replace(item, path=path),), 0)
     if isinstance(item, str | os.PathLike):
-        return _from_name(os.fspath(item), alone=False)
-    if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+        return _from_name(os.fsdecode(item), alone=False)
+    if not _is_record(item):
         raise SettingsError(
             f"{shown(item)} names no video; give a path, (id, path), (id, path, metadata) or VideoRecord."
         )
     name, path, metadata = item if len(item) == 3 else (*item, {})
-    kinds = ((name, str), (path, str | os.PathLike), (metadata, Mapping))
-    if not all(isinstance(value, kind) for value, kind in kinds):
+    if not isinstance(path, str | os.PathLike) or not isinstance(metadata, Mapping):
         raise SettingsError(f"{shown(item)} is no (id, path, metadata); these must be a string, a path and a dict.")
-    return Sources((VideoRecord(name, _absolute(path), dict(metadata)),), 0)
+    name = id_text(name, f"the id of the video {shown(path)}")
+    plain = plain_metadata(metadata, f"the metadata of video {shown(name)}", missing)
+    return Sources((VideoRecord(name, _absolute(os.fsdecode(path)), plain),), 0)
 
 
 def _from_name(name: str, *, alone: bool) -> Sources:
@@ -212,7 +266,7 @@ def _in_archive(path: Path) -> Sources:
             f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are repeated); "
             "each video needs a key of its own, write the archive again."
         )
-    records, ignored = _archived_videos(archive, _absolute(path))
+    records, ignored, unreadable = _archived_videos(archive, _absolute(path))
     if archive.damage is not None:
         records.append(VideoRecord(readable_name(path.name), _absolute(path)))
     if not records:
@@ -220,25 +274,30 @@ def _in_archive(path: Path) -> Sources:
             f"the archive {path} holds no videos ({ignored} other members); videos are known by extensions such as "
             ".mp4, .mkv or .webm."
         )
-    return Sources(tuple(records), ignored)
+    return Sources(tuple(records), ignored, unreadable=unreadable)
 
 
-def _archived_videos(archive: Archive, path: str) -> tuple[list[VideoRecord], int]:
-    """Return the videos in the archive's order, and how many members neither are videos nor lie beside one."""
+def _archived_videos(archive: Archive, path: str) -> tuple[list[VideoRecord], int, dict[str, tuple[str, ...]]]:
+    """Return the videos in the archive's order, how many members neither are videos nor lie beside one, and unreadable texts.
+
+    A text that cannot be read, or is no metadata, is left out, and its videos are found without it.
+    """
     records: list[VideoRecord] = []
-    ignored, unreadable = archive.others, []
+    ignored, unreadable = archive.others, dict[str, tuple[str, ...]]()
     for names in _by_key(archive.members):
         videos = [name for name in names if is_video(PurePosixPath(name))]
         if not videos or _is_hidden(PurePosixPath(videos[0])):
             ignored += len(names)
             continue
         metadata, problems = _read_metadata(path, names)
-        unreadable += problems
+        if problems:
+            unreadable |= dict.fromkeys(videos, tuple(problems))
         records += [VideoRecord(name, f"{path}/{name}", dict(metadata)) for name in videos]
     if unreadable:
-        listed = "; ".join(unreadable[:MAX_LISTED])
-        logger.warning("%s: %d texts cannot be read and are left out: %s", path, len(unreadable), listed)
-    return records, ignored
+        texts = list(dict.fromkeys(text for problems in unreadable.values() for text in problems))
+        listed = "; ".join(texts[:MAX_LISTED])
+        logger.warning("%s: %d texts cannot be read and are left out: %s", path, len(texts), listed)
+    return records, ignored, unreadable
 
 
 def _by_key(members: Iterable[str]) -> Iterable[list[str]]:
@@ -259,11 +318,11 @@ def _read_metadata(archive: str, names: Iterable[str]) -> tuple[dict[str, Any], 
             continue
         try:
             text = _read_text(f"{archive}/{name}")
-            found = json.loads(text) if name.endswith(".json") else {"caption": text.strip()}
+            found = parse_json(text) if name.endswith(".json") else {"caption": text.strip()}
             if not isinstance(found, dict):
                 raise ValueError("no JSON object")
         except (OSError, ValueError) as error:
-            problems.append(f"{name}: {error}")
+            problems.append(f"{name}: {in_one_line(error)}")
             continue
         metadata = {**found, **metadata}
     return metadata, problems
@@ -324,7 +383,9 @@ def is_video(path: PurePath) -> bool:
 def _joined(parts: Iterable[Sources]) -> Sources:
     sources = [*parts]
     records = tuple(record for part in sources for record in part.records)
-    return Sources(records, sum(part.ignored for part in sources))
+    refused = tuple(record for part in sources for record in part.refused)
+    unreadable = {name: texts for part in sources for name, texts in part.unreadable.items()}
+    return Sources(records, sum(part.ignored for part in sources), refused, unreadable)
 
 
 def _records(files: Iterable[Path], folder: Path) -> tuple[VideoRecord, ...]:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from colbert_video.checks import check_fields
 from colbert_video.errors import FailureKind, SettingsError, VideoError, shown
 from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
@@ -69,6 +70,7 @@ class Cutting:
     """Seconds from the start of one window to the next; None for half a window."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.window == SHOTS:
             if self.stride is not None:
                 raise SettingsError(f"stride={self.stride} contradicts window='shots': shots follow one another.")

@@ -1,6 +1,7 @@
 """Precomputed tokens, from any encoder, as a source of chunks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -8,9 +9,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from colbert_video.checks import id_list
 from colbert_video.errors import SettingsError, callers_code, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
+from colbert_video.json_values import plain_metadata, warn_of_missing
+from colbert_video.model.tokens import float_tokens
 
 VIDEOS_PER_CHUNK, BYTES_PER_CHUNK = 2048, 2**27
 """Videos of a bag that are read at once, and bytes that their tokens take in float32, so that arrays larger than memory
@@ -46,7 +50,8 @@ class ArraySource:
         metadata: JSON values of each video, or None.
 
     Raises:
-        SettingsError: If lengths disagree or an id is repeated; tokens are checked when they are read.
+        SettingsError: If lengths disagree, an id is repeated, or metadata cannot be stored as JSON; tokens are checked when
+            they are read.
     """
 
     def __init__(
@@ -58,27 +63,43 @@ class ArraySource:
         metadata: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._dim = dim
-        self._metadata = metadata
         with callers_code():
-            self._ids = list(ids)
+            self._ids = id_list("ids", ids)
             self._bags = dict(bags)
+            self._metadata = None if metadata is None else _several(metadata)
             self._check_lengths()
+        self._metadata = self._plain_metadata()
 
     def _check_lengths(self) -> None:
         if not self._ids:
             raise SettingsError("no ids were given; at least one video is needed.")
         if len(set(self._ids)) != len(self._ids):
-            repeated = next(name for name in self._ids if self._ids.count(name) > 1)
+            ((repeated, _),) = Counter(self._ids).most_common(1)
             raise SettingsError(f"id {shown(repeated)} is given twice; ids must be unique.")
-        lengths = {f"{bag} tokens": len(tokens) for bag, tokens in self._bags.items()}
+        lengths = {f"{bag} tokens": _length(bag, tokens) for bag, tokens in self._bags.items()}
         if self._metadata is not None:
             lengths["metadata"] = len(self._metadata)
         for name, length in lengths.items():
             if length != len(self._ids):
                 raise SettingsError(f"{len(self._ids)} ids but {length} {name}; one is needed for each video.")
 
+    def _plain_metadata(self) -> list[dict[str, Any]] | None:
+        """Return all metadata as JSON holds them, checked before the work."""
+        if self._metadata is None:
+            return None
+        missing: Counter[str] = Counter()
+        named = zip(self._ids, self._metadata, strict=True)
+        plain = [plain_metadata(each, f"the metadata of video {shown(name)}", missing) for name, each in named]
+        warn_of_missing(missing)
+        return plain
+
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids, as text."""
+        return self._ids
 
     def counts(self) -> dict[str, int]:
         """Return the number of tokens in each bag."""
@@ -115,9 +136,9 @@ class ArraySource:
 
     def _read(self, bag: str, tokens: Tokens, start: int, stop: int) -> list[Float[Tensor, "_ dim"]]:
         if _is_block(tokens):
-            bags = list(_tensor(tokens[start:stop]))  # (videos, tokens, dim)
+            bags = list(float_tokens(tokens[start:stop], f"{bag} tokens"))  # (videos, tokens, dim)
         else:
-            bags = [_tensor(tokens[row]) for row in range(start, stop)]
+            bags = [float_tokens(tokens[row], self._where(bag, row)) for row in range(start, stop)]
         for row, each in enumerate(bags, start):
             if each.ndim != 2 or each.shape[1] != self._dim or not len(each):
                 raise SettingsError(
@@ -147,9 +168,28 @@ def _is_block(tokens: Any) -> TypeGuard[TokenBlock]:
     return len(getattr(tokens, "shape", ())) == 3
 
 
-def _tensor(tokens: Any) -> Float[Tensor, "..."]:
-    """Return tokens as a float32 tensor on the CPU; arrays are copied, for torch takes no read-only memory maps."""
-    return torch.as_tensor(np.array(tokens) if isinstance(tokens, np.ndarray) else tokens).detach().cpu().float()
+def _several(metadata: Any) -> list[Any]:
+    """Return the metadata of all videos as a list."""
+    if isinstance(metadata, Mapping | str | bytes) or not isinstance(metadata, Iterable):
+        raise SettingsError(f"metadata is {shown(metadata)}; give a list with a dict for each video.")
+    return list(metadata)
+
+
+def _length(bag: str, tokens: Any) -> int:
+    """Return of how many videos there are tokens."""
+    if isinstance(tokens, Mapping | str | bytes) or (
+        isinstance(tokens, Tensor) and (tokens.is_nested or tokens.is_meta)
+    ):
+        kind = "a nested tensor" if isinstance(tokens, Tensor) and tokens.is_nested else shown(tokens)
+        raise SettingsError(
+            f"{bag} tokens are {kind}; give (videos, tokens, dim), or a list of (tokens, dim), with values."
+        )
+    try:
+        return len(tokens)
+    except TypeError as error:
+        raise SettingsError(
+            f"{bag} tokens are {shown(tokens)}; give (videos, tokens, dim), or a list of (tokens, dim)."
+        ) from error
 
 
 def _count(tokens: Tokens) -> int:

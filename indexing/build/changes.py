@@ -131,8 +131,10 @@ def find_missing(catalog: Catalog, videos: Videos, records: Sequence[VideoRecord
 
 
 def _folders(videos: Videos) -> list[str]:
-    named: Iterable[Any] = [videos] if isinstance(videos, str | os.PathLike) else videos
-    paths = [user_path(native_name(os.fspath(item)), "videos") for item in named if isinstance(item, str | os.PathLike)]
+    named: Iterable[Any] = [videos] if isinstance(videos, str | os.PathLike | VideoRecord) else videos
+    paths = [
+        user_path(native_name(os.fsdecode(item)), "videos") for item in named if isinstance(item, str | os.PathLike)
+    ]
     return [readable_name(str(path)) for path in paths if path.is_dir()]
 
 

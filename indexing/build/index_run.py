@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
+from colbert_video.checks import check_fields, whole_number
 from colbert_video.errors import DependencyError, shown
 from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -40,7 +41,10 @@ class Decoding:
     """Decoding processes; None for one per core."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         SamplingSettings(decoder=self.decoder, timeout=self.timeout)
+        if self.workers is not None:
+            whole_number("workers", self.workers, least=1)
 
 
 @dataclass(frozen=True)

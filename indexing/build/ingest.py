@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,6 +37,7 @@ def ingest(
     helpers: Helpers,
     *,
     unchanged: int | None,
+    refused: Sequence[Failure] = (),
     query_direction: Float[Tensor, "dim"] | None = None,
 ) -> tuple[Staged, Committed]:
     """Encode records and commit those that can be encoded.
@@ -46,6 +48,7 @@ def ingest(
         settings: The index's settings.
         helpers: Those who encode and compress.
         unchanged: Other videos that stay beside these; None to replace all that the index holds.
+        refused: Records that could not be used, to be remembered with the videos that fail.
         query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
 
     Raises:
@@ -53,6 +56,7 @@ def ingest(
     """
     staged = stage_videos(catalog, records, helpers)
     good = without(records, staged.failures)
+    staged = replace(staged, failures=(*refused, *staged.failures))
     if staged.failures and not good and not unchanged:
         raise NothingIndexedError(staged.failures)
     source = StagedSource(catalog, ids=[record.id for record in good])

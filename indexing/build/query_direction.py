@@ -6,7 +6,6 @@ what they say. For queries that do not share it, errors of scores grow a little:
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from colbert_video.errors import SettingsError, callers_code
 from colbert_video.indexing.build.arrays import Tokens
+from colbert_video.model.tokens import float_tokens
 from colbert_video.model.video_colbert import VideoColBERT
 
 TYPICAL_QUERIES = (
@@ -88,7 +88,7 @@ def direction_of_tokens(queries: Tokens | None, dim: int) -> Float[Tensor, "dim"
     if queries is None:
         return None
     with callers_code():
-        bags = [torch.as_tensor(np.asarray(queries[number])).float() for number in range(len(queries))]
+        bags = [float_tokens(queries[number], "query_tokens") for number in range(len(queries))]
     if not bags:
         raise SettingsError("query_tokens holds no query; give a few dozen, or None.")
     for number, bag in enumerate(bags):

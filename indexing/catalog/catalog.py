@@ -297,10 +297,10 @@ class Catalog:
 
     def _view(self) -> IndexView:
         segments, codecs = tuple(self.live_segments()), self.codecs()
-        removed: dict[str, list[int]] = {}
+        removed: dict[str, list[Any]] = {}
         for name, row in self._rows("SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"):
             if not isinstance(row, int):
-                raise IndexFolderError(f"{self._path} is damaged: the tombstone {row!r} is no number; {RESTORE}")
+                raise IndexFolderError(f"{self._path} is damaged: the tombstone {shown(row)} is no number; {RESTORE}")
             removed.setdefault(name, []).append(row)
         view = IndexView(
             version=self.version,

@@ -12,6 +12,7 @@ import numpy as np
 
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, SettingsError, shown
+from colbert_video.json_values import plain_metadata
 
 VIDEO_COLUMNS = (
     "id", "path", "parent", "start", "end", "duration", "frame_times", "metadata", "source_size", "source_mtime_ns",
@@ -38,7 +39,7 @@ class VideoEntry:
     """Time of each sampled frame, in seconds from the start of the file."""
     frame_tokens: tuple[int, ...] = ()
     """Which token of a bag stands for each sampled frame, where frames were pooled; empty if each has its own."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Whatever the caller wants back with a hit: JSON values under text keys."""
     source_size: int | None = None
     """Size of the file in bytes when it was encoded."""
@@ -62,7 +63,7 @@ class VideoEntry:
         """
         if self.frame_tokens and not _has_token_per_frame(self.frame_tokens, len(self.frame_times)):
             raise SettingsError(
-                f"video {shown(self.id)} has {len(self.frame_times)} frames and the frame tokens {list(self.frame_tokens)}; "
+                f"video {shown(self.id)} has {len(self.frame_times)} frames and the frame tokens {shown(self.frame_tokens)}; "
                 "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
             )
         if not self.id:
@@ -127,7 +128,7 @@ class IndexView:
     """Name of the newest codec; None in an empty index."""
     segments: tuple[SegmentRow, ...]
     """Live segments, oldest first."""
-    removed: Mapping[str, list[int]]
+    removed: Mapping[str, list[Any]]
     """Rows whose videos were removed, ascending, of each live segment that has any."""
     count: int
     """Live videos, each window counted."""
@@ -274,16 +275,7 @@ METADATA_DECODER = json.JSONDecoder(parse_constant=_check_constant)
 
 
 def _metadata_text(entry: VideoEntry) -> str:
-    metadata = dict(entry.metadata)
-    try:
-        text = json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise SettingsError(
-            f"metadata of video {shown(entry.id)} is not JSON ({error}); keep text, numbers, lists"
-        ) from error
-    if not all(isinstance(key, str) for key in metadata):
-        raise SettingsError(f"metadata of video {shown(entry.id)} has keys that are not text: {list(metadata)}")
-    return text
+    return json.dumps(plain_metadata(entry.metadata, f"the metadata of video {shown(entry.id)}"), allow_nan=False)
 
 
 def _check_surrogates(name: str, text: str | None) -> None:

@@ -28,12 +28,13 @@ numbers are 64-bit integers and doubles.
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from colbert_video.checks import is_finite
 from colbert_video.errors import SettingsError, shown
+from colbert_video.json_values import parse_json, plain_condition
 
 BUILT_IN = {
     "id": "text", "path": "text", "parent": "text", "duration": "number", "start": "number", "end": "number",
@@ -59,26 +60,27 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
     """Turn a filter into a condition on rows of the catalog's table of videos.
 
     Args:
-        where: The filter, as the module describes it; {} lets every video pass.
+        where: The filter, as the module describes it; {} lets every video pass. Sets, tuples and arrays stand for lists,
+            NumPy's scalars for numbers, and dates, UUIDs and paths for the text that metadata keep of them.
 
     Returns:
         The condition; wherever it is used, `videos` must be in scope.
 
     Raises:
-        SettingsError: If an operator is unknown, an operand is of the wrong kind, or the filter is too large.
+        SettingsError: If an operator is unknown, an operand is of the wrong kind or NaN, or the filter is too large.
     """
-    return _Compiler().filter(where, depth=0)
+    return _Compiler().filter(plain_condition(where, "the filter"), depth=0)
 
 
 def parse_filter(text: str) -> dict[str, Any]:
     """Read a filter from JSON.
 
     Raises:
-        SettingsError: If it is not JSON, or not an object.
+        SettingsError: If it is not JSON or not an object, or names a key twice, of which one would be lost.
     """
     try:
-        where = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        where = parse_json(text)
+    except ValueError as error:
         raise SettingsError(
             f'the filter {shown(text)} is not JSON ({error}); write for instance \'{{"channel": "news"}}\'.'
         ) from error
@@ -264,7 +266,7 @@ def _kind(field: _Field, operand: Any) -> str:
         kind = "boolean"
     elif isinstance(operand, str):
         kind = "text"
-    elif isinstance(operand, int | float) and math.isfinite(operand):
+    elif isinstance(operand, int | float) and is_finite(operand):
         kind = "number"
     else:
         raise SettingsError(

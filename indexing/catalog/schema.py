@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from colbert_video.durable import RESTORE
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, shown
 
 SCHEMA_VERSION = 2
 SCHEMA = """
@@ -108,9 +108,9 @@ def _own_problem(items: list[Item], version: int) -> str | None:
         return f"it has format version {version}"
     for name, statement in wanted.items():
         if name not in found:
-            return f"it has no {name!r}"
+            return f"it has no {shown(name)}"
         if found[name] != statement:
-            return f"its {name!r} has another form"
+            return f"its {shown(name)} has another form"
     own = [name for _, name, *_ in items if name.lower() in OWN_NAMES]
     return None if sorted(own) == sorted(wanted) else "it has tables of several versions"
 
@@ -119,11 +119,11 @@ def _foreign_problem(connection: sqlite3.Connection, item: Item) -> str | None:
     """Return what is wrong with something that others added; None if it changes nothing for the catalog."""
     kind, name, table, sql = item
     if kind == "trigger" or kind not in ("table", "index", "view"):
-        return f"a {kind} {name!r}"
+        return f"a {kind} {shown(name)}"
     if kind == "table" and sql.upper().split()[:2] == ["CREATE", "VIRTUAL"]:
-        return f"a virtual table {name!r}"
+        return f"a virtual table {shown(name)}"
     if kind == "index" and table.lower() in TABLES and not _is_plain_index(connection, name, table):
-        return f"an index {name!r} that is unique, partial or computed"
+        return f"an index {shown(name)} that is unique, partial or computed"
     return None
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from colbert_video.checks import check_fields
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.packing import check_nbits
 from colbert_video.model.pooling import Pooling
@@ -54,6 +55,7 @@ class IndexSettings:
     """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _ = self.cutting, self.pooling, SamplingSettings(snap=self.snap)
         check_nbits(self.nbits, self.dim)
         if self.sample_bytes < MIN_SAMPLE_BYTES:
@@ -62,8 +64,6 @@ class IndexSettings:
             )
         if not self.bags or set(self.bags) - {"frame", "video"}:
             raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
-        if self.buckets not in ("lloyd_max", "quantile"):
-            raise SettingsError(f"buckets {shown(self.buckets)} must be 'lloyd_max' or 'quantile'.")
 
     @property
     def cutting(self) -> Cutting | None:

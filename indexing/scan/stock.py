@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from colbert_video.checks import check_fields
 from colbert_video.device import resolve_device
 from colbert_video.errors import DependencyError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -62,6 +63,7 @@ class PlaidSettings:
     """Videos of each bag that pass the first pruning; a quarter of them are decoded, and at least k."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.ncells < 1:
             raise SettingsError(f"ncells={self.ncells} must be at least 1.")
         if self.ndocs < DOCS_PER_RESULT:

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from colbert_video.access import open_plain, os_problem
 from colbert_video.durable import BLOCK
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, shown
 
 Format = Literal["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]
 SUFFIXES: dict[str, Format] = {
@@ -248,7 +248,7 @@ class _TarArchive:
     def open(self, member: Member) -> io.BufferedIOBase:
         found: Any = self._tar.extractfile(member.entry)
         if found is None:
-            raise ValueError(f"{member.name!r} has no content")
+            raise ValueError(f"{shown(member.name)} has no content")
         content: io.BufferedIOBase = found
         return content
 

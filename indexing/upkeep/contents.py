@@ -4,14 +4,14 @@ A page begins after an id, not at a number, so commits between two pages neither
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import user_path
-from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
@@ -34,7 +34,7 @@ class ListedVideo:
     """End in seconds, exclusive."""
     duration: float | None
     """Length of the file in seconds."""
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(hash=False)
     """What was given with it."""
     windows: int
     """How many windows of it are searched, those that pass the filter; 0 if it is whole."""
@@ -59,8 +59,7 @@ def list_videos(
         SettingsError: If the limit is not positive, or the filter is not valid.
         IndexFolderError: If there is no index, or it is damaged.
     """
-    if limit < 1:
-        raise SettingsError(f"limit={limit} must be at least 1.")
+    limit = whole_number("limit", limit, least=1)
     condition = compile_filter(where or {})
     folder = user_path(folder, "the index")
     folders = ShardedCorpus.open(folder).folders if is_corpus(folder) else (folder,)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import (
     RESTORE,
     check_files,
@@ -210,8 +211,9 @@ def shard_index(
 def _number_of_shards(videos: int, shards: int | None, videos_per_shard: int | None) -> int:
     if (shards is None) == (videos_per_shard is None):
         raise SettingsError("say how many shards, or how many videos each holds: one of the two.")
-    if videos_per_shard is not None and videos_per_shard < 1:
-        raise SettingsError(f"videos_per_shard={videos_per_shard} must be at least 1.")
+    if videos_per_shard is not None:
+        videos_per_shard = whole_number("videos_per_shard", videos_per_shard, least=1)
+    shards = None if shards is None else whole_number("shards", shards)
     count = shards if shards is not None else -(-videos // (videos_per_shard or 1))
     if not 1 <= count <= videos:
         raise SettingsError(f"{videos} videos cannot be split into {count} shards; choose from 1 to {videos}.")

@@ -51,8 +51,8 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], match: str) -
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"interaction": "sum"}, "interaction 'sum' is unknown; choose one of mms_fv"),
-        ({"temporal_init": "zero"}, "temporal_init 'zero' must be 'text' or 'random'"),
+        ({"interaction": "sum"}, "interaction='sum' must be one of mms_fv"),
+        ({"temporal_init": "zero"}, "temporal_init='zero' must be one of text, random"),
     ],
 )
 def test_unknown_choices_are_refused(change: dict[str, Any], match: str) -> None:

@@ -108,9 +108,9 @@ def test_preprocess_survives_json() -> None:
     ("change", "match"),
     [
         ({"height": 0}, "frame size 0×224 must be at least 1×1"),
-        ({"interpolation": "nearest"}, "interpolation 'nearest' must be 'bicubic' or 'bilinear'"),
+        ({"interpolation": "nearest"}, "interpolation='nearest' must be one of bicubic, bilinear"),
         ({"std": (0.5, 0.0, 0.5)}, "std above 0"),
-        ({"mean": (0.5,)}, "need three values each"),
+        ({"mean": (0.5,)}, "must have 3 values"),
     ],
 )
 def test_impossible_preprocessing_is_refused(change: dict[str, Any], match: str) -> None:

@@ -1,5 +1,6 @@
 """Searching by picture and by clip: what a video shows finds that video first."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,8 +155,44 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "words.jpg")
     with pytest.raises(SettingsError, match="there is no image file"):
         read_picture(tmp_path / "gone.jpg")
-    with pytest.raises(SettingsError, match=r"float64 of shape \(4, 4, 3\); give RGB bytes"):
-        read_picture(np.zeros((4, 4, 3)))
+    for pixels, given in [
+        (np.full((4, 4, 3), 255.0), r"float64 of shape \(4, 4, 3\)"),
+        (np.full((4, 4, 3), np.nan), r"float64 of shape \(4, 4, 3\)"),
+        (np.zeros((4, 4), np.uint8), r"uint8 of shape \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"uint8 of shape \(4, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 of shape \(0, 4, 3\)"),
+        (np.zeros((4, 4, 3), np.int64), r"int64 of shape \(4, 4, 3\)"),
+        (torch.zeros(1, 3, 4, 4), r"float32 of shape \(1, 3, 4, 4\)"),
+    ]:
+        with pytest.raises(SettingsError, match=rf"{given}; give RGB pixels"):
+            read_picture(pixels)
+    for image in (None, 7, ["a.png"], object()):
+        with pytest.raises(SettingsError, match="is no image; give a file's name"):
+            read_picture(image)
+
+
+def test_a_picture_may_come_in_any_form(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1)
+    forms = [
+        tmp_path / "a.png", str(tmp_path / "a.png"), content, bytearray(content), memoryview(content), io.BytesIO(content),
+        Image.open(tmp_path / "a.png"), pixels, np.asfortranarray(pixels), pixels[::-1][::-1], channels_first,
+        torch.from_numpy(pixels), channels_first.float() / 255, channels_first.double() / 255, pixels.transpose(2, 0, 1),
+        pixels / 255, (pixels / 255).astype(">f4"), torch.nn.Parameter(channels_first.float() / 255),
+    ]  # fmt: skip
+    pixels.flags.writeable = False
+    for form in [*forms, pixels]:
+        assert np.array_equal(np.array(read_picture(form)), pixels)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert np.array_equal(np.array(read_picture(file)), pixels)
+
+
+def test_an_error_shows_no_more_than_a_line_of_a_picture() -> None:
+    with pytest.raises(SettingsError, match="cannot be read as an image") as raised:
+        read_picture(b"\x00" * 100_000)
+    assert len(str(raised.value)) < 500
 
 
 def test_damaged_exif_data_cost_no_picture(tmp_path: Path) -> None:

@@ -35,7 +35,19 @@ LEVELS = (
 )
 """Rooms from the ground up: one imports what lies below it, or itself, its sub-rooms included."""
 MAX_PACKAGE_LEVELS = 10
-BASE_MODULES = {"errors", "progress", "device", "hub", "durable", "lazy", "access", "__init__", "__main__"}
+BASE_MODULES = {
+    "errors",
+    "checks",
+    "json_values",
+    "progress",
+    "device",
+    "hub",
+    "durable",
+    "lazy",
+    "access",
+    "__init__",
+    "__main__",
+}
 MAX_MODULES = 16
 """Most modules in one room, `__init__` not counted."""
 WHOLE_CLASSES = ("Searcher", "Indexer", "Catalog", "VideoColBERT")

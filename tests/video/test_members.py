@@ -222,3 +222,23 @@ def test_what_ffmpeg_opens(shard: Path) -> None:
         "file,subfile",
     )
     assert input_of("/no/such.mp4") == ("file:/no/such.mp4", "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"score": NaN}', "NaN is not JSON"),
+        ('{"score": 1e999}', "the number 1e999 is too large"),
+        ('{"a": 1, "a": 2}', "the key 'a' comes twice"),
+        ("[" * 100_000, "nested more than 100 deep"),
+        (f'{{"n": {"9" * 5000}}}', "a whole number has 5000 digits"),
+    ],
+)
+def test_a_text_that_cannot_be_stored_costs_only_itself(tmp_path: Path, text: str, reason: str) -> None:
+    members = {"a.mp4": b"x", "a.json": text.encode(), "a.txt": b"a dog", "b.mp4": b"x", "b.json": b'{"score": 1}'}
+    sources = find_videos(write_tar(tmp_path / "v.tar", members))
+    assert [record.metadata for record in sources.records] == [{"caption": "a dog"}, {"score": 1}]
+    assert list(sources.unreadable) == ["a.mp4"]
+    (problem,) = sources.unreadable["a.mp4"]
+    assert problem.startswith("a.json: ")
+    assert reason in problem

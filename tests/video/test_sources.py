@@ -1,10 +1,13 @@
 """Folders, globs, files and records become records with unique ids."""
 
+import inspect
 import os
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tar_writer import write_tar
 
@@ -111,9 +114,17 @@ def test_stamp(folder: Path) -> None:
         ([], "no videos were given"),
         ([3], "3 names no video; give a path"),
         ([("a", "b", "c")], "must be a string, a path and a dict"),
-        ([(1, "b")], "must be a string, a path and a dict"),
-        ([("", "b.mp4")], "empty id"),
-        ([("a", "b.mp4", {"when": object()})], "metadata of 'a' cannot be stored as JSON"),
+        ([("", "b.mp4")], "id of the video 'b.mp4' is empty"),
+        ([(None, "b.mp4")], "id of the video 'b.mp4' None is a value of type NoneType; an id is a text"),
+        ([(True, "b.mp4")], "is a value of type bool; an id is a text"),
+        (
+            [("a", "b.mp4", {"when": object()})],
+            "metadata of video 'a' holds <object .* under 'when', which JSON cannot hold",
+        ),
+        ([("a", "b.mp4", {"when": {"at": b"x"}})], "holds b'x' under 'when.at'"),
+        (b"clips", "b'clips' names no videos"),
+        (None, "None names no videos"),
+        (7, "7 names no videos"),
         (
             [("a", "b.mp4"), ("a", "c.mp4")],
             "two videos have the id 'a': .*b.mp4 and .*c.mp4. Give the folder above both",
@@ -122,7 +133,7 @@ def test_stamp(folder: Path) -> None:
 )
 def test_refusals(videos: Any, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        find_videos(videos)
+        inspect.unwrap(find_videos)(videos)  # past the test suite's own type checks
 
 
 def test_a_folder_without_videos(tmp_path: Path) -> None:
@@ -198,3 +209,60 @@ def test_other_videos_of_one_id_are_refused_with_their_paths(tmp_path: Path) -> 
         find_videos([VideoRecord("a", "a.mp4", window=(0, 1)), VideoRecord("a", "a.mp4", window=(1, 2))])
     with pytest.raises(SettingsError, match="given twice, with metadata"):
         find_videos([("a", "a.mp4", {"x": 1}), ("a", "a.mp4", {"x": 2})])
+
+
+def test_ids_that_are_numbers_or_uuids_become_text(tmp_path: Path) -> None:
+    pairs = [(7, "a.mp4"), (np.int64(8), tmp_path / "b.mp4"), (uuid.UUID(int=9), "c.mp4")]
+    assert ids(pairs) == ["7", "8", str(uuid.UUID(int=9))]
+
+
+def test_a_record_alone_and_a_mapping_are_videos(tmp_path: Path) -> None:
+    record = VideoRecord("a", str(tmp_path / "a.mp4"))
+    assert find_videos(record).records == (record,)
+    assert find_videos({"a": tmp_path / "a.mp4"}).records == (record,)
+
+
+def test_metadata_take_the_form_of_json() -> None:
+    (record,) = find_videos(
+        [("a", "a.mp4", {"year": np.int64(2026), "score": np.float32(0.5), "tags": ("x",)})]
+    ).records
+    assert record.metadata == {"year": 2026, "score": 0.5, "tags": ["x"]}
+
+
+def test_missing_metadata_of_many_records_warn_once(caplog: pytest.LogCaptureFixture) -> None:
+    sources = find_videos([(str(number), "a.mp4", {"score": np.nan}) for number in range(50)])
+    assert {record.metadata["score"] for record in sources.records} == {None}
+    assert [record.getMessage() for record in caplog.records] == [
+        "metadata that is NaN or missing is stored as null, by key: score (50)"
+    ]
+
+
+def test_bad_records_of_an_iterator_are_listed() -> None:
+    records = [
+        ("a", "a.mp4"),
+        ("b", "b.mp4", {"x": b"1"}),
+        (None, "c.mp4"),
+        ("d", "d.mp4", {"x": np.inf}),
+        ("e", "e.mp4"),
+    ]
+    sources = find_videos(iter(records))
+    assert [record.id for record in sources.records] == ["a", "e"]
+    assert [(refused.id, refused.path) for refused in sources.refused] == [
+        ("b", "b.mp4"),
+        ("record 2", "c.mp4"),
+        ("d", "d.mp4"),
+    ]
+    assert "the metadata of video 'b' holds b'1' under 'x'" in sources.refused[0].reason
+    with pytest.raises(SettingsError, match="metadata of video 'b'"):
+        find_videos(records)
+
+
+@pytest.mark.parametrize("window", [(1,), (2.0, 1.0), ("0", "1"), (0.0, float("nan")), None, 5.0])
+def test_windows_that_are_none(window: Any) -> None:
+    if window is None:
+        assert VideoRecord("a", "a.mp4", window=None).window is None
+        return
+    record = VideoRecord("a", "a.mp4")
+    object.__setattr__(record, "window", window)  # the tests' type checks would refuse it before
+    with pytest.raises(SettingsError, match=r"must be \(start, end\) in seconds with 0 <= start < end"):
+        record.__post_init__()

@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
@@ -60,6 +61,8 @@ class FrameCache:
     """
 
     def __init__(self, folder: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, *, frames_per_segment: int = 3) -> None:
+        whole_number("max_bytes", max_bytes)
+        whole_number("frames_per_segment", frames_per_segment)
         if max_bytes < 1:
             raise SettingsError(f"max_bytes is {max_bytes}; the frame cache needs room, give at least 1.")
         if frames_per_segment < 1 or frames_per_segment % 2 == 0:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from colbert_video.checks import whole_number
 from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos
@@ -107,7 +108,7 @@ class CaptionLoader:
         self._keep_groups = group_batches
         self._random_shift = random_shift
         _check_numbers(len(self.rows), batch_size, seed, rank, world_size)
-        if random_shift < 0:
+        if whole_number("random_shift", random_shift) < 0:
             raise SettingsError(f"random_shift is {random_shift}; give 0 or more pixels.")
         _check_groups(self.rows if group_batches else [], batch_size)
         if missing == "refuse":
@@ -248,6 +249,8 @@ def shift_frames(
 
 
 def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    for name, value in (("batch_size", batch_size), ("seed", seed), ("rank", rank), ("world_size", world_size)):
+        whole_number(name, value)
     if batch_size < 2:
         raise SettingsError(
             f"batch_size is {batch_size}; a caption needs the video of another as a negative; give at least 2."

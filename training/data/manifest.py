@@ -24,6 +24,7 @@ from colbert_video.durable import (
     write_text,
 )
 from colbert_video.errors import SettingsError, shown
+from colbert_video.json_values import parse_json
 from colbert_video.training.data.text_files import TABBED, read_csv
 from colbert_video.video.files import ADDRESS, exists, file_identity, readable_name
 
@@ -53,7 +54,7 @@ class ManifestRow:
     """Purpose of the row, such as "train" or "test"."""
     group: str | None = None
     """Rows of one group are hard negatives of each other; None for no group."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """All other columns."""
 
 
@@ -213,10 +214,9 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
         if not text.strip():
             continue
         try:
-            values = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep"
-            raise SettingsError(f"{path}, line {line}: not JSON: {reason}.") from error
+            values = parse_json(text)
+        except ValueError as error:
+            raise SettingsError(f"{path}, line {line}: not JSON: {error}.") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{path}, line {line}: {shown(text.strip())} is not a JSON object; write {{...}}.")
         yield line, values

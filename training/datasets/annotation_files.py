@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.durable import read_text
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError, in_one_line, shown
 from colbert_video.training.data.text_files import TABBED, read_csv
 
 ID_COLUMNS = ("video_id", "video", "videoid", "id")
@@ -24,6 +24,8 @@ def read_json(path: Path) -> Any:
         ) from error
     except RecursionError as error:
         raise SettingsError(f"{path} is nested too deeply to be annotations.") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: {in_one_line(error)}; is it the right file?") from error
 
 
 def read_ids(path: Path) -> list[str]:

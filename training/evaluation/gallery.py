@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.checks import text_list
 from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.model.interaction import (
     INTERACTIONS,
@@ -55,12 +56,13 @@ def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = 
         SettingsError: If one is unknown or the model cannot score with it.
     """
     possible = get_args(Interaction) if model.config.trained else FRAME_ONLY
+    chosen = None if chosen is None else text_list("interactions", chosen)
     for name in chosen or ():
         if name not in KNOWN:
             raise SettingsError(f"interaction {shown(name)} is unknown; choose from {', '.join(KNOWN)}.")
         if name not in (*possible, *ZERO_SHOT):
             raise SettingsError(f"interaction {shown(name)} needs a trained model; this one has {', '.join(possible)}.")
-    return tuple(possible if chosen is None else chosen)
+    return tuple(possible if chosen is None else chosen)  # type: ignore[arg-type]
 
 
 def encode_gallery(

@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from colbert_video.checks import real_number, score_of
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
+from colbert_video.model.tokens import as_tensor
 
 CUTOFFS = (1, 5, 10)
 """The k of R@k."""
@@ -66,6 +68,7 @@ def retrieval_metrics(
     Raises:
         SettingsError: If a score is NaN or in half precision, there is no query, or one has no relevant video.
     """
+    scores = as_tensor(scores, "scores")
     return average_metrics(rank_relevant(scores, relevant, resolution=resolution), scores.shape[1])
 
 
@@ -76,7 +79,8 @@ def rank_relevant(
     resolution: float = SCORE_RESOLUTION,
 ) -> TiedRanks:
     """Where the relevant videos stand in every row of a score matrix; see `retrieval_metrics`."""
-    scores, relevant = scores.detach(), relevant.to(scores.device)
+    scores = as_tensor(scores, "scores")
+    relevant = as_tensor(relevant, "relevant").to(scores.device)
     _check_scores(scores)
     if relevant.dtype != torch.bool:
         relevant = _one_relevant(relevant, scores.shape)
@@ -186,8 +190,10 @@ def _check_scores(scores: Float[Tensor, "queries videos"]) -> None:
         raise SettingsError(f"scores have shape {tuple(scores.shape)}; at least one query and one video are needed.")
     broken = scores.isnan().any(dim=1).nonzero().flatten().tolist()
     if broken:
+        video = int(scores[broken[0]].isnan().nonzero()[0])
         raise SettingsError(
-            f"scores of query {broken[0]} are NaN ({len(broken)} queries in all); the model has diverged."
+            f"scores of query {broken[0]} are NaN, that of video {video} first ({len(broken)} queries in all); the model has "
+            "diverged."
         )
 
 
@@ -210,16 +216,19 @@ def rank_run(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping
         One entry for each relevant video that the run holds; queries in the order of the qrels.
 
     Raises:
-        SettingsError: If no query has a relevant video.
+        SettingsError: If no query has a relevant video, or a score is NaN or no number.
     """
-    relevant = {query: {video: gain for video, gain in judged.items() if gain > 0} for query, judged in qrels.items()}
+    relevant = {
+        query: {video: gain for video, gain in judged.items() if real_number("relevance", gain) > 0}
+        for query, judged in qrels.items()
+    }
     relevant = {query: gains for query, gains in relevant.items() if gains}
     if not relevant:
         raise SettingsError("no query of the qrels has a relevant video; there is nothing to evaluate.")
     entries = [
         (position, *place)
         for position, (query, gains) in enumerate(relevant.items())
-        for place in _places(run.get(query, {}), gains)
+        for place in _places(query, run.get(query, {}), gains)
     ]
     table = np.array(entries, dtype=np.float64).reshape(-1, 4)  # (ranked, 4)
     query, better, tied = table[:, :3].T.astype(np.int64)
@@ -227,9 +236,10 @@ def rank_run(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping
     return TiedRanks(query, better, tied, table[:, 3], np.array(ideal))
 
 
-def _places(scored: Mapping[str, float], gains: Mapping[str, int]) -> Iterator[tuple[int, int, int]]:
+def _places(query: str, scored: Mapping[str, float], gains: Mapping[str, int]) -> Iterator[tuple[int, int, int]]:
     """Videos before, videos level with, and gain of each relevant video that was found."""
-    scores = np.fromiter(scored.values(), dtype=np.float64, count=len(scored))
+    checked = (score_of(query, video, score) for video, score in scored.items())
+    scores = np.fromiter(checked, dtype=np.float64, count=len(scored))
     for video, gain in gains.items():
         if video in scored:
             own = scored[video]

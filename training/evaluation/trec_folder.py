@@ -7,6 +7,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.checks import check_fields, whole_number
 from colbert_video.durable import check_folder_writable, encode_text, user_path
 from colbert_video.errors import SettingsError
 from colbert_video.search.ranking import Ranking
@@ -33,8 +34,8 @@ class TrecFolder:
     """True to write white space and "%" in ids as in URLs; see `colbert_video.search.trec`."""
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise SettingsError(f"k is {self.k}; a run holds at least 1 video for each query.")
+        check_fields(self)
+        whole_number("k", self.k, least=1)
         object.__setattr__(self, "path", user_path(self.path, "the folder for runs (trec)"))
 
     def check(self, ids: Iterable[str] = (), words: Iterable[str] = ()) -> None:
@@ -78,7 +79,11 @@ def rank_scores(
         queries: Id of each row.
         videos: Id of each column.
         k: Most videos for each query.
+
+    Raises:
+        SettingsError: If a score is NaN, or k is no whole number of at least 1.
     """
+    k = whole_number("k", k, least=1)
     ordered, order = scores.sort(dim=1, descending=True, stable=True)
     best = zip(order[:, :k].tolist(), ordered[:, :k].tolist(), strict=True)  # (queries, k) each
     return Ranking.from_scored(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colbert_video.checks import check_fields
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotations import Published
@@ -61,6 +62,7 @@ class ReproducePlan:
     """Further overrides of the recipe, such as {"training.chunk_size": 32}."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("annotations", "videos"):
             object.__setattr__(self, name, user_path(getattr(self, name), name))
         if self.weights is not None and not self._weights_path.exists():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from colbert_video.checks import check_fields
 from colbert_video.device import resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
@@ -39,6 +40,7 @@ class ModelRecipe:
     """Other fields of `ModelConfig`, such as query_length, num_frames and temporal_layers."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.backbone is None) == (self.checkpoint is None):
             raise SettingsError("model needs either a backbone or a checkpoint, and not both.")
         names = ("pretrained", "backbone_config", "preprocess", "settings")

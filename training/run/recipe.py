@@ -14,6 +14,7 @@ from typing import Any
 
 from colbert_video.durable import read_text, user_path
 from colbert_video.errors import DependencyError, SettingsError, in_one_line, shown
+from colbert_video.json_values import unique_keys
 from colbert_video.training.run.model_recipe import ModelRecipe
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 from colbert_video.training.run.typed_settings import build_section, check_unknown
@@ -174,6 +175,19 @@ def _parse_yaml(text: str, where: str) -> Any:
     except ImportError as error:
         raise DependencyError("recipes need PyYAML: pip install 'colbert_video[train]'.") from error
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _loader(yaml))
+    except (yaml.YAMLError, ValueError) as error:
         raise SettingsError(f"{where} is no YAML: {in_one_line(error)}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{where} is nested too deeply to be a recipe.") from error
+
+
+def _loader(yaml: Any) -> Any:
+    """Return PyYAML's safe loader, made to refuse a key that comes twice: PyYAML keeps the last and drops the others."""
+
+    class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            unique_keys((key.value, None) for key, _ in node.value if isinstance(key.value, str))
+            return super().construct_mapping(node, deep)
+
+    return UniqueKeys

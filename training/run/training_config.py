@@ -1,10 +1,11 @@
 """The settings of a training run; the defaults are the paper's for CLIP ViT-B/32 (Reddy et al., CVPR 2025, Table 9)."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
+from colbert_video.checks import check_fields
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import Interaction
@@ -97,7 +98,7 @@ class TrainingConfig:
     """Seed of the order of captions and of the sampled frames."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_fields(self)
         self._check_ranges()
         self._check_loss()
 
@@ -121,7 +122,7 @@ class TrainingConfig:
             )
         if not 0 <= self.warmup < 1:
             raise SettingsError(f"warmup={self.warmup} is a part of all steps; it must be in [0, 1).")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if not all(0 <= beta < 1 for beta in self.betas):
             raise SettingsError(f"betas={self.betas} must be two numbers in [0, 1).")
 
     def _check_loss(self) -> None:
@@ -189,6 +190,7 @@ class DataConfig:
     """Largest size of the cache in GiB."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not str(self.manifest).strip():
             raise SettingsError("data.manifest is empty; give the path of a JSONL, JSON, CSV or TSV file.")
         if self.cache is not None and not self.cache.strip():
@@ -203,7 +205,6 @@ class DataConfig:
             raise SettingsError(
                 f"train_split and validation_split are both {shown(self.train_split)}; hold some videos out for validation."
             )
-        _check_choices(self)
         _check_at_least(self, 1, "num_frames")
         _check_at_least(self, 0, "workers", "random_shift")
         _check_positive(self, "timeout", "cache_gigabytes")
@@ -217,14 +218,6 @@ class DataConfig:
 def is_test_split(name: str) -> bool:
     """Return True for names of test splits, such as "test", "test1k" and "TEST"."""
     return name.strip().lower().startswith("test")
-
-
-def _check_choices(settings: Any) -> None:
-    """Check every field whose annotation lists its values."""
-    for item in fields(settings):
-        value = getattr(settings, item.name)
-        if get_origin(item.type) is Literal and value not in get_args(item.type):
-            raise SettingsError(f"{item.name}={shown(value)} must be one of {', '.join(get_args(item.type))}.")
 
 
 def _check_at_least(settings: Any, least: int, *names: str) -> None:

@@ -9,6 +9,7 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
+from colbert_video.checks import whole_number
 from colbert_video.durable import user_path, write_text
 from colbert_video.errors import SettingsError
 from colbert_video.progress import progress_bar
@@ -65,7 +66,7 @@ def write_clip(pixels: UInt8[np.ndarray, "frames height width 3"], path: str | P
     frames, height, width, _ = pixels.shape
     if not frames or height % 2 or width % 2 or not height * width:
         raise SettingsError(f"pixels are {pixels.shape}: H.264 4:2:0 needs frames of even height and width.")
-    if fps < 1:
+    if whole_number("fps", fps) < 1:
         raise SettingsError(f"fps is {fps}: give at least 1.")
     with av.open(str(user_path(path)), "w", format="mp4", options=MUXER_OPTIONS) as container:
         stream = container.add_stream("libx264", rate=fps, options=ENCODER_OPTIONS)

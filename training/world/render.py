@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from colbert_video.checks import whole_number
 from colbert_video.errors import SettingsError
 from colbert_video.training.world.scene import Figure, Scene
 from colbert_video.training.world.shapes import coverage
@@ -59,6 +60,8 @@ def render(scene: Scene, *, size: int = 96, frames: int = 36) -> UInt8[np.ndarra
     Raises:
         SettingsError: If an argument is out of range.
     """
+    whole_number("size", size)
+    whole_number("frames", frames)
     if size < MIN_SIZE or size % 2:
         raise SettingsError(f"size is {size}: H.264 4:2:0 needs an even number; give one of at least {MIN_SIZE}.")
     if frames < 2:

@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from colbert_video.checks import check_fields
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.world import write_world
@@ -30,6 +31,7 @@ class WorldRecipe:
     the next round they come again with other words, shades, places and speeds."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("train", "validation"):
             if getattr(self, name) < 2:
                 raise SettingsError(f"world.{name}={getattr(self, name)} must be at least 2 clips.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from colbert_video.checks import real_number, whole_number
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.world.scene import (
     BACKGROUNDS,
@@ -150,6 +151,9 @@ def _clash(motion: str, first: Figure, second: Figure) -> bool:
 
 
 def _check(count: int, seed: int, paired_fraction: float, split: str | None) -> None:
+    whole_number("count", count)
+    whole_number("seed", seed)
+    real_number("paired_fraction", paired_fraction)
     if count < 1:
         raise SettingsError(f"count is {count}: ask for at least one scene.")
     if seed < 0:

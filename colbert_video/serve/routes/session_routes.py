@@ -1,11 +1,10 @@
 """Logging in: the page shows the token once and gets a cookie that scripts cannot read."""
 
-import json
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 import colbert_video
+from colbert_video.json_values import parse_json
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.media.uploads import read_body
 from colbert_video.serve.schemas import SessionAnswer
@@ -70,6 +69,6 @@ async def logout(request: Request) -> Response:
 
 def _token(body: bytes) -> str:
     try:
-        return str(json.loads(body)["token"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return str(parse_json(body)["token"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ServiceError(422, "bad_parameter", "the body names no token.", 'Send JSON: {"token": "..."}.') from error

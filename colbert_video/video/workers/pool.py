@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.errors import ClosedError, SettingsError, VideoError
+from colbert_video.checks import check_fields, whole_number
+from colbert_video.errors import ClosedError, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
 
@@ -35,6 +36,7 @@ class FrameRequest:
     """Anything the caller wants back with the result; it is sent nowhere."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.window is not None:
             check_window(self.window)
 
@@ -76,9 +78,7 @@ class FramePool:
         grace: float = 10.0,
         command: Sequence[str] | None = None,
     ) -> None:
-        self.workers = available_cores() if workers is None else workers
-        if self.workers < 1:
-            raise SettingsError(f"workers is {workers}; it must be at least 1, or None for one per core.")
+        self.workers = available_cores() if workers is None else whole_number("workers", workers, least=1)
         self.settings = settings or SamplingSettings()
         _check_decoder(self.settings.decoder)
         self._processes = [WorkerProcess(command or COMMAND, grace) for _ in range(self.workers)]
@@ -116,9 +116,7 @@ class FramePool:
             ColBERTVideoError: If processes cannot be started.
         """
         self._check_open()
-        ahead = self.workers if ahead is None else ahead
-        if ahead < 1:
-            raise SettingsError(f"ahead is {ahead}; it must be at least 1, or None for one per process.")
+        ahead = self.workers if ahead is None else whole_number("ahead", ahead, least=1)
         pending: set[Future[FrameResult]] = set()
         ready: queue.SimpleQueue[Future[FrameResult]] = queue.SimpleQueue()
         try:

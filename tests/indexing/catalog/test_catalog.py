@@ -148,7 +148,7 @@ def test_refused_segments_change_nothing(catalog: Catalog) -> None:
         catalog.commit_segment("b", "new", videos("y"), {"../../etc/passwd": (1, "0")})
     with pytest.raises(SettingsError, match=r"name '../b' may hold"):
         catalog.commit_segment("../b", "new", videos("y"), {})
-    with pytest.raises(SettingsError, match="metadata of video 'y' is not JSON"):
+    with pytest.raises(SettingsError, match="metadata of video 'y' holds <object"):
         catalog.commit_segment("b", "new", [VideoEntry("y", metadata={"a": object()})], {})
     assert (catalog.version, catalog.entries(), catalog.files(), catalog.codecs()) == before
 

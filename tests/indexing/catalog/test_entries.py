@@ -53,7 +53,7 @@ def test_pooled_frames_come_back_as_they_went() -> None:
 
 @pytest.mark.parametrize("tokens", [(0, 1), (0, 2, 0), (1, 1, 1), (0, -1, 0)])
 def test_frames_without_a_token_of_their_own_are_refused(tokens: tuple[int, ...]) -> None:
-    with pytest.raises(SettingsError, match=r"has 3 frames and the frame tokens \["):
+    with pytest.raises(SettingsError, match=r"has 3 frames and the frame tokens \("):
         VideoEntry("v", frame_times=(0.5, 1.5, 2.5), frame_tokens=tokens)
 
 
@@ -66,7 +66,7 @@ def test_bad_ids_are_refused() -> None:
         VideoEntry("v", path="caf\udce9.mp4")
 
 
-@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": {1, 2}}])
+@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("inf")}, {"a": b"x"}, {"a": {None: 1}}])
 def test_metadata_that_is_not_json_is_refused(metadata: dict) -> None:
     with pytest.raises(SettingsError, match="metadata of video 'v'"):
         video_values(VideoEntry("v", metadata=metadata))

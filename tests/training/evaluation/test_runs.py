@@ -33,7 +33,7 @@ def test_qrels_keep_grades(tmp_path: Path) -> None:
         ([], "holds no rows; each row is: query Q0 video rank score name"),
         (["q Q0 a 1 0.5 x", "q Q0 b 2 0.4"], "line 2: 5 columns instead of 6"),
         (["q Q0 a 1 high x"], "line 1: score 'high' is not a number"),
-        (["q Q0 a 1 nan x"], "line 1: score is NaN"),
+        (["q Q0 a 1 nan x"], "line 1: score of video 'a' for query 'q' is NaN"),
         (["q Q0 a 1 0.5 x", "", "q Q0 a 2 0.4 x"], "line 3: query 'q' has video 'a' already"),
     ],
 )

@@ -71,7 +71,7 @@ def test_rankings_of_a_score_matrix() -> None:
 
 
 def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="k is 0"):
+    with pytest.raises(SettingsError, match="k=0 must be at least 1"):
         TrecFolder(tmp_path, k=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot be made"):

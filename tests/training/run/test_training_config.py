@@ -53,7 +53,7 @@ def test_losses_as_configured() -> None:
     [
         ({"batch_size": 1}, r"batch_size=1: a contrastive loss needs negatives"),
         ({"epochs": 0}, r"epochs=0 must be at least 1"),
-        ({"learning_rate": math.nan}, r"learning_rate=nan must be at least 0"),
+        ({"learning_rate": math.nan}, r"learning_rate=nan must be a finite number"),
         ({"clip": 0.0}, r"clip=0.0 must be above 0"),
         ({"chunk_size": 512}, r"chunk_size=512 exceeds batch_size=256"),
         ({"warmup": 1.0}, r"warmup=1.0 is a part of all steps; it must be in \[0, 1\)"),
