@@ -20,6 +20,7 @@ from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
     WriterLock,
+    bounded_rows,
     copy_database,
     create_database,
     has_catalog,
@@ -140,7 +141,7 @@ class Catalog:
 
     def count(self) -> int:
         """Return how many videos are live, each window counted."""
-        return self._count("*")
+        return self._count("segment")  # SQLite counts "*" in one step, without end if pages name each other
 
     def count_videos(self) -> int:
         """Return how many videos are live, all windows of one counted once."""
@@ -235,6 +236,18 @@ class Catalog:
         """Return size and SHA-256 of every file of the index, by path relative to its folder."""
         rows = self._rows("SELECT path, size, sha256 FROM files ORDER BY path")
         return {check_stored_text(check_relative, path): (size, sha256) for path, size, sha256 in rows}
+
+    def unnamed(self) -> list[str]:
+        """Return what rows of the catalog need and no other row names: segments, codecs, and files of both.
+
+        A writer deletes what has no name, so it must not believe a catalog in which a name is lost.
+        """
+        segments = self.live_segments()
+        placed = self._rows("SELECT segment FROM videos UNION SELECT segment FROM tombstones")
+        with_files = {"/".join(path.split("/")[:2]) for path in self.files()}
+        named = {f"segments/{segment.name}" for segment in segments} | {f"codec/{name}" for name in self.codecs()}
+        needed = {f"segments/{name}" for (name,) in placed} | {f"codec/{segment.codec}" for segment in segments}
+        return sorted((needed | with_files) - named) + [f"the files of {name}" for name in sorted(named - with_files)]
 
     def removed_rows(self, segment: str) -> list[int]:
         """Return the rows of a segment whose videos were removed, ascending."""
@@ -596,7 +609,7 @@ class Catalog:
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._mutex, translated(self._path):
-            return self._connection.execute(statement, values).fetchall()
+            return bounded_rows(self._connection, self._path, statement, values)
 
     def _rows_in(self, statement: str, keys: Sequence[Any], values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a statement that ends in IN for any number of keys."""

@@ -1,6 +1,7 @@
 """The catalog's SQLite database: its schema, and connections that neither trust the file nor leave it half-written."""
 
 import errno
+import itertools
 import os
 import sqlite3
 import stat
@@ -30,6 +31,11 @@ from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, LOCKS, READON
 CATALOG_NAME = "catalog.sqlite"
 UNFINISHED_NAME = "catalog.new"
 BUSY_SECONDS = 30.0
+STEPS_PER_CHECK = 100_000
+MAX_STEPS = 10_000_000
+MAX_STEPS_PER_BYTE = 20
+"""Steps of SQLite's machine for one statement, and for each byte of the catalog beyond; a scan with a filter takes about 3."""
+MIN_ROW_BYTES = 4
 LOCK_NAME = "writer.lock"
 
 
@@ -66,6 +72,36 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise explained(error, path, seconds=BUSY_SECONDS) from error
+
+
+def bounded_rows(connection: sqlite3.Connection, path: Path, statement: str, values: Sequence[Any]) -> list[Any]:
+    """Run a statement that ends: pages of a forged catalog may name each other, and a few kilobytes hold rows without end.
+
+    Returns:
+        All rows.
+
+    Raises:
+        IndexFolderError: If the catalog gives more rows, or takes more work, than a file of its size can.
+    """
+    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    checks = itertools.count(1)
+    most = (MAX_STEPS + MAX_STEPS_PER_BYTE * size) // STEPS_PER_CHECK
+    connection.set_progress_handler(lambda: next(checks) > most, STEPS_PER_CHECK)
+    try:
+        rows = list(itertools.islice(connection.execute(statement, values), size // MIN_ROW_BYTES + 1))
+    except sqlite3.OperationalError as error:
+        if next(checks) <= most:
+            raise
+        raise _endless(path) from error
+    finally:
+        connection.set_progress_handler(None, 0)
+    if len(rows) > size // MIN_ROW_BYTES:
+        raise _endless(path)
+    return rows
+
+
+def _endless(path: Path) -> IndexFolderError:
+    return IndexFolderError(f"{path} is damaged: it gives more rows than it can hold; restore it from a copy")
 
 
 def create_database(path: Path) -> sqlite3.Connection:

@@ -25,6 +25,8 @@ CODECS = "codec"
 SEGMENTS = "segments"
 SETTINGS_KEY = "index"
 """Catalog key of the settings that the live segments were made with."""
+MAX_LISTED = 5
+"""Names that a message lists."""
 PENDING_KEY = "pending"
 """Catalog key of the settings that staged videos, if any, wait to be committed with."""
 
@@ -181,8 +183,16 @@ def sweep(catalog: Catalog) -> None:
     """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
 
     So is the journal of a catalog in the making, whose deletion a power cut may have undone. What cannot be deleted
-    now, such as files that Windows sees in use, waits for the next writer.
+    now, such as files that Windows sees in use, waits for the next writer. Nothing is deleted if the catalog contradicts
+    itself: a row that was lost or changed would take a live segment or codec with it.
     """
+    if unnamed := catalog.unnamed():
+        logger.error(
+            "%s does not name %s, which it needs: nothing is deleted; restore the catalog from a copy",
+            catalog.folder / CATALOG_NAME,
+            ", ".join(unnamed[:MAX_LISTED]),
+        )
+        return
     named: Mapping[str, set[str]] = {
         SEGMENTS: {segment.name for segment in catalog.live_segments()},
         CODECS: set(catalog.codecs()),

@@ -87,10 +87,11 @@ def verify_index(folder: Path) -> VerifyReport:
 
 
 def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
+    catalog.check_integrity()  # first: rows of a damaged database may have no end
     view = catalog.hold()
-    catalog.check_integrity()
     files = catalog.files()
-    problems = [*_damaged_files(folder, files), *_damaged_staging(catalog)]
+    problems = [Problem(CATALOG_NAME, f"it does not name {name}, which it needs") for name in catalog.unnamed()]
+    problems += [*_damaged_files(folder, files), *_damaged_staging(catalog), *_unnamed_files(folder, catalog)]
     damaged = {problem.path for problem in problems}
     settings = stored_settings(catalog)
     if settings is None and view.segments:
@@ -113,6 +114,15 @@ def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[
             if problem is not None:
                 yield Problem(name, problem)
             bar.advance()
+
+
+def _unnamed_files(folder: Path, catalog: Catalog) -> Iterator[Problem]:
+    """Find files in live segments and codecs that no row names: a commit names all, and leftovers lie elsewhere."""
+    live = [f"{SEGMENTS}/{segment.name}" for segment in catalog.live_segments()]
+    live += [f"{CODECS}/{name}" for name in catalog.codecs()]
+    for name in _leftovers(folder, catalog):
+        if name.startswith(tuple(f"{room}/" for room in live)) and name.endswith((".pt", ".json")):
+            yield Problem(name, "the catalog does not name it")
 
 
 def _link_above(folder: Path, name: str) -> str | None:

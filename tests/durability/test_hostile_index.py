@@ -5,12 +5,14 @@ nothing in it is executed, nothing outside the folder is read, changed or delete
 Forged files come with a catalog that names their true size and checksum, as a stranger would write it.
 """
 
+import contextlib
 import json
 import os
 import pickle
 import random
 import shutil
 import sqlite3
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ from colbert_video import Indexer, Searcher
 from colbert_video.durable import checksum
 from colbert_video.errors import ColBERTVideoError, IndexFolderError
 from colbert_video.indexing.codec.packing import NBITS
+from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
 EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
@@ -448,3 +451,81 @@ def test_mutated_files_end_in_a_result_or_an_error_of_ours(original: Path, tmp_p
     shutil.rmtree(room)
     assert {number: outcome for number, outcome in outcomes.items() if outcome != "fine"} == {}
     assert (len(outcomes), child.exitcode) == (EXAMPLES, 0)
+
+
+RENAMED = {
+    "codec": ("UPDATE codecs SET name = 'other'", "does not name codec/"),
+    "no codec": ("DELETE FROM codecs", "does not name codec/"),
+    "codec of a segment": ("UPDATE segments SET codec = 'other'", "does not name codec/other"),
+    "segment": ("UPDATE segments SET name = 'other' WHERE rowid = 1", "tombstones outside segment"),
+    "segment without removed videos": ("UPDATE segments SET name = 'other' WHERE rowid = 2", "does not name segments/"),
+    "files of a codec": ("DELETE FROM files WHERE path LIKE 'codec/%'", "does not name the files of codec/"),
+    "files of a segment": ("DELETE FROM files WHERE path LIKE 'segments/%'", "does not name the files of segments/"),
+    "one file": ("DELETE FROM files WHERE path LIKE '%/frame/0.residuals.pt'", "the catalog does not name it"),
+    "all files": ("DELETE FROM files", "does not name the files of"),
+}
+
+
+@pytest.mark.parametrize("case", RENAMED)
+def test_a_catalog_that_lost_a_name_deletes_nothing(index: Path, case: str) -> None:
+    statement, message = RENAMED[case]
+    before = {path for path in index.rglob("*") if path.suffix in (".pt", ".json")}
+    catalog(index, statement)
+    report = verify_index(index)
+    assert not report.intact
+    assert any(message in problem.detail for problem in report.problems)
+    with contextlib.suppress(ColBERTVideoError):
+        Indexer(index).remove("b")  # a writer sweeps first
+    assert {path for path in index.rglob("*") if path.suffix in (".pt", ".json")} >= before
+
+
+def fold_pages(path: Path, table: str) -> None:
+    """Chain the interior pages of a table: each names the next one as all of its children, the last one a page of rows."""
+    with sqlite3.connect(path) as connection:
+        ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchall()
+        ((size,),) = connection.execute("PRAGMA page_size").fetchall()
+    connection.close()
+    data = bytearray(path.read_bytes())
+
+    def children(page: int) -> list[int]:
+        """Where a page names its children."""
+        start = (page - 1) * size
+        cells = int.from_bytes(data[start + 3 : start + 5], "big")
+        places = [int.from_bytes(data[start + 12 + 2 * i : start + 14 + 2 * i], "big") for i in range(cells)]
+        return [start + 8, *(start + place for place in places)]
+
+    def number(place: int) -> int:
+        return int.from_bytes(data[place : place + 4], "big")
+
+    interior, rows = [root], 0
+    for page in interior:
+        below = [number(place) for place in children(page)]
+        interior += [child for child in below if data[(child - 1) * size] == 5]
+        rows = next((child for child in below if data[(child - 1) * size] == 13), rows)
+    for page, child in zip(interior[:12], [*interior[1:12], rows], strict=False):
+        for place in children(page):
+            data[place : place + 4] = child.to_bytes(4, "big")
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("table", ["failures", "videos", "staged"])
+def test_rows_without_end_are_refused_soon(index: Path, table: str) -> None:
+    """Pages that each name one child dozens of times give a few kilobytes more rows than any memory holds."""
+    path = index / "catalog.sqlite"
+    statements = {
+        "failures": "INSERT INTO failures SELECT 'f' || value, 'p', 'empty', 'd', 0 FROM numbers",
+        "videos": "INSERT INTO videos SELECT 'v' || value, 's', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, NULL "
+        "FROM numbers",
+        "staged": "INSERT INTO staged SELECT 's' || value, 'c', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, NULL "
+        "FROM numbers",
+    }
+    numbers = "WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 20000) "
+    catalog(index, "PRAGMA journal_mode = DELETE", "PRAGMA page_size = 512", "VACUUM", numbers + statements[table])
+    fold_pages(path, table)
+    begun = time.monotonic()
+    with contextlib.suppress(ColBERTVideoError):
+        describe_index(index)
+    with contextlib.suppress(ColBERTVideoError):
+        use(index)
+    assert not verify_index(index).intact
+    assert time.monotonic() - begun < 20
