@@ -91,6 +91,10 @@ class NothingIndexedError(ColBERTVideoError):
         )
         self.failures = tuple(failures)
 
+    def __reduce__(self) -> "tuple[type[NothingIndexedError], tuple[tuple[Any, ...]]]":
+        """Rebuild from the failures: exceptions otherwise unpickle from the message alone."""
+        return NothingIndexedError, (self.failures,)
+
 
 class VideoError(ColBERTVideoError):
     """One video file cannot be used.

@@ -7,9 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from colbert_video.checks import id_list, typed_field
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, shown
 from colbert_video.hub import HubRepository
@@ -38,6 +37,7 @@ from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.torch_state import own_torch
 from colbert_video.video.sources import Sources, Videos, find_videos
 from colbert_video.video.windows import check_window_ids
 
@@ -99,7 +99,7 @@ class Indexer:
         decoder: Literal["pyav", "decord", "torchcodec"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
     ) -> None:
         self.path = user_path(path, "the index")
         self._model = model if model is None or isinstance(model, VideoColBERT) else settled_name(model)
@@ -151,6 +151,7 @@ class Indexer:
         """
         return self._index(videos, overwrite=overwrite, checksum=False, cluster=cluster)
 
+    @own_torch()
     def add(
         self, videos: Videos, *, checksum: bool = False, sync: bool = False, cluster: Cluster | str | None = None
     ) -> IndexReport:
@@ -233,6 +234,7 @@ class Indexer:
             return self.add(videos, checksum=checksum, sync=True, cluster=cluster)
         return self._index(videos, overwrite=False, checksum=checksum, cluster=cluster)
 
+    @own_torch()
     def index_tokens(
         self,
         ids: Sequence[str],
@@ -245,6 +247,8 @@ class Indexer:
         overwrite: bool = False,
     ) -> IndexReport:
         """Index tokens that are already computed, by any encoder.
+
+        If the indexer has a model, it is the encoder: the index remembers it, to encode queries.
 
         Args:
             ids: One id per video, as text; whole numbers and UUIDs are taken as their text.
@@ -303,6 +307,7 @@ class Indexer:
             catalog.remove(wanted)
             return list(dict.fromkeys(wanted))
 
+    @own_torch()
     def compact(self, *, retrain: Literal["stored", "paths"] | None = None) -> CompactReport:
         """Rewrite all videos into one segment, which frees the space of removed and replaced ones.
 
@@ -391,6 +396,7 @@ class Indexer:
         where = HubRepository(repository, "dataset", revision, token, endpoint)
         return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
 
+    @own_torch()
     def _index(self, videos: Videos, *, overwrite: bool, checksum: bool, cluster: Cluster | str | None) -> IndexReport:
         started = time.monotonic()
         if not overwrite:
@@ -456,20 +462,25 @@ class Indexer:
         return settings
 
     def _new_settings(self, model: VideoColBERT) -> IndexSettings:
+        model.config.sampling(self._given.get("num_frames"))  # raises here, before anything is decoded
+        defaults = {"num_frames": model.config.num_frames, "bags": model.config.bags}
+        return IndexSettings(**{**defaults, **self._given, **self._made_by(model)})
+
+    def _made_by(self, model: VideoColBERT) -> dict[str, Any]:
+        """Return what an index stores of the model that makes its tokens."""
         if self._given.get("dim", model.dim) != model.dim:
             raise SettingsError(
                 f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim out."
             )
-        model.config.sampling(self._given.get("num_frames"))  # raises here, before anything is decoded
-        made_by = {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
-        defaults = {"num_frames": model.config.num_frames, "bags": model.config.bags}
-        return IndexSettings(**{**defaults, **self._given, **made_by})
+        return {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
 
     def _token_settings(self, bags: tuple[str, ...]) -> IndexSettings:
-        if "dim" not in self._given:
+        made_by = {} if self._model is None else self._made_by(self._load_model(None))
+        dim = self._given.get("dim", made_by.get("dim"))
+        if dim is None:
             raise SettingsError("dim is missing: Indexer(path, dim=512) for tokens of 512 dimensions.")
-        names = ("dim", *CODEC_SETTINGS)
-        return IndexSettings(bags=bags, **{name: self._given[name] for name in names if name in self._given})
+        given = {name: self._given[name] for name in CODEC_SETTINGS if name in self._given}
+        return IndexSettings(bags=bags, **{**given, **made_by, "dim": dim})
 
     def _report(self, catalog: Catalog, started: float, **counts: Any) -> IndexReport:
         defaults: dict[str, Any] = {"resumed": 0, "ignored": 0, "unchanged": 0, "failures": ()}

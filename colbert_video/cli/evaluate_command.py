@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
@@ -43,7 +44,7 @@ def evaluate_command(
     exact: bool = False,
     cache: str | Path | None = None,
     workers: int | None = None,
-    device: str | None = None,
+    device: Device | None = None,
     trec: str | Path | None = None,
     escape: bool = False,
 ) -> Evaluation:

@@ -11,6 +11,8 @@ import click
 SOME_FAILED = 1
 """Exit code when the work was done, but some inputs failed or something is damaged or missing."""
 BAD_USAGE = 2
+CLOSED_PIPE = 1
+"""Exit code when whoever read the output stopped before its end, as click has it."""
 INTERRUPTED = 130
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,7 +35,7 @@ FOLDER = PathType()
 
 index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")
-device_option = click.option("--device", help="cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
+device_option = click.option("--device", help="auto, cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from colbert_video.cli.console import failure_text, flush_output, is_closed_pipe, prepare_streams, say_failure
 from colbert_video.cli.dataset_verbs import prepare
 from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, remove
-from colbert_video.cli.options import BAD_USAGE, INTERRUPTED
+from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, search
 from colbert_video.cli.serve_verbs import serve
@@ -20,6 +21,7 @@ from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, veri
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.progress import show_progress
 
+logger = logging.getLogger(__name__)
 VERBS = (
     demo,
     index,
@@ -90,17 +92,31 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: Instead of `sys.argv[1:]`.
     """
+    prepare_streams()
+    code = _exit_code(arguments)
+    unwritten = flush_output()
+    if unwritten is not None:
+        code = _failed(unwritten)
+    sys.exit(code)
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    """Run the command line; whatever ends it becomes an exit code and at most one line of text."""
     try:
         code = app.main(args=arguments, prog_name="colbert-video", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
-        sys.exit(BAD_USAGE)
+        return BAD_USAGE
     except click.ClickException as error:
-        _fail(error.format_message())
+        return _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted; run the same command again to go on where it stopped\n")
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return INTERRUPTED
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except Exception as error:
+        return _failed(error)
+    return code if isinstance(code, int) else 0
 
 
 def in_options(message: str, verb: click.Command | None) -> str:
@@ -121,6 +137,17 @@ def in_options(message: str, verb: click.Command | None) -> str:
     return PARAMETER.sub(option, message)
 
 
-def _fail(message: str) -> None:
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    sys.exit(BAD_USAGE)
+def _failed(error: Exception) -> int:
+    """Return the exit code of a failure of the system, and say it in one line; raise any other error: it is a bug."""
+    if is_closed_pipe(error):
+        return CLOSED_PIPE
+    text = failure_text(error)
+    if text is None:
+        raise error
+    logger.info("the command failed", exc_info=error)
+    return _fail(text)
+
+
+def _fail(message: str) -> int:
+    say_failure(message)
+    return BAD_USAGE

@@ -1,18 +1,18 @@
 """Search on a Ray cluster: one actor per shard, the query sent to all of them, the best of their answers."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-import torch
+from typing import Any, NoReturn
 
 from colbert_video.checks import real_number, whole_number
 from colbert_video.cluster.fan_out import fan_out
 from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas
 from colbert_video.cluster.session import Session, connect
-from colbert_video.errors import ColBERTVideoError, ShardsUnavailableError
+from colbert_video.device import Device
+from colbert_video.errors import ClusterError, ColBERTVideoError, ShardsUnavailableError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
@@ -71,10 +71,11 @@ class ClusterSearcher(ShardedSearcher):
         cpus: float = 0.0,
         preload: bool = False,
         model: VideoColBERT | str | Path | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         _check_numbers(replicas=replicas, deadline=deadline, hedge=hedge, threads=threads)
+        self._process = os.getpid()
         self._open_corpus(path, model, device)
         self.deadline: float = deadline
         self._hedge = hedge
@@ -96,6 +97,17 @@ class ClusterSearcher(ShardedSearcher):
         except BaseException:
             self.close()
             raise
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be sent elsewhere: the actors end with this process.
+
+        Raises:
+            ClusterError: Always.
+        """
+        raise ClusterError(
+            f"a ClusterSearcher cannot be pickled or copied: its actors end with this process. Open one where it is needed: "
+            f"ClusterSearcher({shown(str(self.path))}, cluster=...)."
+        )
 
     def close(self) -> None:
         """End the actors, and the connection to the cluster if it was opened for them; a second call does nothing."""
@@ -127,6 +139,11 @@ class ClusterSearcher(ShardedSearcher):
         return list(fan_out(single, method, asked, deadline=seconds, hedge=seconds).values())
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
+        if self._process != os.getpid():
+            raise ClusterError(
+                "this process was forked from the one that opened the ClusterSearcher, and Ray does not follow; open one here, "
+                "or start processes with multiprocessing.get_context('spawn')."
+            )
         found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)
         return found, tuple(self.corpus.names[number] for number in sorted(asked) if number not in found)
 

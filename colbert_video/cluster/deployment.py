@@ -6,6 +6,7 @@ from typing import Any
 
 from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.cluster.session import import_ray
+from colbert_video.device import Device
 from colbert_video.serve.app import create_app
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
@@ -26,7 +27,7 @@ def serve_deployment(
     settings: ServeSettings | None = None,
     cluster: Mapping[str, Any] | None = None,
     model: str | None = None,
-    device: str | None = None,
+    device: Device | None = None,
     **options: Any,
 ) -> Any:
     """Wrap the service for `ray.serve.run`.

@@ -93,7 +93,7 @@ def _sum_votes(scored: Sequence[tuple[float, Scored]], votes: Votes) -> dict[str
 
 
 def _reciprocal_ranks(scored: Scored, constant: float) -> dict[str, float]:
-    scores = torch.tensor([*scored.values()], dtype=torch.float64)
+    scores = torch.tensor([*scored.values()], dtype=torch.float64, device="cpu")
     largest = float(scores[scores.isfinite()].abs().max()) if bool(scores.isfinite().any()) else 0.0
     settled = settle_ties(scores, SCORE_RESOLUTION * largest)
     ascending = settled.sort().values

@@ -67,8 +67,8 @@ class Preprocess:
             pixels = nn.functional.interpolate(
                 pixels, (self.height, self.width), mode=self.interpolation, antialias=True
             ).clamp(0, 1)
-        mean = torch.tensor(self.mean, device=device)[:, None, None]
-        std = torch.tensor(self.std, device=device)[:, None, None]
+        mean = torch.tensor(self.mean, device=device, dtype=torch.float32)[:, None, None]
+        std = torch.tensor(self.std, device=device, dtype=torch.float32)[:, None, None]
         return (pixels - mean) / std
 
 

@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
+from colbert_video.once import ForkLock
+from colbert_video.torch_state import own_torch
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
 SUPPORTED_FAMILIES = (
     "CLIP (ViT, ConvNeXt, ResNet), SigLIP, SigLIP 2, PE-Core, MobileCLIP, EVA02-CLIP, CLIPA, MetaCLIP, DFN"
 )
-_BUILDING = threading.Lock()
+_BUILDING, _TOKENIZING = ForkLock(), ForkLock()
 
 
 class OpenClipBackbone(nn.Module):
@@ -161,7 +163,7 @@ class OpenClipBackbone(nn.Module):
 
     def tokenize(self, texts: list[str], *, length: int, pad_id: int | None = None) -> TokenizedQueries:
         """Turn texts into ids of one length; longer texts are cut, the end-of-text token kept."""
-        ids = self.tokenizer(texts, context_length=length)  # (queries, query_tokens)
+        ids = self._ids(texts, length)  # (queries, query_tokens)
         content = self._content_mask(ids)
         if pad_id is not None:
             ids = ids.masked_fill(~content, pad_id)
@@ -169,8 +171,13 @@ class OpenClipBackbone(nn.Module):
 
     def too_long(self, texts: list[str], *, length: int) -> list[bool]:
         """Return True for each text that loses words when it is cut to `length` tokens."""
-        one_more = self.tokenizer(texts, context_length=length + 1)  # (queries, length + 1)
+        one_more = self._ids(texts, length + 1)  # (queries, length + 1)
         return self._content_mask(one_more)[:, length].tolist()
+
+    def _ids(self, texts: list[str], length: int) -> Int[Tensor, "queries length"]:
+        """Call the tokenizer; one thread at a time, as those of Hugging Face keep the length between calls."""
+        with _TOKENIZING, own_torch():
+            return self.tokenizer(texts, context_length=length)
 
     def _content_mask(self, ids: Int[Tensor, "queries query_tokens"]) -> Bool[Tensor, "queries query_tokens"]:
         """True up to the first end-of-text token. `ids != 0` would not do: id 0 is also a real word piece.
@@ -182,7 +189,7 @@ class OpenClipBackbone(nn.Module):
         is_end = ids == self.end_id
         last = ids.shape[1] - 1
         end = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1), last)  # (queries,)
-        return torch.arange(ids.shape[1]) <= end[:, None]
+        return torch.arange(ids.shape[1], device="cpu") <= end[:, None]
 
     @property
     def start_id(self) -> int | None:
@@ -212,7 +219,7 @@ class OpenClipBackbone(nn.Module):
             eos_id = self.clip.text_eos_id if self.text is self.clip else self.text.eos_id
             return (ids == eos_id).int().argmax(dim=1)
         position = 0 if self.pool_type == "first" else ids.shape[1] - 1
-        return torch.full((len(ids),), position)
+        return torch.full((len(ids),), position, device="cpu")
 
     def token_texts(self, ids: Int[Tensor, "query_tokens"], content: Bool[Tensor, "query_tokens"]) -> list[str]:
         """Return each token for people to read: words as they are, padding and control tokens in angle brackets."""
@@ -239,7 +246,7 @@ class OpenClipBackbone(nn.Module):
 
     def frame_tokens(self, pixels: Float[Tensor, "frames 3 height width"]) -> Float[Tensor, "frames dim"]:
         """Return what `encode_image` gives for each frame (CLS for CLIP, attention-pooled for SigLIP), not normalised."""
-        return self.clip.encode_image(pixels)
+        return self.clip.encode_image(pixels.to(self.text.positional_embedding.dtype))
 
     def text_blocks(self, count: int) -> list[nn.Module]:
         """Return the text tower's first `count` transformer blocks.

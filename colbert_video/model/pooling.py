@@ -52,7 +52,7 @@ class Pooling:
         Returns:
             The group of each frame; groups are numbered in the order of their first frames.
         """
-        similarity = torch.zeros(frames, frames, dtype=torch.float64)
+        similarity = torch.zeros(frames, frames, dtype=torch.float64, device="cpu")
         for tokens in bags.values():
             unit = tokens[:frames].detach().cpu().double()
             similarity += unit @ unit.T / len(bags)
@@ -83,7 +83,7 @@ def pool(tokens: Float[Tensor, "tokens dim"], groups: Int64[Tensor, "frames"]) -
     """
     frames = len(groups)
     count = int(groups.max()) + 1
-    sums = torch.zeros(count, tokens.shape[1], device=tokens.device)
+    sums = torch.zeros(count, tokens.shape[1], device=tokens.device, dtype=torch.float32)
     sums.index_add_(0, groups.to(tokens.device), tokens[:frames].float())
     pooled = functional.normalize(sums, dim=1).to(tokens.dtype)  # (groups, dim)
     return torch.cat([pooled, tokens[frames:]])
@@ -92,7 +92,7 @@ def pool(tokens: Float[Tensor, "tokens dim"], groups: Int64[Tensor, "frames"]) -
 def _closest(similarity: Float[Tensor, "groups groups"]) -> tuple[int, int, float]:
     """Return the two groups of largest similarity, the first of equals, and that similarity."""
     count = len(similarity)
-    pairs = similarity.masked_fill(torch.ones(count, count, dtype=torch.bool).tril(), -torch.inf)
+    pairs = similarity.masked_fill(torch.ones(count, count, dtype=torch.bool, device="cpu").tril(), -torch.inf)
     best = int(pairs.argmax())
     return best // count, best % count, float(pairs.flatten()[best])
 
@@ -109,7 +109,7 @@ def _merged(
 
 
 def _numbered(groups: list[list[int]], frames: int) -> Int64[Tensor, "frames"]:
-    numbers = torch.zeros(frames, dtype=torch.int64)  # (frames,)
+    numbers = torch.zeros(frames, dtype=torch.int64, device="cpu")  # (frames,)
     for number, group in enumerate(sorted(groups, key=min)):
         numbers[group] = number
     return numbers

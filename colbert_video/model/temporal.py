@@ -85,6 +85,7 @@ class TemporalEncoder(nn.Module):
         Raises:
             SettingsError: If there are more frames than positions.
         """
+        frames = frames.to(self.expansion.dtype)
         x = self._with_positions(frames)  # (videos, frames, dim)
         expansion = self.expansion.expand(len(frames), -1, -1)  # (videos, expansion, dim)
         x = torch.cat([x, expansion.to(x.dtype)], dim=1)  # (videos, tokens, dim)

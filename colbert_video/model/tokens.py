@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from colbert_video.device import Device
 from colbert_video.errors import SettingsError, shown
 
 Bags = TypeVar("Bags", bound="TokenBags")
@@ -120,7 +121,7 @@ class TokenBags:
         """Return every bag without its padding, each (tokens, dim)."""
         return [self[index] for index in range(len(self))]
 
-    def to(self: Bags, device: torch.device | str) -> Bags:
+    def to(self: Bags, device: Device) -> Bags:
         """Return the same bags on another device."""
         return replace(self, **{item.name: getattr(self, item.name).to(device) for item in fields(self)})
 

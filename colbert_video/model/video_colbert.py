@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from colbert_video.checks import text_list, whole_number
-from colbert_video.device import resolve_device
+from colbert_video.device import Device, resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
@@ -32,6 +32,7 @@ from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+from colbert_video.torch_state import encoding_on, plain_torch
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class VideoColBERT(nn.Module):
         self.config = config
         self.backbone = backbone
         self.name: str | None = None
-        self.temporal = TemporalEncoder.from_config(config, backbone)
+        with plain_torch():
+            self.temporal = TemporalEncoder.from_config(config, backbone)
 
     @classmethod
     def from_backbone(
@@ -73,7 +75,7 @@ class VideoColBERT(nn.Module):
         pretrained: str | None = None,
         *,
         preprocess: Preprocess | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
         **settings: Any,
     ) -> "VideoColBERT":
         """Start from an open_clip model, with the paper's configuration.
@@ -96,22 +98,24 @@ class VideoColBERT(nn.Module):
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
         pretrained = None if pretrained is None else weights_name(pretrained)
-        backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
-        settings.setdefault("query_length", default_query_length(backbone))
-        config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
-        model = cls(config, backbone).to(target).eval()
+        with plain_torch():
+            backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
+            settings.setdefault("query_length", default_query_length(backbone))
+            config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
+            model = cls(config, backbone).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: str | torch.device | None = None) -> "VideoColBERT":
+    def from_pretrained(cls, name: str | Path, *, device: Device | None = None) -> "VideoColBERT":
         """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model[@revision]".
 
         Raises:
             ModelError: If there is no such model or it cannot be used.
         """
         target = resolve_device(device)
-        checkpoint = find_checkpoint(name)
+        with plain_torch():
+            checkpoint = find_checkpoint(name)
         if checkpoint is not None:
             return cls._from_checkpoint(checkpoint, target)
         backbone, _, tag = str(name).partition(":")
@@ -126,7 +130,7 @@ class VideoColBERT(nn.Module):
         token: str | None = None,
         cache_dir: str | Path | None = None,
         endpoint: str | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
     ) -> "VideoColBERT":
         """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
 
@@ -145,14 +149,17 @@ class VideoColBERT(nn.Module):
         target = resolve_device(device)
         where = HubRepository(repository, "model", revision, token, endpoint)
         folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
-        return cls._from_checkpoint(fetch_checkpoint(where, cache_dir=folder), target)
+        with plain_torch():
+            checkpoint = fetch_checkpoint(where, cache_dir=folder)
+        return cls._from_checkpoint(checkpoint, target)
 
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device) -> "VideoColBERT":
-        model = cls(checkpoint.config, checkpoint.backbone)
-        checkpoint.load_weights(model)
-        model.name = checkpoint.name
-        return model.to(device).eval()
+        with plain_torch():
+            model = cls(checkpoint.config, checkpoint.backbone)
+            checkpoint.load_weights(model)
+            model.name = checkpoint.name
+            return model.to(device).eval()
 
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
         """Write weights, configuration and tokenizer to a folder that `from_pretrained` reads.
@@ -298,7 +305,6 @@ class VideoColBERT(nn.Module):
         words = self.backbone.token_texts(batch.ids[0], batch.content[0])
         return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
 
-    @torch.inference_mode()
     def encode_queries(self, texts: str | Sequence[str], *, batch_size: int = 64) -> QueryTokens:
         """Encode queries for search.
 
@@ -316,13 +322,13 @@ class VideoColBERT(nn.Module):
         batch_size = whole_number("batch_size", batch_size, least=1)
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
-        batch = self.tokenize(texts).to(self.device)
-        warn_of_cuts(texts, self.backbone, length=batch.ids.shape[1])
-        parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
-        queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
-        return queries if self.config.trained else _pooled_only(queries)
+        with encoding_on(self.device):
+            batch = self.tokenize(texts).to(self.device)
+            warn_of_cuts(texts, self.backbone, length=batch.ids.shape[1])
+            parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
+            queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
+            return queries if self.config.trained else _pooled_only(queries)
 
-    @torch.inference_mode()
     def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
         """Encode videos for an index.
 
@@ -348,12 +354,13 @@ class VideoColBERT(nn.Module):
                 )
         frame_bags: list[Tensor] = []
         video_bags: list[Tensor] = []
-        for batch in _batches(videos, frames_per_batch):
-            frame, video = self._encode_batch(batch)
-            frame_bags += frame.unpadded()
-            video_bags += video.unpadded() if video is not None else []
-        video_tokens = TokenBags.from_list(video_bags) if self.config.trained else None
-        return VideoTokens(TokenBags.from_list(frame_bags), video_tokens)
+        with encoding_on(self.device):
+            for batch in _batches(videos, frames_per_batch):
+                frame, video = self._encode_batch(batch)
+                frame_bags += frame.unpadded()
+                video_bags += video.unpadded() if video is not None else []
+            video_tokens = TokenBags.from_list(video_bags) if self.config.trained else None
+            return VideoTokens(TokenBags.from_list(frame_bags), video_tokens)
 
     def _encode_batch(self, videos: Sequence[FrameStack]) -> VideoTokens:
         prepare = self.config.preprocess.to_pixels

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from colbert_video.device import resolve_device
+from colbert_video.device import Device, resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import ClosedError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -43,7 +43,7 @@ class OpenIndex:
         self,
         path: Path,
         *,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
         engine: Engine = "native",
         plaid: PlaidSettings | None = None,
         auto_refresh: bool = False,
@@ -145,9 +145,7 @@ class OpenIndex:
         view.reader.close()
 
 
-def _open_view(
-    path: Path, *, device: str | torch.device | None, engine: Engine, plaid: PlaidSettings | None
-) -> SearchView:
+def _open_view(path: Path, *, device: Device | None, engine: Engine, plaid: PlaidSettings | None) -> SearchView:
     reader = IndexReader.open(path, device=_index_device(device) if engine == "native" else None)
     try:
         if engine == "native":
@@ -165,7 +163,7 @@ def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:
         raise SettingsError(f"plaid settings are for engine='colbert'; engine={shown(engine)} has none.")
 
 
-def _index_device(device: str | torch.device | None) -> torch.device | None:
+def _index_device(device: Device | None) -> torch.device | None:
     """Return the GPU that keeps the index; None to leave it on disk, as other accelerators do: they lack operations."""
     if device is None:
         return None

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from colbert_video.checks import id_text
+from colbert_video.device import Device, resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, in_one_line, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
@@ -21,6 +22,7 @@ from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.tokens import as_tensor, float_tokens
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.once import Once
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
@@ -47,15 +49,16 @@ class QueryModel:
         device: Where a model given by name runs.
     """
 
-    def __init__(self, path: Path, given: VideoColBERT | str | Path | None, device: str | torch.device | None) -> None:
+    def __init__(self, path: Path, given: VideoColBERT | str | Path | None, device: Device | None) -> None:
         self._path = path
-        self._given = given if given is None or isinstance(given, VideoColBERT) else settled_name(given)
-        self._device = device
-        self._loaded: tuple[IndexSettings, VideoColBERT] | None = None
+        self.given = given if given is None or isinstance(given, VideoColBERT) else settled_name(given)
+        self._device = None if device is None else resolve_device(device)
+        self._loaded: Once[VideoColBERT] = Once(most=1)
 
     def use(self, model: VideoColBERT) -> None:
         """Encode with a model that is in memory already instead of what was given."""
-        self._given, self._loaded = model, None
+        self.given = model
+        self._loaded.clear()
 
     def encode(self, texts: list[str], settings: IndexSettings) -> list[Float[Tensor, "_ dim"]]:
         """Return the scored tokens of each text, on the CPU, for an index of these settings; raises as `load`."""
@@ -63,21 +66,26 @@ class QueryModel:
         return [encoded[row] for row in range(len(texts))]
 
     def load(self, settings: IndexSettings) -> VideoColBERT:
-        """Return the model for an index of these settings; it stays in memory.
+        """Return the model for an index of these settings; it stays in memory, and is loaded once for all threads.
 
         Raises:
             IndexFolderError: If it did not make this index.
             ModelError: If it cannot be loaded.
             SettingsError: If the index names no model and none was given.
         """
-        if self._loaded is None or self._loaded[0] != settings:
-            model = self._load(settings)
-            check_model(model, settings, self._path)
-            self._loaded = settings, model
-        return self._loaded[1]
+        return self._loaded.get(settings, lambda: self._checked(settings))
+
+    def __reduce__(self) -> "tuple[type[QueryModel], tuple[Any, ...]]":
+        """Send what was given to other processes; a model that was loaded by its name is loaded again there."""
+        return QueryModel, (self._path, self.given, self._device)
+
+    def _checked(self, settings: IndexSettings) -> VideoColBERT:
+        model = self._load(settings)
+        check_model(model, settings, self._path)
+        return model
 
     def _load(self, settings: IndexSettings) -> VideoColBERT:
-        source = settings.model if self._given is None else self._given
+        source = settings.model if self.given is None else self.given
         if source is None:
             raise SettingsError(
                 f"{self._path} names no model: pass Searcher(path, model=...), or search with search_tokens."
@@ -87,7 +95,7 @@ class QueryModel:
         try:
             return VideoColBERT.from_pretrained(source, device=self._device)
         except ModelError as error:
-            if self._given is not None:
+            if self.given is not None:
                 raise
             raise ModelError(
                 f"the model that made {self._path} cannot be loaded: {error} If it moved, name its new place with model= "

@@ -67,7 +67,9 @@ class Ranking:
         """
         settled = {}
         for query, rows in self._rows.items():
-            scores = settle_ties(torch.tensor([score for _, _, score in rows], dtype=torch.float64)).tolist()
+            scores = settle_ties(
+                torch.tensor([score for _, _, score in rows], dtype=torch.float64, device="cpu")
+            ).tolist()
             settled[query] = [(video, rank, score) for (video, rank, _), score in zip(rows, scores, strict=True)]
         return Ranking(settled, self.shards_failed)
 

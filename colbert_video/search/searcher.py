@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.checks import id_text
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.errors import ClosedError
 from colbert_video.hub import HubRepository
@@ -18,6 +18,7 @@ from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.once import PerProcess
 from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex
@@ -39,6 +40,9 @@ AnySearcher = TypeVar("AnySearcher", bound="Searcher")
 
 class Searcher:
     """Searches one index, as of the last commit when it was opened or refreshed; safe to share between threads.
+
+    Other processes may have it too: pickled or copied, it goes as its path and settings, and is opened there; a forked
+    process opens the index again when it first searches, as of the commit that is the last by then.
 
     Videos that are added, removed or replaced meanwhile change nothing for an open searcher: each search sees one commit
     as a whole. An open searcher on a machine that also writes keeps the disk space of what was replaced.
@@ -70,15 +74,17 @@ class Searcher:
         path: str | Path,
         *,
         model: VideoColBERT | str | Path | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
         engine: Literal["native", "colbert"] = "native",
         plaid: PlaidSettings | None = None,
         auto_refresh: bool = False,
         preload: bool = False,
     ) -> None:
         self.path = user_path(path, "the index")
+        self._settings = {"device": device, "engine": engine, "plaid": plaid, "auto_refresh": auto_refresh}
+        self._preload = False
         self._model = QueryModel(self.path, model, device)
-        self._index = OpenIndex(self.path, device=device, engine=engine, plaid=plaid, auto_refresh=auto_refresh)
+        self._opened = PerProcess(self._open)
         if preload:
             self.preload()
 
@@ -319,12 +325,31 @@ class Searcher:
         See `IndexReader.preload`. On a GPU that keeps the index there is nothing to do.
         """
         self._check_open()
+        self._preload = True
         self._index.preload()
 
     def close(self) -> None:
         """Close the index's files, once searches that run have ended; a second call does nothing."""
         self._closed = True
-        self._index.close()
+        if not self._opened.inherited:  # a forked process leaves those of the other to it
+            self._index.close()
+
+    @property
+    def _index(self) -> OpenIndex:
+        return self._opened.value
+
+    def _open(self) -> OpenIndex:
+        opened = OpenIndex(self.path, **self._settings)
+        if self._preload:
+            opened.preload()
+        return opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send path and settings to other processes and copies, which open the index for themselves.
+
+        A model in memory goes along; one that was loaded by its name is loaded again there.
+        """
+        return _opened_again, (type(self), str(self.path.absolute()), self._model, self._settings, self._preload)
 
     def _view(self) -> AbstractContextManager[Searchable]:
         """Lend one state of what is searched, for all of a search.
@@ -349,3 +374,9 @@ class Searcher:
         """Videos that can be found."""
         self._check_open()
         return len(self._index)
+
+
+def _opened_again(
+    kind: type[Searcher], path: str, model: QueryModel, settings: dict[str, Any], preload: bool
+) -> Searcher:
+    return kind(path, model=model.given, preload=preload, **settings)

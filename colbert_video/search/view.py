@@ -139,7 +139,9 @@ class SearchView:
             SettingsError: If it is not in the index.
         """
         items = self.reader.locate(video_id)
-        scores = torch.tensor([self._score(segment, row, query) for segment, row, _ in items])  # (items,)
+        scores = torch.tensor(
+            [self._score(segment, row, query) for segment, row, _ in items], dtype=torch.float32, device="cpu"
+        )  # (items,)
         segment, row, item = items[int(best_first(scores, 1))]
         return item, self._similarities(segment, row, item, query)
 
@@ -170,7 +172,7 @@ class SearchView:
             if allowed is None or segment.name in allowed
             for found in self._best_rows(segment, query, k=k, allowed=allowed and allowed[segment.name], exact=exact)
         ]
-        order = best_first(torch.tensor([score for score, *_ in scored], dtype=torch.float64), k)
+        order = best_first(torch.tensor([score for score, *_ in scored], dtype=torch.float64, device="cpu"), k)
         best = [scored[position] for position in order.tolist()]
         items = self.reader.entries_of((segment.name, row) for _, _, segment, row in best)
         return [Match(items[segment.name, row], segment, row, score, bags) for score, bags, segment, row in best]
@@ -269,7 +271,7 @@ def search_bagwise(
         allowed: True for videos that may be found; None for all live ones.
         exact: True to score every allowed video on its decoded tokens.
     """
-    proposed = torch.zeros(len(segment), dtype=torch.bool)
+    proposed = torch.zeros(len(segment), dtype=torch.bool, device="cpu")
     wanted = len(segment) if exact else max(MIN_CANDIDATES, CANDIDATES_PER_RESULT * k)
     for bag, query in queries.items():
         found = search_segment(segment, {bag: codecs[bag]}, query, k=wanted, allowed=allowed, exact=exact)

@@ -9,9 +9,11 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 import colbert_video
+from colbert_video.serve.guard import STATIC as STATIC_PATH
 from colbert_video.serve.guard import Guard
 from colbert_video.serve.http_errors import ErrorAnswer, install_handlers
 from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.methods import Methods
 from colbert_video.serve.routes import (
     index_routes,
     list_routes,
@@ -69,6 +71,7 @@ def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None) ->
     for routes in (search_routes, list_routes, media_routes, index_routes, session_routes, status_routes):
         app.include_router(routes.router)
     _add_pages(app)
+    app.add_middleware(Methods, routes=app.router.routes, files=STATIC_PATH)
     return Guard(
         app,
         gatekeeper=service.gatekeeper,

@@ -180,12 +180,24 @@ class Guard:
             await self.app(scope, receive, answer.send)
         except (_StalledError, ClientDisconnect):
             logger.info("a client stopped reading or went away")
+        except asyncio.CancelledError:  # by the server, which stops; it would log a trace of it
+            logger.info("a request was given up, as the service stops")
+            if answer.status is None:
+                await error_response(_stopping())(scope, receive, answer.send)
         except Exception as error:
+            if answer.lost:
+                logger.info("a client stopped reading or went away")
+                return
             if answer.complete:  # the application has reported it already
                 return
             if answer.status is not None:  # too late to say anything: the connection is cut
                 raise
             await error_response(error)(scope, receive, answer.send)
+
+
+def _stopping() -> ServiceError:
+    headers = {"Retry-After": "2", "Connection": "close"}
+    return ServiceError(503, "stopping", "the service stops.", "Try again in a moment.", headers)
 
 
 class _StalledError(Exception):
@@ -200,6 +212,7 @@ class _Answer:
         self._stall_seconds = stall_seconds
         self.status: int | None = None
         self.complete = False
+        self.lost = False
         self.sent = 0
 
     async def send(self, message: Message) -> None:
@@ -216,7 +229,11 @@ class _Answer:
         try:
             await asyncio.wait_for(self._send(message), self._stall_seconds)
         except asyncio.TimeoutError as error:
+            self.lost = True
             raise _StalledError from error
+        except OSError as error:
+            self.lost = True
+            raise ClientDisconnect from error
 
 
 def _check_framing(headers: Headers) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from colbert_video.errors import (
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 SEE_DOCS = "See api/docs for the addresses and their parameters."
 SEE_LOG = "Look into the service's log."
+CLIENT_GONE = 499
+"""Status of requests whose client went away, as nginx counts them."""
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 HANDLED = (SettingsError, VideoError, IndexFolderError, ModelError, ShardsUnavailableError, Exception)
 
@@ -126,12 +129,21 @@ def install_handlers(app: FastAPI) -> None:
     """Give every error of an app the one form."""
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     for kind in (ServiceError, *HANDLED):
         app.add_exception_handler(kind, _answer)
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:
+    if isinstance(error.__cause__, ClientDisconnect):  # starlette's complaint that an answer had begun
+        return await _answer_nobody(request, error)
     return error_response(error)
+
+
+async def _answer_nobody(request: Request, _: Exception) -> Response:
+    """Give up a request whose client went away before the end; nobody reads this answer."""
+    logger.info("a client went away: %s", request.url.path)
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.errors import ColBERTVideoError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -49,7 +50,7 @@ class ServedIndex:
         path: Path,
         *,
         model: VideoColBERT | str | None = None,
-        device: str | None = None,
+        device: Device | None = None,
         preload: bool = False,
         open_corpus: Callable[..., ShardedSearcher] | None = None,
     ) -> None:
@@ -209,7 +210,7 @@ class IndexRegistry:
         folders: Sequence[str],
         *,
         model: VideoColBERT | str | None = None,
-        device: str | None = None,
+        device: Device | None = None,
         refresh_seconds: float = 1.0,
         opened: Opener = ServedIndex,
     ) -> "IndexRegistry":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from colbert_video.device import Device
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.serve.app import create_app
@@ -38,7 +39,7 @@ def serve(
     settings: ServeSettings,
     *,
     model: VideoColBERT | str | None = None,
-    device: str | None = None,
+    device: Device | None = None,
     opened: Opener = ServedIndex,
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
-
 from colbert_video.checks import check_fields, whole_number
+from colbert_video.device import Device
 from colbert_video.errors import DependencyError, shown
 from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -107,7 +106,7 @@ class Cluster(Protocol):
     ) -> None: ...
 
     def helpers(
-        self, work: Work, model: VideoColBERT, *, by_name: bool, device: str | torch.device | None
+        self, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
     ) -> AbstractContextManager[Helpers]:
         """Return the machines as helpers of a run, whose workers end with the block.
 

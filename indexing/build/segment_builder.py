@@ -77,7 +77,7 @@ def _samples(
 ) -> dict[str, Sample]:
     """Draw random tokens of each bag, in random order, while the source is read once."""
     samples: dict[str, Sample] = {}
-    passed, numbers = dict.fromkeys(counts, 0), torch.tensor([-1])
+    passed, numbers = dict.fromkeys(counts, 0), torch.tensor([-1], device="cpu")
     draws: dict[str, tuple[Tensor, Tensor]] = {}
     for chunk in source:
         numbers = _numbers(chunk.entries, int(numbers[-1]) + 1)
@@ -85,11 +85,11 @@ def _samples(
             tokens, doclens = chunk.tokens[bag], chunk.doclens[bag]
             if bag not in samples:
                 size = _sample_size(count, centroids[bag], tokens.shape[1], sample_bytes)
-                owners = torch.empty(size, dtype=torch.int64)
-                samples[bag] = Sample(torch.empty(size, tokens.shape[1]), owners)
+                owners = torch.empty(size, dtype=torch.int64, device="cpu")
+                samples[bag] = Sample(torch.empty(size, tokens.shape[1], dtype=torch.float32, device="cpu"), owners)
                 draws[bag] = _draw(count, size, seed)
             wanted, sample_rows = draws[bag]
-            bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)])
+            bounds = torch.tensor([passed[bag], passed[bag] + len(tokens)], device="cpu")
             first, last = torch.searchsorted(wanted, bounds).tolist()
             rows = wanted[first:last] - passed[bag]
             samples[bag].tokens[sample_rows[first:last]] = tokens[rows].float()
@@ -102,7 +102,7 @@ def _numbers(entries: Sequence[VideoEntry], first: int) -> Int64[Tensor, "entrie
     """Number the videos of a chunk from `first` on; consecutive windows of one video share its number."""
     videos = [entry.video for entry in entries]
     begins = [one != other for one, other in zip(videos, [None, *videos], strict=False)]
-    return torch.tensor(begins).cumsum(0) - 1 + first
+    return torch.tensor(begins, device="cpu").cumsum(0) - 1 + first
 
 
 def _sample_size(count: int, centroids: int, dim: int, sample_bytes: int) -> int:
@@ -112,7 +112,7 @@ def _sample_size(count: int, centroids: int, dim: int, sample_bytes: int) -> int
 
 def _draw(count: int, size: int, seed: int) -> tuple[Int64[Tensor, "size"], Int64[Tensor, "size"]]:
     """Draw `size` of `count` token numbers; return them ascending, and the row of each in the sample."""
-    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:size]
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed), device="cpu")[:size]
     ascending = drawn.sort()
     return ascending.values, ascending.indices
 

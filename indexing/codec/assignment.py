@@ -57,7 +57,7 @@ def assign(
         Centroid ids and their inner products with the tokens.
     """
     codes = torch.empty(len(tokens), dtype=torch.int64, device=tokens.device)
-    scores = torch.empty(len(tokens), device=tokens.device)
+    scores = torch.empty(len(tokens), device=tokens.device, dtype=torch.float32)
     rows = max(1, SCORES_AT_ONCE // len(centroids))
     with full_precision(tokens):
         for start in range(0, len(tokens), rows):

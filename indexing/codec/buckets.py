@@ -32,7 +32,7 @@ def quantile_buckets(
     Returns:
         Cutoffs (2**nbits - 1,) and weights (2**nbits,), float32, ascending.
     """
-    shares = torch.arange(2**nbits, device=values.device) / 2**nbits
+    shares = torch.arange(2**nbits, dtype=torch.float32, device=values.device) / 2**nbits
     sample = _sample(values, seed).float()
     return sample.quantile(shares[1:]), sample.quantile(shares + 0.5 / 2**nbits)
 
@@ -93,7 +93,7 @@ def _sample(values: Float[Tensor, "..."], seed: int) -> Float[Tensor, "sample"]:
     if len(flat) <= MAX_SAMPLE:
         return flat
     generator = torch.Generator().manual_seed(seed)
-    return flat[torch.randint(len(flat), (MAX_SAMPLE,), generator=generator).to(flat.device)]
+    return flat[torch.randint(len(flat), (MAX_SAMPLE,), generator=generator, device="cpu").to(flat.device)]
 
 
 def _companded(ordered: Float64[Tensor, "values"], levels: int) -> Float64[Tensor, "levels"]:

@@ -9,7 +9,6 @@ per dimension before residuals are taken, which therefore make up for it.
 
 import hashlib
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +17,14 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from colbert_video.device import full_precision
+from colbert_video.device import Device, full_precision
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.assignment import Assign, assigner
 from colbert_video.indexing.codec.kmeans import num_partitions, spherical_kmeans
 from colbert_video.indexing.codec.packing import check_nbits, random_rotation
 from colbert_video.indexing.codec.residuals import BUCKETS, BucketKind, byte_weights, compress, fit_buckets
 from colbert_video.indexing.codec.tensors import read_tensor, read_tensor_pair, write_tensors
+from colbert_video.once import once_property
 
 CHUNK = 2**14  # tokens encoded or decoded at once
 CENTROID_TYPES = (torch.float8_e4m3fn, torch.float16)
@@ -116,7 +116,11 @@ class ResidualCodec:
         if buckets not in BUCKETS:
             raise SettingsError(f"buckets={shown(buckets)}: choose one of {sorted(BUCKETS)}")
         count = num_partitions(len(tokens)) if centroids is None else centroids
-        rotation = random_rotation(tokens.shape[1], seed) if rotate else torch.eye(tokens.shape[1])
+        rotation = (
+            random_rotation(tokens.shape[1], seed)
+            if rotate
+            else torch.eye(tokens.shape[1], dtype=torch.float32, device="cpu")
+        )
         rotation = rotation.to(tokens.device)
         sample, heldout = _hold_out(tokens, count, seed)
         means = spherical_kmeans(sample, centroids=count, seed=seed)
@@ -142,9 +146,9 @@ class ResidualCodec:
     @property
     def rotated(self) -> bool:
         """True if the rotation is not the identity."""
-        return not torch.equal(self.rotation, torch.eye(self.dim, device=self.rotation.device))
+        return not torch.equal(self.rotation, torch.eye(self.dim, device=self.rotation.device, dtype=torch.float32))
 
-    @cached_property
+    @once_property
     def fingerprint(self) -> str:
         """SHA-256 over all arrays: equal for codecs that read each other's bytes."""
         digest = hashlib.sha256(f"{self.nbits} {self.num_centroids} {self.dim}".encode())
@@ -152,7 +156,7 @@ class ResidualCodec:
             digest.update(np.ascontiguousarray(array.cpu().numpy(), dtype="<f4").data)
         return digest.hexdigest()
 
-    def to(self, device: torch.device | str) -> "ResidualCodec":
+    def to(self, device: Device) -> "ResidualCodec":
         """Return this codec with its arrays on `device`."""
         direction = self.query_direction
         return replace(
@@ -181,8 +185,8 @@ class ResidualCodec:
         Raises:
             SettingsError: If tokens are not unit-norm, or hold NaN.
         """
-        codes = torch.empty(len(tokens), dtype=torch.int32)
-        residuals = torch.empty(len(tokens), self.dim * self.nbits // 8, dtype=torch.uint8)
+        codes = torch.empty(len(tokens), dtype=torch.int32, device="cpu")
+        residuals = torch.empty(len(tokens), self.dim * self.nbits // 8, dtype=torch.uint8, device="cpu")
         for start in range(0, len(tokens), CHUNK):
             part = slice(start, start + CHUNK)
             codes[part], residuals[part] = self._encode_chunk(tokens[part])
@@ -199,7 +203,7 @@ class ResidualCodec:
         residuals, _ = compress(rotated, nearest, self.cutoffs, self.weights, direction)
         return codes.int(), residuals
 
-    @cached_property
+    @once_property
     def byte_weights(self) -> Float[Tensor, "256 ids"]:
         """The bucket weights that each byte of packed residuals stands for."""
         return byte_weights(self.weights)
@@ -252,7 +256,7 @@ class ResidualCodec:
         arrays = {name: array.cpu().contiguous().clone() for name, array in kept.items()}
         write_tensors(_smallest(arrays["centroids"]), folder / "centroids.pt")
         write_tensors((arrays["cutoffs"], arrays["weights"]), folder / "buckets.pt")
-        write_tensors(torch.tensor(self.avg_residual), folder / "avg_residual.pt")
+        write_tensors(torch.tensor(self.avg_residual, dtype=torch.float32, device="cpu"), folder / "avg_residual.pt")
         write_tensors(arrays["rotation"], folder / "rotation.pt")
         if self.query_direction is not None:
             write_tensors(arrays["query_direction"], folder / QUERY_DIRECTION_FILE)
@@ -277,7 +281,7 @@ class ResidualCodec:
         except SettingsError as error:
             raise IndexFolderError(f"the codec in {folder} is damaged: {error}") from error
 
-    @cached_property
+    @once_property
     def _assign(self) -> Assign:
         return assigner(self.centroids)
 
@@ -306,7 +310,7 @@ def _hold_out(
     heldout = min(int(HELDOUT_SHARE * len(tokens)), MAX_HELDOUT)
     if heldout < MIN_HELDOUT or len(tokens) - heldout < centroids:
         return tokens, tokens[:MAX_HELDOUT]
-    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed)).to(tokens.device)
+    order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed), device="cpu").to(tokens.device)
     return tokens[order[heldout:]], tokens[order[:heldout]]
 
 

@@ -97,7 +97,7 @@ def _set_aside(owners: Int64[Tensor, "tokens"], seed: int) -> Bool[Tensor, "toke
     """Choose whole videos; return which tokens are theirs."""
     videos = owners.unique()
     wanted = -(-HELDOUT_TOKENS * len(videos) // len(owners))
-    order = torch.randperm(len(videos), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(videos), generator=torch.Generator().manual_seed(seed), device="cpu")
     return torch.isin(owners, videos[order[: min(wanted, len(videos) // 2)]])
 
 

@@ -120,7 +120,7 @@ def _shares(sizes: Int64[Tensor, "cells"], centroids: int) -> Int64[Tensor, "cel
 
 def _drawn(tokens: Float[Tensor, "tokens dim"], count: int, generator: torch.Generator) -> Float[Tensor, "count dim"]:
     """Draw tokens at random, without replacement."""
-    return tokens[torch.randperm(len(tokens), generator=generator)[:count].to(tokens.device)]
+    return tokens[torch.randperm(len(tokens), generator=generator, device="cpu")[:count].to(tokens.device)]
 
 
 def _distinct(means: Float[Tensor, "means dim"], token: Float[Tensor, "dim"]) -> Float[Tensor, "centroids dim"]:

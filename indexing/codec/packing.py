@@ -83,8 +83,8 @@ def bucket_table(nbits: int) -> UInt8[Tensor, "256 ids"]:
     Returns:
         (256, 8 // nbits) bucket ids.
     """
-    shifts = torch.arange(8 - nbits, -1, -nbits)  # first dimension in the high bits
-    numbers = _mirrored(torch.arange(256, dtype=torch.uint8), nbits)
+    shifts = torch.arange(8 - nbits, -1, -nbits, device="cpu")  # first dimension in the high bits
+    numbers = _mirrored(torch.arange(256, dtype=torch.uint8, device="cpu"), nbits)
     return ((numbers.int()[:, None] >> shifts) & (2**nbits - 1)).to(torch.uint8)  # (256, 8 // nbits)
 
 
@@ -103,6 +103,6 @@ def random_rotation(dim: int, seed: int = 0) -> Float[Tensor, "dim dim"]:
     uniform over the orthogonal group (Mezzadri, 2007) and independent of the linear algebra library's habits.
     """
     generator = torch.Generator().manual_seed(seed)
-    gaussian = torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    gaussian = torch.randn(dim, dim, generator=generator, dtype=torch.float64, device="cpu")
     q, r = torch.linalg.qr(gaussian)
     return (q * r.diagonal().sign()).float().contiguous()

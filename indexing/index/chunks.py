@@ -30,7 +30,7 @@ class TokenChunk:
         cls, entries: Sequence[VideoEntry], bags: Mapping[str, Sequence[Float[Tensor, "_ dim"]]]
     ) -> "TokenChunk":
         """Join the bags of several videos, one (tokens, dim) for each video."""
-        doclens = {name: torch.tensor([len(bag) for bag in each]) for name, each in bags.items()}
+        doclens = {name: torch.tensor([len(bag) for bag in each], device="cpu") for name, each in bags.items()}
         return cls(entries, {name: torch.cat(list(each)) for name, each in bags.items()}, doclens)
 
 

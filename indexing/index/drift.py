@@ -110,7 +110,7 @@ class SampledSource:
             yield chunk
 
     def _keep(self, bag: str, tokens: Float[Tensor, "tokens dim"], share: float) -> None:
-        chosen = torch.rand(len(tokens), generator=self._generator) < share
+        chosen = torch.rand(len(tokens), generator=self._generator, dtype=torch.float32, device="cpu") < share
         if bag not in self._kept:
             chosen[0] = True  # a sample is never empty
             self._kept[bag] = []

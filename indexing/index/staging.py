@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
+from colbert_video.once import once_property
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""
@@ -156,7 +157,7 @@ class StagedSource:
             entries = self._entries(name)
             yield chunk_file(self._folder, name), {row: entries[row] for row in rows}
 
-    @cached_property
+    @once_property
     def _runs(self) -> list[tuple[str, list[int]]]:
         """Chunk and rows of each run of successive videos."""
         names = self._catalog.staged_chunks()

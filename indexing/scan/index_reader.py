@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, s
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import BAG_FILES, CODEC_FILES
+from colbert_video.once import Once
 
 logger = logging.getLogger(__name__)
 Masks = Mapping[str, Bool[Tensor, "_"]]
@@ -55,7 +56,7 @@ class IndexReader:
         self._codecs = codecs
         self._codec_of = {row.name: row.codec for row in view.segments}
         self._segments = {segment.name: segment for segment in segments}
-        self._matching = lru_cache(FILTERS_KEPT)(self._read_matching)
+        self._matching: Once[Masks] = Once(FILTERS_KEPT)
         self.settings = settings
         self.segments = segments
         self.videos, self.windows = view.videos, view.windows
@@ -178,7 +179,8 @@ class IndexReader:
             named = self._masks((str(entry.segment), entry.row) for entry in self.known(list(ids)))
         if where is None:
             return named
-        passing = self._matching(compile_filter(where))
+        condition = compile_filter(where)
+        passing = self._matching.get(condition, partial(self._read_matching, condition))
         if named is None:
             return passing
         both = {name: mask & passing[name] for name, mask in named.items() if name in passing}
@@ -190,8 +192,8 @@ class IndexReader:
     def _masks(self, places: Iterable[tuple[str, Any]]) -> dict[str, Bool[Tensor, "_"]]:
         masks: dict[str, Bool[Tensor, "_"]] = {}
         for name, ordinals in _by_segment(places).items():
-            masks[name] = torch.zeros(len(self._segments[name]), dtype=torch.bool)
-            masks[name][torch.tensor(ordinals)] = True
+            masks[name] = torch.zeros(len(self._segments[name]), dtype=torch.bool, device="cpu")
+            masks[name][torch.tensor(ordinals, device="cpu")] = True
         return masks
 
     def locate(self, video_id: str) -> list[tuple[Segment, int, VideoEntry]]:

@@ -63,7 +63,7 @@ class KernelScorer:
             del remaining[bag]
             if remaining and len(rows) > in_every_bag:
                 sums, score_of_one = self._centroid_interaction(remaining, rows)
-                best = largest(scores + score_of_one * sums, in_every_bag)
+                best = largest(scores + score_of_one * sums.to(scores.dtype), in_every_bag)
                 rows, scores = rows[best], scores[best]
         return rows[_best_within(scores, wanted, self._rounding_error())]
 
@@ -121,6 +121,6 @@ class KernelScorer:
 def _best_within(scores: Float[Tensor, "videos"], wanted: int, margin: float) -> Int64[Tensor, "best"]:
     """Return where the largest scores are, and those at most `margin` below them; ascending."""
     if len(scores) <= wanted:
-        return torch.arange(len(scores))
+        return torch.arange(len(scores), device="cpu")
     least = float(scores.topk(wanted).values[-1]) - margin
     return (scores >= least).nonzero().flatten()

@@ -15,7 +15,7 @@ import ctypes
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -27,6 +27,7 @@ from torch import Tensor
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.segment import StoredBag
+from colbert_video.once import ForkLock, once_property
 
 VERSION = 2
 """`kernels_version` of the _kernels.cpp that this file calls."""
@@ -112,7 +113,7 @@ class RoundedCodec:
             weight_scale=weight_scale,
         )
 
-    @cached_property
+    @once_property
     def _struct(self) -> _Codec:
         return _Codec(
             _address(self.centroids, torch.uint8),
@@ -142,7 +143,7 @@ class RoundedQuery:
     count: int
     """Number of query tokens."""
 
-    @cached_property
+    @once_property
     def _struct(self) -> _Query:
         return _Query(
             _address(self.bytes, torch.int8),
@@ -392,12 +393,16 @@ def _check_bag(stored: StoredBag, codec: RoundedCodec) -> None:
 def _once(make: Callable[[Subject], Value]) -> Callable[[Subject], Value]:
     """Keep what `make` returns as long as its argument lives."""
     kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+    making = ForkLock()
 
     def lookup(subject: Subject) -> Value:
         value = kept.get(subject)
-        if value is None:
-            value = kept[subject] = make(subject)
-        return value
+        if value is not None:
+            return value
+        with making:
+            if subject not in kept:
+                kept[subject] = make(subject)
+            return kept[subject]
 
     return lookup
 

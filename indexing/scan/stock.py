@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from colbert_video.checks import check_fields
-from colbert_video.device import resolve_device
+from colbert_video.device import Device, resolve_device
 from colbert_video.errors import DependencyError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.index_reader import IndexReader
@@ -90,7 +90,7 @@ class StockEngine:
     """
 
     def __init__(
-        self, reader: IndexReader, *, device: str | torch.device | None = None, settings: PlaidSettings | None = None
+        self, reader: IndexReader, *, device: Device | None = None, settings: PlaidSettings | None = None
     ) -> None:
         self._use_gpu = _use_gpu(device)
         self._settings = settings or PlaidSettings()
@@ -162,7 +162,7 @@ def _candidates(
     wanted = max(settings.ndocs // DOCS_PER_RESULT, k)
     if len(eligible) <= wanted:
         return eligible
-    mask = torch.zeros(videos, dtype=torch.bool)
+    mask = torch.zeros(videos, dtype=torch.bool, device="cpu")
     mask[eligible] = True
     found = torch.cat([bag.retrieve(mask, wanted, settings) for bag in bags]).unique()
     return found if len(found) >= k else eligible
@@ -191,11 +191,11 @@ class _Bag:
             return pids[mask.to(pids.device)[pids.long()]]
 
         pids, _ = self.scorer.rank(config, self.query[None], filter_fn=keep)
-        return torch.tensor(pids, dtype=torch.int64)
+        return torch.tensor(pids, dtype=torch.int64, device="cpu")
 
     def mean_max(self, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
         """Return stock's MaxSim of some videos, divided by the number of query tokens."""
-        config, scores = self._config(), [torch.zeros(0)]
+        config, scores = self._config(), [torch.zeros(0, dtype=torch.float32, device="cpu")]
         for pids in rows.int().split(VIDEOS_PER_CALL) if len(rows) else ():
             sums, _ = self.scorer.score_pids(config, self.query[None], pids, None)
             scores.append(sums.float().cpu())
@@ -211,7 +211,7 @@ class _Bag:
         return config
 
 
-def _use_gpu(device: str | torch.device | None) -> bool:
+def _use_gpu(device: Device | None) -> bool:
     """Return True to score on the GPU.
 
     Raises:

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from colbert_video.device import Device
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.segment import StoredBag, check_bag, open_bag
 from colbert_video.model.interaction import best_first
+from colbert_video.once import once_property
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Segment:
         bags = {bag: open_bag(folder / bag) for bag in codecs}
         for bag, codec in codecs.items():
             check_bag(bags[bag], codec, videos)
-        live = torch.ones(videos, dtype=torch.bool)
-        live[torch.tensor(removed, dtype=torch.int64)] = False
+        live = torch.ones(videos, dtype=torch.bool, device="cpu")
+        live[torch.tensor(removed, dtype=torch.int64, device="cpu")] = False
         return cls(folder.name, bags, live)
 
     def __len__(self) -> int:
@@ -57,11 +58,11 @@ class Segment:
         chosen = allowed.to(self.live.device).nonzero().flatten()
         return chosen[self.live[chosen]]
 
-    @cached_property
+    @once_property
     def _live_ordinals(self) -> Int64[Tensor, "eligible"]:
         return self.live.nonzero().flatten()
 
-    def to(self, device: torch.device | str) -> "Segment":
+    def to(self, device: Device) -> "Segment":
         """Return this segment in the memory of `device`, in its compressed form."""
         bags = {bag: stored.to(device) for bag, stored in self.bags.items()}
         return Segment(self.name, bags, self.live.to(device))

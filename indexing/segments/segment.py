@@ -7,7 +7,6 @@ rotation.pt (`queries @ rotation`) before stock code scores them.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,11 +18,13 @@ from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from colbert_video.access import os_problem, read_problem
+from colbert_video.device import Device
 from colbert_video.durable import RESTORE, link_or_copy, naming
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec.codec import CENTROID_TYPES, ResidualCodec
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.codec.tensors import read_tensor, read_tensor_pair, write_tensors
+from colbert_video.once import once_property
 
 ROTATION_FILE = "rotation.pt"
 CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", ROTATION_FILE)
@@ -117,7 +118,7 @@ class BagWriter:
         Raises:
             SettingsError: If nothing was appended.
         """
-        doclens = torch.cat([torch.zeros(0, dtype=torch.int64), *self._doclens])
+        doclens = torch.cat([torch.zeros(0, dtype=torch.int64, device="cpu"), *self._doclens])
         if len(doclens) == 0:
             raise SettingsError(f"no videos were written to {self._folder}; a bag holds at least one")
         tokens = int(doclens.sum())
@@ -197,7 +198,7 @@ class StoredBag:
         shifts = (self.offsets[rows] - starts).repeat_interleave(lengths)  # (tokens,)
         return torch.arange(len(shifts), device=shifts.device) + shifts, lengths
 
-    def to(self, device: torch.device | str) -> "StoredBag":
+    def to(self, device: Device) -> "StoredBag":
         """Return this bag in the memory of `device`, still compressed."""
         return replace(
             self,
@@ -217,7 +218,7 @@ class StoredBag:
         """Length of each centroid's list."""
         return self._lists[1]
 
-    @cached_property
+    @once_property
     def _lists(self) -> tuple[Int32[Tensor, "entries"], Int64[Tensor, "centroids"]]:
         path = self.folder / "ivf.pid.pt"
         ivf, lengths = read_tensor_pair(path, (torch.int32, torch.int64), ((None,), (self.num_centroids,)), mmap=True)
@@ -253,7 +254,7 @@ def open_bag(folder: Path) -> StoredBag:
         check_codes(codes, centroids)
     except SettingsError as error:
         raise damaged(folder / "0.codes.pt", str(error)) from error
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), doclens.cumsum(0)])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64, device="cpu"), doclens.cumsum(0)])
     fingerprint = metadata["codec"]
     return StoredBag(folder, dim, nbits, centroids, fingerprint, codes, residuals, doclens, offsets)
 
@@ -409,14 +410,14 @@ def inverted_lists(
     Returns:
         Video numbers (pids), the lists one after the other, unique and ascending in each; and each list's length.
     """
-    lengths = torch.zeros(centroids, dtype=torch.int64)
+    lengths = torch.zeros(centroids, dtype=torch.int64, device="cpu")
     for pairs, _ in _centroid_video_pairs(codes, doclens, tokens_at_once):
         lengths += torch.bincount(pairs[:, 0], minlength=centroids)
-    videos = torch.empty(int(lengths.sum()), dtype=torch.int32)
+    videos = torch.empty(int(lengths.sum()), dtype=torch.int32, device="cpu")
     free = lengths.cumsum(0) - lengths  # next free place of each list
     for pairs, first_video in _centroid_video_pairs(codes, doclens, tokens_at_once):
         counts = torch.bincount(pairs[:, 0], minlength=centroids)
-        rank = torch.arange(len(pairs)) - (counts.cumsum(0) - counts)[pairs[:, 0]]
+        rank = torch.arange(len(pairs), device="cpu") - (counts.cumsum(0) - counts)[pairs[:, 0]]
         videos[free[pairs[:, 0]] + rank] = (pairs[:, 1] + first_video).int()
         free += counts
     return videos, lengths
@@ -431,7 +432,7 @@ def _centroid_video_pairs(
     while first < len(doclens):
         stop = max(first + 1, int(np.searchsorted(ends, start + tokens_at_once, side="right")))
         lengths = doclens[first:stop]
-        video = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        video = torch.repeat_interleave(torch.arange(len(lengths), device="cpu"), lengths)
         keys = (codes[start : int(ends[stop - 1])].long() * len(lengths) + video).unique()
         yield torch.stack([keys // len(lengths), keys % len(lengths)], dim=1), first
         first, start = stop, int(ends[stop - 1])

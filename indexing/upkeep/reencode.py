@@ -121,4 +121,4 @@ def _without(catalog: Catalog, segment: StoredSegment, ids: set[str]) -> StoredS
     """Return a segment as if some of its videos were removed."""
     entries = catalog.entries_at(segment.row.name, segment.live.tolist())
     rest = [row for row in segment.live.tolist() if entries[row].video not in ids]
-    return replace(segment, live=torch.tensor(rest, dtype=torch.int64))
+    return replace(segment, live=torch.tensor(rest, dtype=torch.int64, device="cpu"))

@@ -41,6 +41,7 @@ from colbert_video.indexing.index.folder import CODECS, SEGMENTS, SETTINGS_KEY, 
 from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
 from colbert_video.indexing.upkeep.workplace import workplace
 from colbert_video.progress import Bar, progress_bar
+from colbert_video.torch_state import own_torch
 
 CORPUS_NAME = "shards.json"
 FORMAT = "colbert_video shards"
@@ -171,6 +172,7 @@ class ShardReport:
         return {**asdict(self), "path": str(self.path)}
 
 
+@own_torch()
 def shard_index(
     path: str | Path, output: str | Path, *, shards: int | None = None, videos_per_shard: int | None = None
 ) -> ShardReport:
@@ -246,7 +248,7 @@ def _parts(catalog: Catalog, count: int) -> tuple[list[list[SegmentPart]], tuple
     for segment, row, video in items:
         taken[shard_of[video]].setdefault(segment, []).append(row)
     segments = {segment.row.name: segment for segment in open_segments(catalog, load_settings(catalog))}
-    parts = [[(segments[name], torch.tensor(chosen)) for name, chosen in own.items()] for own in taken]
+    parts = [[(segments[name], torch.tensor(chosen, device="cpu")) for name, chosen in own.items()] for own in taken]
     videos = Counter(shard_of.values())
     return parts, tuple(videos[number] for number in range(count))
 

@@ -165,7 +165,7 @@ def test_what_is_out_of_range_is_refused(client: Any, parameters: dict[str, Any]
         ("GET", "/nothing", (404, "not_found")),
         ("GET", "/static/nothing.js", (404, "not_found")),
         ("DELETE", "/api/search", (405, "method_not_allowed")),
-        ("OPTIONS", "/api/search", (405, "method_not_allowed")),
+        ("OPTIONS", "/api/nothing", (404, "not_found")),
         ("POST", "/api/video/media?id=green", (405, "method_not_allowed")),
     ],
 )

@@ -39,6 +39,8 @@ BASE_MODULES = {
     "errors",
     "checks",
     "json_values",
+    "once",
+    "torch_state",
     "progress",
     "device",
     "hub",

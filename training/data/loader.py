@@ -229,7 +229,7 @@ class CaptionLoader:
         pixels = np.stack([read[position][1] for position in self._positions])
         return TrainingBatch(
             pixels=torch.from_numpy(pixels),
-            frame_mask=torch.ones(pixels.shape[:2], dtype=torch.bool),  # short videos repeat frames
+            frame_mask=torch.ones(pixels.shape[:2], dtype=torch.bool, device="cpu"),  # short videos repeat frames
             captions=[row.caption for row in rows],
             video_ids=[row.video for row in rows],
         )

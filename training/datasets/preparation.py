@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from colbert_video.once import once_property
 from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.annotations import Annotations, Published
 from colbert_video.training.datasets.download_folder import AnnotationFile
@@ -59,12 +59,12 @@ class Preparation:
     """Annotation files that are needed and were not found."""
     notes: Sequence[str]
 
-    @cached_property
+    @once_property
     def counts(self) -> dict[str, SplitCount]:
         """Size of each split of the protocol."""
         return {split: self._count(split, published) for split, published in self.published.items()}
 
-    @cached_property
+    @once_property
     def missing_videos(self) -> dict[str, list[str]]:
         """Ids of the videos whose file was not found, by split."""
         absent = {
@@ -73,7 +73,7 @@ class Preparation:
         }
         return {split: ids for split, ids in absent.items() if ids}
 
-    @cached_property
+    @once_property
     def problems(self) -> list[str]:
         """What is needed and missing; if there is anything, a manifest is written only on demand."""
         problems = [f"missing file under {self.folder}: {file}" for file in self.missing_files]
@@ -82,7 +82,7 @@ class Preparation:
             problems.append(f"{len(asked)} videos of the test list have no caption: {list_some(asked)}")
         return problems + self._video_problems()
 
-    @cached_property
+    @once_property
     def warnings(self) -> list[str]:
         """Figures that differ from the published ones, and listed videos that cannot be used."""
         warnings = [

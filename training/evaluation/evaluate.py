@@ -243,7 +243,7 @@ def _measure(
     missing: Mapping[str, str],
 ) -> Evaluation:
     positions = {video: position for position, video in enumerate(videos)}
-    relevant = torch.tensor([positions[row.video] for row in rows])  # (queries,)
+    relevant = torch.tensor([positions[row.video] for row in rows], device="cpu")  # (queries,)
     several = len(rows) > len(videos)
     return Evaluation(
         interactions={name: retrieval_metrics(matrix, relevant, resolution=0.0) for name, matrix in scores.items()},
@@ -260,8 +260,8 @@ def _measure_groups(
 ) -> GroupEvaluation | None:
     """Measure R@1 of each caption among the videos of its group, where there are at least two."""
     numbers = {group: number for number, group in enumerate({row.group for row in rows} - {None})}
-    asked = torch.tensor([numbers.get(row.group, -1) for row in rows])  # (queries,), -1 for no group
-    shown = torch.full((next(iter(scores.values())).shape[1],), -2)  # (videos,), -2 for no group
+    asked = torch.tensor([numbers.get(row.group, -1) for row in rows], device="cpu")  # (queries,), -1 for no group
+    shown = torch.full((next(iter(scores.values())).shape[1],), -2, device="cpu")  # (videos,), -2 for no group
     shown[relevant[asked >= 0]] = asked[asked >= 0]
     same = asked[:, None] == shown  # (queries, videos)
     grouped = same.sum(dim=1) > 1  # (queries,)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.device import Device
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
@@ -40,7 +41,7 @@ def reproduce(
     allow_missing: bool = False,
     cache: str | Path | None = None,
     workers: int | None = None,
-    device: str | None = None,
+    device: Device | None = None,
 ) -> Reproduction | None:
     """Prepare, train, evaluate and compare; finished stages are not repeated.
 
@@ -50,7 +51,7 @@ def reproduce(
         allow_missing: True to continue without videos that are missing or cannot be read; the result is then incomplete.
         cache: Folder that keeps decoded frames.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
-        device: "cpu", or None for every visible GPU, else the CPU.
+        device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
 
     Returns:
         The figures beside the published ones; None in all but the first of several training processes.
@@ -134,7 +135,7 @@ def _check_problems(preparation: Preparation, allow_missing: bool) -> None:
     )
 
 
-def _train(plan: ReproducePlan, folder: ReproduceFolder, reading: Mapping[str, Any], device: str | None) -> None:
+def _train(plan: ReproducePlan, folder: ReproduceFolder, reading: Mapping[str, Any], device: Device | None) -> None:
     if folder.training.finished:
         logger.info("%s is trained already", folder.training.path)
         return
@@ -150,7 +151,7 @@ def _evaluate(
     folder: ReproduceFolder,
     reading: Mapping[str, Any],
     cache: FrameCache | None,
-    device: str | None,
+    device: Device | None,
 ) -> Evaluation:
     rows = select_split(read_manifest(folder.manifest), "test")
     if plan.zero_shot:

@@ -8,7 +8,8 @@ not do that and silently returns wrong gradients there.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,50 +18,85 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from colbert_video.errors import DependencyError, SettingsError, shown
+from colbert_video.device import Device, resolve_device
+from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model.tokens import TokenBags
 
+CHOSEN_DEVICE = "ACCELERATE_TORCH_DEVICE"
 TIMEOUT = timedelta(hours=6)
 """Longest wait of processes for each other, for instance while the first one validates."""
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
 """accelerate's distributed types in which every process holds the whole model."""
 
 
-def build_accelerator(device: str | None = None) -> Any:
+def build_accelerator(device: Device | None = None) -> Any:
     """Join the processes that were launched together, and find this one's device.
 
     Args:
-        device: "cpu", or None for this process's GPU, else the CPU.
+        device: "cpu", or None for this process's GPU, else the CPU. A single process may name its GPU, "cuda:1".
 
     Raises:
-        SettingsError: If `device` is something else, the launcher asks for sharded models, or it restarted processes so
-            that they cannot find each other.
+        SettingsError: If the device is not there, one of several processes names its GPU, this process trains on another
+            device already, the launcher asks for sharded models, or it restarted processes so that they cannot find each
+            other.
         DependencyError: If accelerate is not installed.
     """
-    if device not in (None, "cpu"):
-        raise SettingsError(
-            f"device={shown(device)}: training takes 'cpu' or, by default, every visible GPU; limit these by CUDA_VISIBLE_DEVICES."
-        )
+    wanted = _single_device(device)
     try:
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     except ImportError as error:
         raise DependencyError("training needs accelerate: pip install 'colbert_video[train]'.") from error
-    cpu = device == "cpu" or not torch.accelerator.is_available()
+    cpu = wanted == torch.device("cpu") or not torch.accelerator.is_available()
     _join_after_restart(cpu=cpu)
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="no",  # autocast is opened where it belongs, in the encoders
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),  # none of them changes in training
-            InitProcessGroupKwargs(timeout=TIMEOUT),
-        ],
-    )
+    with _chosen_device(None if cpu else wanted):
+        accelerator = Accelerator(
+            cpu=cpu,
+            mixed_precision="no",  # autocast is opened where it belongs, in the encoders
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),  # none of them changes in training
+                InitProcessGroupKwargs(timeout=TIMEOUT),
+            ],
+        )
+    if wanted is not None and accelerator.device != wanted:
+        raise SettingsError(
+            f"device={str(wanted)!r}, but this process trains on {accelerator.device} already; start a new one."
+        )
     kind = accelerator.distributed_type.value
     if kind not in PLAIN:
         raise SettingsError(
             f"the launcher asks for {kind}; training needs the whole model in each process (plain DDP)."
         )
     return accelerator
+
+
+def _single_device(device: Device | None) -> torch.device | None:
+    """Return the device that was named; None to let each process have its own GPU."""
+    if device is None or device == "auto":
+        return None
+    wanted = resolve_device(device)
+    if wanted.type == "cuda" and wanted.index is None:
+        return None
+    if wanted.type != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError(
+            f"device={str(device)!r}: several processes train together, and each takes a GPU of its own; leave the device "
+            "out, and limit GPUs by CUDA_VISIBLE_DEVICES."
+        )
+    return wanted
+
+
+@contextmanager
+def _chosen_device(device: torch.device | None) -> Iterator[None]:
+    """Let accelerate choose a device in the block; it takes one by this variable alone."""
+    if device is None:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # random numbers are drawn there
+    os.environ[CHOSEN_DEVICE] = str(device)
+    try:
+        yield
+    finally:
+        del os.environ[CHOSEN_DEVICE]
 
 
 def _join_after_restart(*, cpu: bool) -> None:

@@ -36,8 +36,8 @@ def positive_labels(query_video_ids: Sequence[str], video_ids: Sequence[str]) ->
         video_ids: Id of each video.
     """
     numbers = {video: number for number, video in enumerate(dict.fromkeys([*query_video_ids, *video_ids]))}
-    rows = torch.tensor([numbers[video] for video in query_video_ids], dtype=torch.long)
-    columns = torch.tensor([numbers[video] for video in video_ids], dtype=torch.long)
+    rows = torch.tensor([numbers[video] for video in query_video_ids], dtype=torch.long, device="cpu")
+    columns = torch.tensor([numbers[video] for video in video_ids], dtype=torch.long, device="cpu")
     return rows[:, None] == columns  # (queries, videos)
 
 
@@ -56,7 +56,7 @@ def diagonal_labels(queries: int, videos: int, *, offset: int = 0) -> Bool[Tenso
         raise SettingsError(
             f"{queries} queries from column {offset} on do not fit {videos} videos; give labels, one row a query."
         )
-    return torch.arange(videos) == torch.arange(offset, offset + queries)[:, None]
+    return torch.arange(videos, device="cpu") == torch.arange(offset, offset + queries, device="cpu")[:, None]
 
 
 class PairLoss(nn.Module):
@@ -88,9 +88,9 @@ class PairLoss(nn.Module):
         self.lambda_frame, self.lambda_video = lambda_frame, lambda_video
         for name, value in (("log_scale", log_scale), ("bias", bias)):
             if value is not None and learnable:
-                self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+                self.register_parameter(name, nn.Parameter(torch.tensor(value, dtype=torch.float32, device="cpu")))
             elif value is not None:
-                self.register_buffer(name, torch.tensor(value))
+                self.register_buffer(name, torch.tensor(value, dtype=torch.float32, device="cpu"))
 
     def forward(
         self, frame_scores: Scores | None, video_scores: Scores | None, labels: Labels | None = None

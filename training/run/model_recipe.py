@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from colbert_video.checks import check_fields
-from colbert_video.device import resolve_device
+from colbert_video.device import Device, resolve_device
 from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
@@ -75,7 +75,7 @@ class ModelRecipe:
         return build_section(Preprocess, self.preprocess, "model.preprocess")
 
 
-def build_model(recipe: ModelRecipe, *, seed: int = 0, device: str | None = None) -> VideoColBERT:
+def build_model(recipe: ModelRecipe, *, seed: int = 0, device: Device | None = None) -> VideoColBERT:
     """Build or load the model of a recipe.
 
     Args:

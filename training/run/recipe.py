@@ -22,6 +22,8 @@ from colbert_video.training.world.rendered import WorldRecipe
 
 SHIPPED = Path(__file__).parent.parent / "recipes"
 """Recipes that come with the package, each known by its file's name without the ending."""
+SECTIONS = ("model", "data", "training", "world")
+"""Sections whose values can be overridden."""
 RENDERED = "rendered"
 """Stands for the manifest of a world that is yet to be rendered."""
 
@@ -117,10 +119,15 @@ def recipe_names() -> list[str]:
 def _world(recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> WorldRecipe | None:
     """Build the recipe of the world; None if there is none, or the caller gives a manifest instead."""
     if recipe.get("world") is None or "data.manifest" in (overrides or {}):
+        unused = [name for name in overrides or {} if name.startswith("world.")]
+        if unused:
+            raise SettingsError(
+                f"override {shown(unused[0])}: no world is rendered here, a manifest is read; leave it out."
+            )
         return None
     if "manifest" in (recipe.get("data") or {}):
         raise SettingsError("a recipe has either data.manifest or a world to render, and not both.")
-    return build_section(WorldRecipe, recipe["world"], "world")
+    return build_section(WorldRecipe, _overridden(recipe, "world", {}, overrides), "world")
 
 
 def _stage(
@@ -145,11 +152,24 @@ def _overridden(
         values |= source or {}
     for name, value in (overrides or {}).items():
         target, dot, key = name.partition(".")
-        if target not in ("model", "data", "training") or not dot:
-            raise SettingsError(f"override {shown(name)} must start with 'model.', 'data.' or 'training.'.")
+        if target not in SECTIONS or not dot:
+            raise SettingsError(f"override {shown(name)} must start with 'model.', 'data.', 'training.' or 'world.'.")
         if target == section:
-            values[key] = value
+            _override(values, key, value, name)
     return values
+
+
+def _override(values: dict[str, Any], key: str, value: Any, name: str) -> None:
+    """Set one value; "settings.num_frames" is that of the mapping `settings`."""
+    outer, dot, inner = key.partition(".")
+    if not dot:
+        values[key] = value
+        return
+    within = values.get(outer) or {}
+    if not isinstance(within, Mapping):
+        raise SettingsError(f"override {shown(name)}: {outer} is no mapping in this recipe, and is {shown(within)}.")
+    values[outer] = dict(within)
+    _override(values[outer], inner, value, name)
 
 
 def _find(recipe: str | Path) -> Path:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
@@ -26,7 +27,7 @@ def train_recipe(
     cache: str | Path | None = None,
     workers: int | None = None,
     settings: Sequence[str] = (),
-    device: str | None = None,
+    device: Device | None = None,
 ) -> dict[str, Any]:
     """Load a recipe, train its stages, and leave the other processes.
 
@@ -38,7 +39,7 @@ def train_recipe(
         cache: Folder that keeps decoded frames.
         workers: Decoding processes.
         settings: More overrides, as "training.epochs=1".
-        device: "cpu", or None for every visible GPU, else the CPU.
+        device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
 
     Returns:
         The model to use (`model`: the best by validation, else the final one) and the result of each stage.
@@ -65,7 +66,7 @@ def train_recipe(
 
 
 def run_recipe(
-    recipe: Recipe, output: str | Path, *, resume: bool = False, device: str | None = None
+    recipe: Recipe, output: str | Path, *, resume: bool = False, device: Device | None = None
 ) -> dict[str, TrainingResult]:
     """Run the stages of a recipe one after the other on one model.
 
@@ -103,7 +104,7 @@ def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:
     ]
 
 
-def _rendered(recipe: Recipe, output: Path, device: str | None) -> Recipe:
+def _rendered(recipe: Recipe, output: Path, device: Device | None) -> Recipe:
     if recipe.world is None:
         return recipe
     with build_accelerator(device).main_process_first():  # the others find it there

@@ -19,9 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from colbert_video.device import Device
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
+from colbert_video.torch_state import plain_torch
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.distributed import build_accelerator, check_processes_agree, from_first, gather_rows
 from colbert_video.training.run.gradcache import random_state, set_random_state
@@ -72,7 +74,7 @@ class Trainer:
         data: Batches and validation, such as `ManifestData`.
         output: The run's folder, new or empty unless a run is resumed; several processes share it.
         resume: True to continue the run in `output`, if there is one.
-        device: "cpu", or None for a GPU for each process, else the CPU.
+        device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
 
     Raises:
         SettingsError: If the folder is in use, or data and configuration do not fit together.
@@ -88,7 +90,7 @@ class Trainer:
         *,
         output: str | Path,
         resume: bool = False,
-        device: str | None = None,
+        device: Device | None = None,
     ) -> None:
         self.model, self.config, self.data = model, config, data
         self.folder = RunFolder(output)
@@ -125,6 +127,10 @@ class Trainer:
                 folders or data.
             TrainingError: If loss or gradient stop being finite numbers; the text names the batch.
         """
+        with plain_torch():
+            return self._train()
+
+    def _train(self) -> TrainingResult:
         started = time.monotonic()
         check_processes_agree("output folder and data", self._view)
         if self.folder.finished:

@@ -22,13 +22,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from colbert_video.cluster.indexing.cluster_worker import ChunkRows, Encoder, Receipt, read_compressed
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
 from colbert_video.cluster.indexing.machines import Share, divide
 from colbert_video.cluster.indexing.retries import LONE_TRIES, RetryPolicy, jobs
 from colbert_video.cluster.session import Session, check_address, connect
+from colbert_video.device import Device
 from colbert_video.durable import delete_leftover, make_folder_durably, new_name
 from colbert_video.errors import ClusterError
 from colbert_video.indexing.build.encoding import VIDEOS_PER_BATCH
@@ -88,7 +87,7 @@ class RayCluster:
 
     @contextmanager
     def helpers(
-        self, work: Work, model: VideoColBERT, *, by_name: bool, device: str | torch.device | None
+        self, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
     ) -> Iterator["ClusterHelpers"]:
         """Give the workers of a run, which start with the first job, and end with the block.
 
@@ -119,7 +118,7 @@ class ClusterHelpers:
     """
 
     def __init__(
-        self, session: Session, work: Work, model: VideoColBERT, *, by_name: bool, device: str | torch.device | None
+        self, session: Session, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
     ) -> None:
         self._session, self._work, self._model = session, work, model
         self._by_name, self._device = by_name, device

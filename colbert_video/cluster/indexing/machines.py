@@ -4,9 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from colbert_video.cluster.session import Session
+from colbert_video.device import Device
 from colbert_video.errors import ClusterError, shown
 
 CPUS_PER_WORKER = 4
@@ -24,7 +23,7 @@ class Share:
     device: str
 
 
-def divide(session: Session, cpus: int | None, device: str | torch.device | None) -> Share:
+def divide(session: Session, cpus: int | None, device: Device | None) -> Share:
     """Divide a cluster: a worker for each GPU with an equal part of its machine's cores, else one for a few cores.
 
     Args:
@@ -37,7 +36,9 @@ def divide(session: Session, cpus: int | None, device: str | torch.device | None
     """
     machines = [node["Resources"] for node in session.ray.nodes() if node["Alive"]]
     with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1 and machine.get("CPU", 0) >= 1]
-    wanted = None if device is None else str(device)
+    wanted = (
+        None if device is None or device == "auto" else f"cuda:{device}" if isinstance(device, int) else str(device)
+    )
     if with_gpus and (wanted is None or wanted.startswith("cuda")):
         least = min(machine["CPU"] / machine["GPU"] for machine in with_gpus)
         each = float(cpus or max(1, math.floor(least)))

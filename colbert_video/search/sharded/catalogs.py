@@ -11,6 +11,7 @@ from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
+from colbert_video.once import PerProcess
 
 SUMMED = ("videos", "windows", "removed", "staged", "segments", "bytes")
 
@@ -26,16 +27,28 @@ class CorpusCatalogs:
     """
 
     def __init__(self, corpus: ShardedCorpus) -> None:
-        with ExitStack() as stack:
-            self._catalogs = [stack.enter_context(Catalog.open(folder)) for folder in corpus.folders]
-            every = [load_settings(catalog) for catalog in self._catalogs]
-            _check_same_settings(corpus, every)
-            self.settings: IndexSettings = every[0]
-            self._open = stack.pop_all()
+        self._corpus = corpus
+        self.settings: IndexSettings
+        self._opened = PerProcess(self._open)
 
     def close(self) -> None:
-        """Close all catalogs."""
-        self._open.close()
+        """Close all catalogs; in a forked process, those that it has opened itself."""
+        if not self._opened.inherited:
+            for catalog in self._catalogs:
+                catalog.close()
+
+    @property
+    def _catalogs(self) -> list[Catalog]:
+        return self._opened.value
+
+    def _open(self) -> list[Catalog]:
+        with ExitStack() as stack:
+            catalogs = [stack.enter_context(Catalog.open(folder)) for folder in self._corpus.folders]
+            every = [load_settings(catalog) for catalog in catalogs]
+            _check_same_settings(self._corpus, every)
+            self.settings = every[0]
+            stack.pop_all()
+        return catalogs
 
     def __len__(self) -> int:
         """Number of shards."""

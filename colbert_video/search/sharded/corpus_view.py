@@ -118,4 +118,4 @@ def merge_scores(answers: Sequence[Scores], k: int) -> Scores:
 
 
 def _best(every: list[Any], scores: list[float], k: int) -> list[Any]:
-    return [every[row] for row in best_first(torch.tensor(scores, dtype=torch.float64), k).tolist()]
+    return [every[row] for row in best_first(torch.tensor(scores, dtype=torch.float64, device="cpu"), k).tolist()]

@@ -5,11 +5,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from colbert_video.device import Device
 from colbert_video.durable import user_path
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.once import PerProcess
 from colbert_video.search.queries import QueryModel
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
@@ -44,27 +44,40 @@ class ShardedSearcher(Searcher):
         path: str | Path,
         *,
         model: VideoColBERT | str | Path | None = None,
-        device: str | torch.device | None = None,
+        device: Device | None = None,
         preload: bool = False,
     ) -> None:
+        self._settings = {"device": device}
+        self._preload = False
         self._open_corpus(path, model, device)
-        with ExitStack() as stack:
-            stack.callback(self.catalogs.close)
-            self._shards: list[Shard] = []
-            for folder in self.corpus.folders:
-                self._shards.append(Shard(folder, device=device))
-                stack.callback(self._shards[-1].close)
-            self._open = stack.pop_all()
+        try:
+            self._opened_shards = PerProcess(self._open_shards)
+        except BaseException:
+            self.catalogs.close()
+            raise
         if preload:
             self.preload()
 
-    def _open_corpus(
-        self, path: str | Path, model: VideoColBERT | str | Path | None, device: str | torch.device | None
-    ) -> None:
+    def _open_corpus(self, path: str | Path, model: VideoColBERT | str | Path | None, device: Device | None) -> None:
         self.path = user_path(path, "the corpus")
         self.corpus = ShardedCorpus.open(self.path)
-        self.catalogs = CorpusCatalogs(self.corpus)
         self._model = QueryModel(self.path, model, device)
+        self.catalogs = CorpusCatalogs(self.corpus)
+
+    @property
+    def _shards(self) -> list[Shard]:
+        return self._opened_shards.value
+
+    def _open_shards(self) -> list[Shard]:
+        shards: list[Shard] = []
+        with ExitStack() as stack:
+            for folder in self.corpus.folders:
+                shards.append(Shard(folder, **self._settings))
+                stack.callback(shards[-1].close)
+                if self._preload:
+                    shards[-1].preload()
+            stack.pop_all()
+        return shards
 
     def refresh(self) -> bool:
         """See what was committed to the shards since they were opened or refreshed; True if there was anything new.
@@ -79,13 +92,17 @@ class ShardedSearcher(Searcher):
     def preload(self) -> None:
         """Ask the system to read the shards' files ahead, and those of new commits; as `Searcher.preload`."""
         self._check_open()
+        self._preload = True
         for shard in self._shards:
             shard.preload()
 
     def close(self) -> None:
         """Close the shards' files; a second call does nothing."""
         self._closed = True
-        self._open.close()
+        if not self._opened_shards.inherited:  # a forked process leaves those of the other to it
+            for shard in self._shards:
+                shard.close()
+        self.catalogs.close()
 
     @contextmanager
     def _view(self) -> Iterator[CorpusView]:

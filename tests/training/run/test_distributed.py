@@ -1,5 +1,6 @@
 """Negatives across processes: on two and three gloo processes, loss and gradients are those of one."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from colbert_video.errors import SettingsError
 from colbert_video.model.tokens import TokenBags
 from colbert_video.training.run.distributed import (
+    _chosen_device,
+    _single_device,
     build_accelerator,
     check_processes_agree,
     from_first,
@@ -108,6 +111,35 @@ def test_processes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processes_here() == 4
 
 
-def test_other_devices_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"device='cuda:1': training takes 'cpu' or.*CUDA_VISIBLE_DEVICES"):
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for device in ("cuda", "cuda:1", 1):
+        with pytest.raises(SettingsError, match=r"but torch sees no CUDA device here; use .* 'cpu'"):
+            build_accelerator(device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), None, "auto"])
+def test_the_device_of_a_training(device: Any) -> None:
+    assert build_accelerator(device).device.type == (
+        "cuda" if torch.cuda.is_available() and device in (None, "auto") else "cpu"
+    )
+
+
+def test_a_single_process_may_name_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert _single_device("cuda:1") == torch.device("cuda", 1)
+    assert _single_device(1) == torch.device("cuda", 1)
+    assert _single_device("cuda") is None  # each process has its own
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SettingsError, match=r"device='cuda:1': several processes train together.*CUDA_VISIBLE_DEVICES"):
         build_accelerator("cuda:1")
+
+
+def test_accelerate_takes_the_device_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    with _chosen_device(torch.device("cuda", 1)):
+        assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cuda:1"
+    assert "ACCELERATE_TORCH_DEVICE" not in os.environ
+    assert chosen == [torch.device("cuda", 1)]

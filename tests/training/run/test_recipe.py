@@ -152,7 +152,9 @@ def test_overrides_reach_every_stage() -> None:
     assert [stage.training.epochs for stage in parsed.stages] == [7, 7]
     assert [stage.data.workers for stage in parsed.stages] == [0, 0]
     assert parsed.stages[0].training.freeze == ("class_token",)
-    with pytest.raises(SettingsError, match=r"override 'epochs' must start with 'model.', 'data.' or 'training.'"):
+    with pytest.raises(
+        SettingsError, match=r"override 'epochs' must start with 'model.', 'data.', 'training.' or 'world.'"
+    ):
         parse_recipe(recipe, overrides={"epochs": 7})
     with pytest.raises(SettingsError, match=r"override 'training.epochs' must have the form section.setting=value"):
         parse_override("training.epochs")
