@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_streams()
     code = _exit_code(arguments)
     unwritten = flush_output()
-    if unwritten is not None:
+    if unwritten is not None and code != BAD_USAGE:  # else that was said already
         code = _failed(unwritten)
     sys.exit(code)
 
