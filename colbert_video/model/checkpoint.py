@@ -10,11 +10,11 @@ A checkpoint is the parts of a model; `VideoColBERT` puts them together.
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,16 +23,15 @@ from colbert_video.errors import ColBERTVideoError, HubError, ModelError, Settin
 from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.json_values import parse_json
 from colbert_video.model import open_clip
-from colbert_video.model.backbone import Backbone, Preprocess
+from colbert_video.model.backbone import Backbone
 from colbert_video.model.config import ModelConfig
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-BACKBONES: dict[str, Callable[[Path, Preprocess], Backbone]] = {
-    open_clip.CONFIG_FILE: open_clip.OpenClipBackbone.from_folder
-}
-"""How a checkpoint's backbone is built, by the name of the file that describes its architecture."""
+BACKBONES: dict[str, Callable[..., Backbone]] = {open_clip.CONFIG_FILE: open_clip.OpenClipBackbone.from_folder}
+"""How a checkpoint's backbone is built, by the name of the file that describes its architecture. Called with the folder,
+`Preprocess` and `shapes=` of all weights by name."""
 TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
@@ -178,8 +177,32 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
     config = _read_config(folder)
     for description, build in BACKBONES.items():
         if (folder / description).is_file():
-            return Checkpoint(name, config, build(folder, config.preprocess), folder / WEIGHTS_FILE)
+            weights = folder / WEIGHTS_FILE
+            shapes = _weight_shapes(weights)
+            _check_size(config, shapes, folder)
+            return Checkpoint(name, config, build(folder, config.preprocess, shapes=shapes), weights)
     raise ModelError(f"{folder} is not a complete checkpoint: {' or '.join(BACKBONES)} is missing.")
+
+
+def _weight_shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shape of each weight, from the file's header."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{path} is missing, damaged, or does not fit its configuration: {in_one_line(error)}. Save or download the "
+            "checkpoint again."
+        ) from error
+
+
+def _check_size(config: ModelConfig, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
+    """Check that the weights have what the settings ask for, before memory is taken for it."""
+    rows = sum(shape[0] for shape in shapes.values() if shape)
+    most = {"temporal_layers": len(shapes), "expansion_tokens": rows, "max_frames": rows, "query_length": rows}
+    for name, limit in most.items():
+        if getattr(config, name) > limit:
+            raise ModelError(f"{folder / CONFIG_FILE}: {name}={getattr(config, name)} is more than the weights hold.")
 
 
 def _read_config(folder: Path) -> ModelConfig:

@@ -8,13 +8,15 @@ pooled row equal to `encode_text`. Models are built by name, and every trap on t
 import difflib
 import json
 import logging
+import math
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -29,6 +31,8 @@ CONFIG_FILE = "open_clip_config.json"
 SUPPORTED_FAMILIES = (
     "CLIP (ViT, ConvNeXt, ResNet), SigLIP, SigLIP 2, PE-Core, MobileCLIP, EVA02-CLIP, CLIPA, MetaCLIP, DFN"
 )
+MAX_SIDE = 4096
+"""Largest image side and context of a checkpoint's model; tables of their squares are made."""
 _BUILDING, _TOKENIZING = ForkLock(), ForkLock()
 
 
@@ -87,11 +91,18 @@ class OpenClipBackbone(nn.Module):
         return cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
 
     @classmethod
-    def from_folder(cls, folder: Path, preprocess: Preprocess) -> "OpenClipBackbone":
+    def from_folder(
+        cls, folder: Path, preprocess: Preprocess, *, shapes: Mapping[str, Sequence[int]]
+    ) -> "OpenClipBackbone":
         """Build the model described by a checkpoint's folder, with random weights.
 
+        Args:
+            folder: The checkpoint, which may be a stranger's.
+            preprocess: How its weights expect frames.
+            shapes: Shape of each of its weights. A model that is larger is not built.
+
         Raises:
-            ModelError: If the description is unusable.
+            ModelError: If the description is unusable, larger than the weights, or names other files or machines.
         """
         import open_clip
 
@@ -99,6 +110,7 @@ class OpenClipBackbone(nn.Module):
         try:
             model_cfg = open_clip.get_model_config(name)
             _check_unsupported(str(folder), model_cfg)
+            _check_stranger(name, model_cfg, shapes)
             with _quiet_open_clip():
                 clip = open_clip.create_model(name, load_weights=False)
         except ModelError:
@@ -300,6 +312,26 @@ def _check_unsupported(name: str, model_cfg: dict[str, Any]) -> None:
         raise ModelError(f"{name}: its tokenizer wants to run code of its own (trust_remote_code), which is refused.")
     if reason:
         raise ModelError(f"{name}: {reason}, which gives no token features. Supported families: {SUPPORTED_FAMILIES}.")
+
+
+def _check_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+    """Check that an architecture stays on this machine and is no larger than its weights, before memory is taken for it."""
+    import open_clip
+
+    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+    timm_name = vision.get("timm_model_name") or ""
+    if any(mark in timm_name for mark in ":/\\") or vision.get("timm_model_pretrained"):
+        raise ModelError(f"{name}: its image tower is loaded from elsewhere ({shown(timm_name)}), which is refused.")
+    layers = [np.sum(part.get("layers", 0)) for part in (vision, text)]
+    sizes = (*np.atleast_1d(vision.get("image_size", 0)), text.get("context_length", 0))
+    fits = int(sum(layers)) <= len(shapes) and max(sizes) <= MAX_SIDE
+    if fits:
+        with _quiet_open_clip(), torch.device("meta"):  # shapes alone, no memory
+            clip = open_clip.create_model(name, load_weights=False, device="meta")
+        wanted = sum(parameter.numel() for parameter in clip.parameters())
+        fits = wanted <= sum(math.prod(shape) for shape in shapes.values())
+    if not fits:
+        raise ModelError(f"{name}: it describes a larger model than its weights are; download the checkpoint again.")
 
 
 def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:

@@ -183,6 +183,15 @@ def test_impossible_settings_are_refused(change: dict[str, Any], saved: Path) ->
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 
+@pytest.mark.parametrize("name", ["temporal_layers", "expansion_tokens", "max_frames"])
+def test_settings_larger_than_the_weights_are_refused_before_memory_is_taken(name: str, saved: Path) -> None:
+    values = json.loads((saved / "config.json").read_text())
+    values["model"] |= {name: 10**6, "temporal_init": "random"}
+    (saved / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match=f"{name}=1000000 is more than the weights hold"):
+        VideoColBERT.from_pretrained(saved, device=CPU)
+
+
 @pytest.mark.parametrize("name", ["open_clip_config.json", "model.safetensors"])
 def test_a_missing_file_is_named(name: str, saved: Path) -> None:
     (saved / name).unlink()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import resource
 import threading
 import warnings
 from pathlib import Path
@@ -28,6 +29,10 @@ def weight_file(tiny_names: SimpleNamespace, tmp_path: Path) -> Path:
     clip = open_clip.create_model(tiny_names.clip, load_weights=False)
     torch.save(clip.state_dict(), tmp_path / "weights.pt")
     return tmp_path / "weights.pt"
+
+
+AMPLE = {str(number): [10**6] for number in range(99)}
+"""Shapes of weights that any small model fits into."""
 
 
 def test_a_model_without_weights_is_random(tiny_names: SimpleNamespace) -> None:
@@ -244,7 +249,9 @@ def folder_with(tmp_path: Path, content: str) -> Path:
 
 
 def test_a_description_rebuilds_the_architecture(tmp_path: Path) -> None:
-    backbone = OpenClipBackbone.from_folder(folder_with(tmp_path, json.dumps({"model_cfg": TINY_CLIP})), HALF)
+    backbone = OpenClipBackbone.from_folder(
+        folder_with(tmp_path, json.dumps({"model_cfg": TINY_CLIP})), HALF, shapes=AMPLE
+    )
     assert (backbone.dim, backbone.context_length, backbone.preprocess) == (64, 32, HALF)
 
 
@@ -260,21 +267,51 @@ def test_a_description_rebuilds_the_architecture(tmp_path: Path) -> None:
 )
 def test_a_useless_description_is_refused(content: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"open_clip_config.json describes no model that open_clip can build: "):
-        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF, shapes=AMPLE)
 
 
 def test_a_description_cannot_run_code(tmp_path: Path) -> None:
     text_cfg = {**TINY_CLIP["text_cfg"], "hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
     content = json.dumps({"model_cfg": {**TINY_CLIP, "text_cfg": text_cfg}})
     with pytest.raises(ModelError, match="wants to run code of its own"):
-        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF, shapes=AMPLE)
+
+
+def changed(part: str, **values: Any) -> str:
+    return json.dumps({"model_cfg": {**TINY_CLIP, part: {**TINY_CLIP[part], **values}}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed("vision_cfg", timm_model_name="hf-hub:someone/model"), "loaded from elsewhere"),
+        (changed("vision_cfg", timm_model_name="local-dir:/etc"), "loaded from elsewhere"),
+        (
+            changed("vision_cfg", timm_model_name="vit_tiny_patch16_224", timm_model_pretrained=True),
+            "loaded from elsewhere",
+        ),
+        (changed("vision_cfg", layers=10**6), "larger model than its weights"),
+        (changed("text_cfg", layers=10**6), "larger model than its weights"),
+        (changed("vision_cfg", layers=[3, 4, 10**6, 3]), "larger model than its weights"),
+        (changed("text_cfg", width=10**6), "larger model than its weights"),
+        (changed("text_cfg", vocab_size=10**9), "larger model than its weights"),
+        (changed("text_cfg", context_length=10**6), "larger model than its weights"),
+        (changed("vision_cfg", image_size=10**6, pos_embed_type="sin_cos_2d"), "larger model than its weights"),
+        (changed("vision_cfg", width=10**7), "larger model than its weights"),
+    ],
+)
+def test_a_stranger_gets_neither_network_nor_memory(content: str, message: str, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError, match=message):
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF, shapes=AMPLE)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**19  # kilobytes
 
 
 def test_a_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     text_cfg = {**TINY_CLIP["text_cfg"], "hf_tokenizer_name": "some/tokenizer"}
     content = json.dumps({"model_cfg": {**TINY_CLIP, "text_cfg": text_cfg}})
     with pytest.raises(ModelError, match="lacks its tokenizer files, or they are damaged"):
-        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF)
+        OpenClipBackbone.from_folder(folder_with(tmp_path, content), HALF, shapes=AMPLE)
 
 
 def test_an_error_in_one_line() -> None:
