@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from colbert_video.access import os_problem, read_problem
 from colbert_video.durable import user_path
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
@@ -70,8 +71,10 @@ class Checkpoint:
         try:
             model.load_state_dict(load_file(self.weights), strict=True)
         except (OSError, SafetensorError, RuntimeError) as error:
+            if (problem := read_problem(self.weights)) is not None:
+                raise ModelError(f"{self.weights} cannot be read: {problem}.") from error
             raise ModelError(
-                f"{self.weights} is missing, damaged, or does not fit its configuration: {in_one_line(error)}. Save or "
+                f"{self.weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or "
                 "download the checkpoint again."
             ) from error
 
@@ -209,8 +212,13 @@ def _read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     try:
         values = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing or no JSON ({error}).") from error
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing.") from error
+    except OSError as error:
+        problem = read_problem(path) or os_problem(error)
+        raise ModelError(f"{folder} is not a checkpoint: its {path.name} cannot be read: {problem}.") from error
+    except ValueError as error:
+        raise ModelError(f"{folder} is not a checkpoint: its {path.name} is no JSON ({error}).") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:
         raise ModelError(f"{path} has no format {FORMAT}; it was written by another program or a newer version.")
     try:

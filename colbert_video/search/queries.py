@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from colbert_video.access import read_problem
 from colbert_video.checks import id_text
 from colbert_video.device import Device, resolve_device
 from colbert_video.durable import user_path
@@ -229,7 +230,10 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
 def _image_file(image: Any) -> Any:
     """Return what Pillow opens: the name of a file, its content, or an open file."""
     if isinstance(image, str | os.PathLike):
-        return native_name(str(user_path(image, "the image")))
+        path = Path(native_name(str(user_path(image, "the image"))))
+        if path.exists() and (problem := read_problem(path)) is not None:  # a named pipe would be waited for
+            raise SettingsError(f"{shown(image)} cannot be read: {problem}.")
+        return path
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(image)
     if callable(getattr(image, "read", None)):

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from colbert_video.access import read_problem
 from colbert_video.durable import (
     check_link,
     delete_leftover,
@@ -200,7 +201,9 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as chunk:
             yield chunk
     except (OSError, SafetensorError, IndexFolderError) as error:
-        raise IndexFolderError(f"{path} is missing or damaged ({error}); index again with overwrite=True.") from error
+        if path.exists() and (problem := read_problem(path)) is not None:
+            raise IndexFolderError(f"{path} cannot be read: {problem}") from error
+        raise IndexFolderError(f"{path} is missing or damaged ({error}); repeat the index run.") from error
 
 
 def read_notes(path: Path) -> dict[int, Note]:

@@ -44,7 +44,7 @@ OTHER_CONTENTS = {
 }
 """What files of other kinds begin with, and what to do with them."""
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-UNPACKERS: dict[bytes, Callable[[io.BufferedIOBase], io.BufferedIOBase]] = {
+UNPACKERS: dict[bytes, Callable[[Any], io.BufferedIOBase]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": lambda file: bz2.BZ2File(file),
     b"\xfd7zXZ\x00": lambda file: lzma.LZMAFile(file),  # noqa: SIM115 - the caller closes it

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from colbert_video.access import os_problem, read_problem
 from colbert_video.checks import whole_number
 from colbert_video.durable import (
     RESTORE,
@@ -122,7 +123,9 @@ def _parsed(path: Path) -> tuple[str, ...]:
         version = values.get("version")
         if not isinstance(version, int) or version < 1:
             raise ValueError(f"its version is {shown(version)}")
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise IndexFolderError(f"{path} cannot be read: {read_problem(path) or os_problem(error)}.") from error
+    except (ValueError, RecursionError) as error:
         raise IndexFolderError(f"{path} is damaged: {error}; restore it or shard the index again.") from error
     if version > FORMAT_VERSION:
         raise IndexFolderError(

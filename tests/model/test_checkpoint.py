@@ -170,7 +170,7 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 )
 def test_a_foreign_or_newer_description_is_refused(content: str, saved: Path) -> None:
     (saved / "config.json").write_text(content)
-    with pytest.raises(ModelError, match=r"config\.json (is missing or no JSON|has no format 1)"):
+    with pytest.raises(ModelError, match=r"config\.json (is no JSON|has no format 1)"):
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 
@@ -203,7 +203,7 @@ def test_a_missing_file_is_named(name: str, saved: Path) -> None:
 def test_cut_weights_are_refused(size: int, saved: Path) -> None:
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ModelError, match=r"model\.safetensors is missing, damaged, or does not fit"):
+    with pytest.raises(ModelError, match=r"model\.safetensors (is damaged, or does not fit|cannot be read)"):
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from colbert_video.access import os_problem
 from colbert_video.durable import user_path, write_text
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.run_folder import RunFolder, differences
@@ -67,7 +68,9 @@ class ReproduceFolder:
         """
         try:
             return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {os_problem(error)}.") from error
+        except ValueError as error:
             raise SettingsError(f"{path} is unreadable ({error}); remove it to run that stage again.") from error
 
     def write(self, path: Path, values: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from colbert_video.access import os_problem
 from colbert_video.durable import check_folder_writable, fsync_folder, sync_tree, user_path, write_text
 from colbert_video.errors import ModelError, SettingsError, TrainingError, in_one_line
 from colbert_video.model.video_colbert import VideoColBERT
@@ -108,7 +109,9 @@ class RunFolder:
         """
         try:
             saved = json.loads(self._description.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise TrainingError(f"{self._description} cannot be read: {os_problem(error)}.") from error
+        except ValueError as error:
             raise TrainingError(
                 f"{self._description} is unreadable ({error}); start again in another folder."
             ) from error
