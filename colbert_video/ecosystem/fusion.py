@@ -16,7 +16,7 @@ escaped ids, accepts a video twice, and names neither file nor line in errors; s
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -62,6 +62,8 @@ def fuse(
     Raises:
         SettingsError: If there is no ranking, a setting is out of range, or a score is not finite where scores are read.
     """
+    if weights is not None and (isinstance(weights, str) or not isinstance(weights, Iterable)):
+        raise SettingsError(f"weights={shown(weights)} must be a list of numbers, one for each ranking.")
     weights = [1.0] * len(rankings) if weights is None else [real_number("a weight", weight) for weight in weights]
     k = None if k is None else whole_number("k", k, least=1)
     _check(rankings, method, weights, real_number("constant", constant, least=0))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from colbert_video.checks import check_fields
 from colbert_video.errors import SettingsError
+from colbert_video.model.tokens import as_tensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Preprocess:
         Raises:
             SettingsError: If the frames are not uint8 RGB, or have no pixels.
         """
-        tensor = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+        as_bytes = isinstance(frames, np.ndarray) and frames.dtype == np.uint8  # the usual case, without a copy
+        tensor = torch.from_numpy(np.ascontiguousarray(frames)) if as_bytes else as_tensor(frames, "the frames")
         if tensor.dtype != torch.uint8 or tensor.ndim != 4 or tensor.shape[3] != 3 or 0 in tensor.shape:
             raise SettingsError(
                 f"frames are {tensor.dtype} of shape {tuple(tensor.shape)}; give RGB bytes, torch.uint8 or numpy.uint8 of "

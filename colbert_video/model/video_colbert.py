@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -343,6 +343,8 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If there is no video, or one has no frame or more frames than the model has positions for.
         """
+        if not isinstance(videos, Iterable):
+            raise SettingsError(f"videos={shown(videos)} must be a list with the frames of each video.")
         videos, frames_per_batch = list(videos), whole_number("frames_per_batch", frames_per_batch, least=1)
         if not videos:
             raise SettingsError("no video was given; at least one is needed.")

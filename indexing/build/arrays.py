@@ -55,12 +55,7 @@ class ArraySource:
     """
 
     def __init__(
-        self,
-        ids: Sequence[str],
-        bags: Mapping[str, Tokens],
-        *,
-        dim: int,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
+        self, ids: Iterable[Any], bags: Mapping[str, Tokens], *, dim: int, metadata: Iterable[Any] | None = None
     ) -> None:
         self._dim = dim
         with callers_code():

@@ -5,6 +5,7 @@ import io
 import pickle
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,13 @@ def test_a_long_metadata_is_cut() -> None:
 
 def test_no_hits_say_so() -> None:
     assert Hits()._repr_html_() == "<p>no video is eligible</p>"
+
+
+def test_equal_hits_hash_alike() -> None:
+    first, second = (
+        Hit(1, "a", 1.5, 1.0, 0.5, 0.0, 2.0, "a.mp4", {"tags": ["x", "y"]}, None, (Moment(3.0, 4.0, 0.5),))
+        for _ in range(2)
+    )
+    assert first == second
+    assert hash(first) == hash(second)
+    assert len({first, second, replace(first, id="b")}) == 2

@@ -8,6 +8,7 @@ from token_corpus import DIM, random_bags, unit_tokens
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.build import arrays
 from colbert_video.indexing.build.arrays import ArraySource
+from colbert_video.model.tokens import float_tokens
 
 
 def test_lists_and_arrays_give_the_same_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +124,63 @@ def test_memory_maps_are_read_without_a_copy_of_the_whole(tmp_path: Path) -> Non
     mapped = np.load(path, mmap_mode="r")
     source = ArraySource([str(number) for number in range(5)], {"frame": mapped}, dim=DIM)
     assert sum(len(chunk.entries) for chunk in source) == 5
+
+
+def test_a_repeated_id_among_many_is_found_in_one_pass() -> None:
+    class Counted(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = [Counted(number) for number in (*range(5000), 0)]
+    with pytest.raises(SettingsError, match="id '0' is given twice"):
+        ArraySource(names, {"frame": []}, dim=DIM)
+    assert Counted.compared < 20 * len(names)  # pairs of names would be 12 million
+
+
+def test_metadata_are_checked_before_the_work_by_name() -> None:
+    bags = {"frame": random_bags(2, seed=1)}
+    with pytest.raises(SettingsError, match="the metadata of video 'b' holds b'x' under 'k'"):
+        ArraySource(["a", "b"], bags, dim=DIM, metadata=[{}, {"k": b"x"}])
+    source = ArraySource([1, 2], bags, dim=DIM, metadata=({"n": np.int64(n)} for n in range(2)))
+    assert [(entry.id, entry.metadata) for chunk in source for entry in chunk.entries] == [
+        ("1", {"n": 0}),
+        ("2", {"n": 1}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "form", ["reversed", "foreign", "fortran", "object", "double", "lists", "parameter", "read-only"]
+)
+def test_tokens_of_any_form_are_the_same_tokens(form: str) -> None:
+    tokens = np.array(unit_tokens(3, DIM, seed=0))
+    given = {
+        "reversed": tokens[::-1].copy()[::-1],
+        "foreign": tokens.astype(">f4"),
+        "fortran": np.asfortranarray(tokens),
+        "object": tokens.astype(object),
+        "double": tokens.astype(np.float64),
+        "lists": tokens.tolist(),
+        "parameter": torch.nn.Parameter(torch.tensor(tokens)),
+        "read-only": np.broadcast_to(tokens, tokens.shape),
+    }[form]
+    assert np.array_equal(float_tokens(given, "tokens").numpy(), tokens)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.empty(2, 4, device="meta"), 'tokens are on the device "meta"'),
+        (torch.ones(2, dtype=torch.complex64), "tokens are of dtype torch.complex64"),
+        (np.array(["a"]), "tokens are of dtype <U1"),
+        ([[1, 2], [3]], "no array of numbers"),
+        (np.array([object()]), "no array of numbers"),
+    ],
+)
+def test_what_holds_no_tokens(given: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        float_tokens(given, "tokens")

@@ -1,8 +1,10 @@
 """Filters against a plain evaluator in Python, on metadata and filters of any shape."""
 
+import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,14 @@ from thorough import amount
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import NewSegment, VideoEntry
-from colbert_video.indexing.catalog.filters import BUILT_IN, MAX_CONDITIONS, MAX_DEPTH, ORDER, compile_filter
+from colbert_video.indexing.catalog.filters import (
+    BUILT_IN,
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    ORDER,
+    compile_filter,
+    parse_filter,
+)
 
 MISSING = object()
 
@@ -259,3 +268,36 @@ def test_hostile_filters_leave_the_catalog_alone(catalog: Catalog) -> None:
         assert catalog.matching(compile_filter(where)) == []
     assert len(catalog.matching(compile_filter({"id": {"!=": "' OR 1=1"}}))) == 3
     assert catalog.count() == 3
+
+
+@pytest.mark.parametrize(
+    ("where", "plain"),
+    [
+        ({"n": np.int64(2)}, {"n": 2}),
+        ({"n": {"<": np.float32(2)}}, {"n": {"<": 2.0}}),
+        ({"n": {"in": {1, 2}}}, {"n": {"in": [1, 2]}}),
+        ({"n": {"in": np.array([1, 2])}}, {"n": {"in": [1, 2]}}),
+        ({"n": {"in": range(1, 3)}}, {"n": {"in": [1, 2]}}),
+        ({"or": ({"n": 1}, {"n": 2})}, {"or": [{"n": 1}, {"n": 2}]}),
+        ({"day": datetime.date(2026, 1, 2)}, {"day": "2026-01-02"}),
+    ],
+)
+def test_values_of_numpy_and_sets_stand_for_those_of_json(where: Any, plain: Any) -> None:
+    assert compile_filter(where) == compile_filter(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"channel": "news", "channel": "sport"}', "the key 'channel' comes twice"),
+        ('{"a": {">": 1, ">": 2}}', "the key '>' comes twice"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": 1e999}', "too large"),
+        ('{"not":' * 200_000, "nested more than 100 deep"),
+        (f'{{"a": {"9" * 4000}}}', "4000 digits"),
+    ],
+)
+def test_a_filter_that_would_lose_a_condition_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason) as raised:
+        parse_filter(text)
+    assert len(str(raised.value)) < 500

@@ -187,3 +187,19 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 def test_shipped_recipes_load() -> None:
     for name in recipe_names():
         assert load_recipe(name).stages, name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["data: {manifest: a.jsonl}\ntraining: {epochs: 1, epochs: 2}\n", "data: {manifest: a}\ndata: {manifest: b}\n"],
+)
+def test_a_setting_that_comes_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text("model: {backbone: tiny}\n" + text)
+    with pytest.raises(SettingsError, match="comes twice"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_yaml_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("[" * 20_000)
+    with pytest.raises(SettingsError, match=r"r\.yaml is"):
+        load_recipe(tmp_path / "r.yaml")
