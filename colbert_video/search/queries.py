@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Picture = str | os.PathLike[str] | bytes | UInt8[np.ndarray, "height width 3"] | Any
 """An image file, its content, an open file, RGB pixels as array or tensor, or a PIL image."""
+MAX_PICTURE_SIDE = 2**15
+"""Pixels; Pillow's resizing takes memory in proportion to the longer side, however few pixels there are."""
 BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
 """What PIL raises for damaged files."""
 MAX_LENGTH_ERROR = 0.02
@@ -214,7 +216,9 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
     from PIL import Image
 
     if isinstance(image, np.ndarray | Tensor):
-        return Image.fromarray(_rgb(image))
+        pixels = _rgb(image)
+        _check_sides(pixels.shape[1], pixels.shape[0])
+        return Image.fromarray(pixels)
     source = image if isinstance(image, Image.Image) else _image_file(image)
     try:
         if isinstance(source, Image.Image):
@@ -223,6 +227,8 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
             return upright(opened)
     except FileNotFoundError as error:
         raise SettingsError(f"there is no image file {shown(image)}; check the name.") from error
+    except SettingsError:
+        raise
     except (Image.DecompressionBombError, *BAD_PICTURE) as error:
         raise SettingsError(f"{shown(image)} cannot be read as an image: {in_one_line(error)}.") from error
 
@@ -271,10 +277,19 @@ def _not_rgb(pixels: Tensor) -> SettingsError:
     )
 
 
+def _check_sides(width: int, height: int) -> None:
+    if max(width, height) > MAX_PICTURE_SIDE:
+        raise SettingsError(
+            f"the image has {width}×{height} pixels; give one of at most {MAX_PICTURE_SIDE} on each side: resizing longer "
+            "ones takes gigabytes."
+        )
+
+
 def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
     """Return an image in RGB, turned as its EXIF data say if they can be read; the given one if nothing is to be done."""
     from PIL import ExifTags, ImageOps
 
+    _check_sides(*image.size)
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else a copy would be made
             image = ImageOps.exif_transpose(image)

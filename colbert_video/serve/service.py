@@ -59,6 +59,7 @@ class Service:
                 seconds=settings.copy_seconds,
                 most_bytes=settings.most_copy_bytes,
                 cached_bytes=settings.cached_copy_bytes,
+                memory_bytes=settings.copy_memory_bytes,
                 folder=settings.copies_folder,
             ),
         )
@@ -68,6 +69,7 @@ class Service:
         self.encoder.start()
         self.indexes.start(self.encoder.forget)
         asyncio.get_running_loop().run_in_executor(None, self.media.start)
+        asyncio.get_running_loop().run_in_executor(None, self.copies.start)
 
     async def close(self) -> None:
         """Stop every part; the indexes last, as running searches use them."""

@@ -76,6 +76,8 @@ class ServeSettings:
     """Largest copy."""
     cached_copy_bytes: int = 4 * 2**30
     """Disk space for copies; the ones not used for longest go first."""
+    copy_memory_bytes: int = 4 * 2**30
+    """Memory of the ffmpeg that makes a copy, where the system can limit it."""
     copies_folder: Path | None = None
     """Where copies are kept while the service runs; None for a new temporary folder."""
     most_requests: int = 128

@@ -236,3 +236,13 @@ def test_bags_with_queries_of_their_own_are_scored_as_defined(tmp_path: Path, ex
     if exact:
         best = naive.masked_fill(~allowed, -9).sort(descending=True)
         assert found.total.tolist() == pytest.approx(best.values[:20].tolist(), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [(2**15 + 1, 1), (1, 2**15 + 1)])
+def test_pictures_with_a_side_that_takes_gigabytes_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size)
+    picture.save(tmp_path / "long.png")
+    for given in (picture, tmp_path / "long.png", np.asarray(picture)):
+        with pytest.raises(SettingsError, match=f"{size[0]}×{size[1]} pixels; give one of at most 32768 on each side"):
+            read_picture(given)
+    assert read_picture(Image.new("RGB", (2**15, 1))).size == (2**15, 1)

@@ -20,11 +20,13 @@ from starlette.requests import ClientDisconnect
 
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.serve.http_errors import ServiceError
-from colbert_video.serve.media.copies import CopyMaker, ffmpeg_arguments
+from colbert_video.serve.media.copies import CopyMaker
+from colbert_video.serve.media.ffmpeg_command import ffmpeg_arguments
 from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.ranges import ByteRange, asked_range
 from colbert_video.serve.media.thumbnails import ThumbnailCache
 from colbert_video.serve.routes.media_routes import CHUNK, FilePart
+from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
 MEDIA = "/api/video/media"
@@ -244,6 +246,14 @@ KINDS = [
     ("a.ts", "mpeg2video", ("mpegts", "mpeg2video", False)),
     ("a.flv", "flv1", ("flv", "flv1", False)),
     ("a.mpg", "mpeg1video", ("mpeg", "mpeg1video", False)),
+    ("a.h264", "libx264", ("h264", "h264", False)),
+    ("a.hevc", "libx265", ("hevc", "hevc", False)),
+    ("a.ivf", "libvpx", ("ivf", "vp8", False)),
+    ("a.nut", "mpeg4", ("nut", "mpeg-4 part 2", False)),
+    ("a.y4m", "rawvideo", ("y4m", "rawvideo", False)),
+    ("a.obu", "libsvtav1", ("obu", "av1", False)),
+    ("a.m2ts", "libx264", ("mpegts", "h264", False)),
+    ("junk.ts", "libx264", ("mpegts", "h264", False)),
 ]
 
 
@@ -256,8 +266,14 @@ def test_kinds_of_files(
         write_rate_25(path, codec)
     else:
         write_colour(path, (0, 200, 0), codec=codec, frames=3)
+    if path.name == "junk.ts":
+        path.write_bytes(bytes(range(1, 256)) * 4 + path.read_bytes())
     kind = media_files().locate(str(path)).kind
     assert (kind.container, kind.codec, kind.reason is None) == expected
+    with FramePool(picture_settings(64, seconds=30.0), workers=1) as pool:
+        shown = np.asarray(Image.open(io.BytesIO(picture_of(pool, str(path), 0.0, 64))))
+        assert shown.any() == (codec not in ("mpeg1video", "mpeg2video"))
+        assert pool.read_source(str(path)).stream == 0  # what a copy begins with
 
 
 def write_rate_25(path: Path, codec: str) -> None:
@@ -278,7 +294,7 @@ def test_real_files_are_recognised(clips: Path, media_files: Any) -> None:
     assert found["sk_scene_cuts.mp4"] == ("mp4", "browsers do not play H.264 of profile High 4:4:4 Predictive")
     assert found["exo_h265_meta.mp4"] == ("mp4", "browsers do not play HEVC")
     assert found["exo_audio_ac3.mp4"] == ("mp4", "there is nothing to play: no video stream")
-    assert found["tc_nasa.mp4"] == ("mp4", None)
+    assert found["tc_nasa.mp4"] == ("mp4", "browsers play another of its video streams")
     assert found["mdn_rabbit320.webm"] == ("webm", None)
     assert found["SOURCES.md"] == (None, "the video's file is of no kind that is served.")
     assert found["mp_zero_bytes.webm"] == (None, "the video's file is of no kind that is served.")

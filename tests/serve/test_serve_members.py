@@ -10,7 +10,7 @@ from tar_writer import write_tar
 from video_writer import write_clip
 
 from colbert_video.serve.http_errors import ServiceError
-from colbert_video.serve.media.copies import ffmpeg_arguments
+from colbert_video.serve.media.ffmpeg_command import ffmpeg_arguments
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 

@@ -116,6 +116,7 @@ def test_pictures_are_bounded_and_must_be_pictures(client: Any) -> None:
     assert posted(bomb) == (413, "picture_too_large")
     for side in (10_000, 20_000):  # Pillow itself warns of the one and refuses the other
         assert posted(bitmap_header(side)) == (413, "picture_too_large")
+    assert posted(picture((0, 0, 0), (40_000, 1))) == (413, "picture_too_large")
     assert posted(b"\0" * 30_001) == (413, "body_too_large")
     assert posted(b"\0" * 10_001 for _ in range(3)) == (413, "body_too_large")  # without a stated length
     for broken in (b"", b"GIF89a", picture((1, 2, 3))[:-30], b"<svg xmlns='http://www.w3.org/2000/svg'/>"):

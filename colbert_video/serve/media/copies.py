@@ -3,22 +3,32 @@
 import asyncio
 import hashlib
 import logging
+import os
 import shutil
-import tempfile
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from colbert_video.errors import ColBERTVideoError
 from colbert_video.serve.http_errors import ServiceError, busy
+from colbert_video.serve.media.copies_folder import CopiesFolder, sweep
+from colbert_video.serve.media.ffmpeg_command import ffmpeg_arguments
 from colbert_video.serve.media.media_files import MediaFile
-from colbert_video.video.decode.container import FORMATS
-from colbert_video.video.files import input_of
+from colbert_video.video.decode.colour import tone_cube
+from colbert_video.video.frames import SamplingSettings, SourcePicture
+from colbert_video.video.workers.environment import plain_environment
+from colbert_video.video.workers.pool import FramePool
 
 logger = logging.getLogger(__name__)
 
-MAX_SIDE = 1280
+RETRY_SECONDS = 60.0
+"""How long a copy that failed is not tried again."""
+LIMITED = Path(__file__).with_name("limited_program.py")
+LOOK_SECONDS = 30.0
+"""Time limit for decoding a video's first frame."""
 MAX_LOGGED_CHARACTERS = 500
 """End of ffmpeg's errors that goes into the log."""
 
@@ -32,11 +42,18 @@ class Copy:
     begun: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     size: int = 0
+    failed: float | None = None
+    """When it failed, in seconds of the monotonic clock."""
 
     @property
     def waiting(self) -> bool:
         """True until it is made or has failed."""
         return self.state in ("queued", "running")
+
+    @property
+    def may_be_tried_again(self) -> bool:
+        """True if it failed a while ago; what was missing, such as space on the disk, may be there now."""
+        return self.failed is not None and time.monotonic() - self.failed > RETRY_SECONDS
 
     @property
     def seconds(self) -> float:
@@ -53,6 +70,7 @@ class CopyMaker:
         seconds: Time limit of one.
         most_bytes: Largest copy.
         cached_bytes: Disk space for all.
+        memory_bytes: Memory of the ffmpeg that makes one.
         folder: Where they are kept; None for a new temporary folder.
     """
 
@@ -64,6 +82,7 @@ class CopyMaker:
         seconds: float,
         most_bytes: int,
         cached_bytes: int,
+        memory_bytes: int = 4 * 2**30,
         folder: Path | None = None,
     ) -> None:
         self._program = shutil.which("ffmpeg")
@@ -71,9 +90,16 @@ class CopyMaker:
         self._most = at_once + waiting
         self._slots = asyncio.Semaphore(at_once)
         self._parent = folder
-        self._folder: Path | None = None
+        self._memory_bytes = memory_bytes
+        self._folder: CopiesFolder | None = None
+        # One process, which is started for the first copy.
+        self._pool = FramePool(SamplingSettings(timeout=LOOK_SECONDS, height=16, width=16), workers=1, grace=2.0)
         self._copies: dict[str, Copy] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Remove what services that were killed left behind."""
+        sweep(self._parent)
 
     @property
     def available(self) -> bool:
@@ -95,13 +121,13 @@ class CopyMaker:
             message = "copies need ffmpeg, which is not installed."
             raise ServiceError(501, "no_ffmpeg", message, "Install ffmpeg on the server.")
         name = hashlib.sha256(f"{media.path}\0{media.etag}".encode("utf-8", "surrogateescape")).hexdigest()
-        if name not in self._copies:
+        if name not in self._copies or self._copies[name].may_be_tried_again:
             if sum(copy.waiting for copy in self._copies.values()) >= self._most:
                 raise busy("copies", seconds=10)
             self._begin(name, media.path)
         copy = self._copies[name]
         if copy.state == "failed":
-            remedy = "The service's log says why; download the file."
+            remedy = f"The service's log says why; download the file, or try again in {RETRY_SECONDS:g} seconds."
             raise ServiceError(422, "copy_failed", "the video could not be copied.", remedy)
         copy.used = time.monotonic()
         return copy
@@ -111,15 +137,16 @@ class CopyMaker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pool.close()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
 
     def _begin(self, name: str, source: str) -> None:
         if self._folder is None:
             if self._parent is not None:
                 self._parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="colbert-video-copies-", dir=self._parent))
-        copy = self._copies[name] = Copy(self._folder / f"{name}.mp4")
+            self._folder = CopiesFolder(self._parent)
+        copy = self._copies[name] = Copy(self._folder.path / f"{name}.mp4")
         task = asyncio.get_running_loop().create_task(self._make(copy, source))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -129,20 +156,28 @@ class CopyMaker:
             async with self._slots:
                 copy.state = "running"
                 self._make_room()
-                await asyncio.wait_for(self._run_ffmpeg(source, copy.path), self._seconds)
+                await asyncio.wait_for(self._make_copy(source, copy.path), self._seconds)
             copy.size = copy.path.stat().st_size
             copy.state = "ready"
             self._make_room()
-        except (OSError, asyncio.TimeoutError, ServiceError) as error:
+        except (OSError, asyncio.TimeoutError, ServiceError, ColBERTVideoError) as error:
             logger.warning("no copy of %s: %s", source, error or "time is up")
-            copy.state = "failed"
+            copy.state, copy.failed = "failed", time.monotonic()
             copy.path.unlink(missing_ok=True)
 
-    async def _run_ffmpeg(self, source: str, target: Path) -> None:
-        """Run ffmpeg without a shell, without standard input, and on local files alone."""
+    async def _make_copy(self, source: str, target: Path) -> None:
+        """Copy the stream that was indexed, as its first frame says that it is shown."""
+        picture = await asyncio.to_thread(self._pool.read_source, source)
+        table = await asyncio.to_thread(_tone_table, picture, target.parent)
+        await self._run_ffmpeg(ffmpeg_arguments(source, target, self._most_bytes, picture, tone_table=table), target)
+
+    async def _run_ffmpeg(self, arguments: list[str], target: Path) -> None:
+        """Run ffmpeg without a shell, standard input or secrets, with bounded memory, and no longer than this process."""
+        limits = (str(self._memory_bytes), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
-            str(self._program),
-            *ffmpeg_arguments(source, target, self._most_bytes),
+            *(sys.executable, "-I", "-S", str(LIMITED), *limits, str(self._program), *arguments),
+            cwd=target.parent,
+            env=plain_environment(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -167,22 +202,11 @@ class CopyMaker:
             self._copies.pop(oldest).path.unlink(missing_ok=True)
 
 
-def ffmpeg_arguments(source: str, target: Path, most_bytes: int) -> list[str]:
-    """Return arguments for an H.264 copy that starts to play before it is loaded.
-
-    Args:
-        source: The video file.
-        target: The copy.
-        most_bytes: Where it is cut off.
-    """
-    url, protocols = input_of(source)
-    fits = f"min(1,{MAX_SIDE}/max(iw,ih))"
-    return [
-        *("-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
-        *("-protocol_whitelist", protocols, "-format_whitelist", FORMATS, "-i", url),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-sn", "-dn", "-map_metadata", "-1", "-threads", "1"),
-        *("-vf", f"scale=w='max(2,2*trunc(iw*{fits}/2))':h='max(2,2*trunc(ih*{fits}/2))'"),
-        *("-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
-        *("-c:a", "aac", "-ac", "2", "-movflags", "+faststart", "-fs", str(most_bytes), "-f", "mp4"),
-        f"file:{target}",
-    ]
+def _tone_table(picture: SourcePicture, folder: Path) -> str | None:
+    """Return the name of the table that turns an HDR video into SDR, which is written once into the folder."""
+    if picture.transfer is None:
+        return None
+    name = f"{picture.transfer}-{picture.primaries}.cube"
+    if not (folder / name).exists():
+        (folder / name).write_text(tone_cube(picture.transfer, picture.primaries))
+    return name

@@ -46,8 +46,15 @@ UNPLAYED = {
     "gif": ("gif", "image/gif", "GIF"),
     "mxf": ("mxf", "application/mxf", "MXF"),
     "mpegts": ("mpegts", "video/mp2t", "MPEG-TS"),
+    "dv": ("dv", "video/dv", "DV"),
+    "h264": ("h264", "video/h264", "bare H.264"),
+    "hevc": ("hevc", "video/h265", "bare HEVC"),
+    "ivf": ("ivf", "video/x-ivf", "IVF"),
+    "yuv4mpegpipe": ("y4m", "video/x-yuv4mpeg", "YUV4MPEG2"),
+    "nut": ("nut", "video/x-nut", "NUT"),
 }
-"""Containers that no browser plays, with media types and names; files of any others are not served."""
+"""Containers that no browser plays, with media types and names; others have FFmpeg's name and no type of their own."""
+UNKNOWN_TYPE = "application/octet-stream"
 CODEC_NAMES = {"hevc": "HEVC", "mpeg4": "MPEG-4 Part 2", "h263": "H.263"}
 
 
@@ -198,9 +205,9 @@ def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:
         return MediaKind("mp4", "video/mp4", _codec(header), _reason(header, "mp4"))
     if format_name == "matroska" and _is_webm(file):
         return MediaKind("webm", "video/webm", _codec(header), _reason(header, "webm"))
-    if format_name not in UNPLAYED or header.codec is None:
+    if header.codec is None:
         return None
-    container, content_type, name = UNPLAYED[format_name]
+    container, content_type, name = UNPLAYED.get(format_name, (format_name, UNKNOWN_TYPE, format_name))
     return MediaKind(container, content_type, _codec(header), f"browsers do not play {name} files")
 
 
@@ -214,6 +221,8 @@ def _reason(header: VideoHeader, container: str) -> str | None:
         return f"there is nothing to play: {header.refused}"
     if header.codec not in PLAYED[container]:
         return f"browsers do not play {CODEC_NAMES.get(header.codec, header.codec)}"
+    if header.shadowed:
+        return "browsers play another of its video streams"
     if header.codec == "h264" and header.profile not in PLAYED_PROFILES:
         return f"browsers do not play H.264 of profile {header.profile}"
     return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from colbert_video.search.queries import BAD_PICTURE, upright
+from colbert_video.search.queries import BAD_PICTURE, MAX_PICTURE_SIDE, upright
 from colbert_video.serve.http_errors import ServiceError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
 
     Args:
         data: The file.
-        most_pixels: Limit of width times height, checked before anything is unpacked.
+        most_pixels: Limit of width times height, checked before anything is unpacked, as are its sides.
 
     Raises:
         ServiceError: 413 if it is larger, 415 if it is no picture.
@@ -72,6 +72,8 @@ def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
         width, height = opened.size
         if width * height > most_pixels:
             raise _too_many_pixels(f"the picture has {width}×{height} pixels, more than {most_pixels}.")
+        if max(width, height) > MAX_PICTURE_SIDE:
+            raise _too_many_pixels(f"the picture has {width}×{height} pixels, a side of more than {MAX_PICTURE_SIDE}.")
         return upright(opened)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error

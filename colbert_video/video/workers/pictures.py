@@ -59,9 +59,10 @@ def _windows(time: float) -> Iterator[tuple[float, float] | None]:
 
 
 def _fitted(frames: SampledFrames, side: int) -> tuple[int, int]:
-    """Return the width and height of the picture in its true shape, fitted into a square."""
-    longest = max(frames.width, frames.height)
-    return max(round(side * frames.width / longest), 1), max(round(side * frames.height / longest), 1)
+    """Return the width and height of the picture in the shape that players show, fitted into a square."""
+    width = frames.width * frames.pixel_aspect
+    longest = max(width, frames.height)
+    return max(round(side * width / longest), 1), max(round(side * frames.height / longest), 1)
 
 
 def _to_jpeg(pixels: UInt8[np.ndarray, "height width 3"], width: int, height: int) -> bytes:

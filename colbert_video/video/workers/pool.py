@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from colbert_video.checks import check_fields, whole_number
 from colbert_video.errors import ClosedError, VideoError
-from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader, check_window
+from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
 
 Answer = TypeVar("Answer")
@@ -141,12 +141,18 @@ class FramePool:
             ColBERTVideoError: If processes cannot be started.
         """
         path = _absolute(path)
-        answer = self._start(
-            self._with_process, lambda process: process.read_header(path, self.settings.timeout)
-        ).result()
-        if isinstance(answer, VideoError):
-            raise answer
-        return answer
+        return self._answer(lambda process: process.read_header(path, self.settings.timeout))
+
+    def read_source(self, path: str) -> SourcePicture:
+        """Read how players show the pictures of a file, in the next idle process.
+
+        Raises:
+            VideoError: If the file cannot be used.
+            ClosedError: If the pool is closed.
+            ColBERTVideoError: If processes cannot be started.
+        """
+        path = _absolute(path)
+        return self._answer(lambda process: process.read_source(path, self.settings))
 
     def close(self) -> None:
         """End all processes at once, also those that are reading a file."""
@@ -156,6 +162,12 @@ class FramePool:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for process in self._processes:
             process.close()
+
+    def _answer(self, call: Callable[[WorkerProcess], Answer | VideoError]) -> Answer:
+        answer = self._start(self._with_process, call).result()
+        if isinstance(answer, VideoError):
+            raise answer
+        return answer
 
     def _check_open(self) -> None:
         if self._closed:

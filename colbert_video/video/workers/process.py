@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
-from colbert_video.video.frames import SampledFrames, SamplingSettings, VideoHeader
+from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader
+from colbert_video.video.workers.environment import plain_environment
 from colbert_video.video.workers.wire import create_shared_memory, read_answer, read_message, write_message
 
 MODULE = "colbert_video.video.workers.worker"
@@ -59,6 +60,10 @@ class WorkerProcess:
     def read_header(self, path: str, seconds: float) -> VideoHeader | VideoError:
         """Read the container and codec of a file within the given seconds; returns and raises as `read`."""
         return self._ask(path, {"seconds": seconds}, seconds)
+
+    def read_source(self, path: str, settings: SamplingSettings) -> SourcePicture | VideoError:
+        """Read how players show the pictures of a file; returns and raises as `read`."""
+        return self._ask(path, {"source": settings.to_dict()}, settings.timeout)
 
     def _ask(self, path: str, request: dict[str, Any], seconds: float) -> Any:
         running = self._ready()
@@ -199,8 +204,8 @@ class Alarm:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the parent's environment, changed so that a worker finds this package and no module of the working folder."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    """Return an environment in which a worker finds this package, no module of the working folder, and no secrets."""
+    environment = {**plain_environment(), "PYTHONSAFEPATH": "1"}
     home = Path(__file__).resolve().parents[3]
     # The folders of installed packages are left out: modules there would hide those of the standard library.
     if home.name not in ("site-packages", "dist-packages"):

@@ -7,14 +7,15 @@ import json
 import mmap
 import os
 import struct
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.frames import SampledFrames, VideoHeader
+from colbert_video.video.frames import Cropping, SampledFrames, SourcePicture, VideoHeader
 
+Answer: TypeAlias = SampledFrames | VideoHeader | SourcePicture | VideoError
 HAS_SHARED_MEMORY = hasattr(os, "memfd_create")
 LENGTHS = struct.Struct("<QQ")
 NOTHING = memoryview(b"")
@@ -102,7 +103,7 @@ def write_answer(stream: IO[bytes], header: dict[str, Any], payload: memoryview,
     write_message(stream, header, payload)
 
 
-def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> SampledFrames | VideoHeader | VideoError:
+def read_answer(stream: IO[bytes], memory: SharedMemory | None) -> Answer:
     """Read a message of `write_answer`.
 
     Raises:
@@ -148,15 +149,23 @@ def pack_header(header: VideoHeader) -> dict[str, Any]:
     return {"header": vars(header)}
 
 
+def pack_source(source: SourcePicture) -> dict[str, Any]:
+    """Return the message of how a video's pictures are shown, which has no payload."""
+    return {"source": vars(source)}
+
+
 def pack_error(error: VideoError) -> dict[str, Any]:
     """Return the header of a refusal, which has no payload."""
     return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
 
 
-def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> SampledFrames | VideoHeader | VideoError:
+def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> Answer:
     """Build what was packed above; the frames' pixels are the payload itself, not a copy."""
     if "header" in header:
         return VideoHeader(**header["header"])
+    if "source" in header:
+        source = header["source"]
+        return SourcePicture(**{**source, "crop": Cropping(*source["crop"]), "warnings": tuple(source["warnings"])})
     if "refused" in header:
         refused = header["refused"]
         return VideoError(refused["path"], FailureKind(refused["kind"]), refused["detail"])

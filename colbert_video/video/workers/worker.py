@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, read_header
+from colbert_video.video.decode.first_picture import read_source
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.wire import (
@@ -21,6 +22,7 @@ from colbert_video.video.workers.wire import (
     pack_error,
     pack_frames,
     pack_header,
+    pack_source,
     read_message,
     write_answer,
     write_message,
@@ -59,6 +61,8 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     try:
         if "seconds" in request:
             return pack_header(read_header(path, Deadline(request["seconds"], path))), NOTHING
+        if "source" in request:
+            return pack_source(read_source(path, SamplingSettings.from_dict(request["source"]))), NOTHING
         return pack_frames(read_frames(path, SamplingSettings.from_dict(request["settings"])))
     except VideoError as error:
         return pack_error(error), NOTHING
