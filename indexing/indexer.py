@@ -38,6 +38,7 @@ from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.torch_state import own_torch
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import Sources, Videos, find_videos
 from colbert_video.video.windows import check_window_ids
 
@@ -69,10 +70,14 @@ class Indexer:
         snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
             0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index remembers
             this, and `add` and `compact` take frames as `index` did.
-        decoder: "pyav", "decord" or "torchcodec". This, `timeout` and `workers` belong to the machine and to one run: the
+        decoder: "pyav", "decord" or "torchcodec". This and the five that follow belong to the machine and to one run: the
             index does not remember them.
-        timeout: Seconds that one file, or one window of it, may take to decode.
+        timeout: Seconds that one file, or one window of it, may take to decode. All windows of a file together may take as
+            long for each minute of windows.
         workers: Decoding processes; None for one per core.
+        max_pixels: Largest picture to decode, width times height; a file with larger ones is refused.
+        max_memory: Bytes of memory that a decoding process may take; a file that needs more is refused.
+        video_stream: Which video stream of each file to read, counted from 0; None for the one that players choose.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
 
     Raises:
@@ -99,11 +104,14 @@ class Indexer:
         decoder: Literal["pyav", "decord", "torchcodec"] = "pyav",
         timeout: float = 60.0,
         workers: int | None = None,
+        max_pixels: int = SamplingSettings.max_pixels,
+        max_memory: int = SamplingSettings.max_memory,
+        video_stream: int | None = None,
         device: Device | None = None,
     ) -> None:
         self.path = user_path(path, "the index")
         self._model = model if model is None or isinstance(model, VideoColBERT) else settled_name(model)
-        self._decoding = Decoding(decoder, timeout, workers)
+        self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory, video_stream)
         self._device = device
         given: dict[str, Any] = {
             "dim": dim,

@@ -58,7 +58,30 @@ def decoding_options(command: Command) -> Command:
         device_option,
         workers_option,
         click.option(
-            "--timeout", type=float, default=60.0, show_default=True, help="Seconds that decoding one file may take."
+            "--timeout",
+            type=float,
+            default=60.0,
+            show_default=True,
+            help="Seconds that decoding one file, or a minute of its windows, may take.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=int,
+            default=2**26,
+            show_default=True,
+            help="Largest picture to decode: width times height.",
+        ),
+        click.option(
+            "--max-memory",
+            type=int,
+            default=6 * 2**30,
+            show_default=True,
+            help="Bytes of memory that a decoding process may take; a file that needs more is refused.",
+        ),
+        click.option(
+            "--video-stream",
+            type=int,
+            help="Which video stream of each file to read, counted from 0. Default: the one that players choose.",
         ),
         click.option(
             "--decoder",

@@ -14,6 +14,8 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 PLACEMENTS = ("centre", "random")
 MAX_SNAP = 0.25
 """Share of the spacing between frames; frames moved no further stay within their segments and do not meet."""
+MIN_MEMORY = 2**30
+"""Bytes of address space with which a decoding process can begin."""
 DECODERS = ("pyav", "decord", "torchcodec")
 
 
@@ -177,6 +179,9 @@ class SamplingSettings:
     """Seconds one file may take."""
     max_pixels: int = 2**26
     """Largest picture to decode: width times height in pixels; 2**26 holds 8K."""
+    max_memory: int = 6 * 2**30
+    """Largest address space of a decoding process of `FramePool`, in bytes; a file that needs more is refused. Only "pyav"
+    on Unix uses it."""
     window: tuple[float, float] | None = None
     """Only frames shown from start on and before end, in seconds; None takes the whole video. A frame that is on screen
     already as the window begins counts if it stays for long, and its time is then the window's start."""
@@ -192,6 +197,10 @@ class SamplingSettings:
         if self.snap is not None and not 0 <= self.snap <= MAX_SNAP:
             raise SettingsError(
                 f"snap is {self.snap}; it must be between 0 and {MAX_SNAP} of the spacing between frames, or None."
+            )
+        if self.max_memory < MIN_MEMORY:
+            raise SettingsError(
+                f"max_memory is {self.max_memory}; a decoding process needs {MIN_MEMORY} bytes at least."
             )
         if self.stream is not None and self.stream < 0:
             raise SettingsError(f"stream is {self.stream}; video streams are numbered from 0, or give None.")

@@ -18,7 +18,7 @@ from colbert_video.errors import FailureKind, SettingsError, VideoError, shown
 from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
-from colbert_video.video.workers.pool import FramePool, FrameRequest
+from colbert_video.video.workers.pool import FramePool, FrameRequest, TimeBudget
 
 Span = tuple[float, float]
 """A part of a video, [start, end) in seconds."""
@@ -173,7 +173,7 @@ def _check_length(record: VideoRecord, duration: float, cutting: Cutting) -> Vid
 def _cut_into_shots(
     searches: Sequence["_CutSearch"], sampling: SamplingSettings, workers: int | None
 ) -> Iterator[tuple[VideoRecord, Cut]]:
-    requests = (request for search in searches for request in search.requests())
+    requests = (request for search in searches for request in search.requests(sampling.timeout))
     dense = _small(sampling, num_frames=SECTION_SECONDS * FRAMES_PER_SECOND)
     with FramePool(dense, workers=workers) as pool:
         for result in pool.read_many(requests):
@@ -200,10 +200,11 @@ class _CutSearch:
     def sections(self) -> int:
         return max(1, math.ceil(self.duration / SECTION_SECONDS))
 
-    def requests(self) -> Iterator[FrameRequest]:
+    def requests(self, timeout: float) -> Iterator[FrameRequest]:
         borders = np.linspace(0.0, self.duration, self.sections + 1).tolist()
+        budget = TimeBudget(timeout, self.duration)
         for number, window in enumerate(pairwise(borders)):
-            yield FrameRequest(self.record.path, window=window, tag=(self, number))
+            yield FrameRequest(self.record.path, window=window, tag=(self, number), budget=budget)
 
     def result(self) -> Cut:
         """Return the shots; sections that could not be read are left out, as long as one could."""

@@ -19,7 +19,7 @@ from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.windows import Span, window_id
-from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult
+from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, TimeBudget
 
 VIDEOS_PER_BATCH = 8
 """Videos that the model encodes at once; each waits in memory as 12 or 64 small frames."""
@@ -74,7 +74,7 @@ def encode_items(
     """Decode and encode items, in the order in which they get ready.
 
     Args:
-        items: The videos and windows.
+        items: The videos and windows; the windows of a video share its time limit.
         model: Encodes their frames.
         processes: Decode them, with the settings that the model wants.
         watch: Notes where the time goes.
@@ -84,7 +84,7 @@ def encode_items(
         For each item either its tokens or the reason why there are none.
     """
     batch: list[tuple[VideoEntry, SampledFrames]] = []
-    requests = (_request(item) for item in items)
+    requests = _requests(items, processes.settings.timeout)
     results = processes.read_many(requests, ahead=videos_ahead(processes.settings))
     for result in watch.waited_for(results):
         item = result.request.tag
@@ -98,12 +98,22 @@ def encode_items(
     yield from _encode(batch, model, pooling, watch)
 
 
-def _request(item: VideoEntry) -> FrameRequest:
+def _requests(items: Iterable[VideoEntry], timeout: float) -> Iterator[FrameRequest]:
+    known = list(items)
+    lengths: defaultdict[str, float] = defaultdict(float)
+    for item in known:
+        lengths[item.video] += (item.end or 0.0) - (item.start or 0.0)
+    budgets = {item.video: TimeBudget(timeout, lengths[item.video]) for item in known if item.parent is not None}
+    return (_request(item, budgets.get(item.video)) for item in known)
+
+
+def _request(item: VideoEntry, budget: TimeBudget | None) -> FrameRequest:
     """Ask for an item's frames, with its file's stamp from before it is read: what is written meanwhile counts as changed."""
     path = str(item.path)
     size, mtime_ns = file_stamp(path)
     window = None if item.start is None or item.end is None else (item.start, item.end)
-    return FrameRequest(path, window=window, tag=replace(item, source_size=size, source_mtime_ns=mtime_ns))
+    stamped = replace(item, source_size=size, source_mtime_ns=mtime_ns)
+    return FrameRequest(path, window=window, tag=stamped, budget=budget)
 
 
 def videos_ahead(sampling: SamplingSettings) -> int:
@@ -154,6 +164,14 @@ def failure_of(identity: str, path: str, error: ColBERTVideoError | None) -> Fai
     return Failure(identity, path, "error", str(error))
 
 
+def _one_failure(failed: Sequence[Failure], encoded: int) -> list[Failure]:
+    """Return the first failed window of a video for all of them: a damaged film must not leave thousands of rows."""
+    if len(failed) < 2:
+        return list(failed)
+    more = f"{failed[0].detail} (and {len(failed) - 1} more of its {len(failed) + encoded} windows failed)"
+    return [replace(failed[0], detail=more)]
+
+
 class Gathering:
     """Keeps encoded items until all those of their video are there, and collects what failed or is damaged.
 
@@ -191,6 +209,7 @@ class Gathering:
         if not encoded:
             self._failures.append(replace(failed[0], id=video))
             return []
+        failed = _one_failure(failed, len(encoded))
         damage = tuple(dict.fromkeys(words for item in encoded for words in item.note.damage))
         if damage:
             self._damaged[video] = damage

@@ -38,12 +38,24 @@ class Decoding:
     """Seconds that one file, or one window of it, may take."""
     workers: int | None
     """Decoding processes; None for one per core."""
+    max_pixels: int = SamplingSettings.max_pixels
+    """Largest picture to decode: width times height in pixels."""
+    max_memory: int = SamplingSettings.max_memory
+    """Bytes that a decoding process may take."""
+    stream: int | None = None
+    """Which video stream of each file is read, counted from 0; None for FFmpeg's choice."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        SamplingSettings(decoder=self.decoder, timeout=self.timeout)
+        SamplingSettings(**self.sampling)
         if self.workers is not None:
             whole_number("workers", self.workers, least=1)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """These settings as fields of `SamplingSettings`."""
+        names = ("decoder", "timeout", "max_pixels", "max_memory", "stream")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,7 @@ class Work:
 
     def sampling(self, model: VideoColBERT) -> SamplingSettings:
         """Return which frames the model wants of each video, and how they are read."""
-        return model.config.sampling(
-            self.settings.num_frames,
-            snap=self.settings.snap,
-            decoder=self.decoding.decoder,
-            timeout=self.decoding.timeout,
-        )
+        return model.config.sampling(self.settings.num_frames, snap=self.settings.snap, **self.decoding.sampling)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from video_writer import write_clip
 
 from colbert_video.errors import VideoError
 from colbert_video.training.world import render_moments, sample_scenes
@@ -10,6 +11,7 @@ from colbert_video.video import windows as module
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.windows import Cut, Cutting, cut_videos
+from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 SAMPLING = SamplingSettings(num_frames=6, height=48, width=48)
 
@@ -57,6 +59,42 @@ def test_shots_are_the_clips_of_a_film(film: VideoRecord, seconds: int, monkeypa
     assert not isinstance(spans, VideoError)
     assert [start for start, _ in spans] == pytest.approx([0.0, 3.0, 6.0, 9.0, 12.0], abs=0.26)
     assert spans[-1][1] == 15.0
+
+
+def write_slides(path: Path, *seconds: float) -> VideoRecord:
+    write_clip(path, len(seconds), milliseconds=[round(1000 * second) for second in seconds])
+    return VideoRecord("slides", str(path))
+
+
+def test_slides_are_cut_where_they_change(tmp_path: Path) -> None:
+    slides = write_slides(tmp_path / "a.mp4", 0, 60, 75, 80, 85, 200, 220)
+    spans = cut(slides, window=30.0, stride=30.0)["slides"]
+    assert spans[:2] == ((0.0, 30.0), (30.0, 60.0))
+    assert 220.0 < spans[-1][1] < 226.0  # what the muxer wrote as length of the last one
+    shots = cut(slides, window="shots")["slides"]
+    borders = [start for start, _ in shots]
+    assert {60.0, 75.0, 80.0, 85.0, 200.0} <= {round(border, 1) for border in borders}
+    with FramePool(SAMPLING, workers=1) as pool:
+        for result in pool.read_many([FrameRequest(slides.path, window=span) for span in (*spans, *shots)]):
+            assert result.frames is not None, result.error
+            start, end = result.request.window or (0.0, 0.0)
+            assert start <= result.frames.times[0] <= result.frames.times[-1] < end
+
+
+@pytest.mark.parametrize("window", [30.0, "shots"])
+@pytest.mark.parametrize("seconds", [1e6, 2e8])
+def test_timestamps_that_cannot_be_true_are_the_files_failure(
+    tmp_path: Path, window: float | str, seconds: float
+) -> None:
+    damaged = write_slides(tmp_path / "a.mkv", 0, 1, 2, seconds)
+    found = cut(damaged, window=window)["slides"]
+    assert isinstance(found, VideoError)
+    assert "too far for a file of" in found.detail
+
+
+def test_a_lecture_of_few_bytes_is_no_damage(tmp_path: Path) -> None:
+    spans = cut(write_slides(tmp_path / "a.mp4", 0, 1800, 5000), window=30.0)["slides"]
+    assert len(spans) >= 5000 / 15 - 1
 
 
 def test_real_cuts(clips: Path) -> None:

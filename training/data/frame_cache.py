@@ -141,8 +141,10 @@ class FrameCache:
         except (OSError, ValueError):
             return None
         geometry = self.dense(sampling).to_dict()
-        for name in ("timeout", "max_pixels", "seed", "placement"):
+        for name in ("timeout", "max_pixels", "max_memory", "seed", "placement"):
             del geometry[name]
+        if sampling.stream is None:  # entries are found that were written before streams could be named
+            del geometry["stream"]
         source = [str(user_path(path, "the video")), found.size, found.modified_ns]
         key = hashlib.sha256(json.dumps([source, sorted(geometry.items())]).encode()).hexdigest()[:40]
         return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"

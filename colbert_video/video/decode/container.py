@@ -17,7 +17,7 @@ from colbert_video.video.decode.cropping import container_crop
 from colbert_video.video.decode.formats import FORMATS, raw_format, why_left_out
 from colbert_video.video.decode.truncation import missing_end
 from colbert_video.video.files import is_archive, locate, read_archive
-from colbert_video.video.frames import StreamShape, VideoHeader
+from colbert_video.video.frames import SamplingSettings, StreamShape, VideoHeader
 
 MAX_PIXEL_ASPECT = 20
 """No pixels are longer than so many times their other side; such values are damage."""
@@ -168,10 +168,11 @@ def open_video(path: str, deadline: Deadline, max_pixels: int, number: int | Non
     Raises:
         VideoError: If the file cannot be opened, read in time or decoded, or holds no video.
     """
-    with _open(path, deadline) as container:
+    with _open(path, deadline, max_pixels) as container:
         stream = choose_stream(path, container.streams, number)
         check_pixels(path, stream.codec_context.width, stream.codec_context.height, max_pixels)
         stream.codec_context.thread_count = 1
+        stream.codec_context.options = _size_limit(max_pixels)
         stream.codec_context.flags |= Flags.unaligned  # crop on the left exactly, not to a multiple of the alignment
         _discard_others(container, stream)
         with _named_errors(path, deadline, FailureKind.UNDECODABLE, "cannot be decoded"):
@@ -191,7 +192,7 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
     Raises:
         VideoError: If the file is missing, empty, no readable container, or not read in time.
     """
-    with _open(path, deadline, **HEADER_ONLY) as container:
+    with _open(path, deadline, SamplingSettings.max_pixels, **HEADER_ONLY) as container:
         found = locate(path)
         header = VideoHeader(container.format.name, start=found.start, size=found.size)
         if not container.streams:
@@ -296,11 +297,12 @@ def check_pixels(path: str, width: int, height: int, max_pixels: int) -> None:
         raise VideoError(path, FailureKind.TOO_LARGE, f"{width}x{height} is more than max_pixels={max_pixels}")
 
 
-def _open(path: str, deadline: Deadline, **further: str) -> Any:
+def _open(path: str, deadline: Deadline, max_pixels: int, **further: str) -> Any:
     check_file(path)
     found = locate(path)
     allowed = {"protocol_whitelist": found.protocols, "format_whitelist": FORMATS, **further}
     options: dict[str, Any] = {"container_options": allowed, "timeout": deadline.left(), "format": raw_format(path)}
+    options["options"] = _size_limit(max_pixels)  # already while FFmpeg looks into the streams
     if int(av.__version__.split(".")[0]) < 19:  # From 19 on, undecodable metadata is always replaced.
         options["metadata_errors"] = "replace"
     with _named_errors(path, deadline, FailureKind.UNREADABLE, "not a readable video container"):
@@ -313,12 +315,25 @@ def _open(path: str, deadline: Deadline, **further: str) -> Any:
             raise VideoError(path, FailureKind.UNREADABLE, reason) from error
 
 
+def _size_limit(max_pixels: int) -> dict[str, str]:
+    """Return options with which decoders allocate no picture far above the limit; many of them add borders to a picture."""
+    return {"max_pixels": str(min(2 * max_pixels + 2**16, 2**31 - 1))}
+
+
+def no_memory(path: str) -> VideoError:
+    """Return the error for a file that needs more memory than the process may have."""
+    what = "decoding it takes more memory than there is; a decoding process may have max_memory bytes"
+    return VideoError(path, FailureKind.TOO_LARGE, what)
+
+
 @contextmanager
 def _named_errors(path: str, deadline: Deadline, kind: FailureKind, what: str) -> Iterator[None]:
     try:
         yield
     except av.error.ExitError as error:
         raise deadline.error() from error
+    except av.error.MemoryError as error:
+        raise no_memory(path) from error
     except av.error.FFmpegError as error:
         deadline.check()
         raise VideoError(path, kind, f"{what}: {error.strerror}") from error

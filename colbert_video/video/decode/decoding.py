@@ -8,7 +8,8 @@ import av
 import numpy as np
 from av.video.frame import PictureType
 
-from colbert_video.video.decode.container import OpenVideo
+from colbert_video.errors import FailureKind, VideoError
+from colbert_video.video.decode.container import OpenVideo, no_memory
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.frames import SampledFrames, SourcePicture, repeat_warning
 
@@ -198,13 +199,24 @@ class FrameDecoder:
     def _decoded(self, packet: Any) -> list[Any]:
         try:
             frames = self.video.context.decode(packet)
-        except (av.error.ExitError, av.error.MemoryError):
+        except av.error.ExitError:
             raise
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            self._check_size(error)
             self.damaged += 1
             return []
         self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames
+
+    def _check_size(self, error: Exception) -> None:
+        """Raise the cause of a decoder's error that is none of the packet's: too large a picture, or no memory."""
+        context = self.video.context
+        if context.width * context.height == 0:  # The decoder forgets a size that `max_pixels` does not allow.
+            limit = self.resizer.settings.max_pixels
+            what = f"a picture has more than max_pixels={limit} pixels, or no valid size"
+            raise VideoError(self.video.path, FailureKind.TOO_LARGE, what) from error
+        if isinstance(error, MemoryError):
+            raise no_memory(self.video.path) from error
 
 
 def stands_alone(frame: Any) -> bool:

@@ -13,7 +13,7 @@ def read_source(path: str, settings: SamplingSettings) -> SourcePicture:
     Raises:
         VideoError: If the file cannot be used.
     """
-    with open_video(path, Deadline(settings.timeout, path), settings.max_pixels) as video:
+    with open_video(path, Deadline(settings.timeout, path), settings.max_pixels, settings.stream) as video:
         return first_picture(video, settings)
 
 

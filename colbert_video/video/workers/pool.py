@@ -2,20 +2,56 @@
 
 import os
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from colbert_video.checks import check_fields, whole_number
-from colbert_video.errors import ClosedError, VideoError
+from colbert_video.errors import ClosedError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
 
 Answer = TypeVar("Answer")
+
+
+SECONDS_PER_TIMEOUT = 60.0
+"""Seconds of windows that the time limit of one file is for."""
+
+
+class TimeBudget:
+    """Seconds that reading all parts of one file may take together, in whichever processes.
+
+    Args:
+        timeout: Time limit for one part, in seconds.
+        seconds: Length of all parts together.
+    """
+
+    def __init__(self, timeout: float, seconds: float) -> None:
+        self.seconds = timeout * max(1.0, seconds / SECONDS_PER_TIMEOUT)
+        self._spent = 0.0
+        self._lock = threading.Lock()
+
+    def left(self) -> float:
+        """Return the seconds left; 0 or less if there are none."""
+        with self._lock:
+            return self.seconds - self._spent
+
+    def spend(self, seconds: float) -> None:
+        """Note that a part has taken so many seconds."""
+        with self._lock:
+            self._spent += seconds
+
+    def error(self, path: str) -> VideoError:
+        """Return the error for a part for which no time is left."""
+        what = f"the parts of this file took longer than {self.seconds:g} seconds together; raise timeout"
+        return VideoError(path, FailureKind.TIMEOUT, what)
 
 
 @dataclass(frozen=True)
@@ -34,6 +70,9 @@ class FrameRequest:
     """Seed of random placement; None takes the pool's seed."""
     tag: Any = field(default=None, compare=False)
     """Anything the caller wants back with the result; it is sent nowhere."""
+
+    budget: TimeBudget | None = field(default=None, compare=False)
+    """Time that all requests for the same file share; None where each has the pool's time limit."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -187,7 +226,10 @@ class FramePool:
         return self._start(self._read, request, _absolute(request.path), settings)
 
     def _read(self, request: FrameRequest, path: str, settings: SamplingSettings) -> FrameResult:
-        answer = self._with_process(lambda process: process.read(path, settings))
+        if request.budget is None:
+            answer = self._with_process(lambda process: process.read(path, settings))
+        else:
+            answer = self._with_process(partial(_read_within, request.budget, path=path, settings=settings))
         if isinstance(answer, VideoError):
             return FrameResult(request, None, answer)
         return FrameResult(request, answer, None)
@@ -205,6 +247,21 @@ class FramePool:
         pending.remove(future)
         self._check_open()  # processes that were ended refuse their files
         return future.result()
+
+
+def _read_within(
+    budget: TimeBudget, process: WorkerProcess, *, path: str, settings: SamplingSettings
+) -> SampledFrames | VideoError:
+    """Read a part of a file in what is left of the file's time."""
+    process.prepare()
+    left = budget.left()
+    if left <= 0:
+        return budget.error(path)
+    begun = time.monotonic()
+    answer = process.read(path, replace(settings, timeout=min(settings.timeout, left)))
+    budget.spend(time.monotonic() - begun)
+    late = isinstance(answer, VideoError) and answer.kind is FailureKind.TIMEOUT and left < settings.timeout
+    return budget.error(path) if late else answer
 
 
 def _absolute(path: str) -> str:

@@ -9,10 +9,11 @@ import os
 import queue
 import sys
 import threading
+from contextlib import suppress
 from typing import IO, Any
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.decode.container import Deadline, read_header
+from colbert_video.video.decode.container import Deadline, no_memory, read_header
 from colbert_video.video.decode.first_picture import read_source
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
@@ -40,6 +41,18 @@ def main() -> None:
         write_answer(replies, *_answer(requests.get()), memory)
 
 
+def limit_memory(size: int) -> None:
+    """Limit the address space of this process to so many bytes, where the system can; allocations beyond then fail."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    with suppress(ValueError, OSError):  # macOS knows the limit and refuses to set it.
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 def _private_output() -> IO[bytes]:
     """Reserve standard output for replies; what native code prints there goes to standard error instead."""
     replies = os.fdopen(os.dup(1), "wb")
@@ -62,13 +75,23 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
         if "seconds" in request:
             return pack_header(read_header(path, Deadline(request["seconds"], path))), NOTHING
         if "source" in request:
-            return pack_source(read_source(path, SamplingSettings.from_dict(request["source"]))), NOTHING
-        return pack_frames(read_frames(path, SamplingSettings.from_dict(request["settings"])))
+            return pack_source(read_source(path, _limited(request["source"]))), NOTHING
+        return pack_frames(read_frames(path, _limited(request["settings"])))
     except VideoError as error:
         return pack_error(error), NOTHING
+    except MemoryError:
+        return pack_error(no_memory(path)), NOTHING
     except Exception as error:  # Any other error is this file's failure too, and must be reported.
         detail = f"{type(error).__name__} while decoding: {error}"
         return pack_error(VideoError(path, FailureKind.CRASHED, detail)), NOTHING
+
+
+def _limited(values: dict[str, Any]) -> SamplingSettings:
+    """Return the settings of a request, with their limit of memory in force."""
+    settings = SamplingSettings.from_dict(values)
+    if settings.decoder == "pyav":
+        limit_memory(settings.max_memory)
+    return settings
 
 
 if __name__ == "__main__":

@@ -57,6 +57,18 @@ def test_some_failures_are_the_windows_own_and_all_are_the_videos() -> None:
     assert [failure.id for failure in gathering.staged(0.0).failures] == ["film"]
 
 
+def test_many_failed_windows_leave_one_row() -> None:
+    spans = [(float(second), second + 2.0) for second in range(40)]
+    first, *others = items_from_record(FILM, spans)
+    gathering = Gathering([first, *others])
+    gathering.add(encoded(first))
+    for item in others:
+        gathering.add(refused(item))
+    (failure,) = gathering.staged(0.0).failures
+    assert failure.id == "film#t=1,3"
+    assert failure.detail == "broken at 1.0 (and 38 more of its 40 windows failed)"
+
+
 def test_damage_is_that_of_all_windows_each_kind_once() -> None:
     first, second = items_from_record(FILM, SPANS)
     gathering = Gathering([first, second])

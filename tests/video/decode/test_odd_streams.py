@@ -256,6 +256,31 @@ def test_a_picture_is_no_video(tmp_path: Path) -> None:
         read_frames(write_jpegs(tmp_path / "a.mp4", 1))
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pixel_format"),
+    [("a.avi", "mjpeg", "yuvj420p"), ("a.mp4", "libx264", "yuv420p"), ("b.mp4", "mpeg4", "yuv420p")],
+)
+def test_a_picture_larger_than_its_header_says_is_never_allocated(
+    tmp_path: Path, name: str, codec: str, pixel_format: str
+) -> None:
+    path = write_clip(tmp_path / name, 5, codec=codec, pixel_format=pixel_format, side=512)
+    data = path.read_bytes()
+    form = "<II" if name == "a.avi" else ">HH"
+    data = data.replace(struct.pack(form, 512, 512), struct.pack(form, 16, 16))
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="max_pixels=4096") as caught:
+        read_frames(path, SamplingSettings(max_pixels=4096))
+    assert caught.value.kind is FailureKind.TOO_LARGE
+
+
+def test_pictures_up_to_the_limit_are_read(tmp_path: Path) -> None:
+    for name, codec in (("a.mp4", "libx264"), ("b.mp4", "mpeg4"), ("a.ts", "mpeg2video"), ("a.flv", "flv1")):
+        path = write_clip(tmp_path / name, 30, codec=codec)
+        assert read_frames(path, SamplingSettings(num_frames=2, max_pixels=SIDE**2)).width == SIDE
+        with pytest.raises(VideoError, match=f"64x64 is more than max_pixels={SIDE**2 - 1}"):
+            read_frames(path, SamplingSettings(max_pixels=SIDE**2 - 1))
+
+
 @pytest.fixture
 def more_clips() -> Path:
     """Further real clips, beside those of `clips`; tests skip without them."""

@@ -17,7 +17,7 @@ from video_writer import write_clip
 from colbert_video.errors import ClosedError, ColBERTVideoError, FailureKind, SettingsError, VideoError
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
-from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, available_cores
+from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, TimeBudget, available_cores
 from colbert_video.video.workers.process import death, worker_environment
 
 FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
@@ -356,3 +356,23 @@ def test_workers_find_the_package_from_anywhere(tmp_path: Path, monkeypatch: pyt
     with FramePool(workers=1) as pool:
         (result,) = pool.read_many([FrameRequest(str(clip))])
     assert result.frames is not None
+
+
+def test_parts_of_one_file_share_a_budget() -> None:
+    """A file whose every part hangs costs its budget, not the time limit of each part."""
+    budget = TimeBudget(QUICK.timeout, 40.0)
+    with fake_pool(1) as pool:
+        started = time.monotonic()
+        requests = [
+            FrameRequest("sleep-100", window=(float(second), second + 1.0), budget=budget) for second in range(40)
+        ]
+        results = list(pool.read_many(requests))
+    assert time.monotonic() - started < 15.0
+    assert {result.error.kind for result in results if result.error} == {FailureKind.TIMEOUT}
+    assert len(results) == 40
+    assert "took longer than 1 seconds together; raise timeout" in str(results[-1].error)
+
+
+def test_a_budget_grows_with_what_is_read() -> None:
+    assert TimeBudget(4.0, 144.0).seconds == pytest.approx(9.6)
+    assert TimeBudget(60.0, 10.0).seconds == 60.0

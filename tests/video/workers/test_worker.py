@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from video_writer import read_numbers, write_clip
 
+from colbert_video.errors import SettingsError
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.workers import worker
 from colbert_video.video.workers.process import COMMAND, worker_environment
@@ -74,3 +75,38 @@ def test_a_parent_that_vanishes_in_the_middle_of_a_request() -> None:
         os.write(process.stdin.fileno(), b"\x01\x02")
         process.stdin.close()
         assert process.wait(10) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX systems")
+def test_a_process_takes_no_more_memory_than_allowed() -> None:
+    program = (
+        "from colbert_video.video.workers.worker import limit_memory\n"
+        "limit_memory(2**30)\n"
+        "try:\n"
+        "    bytearray(2**31)\n"
+        "except MemoryError:\n"
+        "    limit_memory(4 * 2**30)\n"
+        "    print(len(bytearray(2**31)))\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, env=worker_environment(), timeout=60, capture_output=True)
+    assert int(done.stdout) == 2**31
+
+
+def test_a_file_for_which_the_memory_does_not_suffice_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(worker, "limit_memory", limits.append)
+
+    def read(path: str, settings: SamplingSettings) -> SampledFrames:
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "read_frames", read)
+    header, _ = worker._answer({"path": "a.mp4", "settings": SamplingSettings(max_memory=2**31).to_dict()})
+    assert header["refused"]["kind"] == "too_large"
+    assert "max_memory" in header["refused"]["detail"]
+    assert limits == [2**31]
+
+
+def test_the_least_memory() -> None:
+    with pytest.raises(SettingsError, match="max_memory is 1000; a decoding process needs 1073741824 bytes at least"):
+        SamplingSettings(max_memory=1000)
