@@ -7,10 +7,12 @@ terminal, and programs must prove that they know the cluster's token. docs/clust
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 """Set before Ray is asked for anything, unless the user set them otherwise."""
+LOCAL_ENVIRONMENT = {"RAY_enable_metrics_collection": "0"}
+"""Set before a cluster is started here: Ray would publish its metrics on all addresses of the machine, without the token."""
 TOKEN_SETTINGS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """A user who sets one of these keeps the token elsewhere than Ray's file."""
 REACH_SECONDS = 5.0
@@ -65,12 +69,17 @@ class Session:
     """True if the cluster was started for this session."""
     ours: bool
     """True if this session connected, and so disconnects."""
+    folder: str | None = None
+    """Ray's files of a cluster that was started for this session, deleted at the end; None for others."""
 
     def close(self) -> None:
         """Disconnect, if the connection was opened for this session."""
         if self.ours:
             self.ray.shutdown()
             self.ours = False
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
     def __enter__(self) -> "Session":
         return self
@@ -101,9 +110,25 @@ def connect(cluster: str = "auto", **local: Any) -> Session:
     address = _running(cluster)
     if address is None:
         _provide_token()
-        return _init(ray, started=True, address="local", include_dashboard=False, **local)
+        return _start(ray, **local)
     _reach(address)
     return _init(ray, started=False, address=address)
+
+
+def _start(ray: Any, **settings: Any) -> Session:
+    """Start a cluster whose files nobody else can reach: Ray lets all users write into its session folder."""
+    for name, value in LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    folder = tempfile.mkdtemp(prefix="cv-ray-")  # a short name: paths of sockets are limited
+    try:
+        session = _init(
+            ray, started=True, address="local", include_dashboard=False, **{"_temp_dir": folder, **settings}
+        )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    session.folder = folder
+    return session
 
 
 def check_address(cluster: str) -> None:

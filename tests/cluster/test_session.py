@@ -3,9 +3,11 @@
 import os
 import socket
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,7 +118,7 @@ def test_the_command_line_says_what_is_wrong_with_a_cluster(
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     command = ["index", str(tmp_path), "--index", str(tmp_path / "i"), "--model", "toy", "--device", "cpu"]
     swallowed = ["index", "--cluster", "clips", *command[1:]]
-    assert "cluster='clips' is no address of a Ray cluster" in failed(swallowed, capsys)
+    assert "--cluster clips is no address of a Ray cluster" in failed(swallowed, capsys)
     started = time.monotonic()
     assert "no Ray cluster can be reached at 127.0.0.1:1 (" in failed([*command, "--cluster=127.0.0.1:1"], capsys)
     adding = ["add", str(tmp_path), "--index", str(tmp_path / "i"), "--cluster=127.0.0.1:1"]
@@ -146,6 +148,26 @@ def machines(*resources: dict[str, float]) -> Any:
     nodes = [{"Alive": True, "Resources": machine} for machine in resources]
     nodes.append({"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}})
     return session.Session(SimpleNamespace(nodes=lambda: nodes), "", started=False, ours=False)
+
+
+STARTED = """
+import os, pathlib, sys
+from colbert_video.cluster.session import connect
+with connect("local", num_cpus=1, object_store_memory=80_000_000) as session:
+    folder = pathlib.Path(session.folder)
+    print(oct(folder.stat().st_mode & 0o777), os.environ["RAY_enable_metrics_collection"], any(folder.iterdir()))
+print(folder.exists())
+"""
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason='pip install "colbert_video[cluster]"')
+def test_a_cluster_started_here_keeps_its_files_to_itself(tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED], capture_output=True, text=True, timeout=120, env=environment, check=True
+    )
+    assert done.stdout.split() == ["0o700", "0", "True", "False"]
 
 
 def test_workers_get_equal_shares() -> None:
