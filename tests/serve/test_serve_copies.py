@@ -1,6 +1,7 @@
 """Copies for browsers: the stream that was indexed, as it is shown, by an ffmpeg that is held within limits."""
 
 import asyncio
+import io
 import os
 import shutil
 import subprocess
@@ -9,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from container_bytes import add_clean_aperture, set_display_matrix
+from PIL import Image
 from serving import wait_until
 from tagged_files import filtered
 from video_writer import read_numbers, write_clip
@@ -25,6 +28,8 @@ from colbert_video.serve.media.media_files import MediaFile, MediaKind
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import Cropping, SamplingSettings, SourcePicture
 from colbert_video.video.workers.environment import plain_environment
+from colbert_video.video.workers.pictures import picture_of, picture_settings
+from colbert_video.video.workers.pool import FramePool
 from colbert_video.video.workers.process import worker_environment
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
@@ -261,3 +266,40 @@ def test_a_file_that_shows_nothing_is_not_given_to_ffmpeg(tmp_path: Path, caplog
 @on_linux
 def test_ffmpeg_within_its_memory(tmp_path: Path) -> None:
     assert made(tmp_path, write_clip(tmp_path / "a.mp4", 3), memory_bytes=2**20)[0] == "failed"
+
+
+def write_two_streams(path: Path) -> Path:
+    """A small film first, then a large one of other colours, as frames and players without a choice show different ones."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for side in (32, 128):
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+            streams.append(stream)
+        for number in range(10):
+            for stream, colour in zip(streams, ((220, 20, 20), (20, 20, 220)), strict=True):
+                picture = np.full((stream.height, stream.width, 3), colour, np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
+@needs_ffmpeg
+def test_frames_thumbnails_and_copies_show_one_stream(tmp_path: Path, media_files: Any) -> None:
+    path = write_two_streams(tmp_path / "two.mp4")
+    settings = SamplingSettings(num_frames=1, width=32, height=32)
+    shown = read_frames(path, settings).pixels.mean(axis=(0, 1, 2))
+    state, content = made(tmp_path, path)
+    assert state == "ready"
+    (tmp_path / "copy.mp4").write_bytes(content)
+    copied = read_frames(tmp_path / "copy.mp4", settings).pixels.mean(axis=(0, 1, 2))
+    assert np.abs(copied - shown).max() < 12
+    with FramePool(picture_settings(64, seconds=30.0), workers=1) as pool:
+        stream = pool.read_source(str(path)).stream
+        thumbnail = np.asarray(Image.open(io.BytesIO(picture_of(pool, str(path), 0.5, 64)))).mean(axis=(0, 1))
+    assert np.abs(thumbnail - shown).max() < 12
+    reason = media_files().locate(str(path)).kind.reason
+    assert reason == (None if stream == 0 else "browsers play another of its video streams")
