@@ -120,10 +120,9 @@ def _start(ray: Any, **settings: Any) -> Session:
     for name, value in LOCAL_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     folder = tempfile.mkdtemp(prefix="cv-ray-")  # a short name: paths of sockets are limited
+    inner = {"_temp_dir": f"{folder}/r"}  # Ray opens this one to all, but nobody else passes the folder around it
     try:
-        session = _init(
-            ray, started=True, address="local", include_dashboard=False, **{"_temp_dir": folder, **settings}
-        )
+        session = _init(ray, started=True, address="local", include_dashboard=False, **{**inner, **settings})
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
