@@ -53,8 +53,7 @@ class FrameResizer:
         self._orientation = Orientation.from_frame(frame) or Orientation()
 
     def _pixels(self, frame: Any, width: int, height: int) -> np.ndarray:
-        if frame.color_range not in KNOWN_RANGES:
-            frame.color_range = 0
+        _replace_tags(frame)
         transfer = hdr_transfer(frame)
         if transfer is not None:
             wide = self._scaled(frame, width, height, "gbrp16le")
@@ -69,11 +68,11 @@ class FrameResizer:
         for name in ACCURATE if self._accurate else ():
             flags |= Interpolation[name]
         return self._reformatter.reformat(
-            frame, width, height, pixel_format, interpolation=flags, threads=1, **_matrix(frame)
+            frame, width, height, pixel_format, interpolation=flags, threads=1
         ).to_ndarray()
 
     def _with_pillow(self, frame: Any, width: int, height: int) -> np.ndarray:
-        full = self._reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC", **_matrix(frame)).to_ndarray()
+        full = self._reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC").to_ndarray()
         return resized(full, width, height, self.settings.interpolation)
 
 
@@ -141,7 +140,10 @@ def source_picture(frame: Any, orientation: Orientation, shape: StreamShape) -> 
     )
 
 
-def _matrix(frame: Any) -> dict[str, int]:
-    """Return arguments that name the matrix of a frame whose tag swscale refuses; none for any other frame."""
+def _replace_tags(frame: Any) -> None:
+    """Replace tags that swscale refuses by those that it takes; others stay."""
     nearest = nearest_matrix(frame)
-    return {} if nearest is None else {"src_colorspace": nearest, "dst_colorspace": nearest}
+    if nearest is not None:
+        frame.colorspace = nearest
+    if frame.color_range not in KNOWN_RANGES:
+        frame.color_range = 0
