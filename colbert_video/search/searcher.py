@@ -81,7 +81,12 @@ class Searcher:
         preload: bool = False,
     ) -> None:
         self.path = user_path(path, "the index")
-        self._settings = {"device": device, "engine": engine, "plaid": plaid, "auto_refresh": auto_refresh}
+        self._settings: dict[str, Any] = {
+            "device": device,
+            "engine": engine,
+            "plaid": plaid,
+            "auto_refresh": auto_refresh,
+        }
         self._preload = False
         self._model = QueryModel(self.path, model, device)
         self._opened = PerProcess(self._open)

@@ -308,7 +308,7 @@ def _checked_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         if time.monotonic() > end:
             raise tarfile.ReadError(f"listing its members takes more than {MAX_LISTING_SECONDS:g} seconds")
         yield member
-        tar.members.clear()  # `tarfile` would keep every header
+        tar.members.clear()  # type: ignore[attr-defined]  # `tarfile` would keep every header
 
 
 def _damage_at(path: str, end: int, size: int) -> str | None:

@@ -47,7 +47,7 @@ class ShardedSearcher(Searcher):
         device: Device | None = None,
         preload: bool = False,
     ) -> None:
-        self._settings = {"device": device}
+        self._settings: dict[str, Any] = {"device": device}
         self._preload = False
         self._open_corpus(path, model, device)
         try:
