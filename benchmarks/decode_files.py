@@ -151,6 +151,29 @@ def _joined(source: Path, path: Path) -> None:
     path.write_bytes(data)
 
 
+def _false_keyframes(source: Path, path: Path) -> None:
+    """An MP4 without its table of keyframes, which then calls every frame one."""
+    ffmpeg("-i", source, "-c:v", "mpeg4", "-g", 50, "-an", "-threads", "1", "-bitexact", path)
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free", 1))
+
+
+def _joined_flv(source: Path, path: Path) -> None:
+    """Two FLV recordings of different size: the header of the second comes in mid stream."""
+    data = bytearray()
+    for number, size in enumerate(("320:240", "480:360")):
+        part = path.with_name(f"part-{path.name}")
+        ffmpeg("-i", source, "-vf", f"scale={size}", "-t", 2, *H264, "-an", "-threads", "1", "-bitexact", part)
+        tags = bytearray(part.read_bytes())
+        part.unlink()
+        place = 13
+        while place < len(tags):
+            stamp = int.from_bytes(tags[place + 4 : place + 7], "big") + 2000 * number
+            tags[place + 4 : place + 7] = stamp.to_bytes(3, "big")
+            place += 11 + int.from_bytes(tags[place + 1 : place + 4], "big") + 4
+        data += tags[13:] if number else tags
+    path.write_bytes(data)
+
+
 def _bytes(data: bytes) -> Callable[[Path, Path], None]:
     return lambda source, path: (path.write_bytes(data), None)[1]
 
@@ -195,6 +218,7 @@ def _no_duration(source: Path, path: Path) -> None:
         subprocess.run(command, stdout=out, check=True)
 
 
+SLIDES = ("-vf", "fps=4,setpts=N*20/TB", "-fps_mode", "vfr")
 VARIABLE = ("-vf", "select='lt(mod(n,7),4)'", "-fps_mode", "vfr")
 INTERLACED = ("-vf", "tinterlace=interleave_top,fieldorder=tff", "-flags", "+ildct+ilme")
 PROTECTED = ("-c", "copy", "-encryption_scheme", "cenc-aes-ctr", "-encryption_key", KEY, "-encryption_kid", KEY)
@@ -235,6 +259,12 @@ KINDS = (
     Kind("breaks off, MPEG-TS", "cut.ts", _cut(0.6, "-bsf:v", "h264_mp4toannexb")),
     Kind("breaks off, Matroska", "cut.mkv", _cut(0.6)),
     Kind("two recordings of different size joined", "joined.ts", _joined),
+    Kind("two FLV recordings of different size joined", "joined.flv", _joined_flv),
+    Kind("every frame called a keyframe", "keys.mp4", _false_keyframes),
+    Kind("palette in the first packet alone", "palette.mov", encoded("-pix_fmt", "pal8", "-c:v", "rawvideo", "-an")),
+    Kind("slides, 20 seconds each", "slides.mp4", encoded(*SLIDES, *H264, "-an")),
+    Kind("Motion JPEG without container", "raw.mjpeg", encoded("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-an")),
+    Kind("H.264 with B-frames, AVI", "camera.avi", encoded(*H264, "-bf", 2, "-an")),
     Kind("a twentieth wiped out", "wiped.mp4", _wiped),
     Kind("breaks off, index lost", "lost.mp4", _cut(0.6), shows=False),
     Kind("sound only", "sound.mp4", encoded("-vn", "-c:a", "aac"), shows=False),
