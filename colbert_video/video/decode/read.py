@@ -19,6 +19,7 @@ from colbert_video.video.decode.other_decoders import read_with_other
 from colbert_video.video.decode.packets import read_from_packets
 from colbert_video.video.decode.resize import FrameResizer
 from colbert_video.video.decode.seeking import UNSEEN_STATE_FORMATS, read_by_seeking
+from colbert_video.video.decode.truncation import has_protected_entry
 from colbert_video.video.files import locate
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
@@ -57,13 +58,15 @@ def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
     deadline = Deadline(settings.timeout, path)
     with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
         resizer = FrameResizer(path, settings, video.shape)
-        codec, methods = video.codec, _methods(video)
+        codec, methods, container = video.codec, _methods(video), video.format
         chosen = methods[0](video, settings, resizer) if methods else None
     if chosen is None and len(methods) > 1:
         with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
             chosen = methods[1](video, settings, resizer)
     if chosen is None:
         chosen = read_in_order(path, settings, deadline, resizer)
+    if chosen.warnings and has_protected_entry(path, container):
+        raise VideoError(path, FailureKind.ENCRYPTED, "a part of the video stream is encrypted")
     if resizer.source is None:
         raise VideoError(path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
     return chosen.sampled(resizer.source, codec=codec, decoder="pyav")

@@ -1,4 +1,4 @@
-"""Notice that a file breaks off: the sizes that its outermost parts announce, beside the bytes that are there."""
+"""What the outermost parts of a file say: that it breaks off, as they announce more bytes, or that some of it is encrypted."""
 
 import io
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any
 
 from colbert_video.video.files import locate, open_range
 
+MAX_HEADER_BYTES = 2**24
 Part = tuple[int, int | None]
 """Bytes of a part's header and of its content; None for content that reaches to the end of the file."""
 
@@ -36,6 +37,30 @@ def _indexed_bytes(container: Any) -> int:
     """Return where the last samples of an MP4's tracks end; 0 if the samples lie in fragments, which have no index."""
     last = (stream.index_entries[-1] for stream in container.streams if len(stream.index_entries))
     return max((entry.pos + entry.size for entry in last), default=0)
+
+
+def has_protected_entry(path: str, container: str) -> bool:
+    """Return True if an MP4 describes encrypted video, be it beside clear video that comes first.
+
+    Args:
+        path: The file.
+        container: FFmpeg's name of its format.
+    """
+    if _READERS.get(container) is not _box:
+        return False
+    found = locate(path)
+    end = 0
+    with open_range(found) as file:
+        while end < found.size:
+            file.seek(end)
+            head = file.read(16)
+            part = _box(head)
+            if part is None or part[1] is None:
+                return False
+            if head[4:8] == b"moov":
+                return b"encv" in file.read(min(part[1], MAX_HEADER_BYTES))
+            end += part[0] + part[1]
+    return False
 
 
 def _announced_bytes(file: io.BufferedIOBase, size: int, read_part: Callable[[bytes], Part | None]) -> int:

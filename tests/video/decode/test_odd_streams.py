@@ -179,6 +179,29 @@ def test_a_file_that_breaks_off_says_so(tmp_path: Path, name: str) -> None:
     assert read_numbers(frames)[:6] == np.round(frames.times * 25).astype(int).tolist()[:6]
 
 
+def test_clear_video_before_encrypted_is_called_encrypted(tmp_path: Path) -> None:
+    """As packagers write it: a second sample entry says that fragments after a clear lead are encrypted."""
+    path = write_clip(
+        tmp_path / "a.mp4", 100, noise=20, options={"g": "10"}, muxer={"movflags": "frag_keyframe+default_base_moof"}
+    )
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    place = data.index(b"mdat", len(data) // 2)
+    size = int.from_bytes(data[place - 4 : place], "big") - 8
+    data[place + 4 : place + 4 + size] = rng.bytes(size)
+    path.write_bytes(data)
+    assert read_frames(path, SETTINGS).warnings  # damage, as long as nothing says that it is encrypted
+    moov = data.index(b"moov")
+    length = int.from_bytes(data[moov - 4 : moov], "big")
+    entry = struct.pack(">I4s", 12, b"free") + b"encv"
+    data[moov - 4 : moov] = (length + len(entry)).to_bytes(4, "big")
+    data[moov - 4 + length : moov - 4 + length] = entry
+    path.write_bytes(data)
+    with pytest.raises(VideoError, match="a part of the video stream is encrypted") as caught:
+        read_frames(path, SETTINGS)
+    assert caught.value.kind is FailureKind.ENCRYPTED
+
+
 def write_tracks(path: Path, *counts: int) -> Path:
     """Write several video tracks of 64 and more pixels a side."""
     with av.open(str(path), "w") as container:
