@@ -34,6 +34,8 @@ OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\
 """Names of this process's open files, such as a pipe to another program."""
 OTHER_ENCODINGS = {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}
 """Byte order marks of encodings that are refused."""
+MARKS = re.compile("^\ufeff+", re.MULTILINE)
+"""Byte order marks of UTF-8; files that were put together with `cat`, or saved with a mark twice, have several."""
 
 
 def expand_path(path: object, name: str = "the path") -> Path:
@@ -103,7 +105,7 @@ def decode_text(data: bytes, name: str) -> str:
         if data.startswith(marks):
             raise SettingsError(f"{name} cannot be read: it is {encoding}, by its first bytes; save it as UTF-8.")
     try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        text = data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise SettingsError(
@@ -112,7 +114,7 @@ def decode_text(data: bytes, name: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise SettingsError(f"{name}, line {line}: a zero byte, as in UTF-16 or binary files; save the file as UTF-8.")
-    return text.replace("\n\ufeff", "\n")  # files that were put together with `cat` have marks inside
+    return MARKS.sub("", text)
 
 
 def encode_text(text: str, path: Path) -> bytes:

@@ -81,6 +81,9 @@ TEXT = "id\twords ä\u2028\x85\x0c\x1c end\n"
 def test_texts_with_and_without_a_mark(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t").write_bytes(data)
     assert read_text(tmp_path / "t") == TEXT
+    for marked in (b"\xef\xbb\xbf" + data, b"\xef\xbb\xbf" * 2 + data):
+        (tmp_path / "t").write_bytes(marked)
+        assert read_text(tmp_path / "t") == TEXT
     (tmp_path / "t").write_bytes(data + data)  # as `cat` puts files together
     assert read_text(tmp_path / "t") == TEXT + TEXT
 

@@ -9,6 +9,7 @@ in which two people wrote the same caption of a video; without it, such a row co
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from colbert_video.errors import SettingsError, shown
 from colbert_video.json_values import parse_json
 from colbert_video.training.data.text_files import TABBED, read_csv
 from colbert_video.video.files import ADDRESS, exists, file_identity, readable_name
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("video", "caption", "split")
 MAX_LISTED = 5
@@ -58,20 +61,22 @@ class ManifestRow:
     """All other columns."""
 
 
-def read_manifest(path: str | Path) -> list[ManifestRow]:
+def read_manifest(path: str | Path, *, train_split: str = "train") -> list[ManifestRow]:
     """Read a manifest.
 
     Args:
         path: A .jsonl, .json, .csv or .tsv file in UTF-8. A .json file holds a list of rows, or a list for each column.
             Paths of videos are relative to the file's folder. A row's `group`, where it has one, is kept; else `pair`, the
             id (file name without ending) of the video's partner, makes a group of two.
+        train_split: The split that models are trained on. A file of it must not be in another split; one in two of the
+            others, such as val and test, is a warning.
 
     Returns:
         Its rows, in order.
 
     Raises:
-        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one, or a file is
-            in two splits, under whatever names; the text names the line.
+        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one of its split, or
+            a file is in the training split and in another, however it is spelled; the text names the line.
     """
     path = user_path(path, "the manifest")
     places, rows = [], []
@@ -83,7 +88,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     if not rows:
         raise SettingsError(f"{path} holds no rows; write one row per caption, with {_listing(COLUMNS)}.")
     identities = _identities(rows)
-    _check_leaks(path, places, rows, identities)
+    _check_leaks(path, places, rows, identities, train_split)
     rows = _merged(rows, identities)
     _check_repeats(path, places, rows)
     return rows
@@ -224,11 +229,9 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
 
 def _read_json(path: Path) -> Iterator[NumberedRow]:
     try:
-        records = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"{path}, line {error.lineno}: not JSON: {error.msg} at column {error.colno}.") from error
-    except RecursionError as error:
-        raise SettingsError(f"{path} is nested too deeply to be a manifest.") from error
+        records = parse_json(read_text(path))
+    except ValueError as error:
+        raise SettingsError(f"{path}: not JSON: {error}.") from error
     for number, values in enumerate(_records(path, records), start=1):
         if not isinstance(values, dict):
             raise SettingsError(f"{path}, record {number}: {shown(values)} is not a JSON object; write {{...}}.")
@@ -296,9 +299,9 @@ def _group(video: str, values: dict[str, Any]) -> str | None:
 
 
 def _check_repeats(path: Path, places: Sequence[str], rows: Sequence[ManifestRow]) -> None:
-    seen: dict[tuple[str, str, str], str] = {}
+    seen: dict[tuple[str, ...], str] = {}
     for place, row in zip(places, rows, strict=True):
-        key = (row.video, row.caption, str(row.metadata.get("caption_id", "")))
+        key = (row.video, row.caption, row.split, str(row.metadata.get("caption_id", "")))
         if key in seen:
             raise SettingsError(
                 f"{path}, {place}: repeats {seen[key]} (video {shown(row.video)}, caption {shown(row.caption)}); remove one."
@@ -307,21 +310,38 @@ def _check_repeats(path: Path, places: Sequence[str], rows: Sequence[ManifestRow
 
 
 def _check_leaks(
-    path: Path, places: Sequence[str], rows: Sequence[ManifestRow], identities: Mapping[str, Identity]
+    path: Path, places: Sequence[str], rows: Sequence[ManifestRow], identities: Mapping[str, Identity], train_split: str
 ) -> None:
     """A model must not be chosen or evaluated by files that it was trained on, whatever they and the splits are called.
 
     Rows are about whole files: columns such as start and end are only metadata, so parts of a file are no two videos.
     """
-    first: dict[Identity, tuple[str, ManifestRow]] = {}
+    splits: dict[Identity, dict[str, tuple[str, ManifestRow]]] = {}
     for place, row in zip(places, rows, strict=True):
-        other_place, other = first.setdefault(identities[row.video], (place, row))
-        if other.split != row.split:
-            spelled = "" if other.video == row.video else f" as {shown(other.video)}"
-            raise SettingsError(
-                f"{path}, {place}: video {shown(row.video)} is in split {shown(row.split)} and, on {other_place}{spelled}, in "
-                f"{shown(other.split)}; a video belongs to one of them."
-            )
+        found = splits.setdefault(identities[row.video], {})
+        found.setdefault(row.split, (place, row))
+        if train_split in found and len(found) > 1:
+            raise SettingsError(f"{path}, {_in_both(found)}; a video of the training split belongs to no other.")
+    shared = [found for found in splits.values() if len(found) > 1]
+    if shared:
+        logger.warning(
+            "%s, %s, and so are %d other videos of two splits: a model that is chosen on one of them was chosen by the "
+            "videos of the other, so its figures there are too high; hold videos of %r out to choose by",
+            path,
+            _in_both(shared[0]),
+            len(shared) - 1,
+            train_split,
+        )
+
+
+def _in_both(found: Mapping[str, tuple[str, ManifestRow]]) -> str:
+    """Say where a file is in two splits; `found` holds its first line and row of each, in order."""
+    (first, other), (place, row), *_ = found.values()
+    spelled = "" if other.video == row.video else f" as {shown(other.video)}"
+    return (
+        f"{place}: video {shown(row.video)} is in split {shown(row.split)} and, on {first}{spelled}, in "
+        f"{shown(other.split)}"
+    )
 
 
 def _listing(names: Sequence[str]) -> str:

@@ -61,7 +61,7 @@ class ManifestData:
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
-        rows = read_manifest(config.manifest_path)
+        rows = read_manifest(config.manifest_path, train_split=config.train_split)
         self.training = select_split(rows, config.train_split)
         self.validation = select_split(rows, config.validation_split) if config.validation_split else []
         limit = int(config.cache_gigabytes * 2**30)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from colbert_video.errors import SettingsError
+from colbert_video.training import DataConfig
 from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos, read_manifest, select_split
+from colbert_video.training.run.source import ManifestData
 from colbert_video.training.world import write_world
 
 GOOD = {"video": "a.mp4", "caption": "a cat", "split": "train"}
@@ -181,14 +183,45 @@ def spelled(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("splits", [("train", "test"), ("val", "test"), ("mine", "val"), ("test", "train")])
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("mine", "train"), ("test", "train")])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_file_is_in_one_split_however_it_is_spelled(spelled: Path, spelling: str, splits: tuple[str, str]) -> None:
     other = SPELLINGS[spelling].format(root=spelled, folder=spelled.name)
     rows = ({**GOOD, "split": splits[0]}, {"video": other, "caption": "another", "split": splits[1]})
-    message = f"line 2: video '.*' is in split '{splits[1]}' and, on line 1.*, in '{splits[0]}'; a video belongs to one"
+    message = (
+        f"line 2: video '.*' is in split '{splits[1]}' and, on line 1.*, in '{splits[0]}'; a video of the training"
+    )
     with pytest.raises(SettingsError, match=message):
         read_manifest(write_jsonl(spelled, *rows))
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_split_that_is_trained_on_may_have_any_name(spelled: Path, spelling: str) -> None:
+    other = SPELLINGS[spelling].format(root=spelled, folder=spelled.name)
+    rows = ({**GOOD, "split": "mine"}, {"video": other, "caption": "another", "split": "val"})
+    manifest = write_jsonl(spelled, *rows)
+    with pytest.raises(SettingsError, match=r"is in split 'val' and, on line 1.*, in 'mine'; a video of the training"):
+        read_manifest(manifest, train_split="mine")
+    with pytest.raises(SettingsError, match=r"is in split 'val' and, on line 1.*, in 'mine'; a video of the training"):
+        ManifestData(DataConfig(str(manifest), train_split="mine"))
+    both = write_jsonl(spelled, {**GOOD, "split": "val"}, *rows[1:], {**GOOD, "split": "mine"})
+    with pytest.raises(SettingsError, match=r"line 3: video 'a.mp4' is in split 'mine' and, on line 1, in 'val'"):
+        read_manifest(both, train_split="mine")
+
+
+def test_validation_by_test_videos_is_a_warning(spelled: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The 9k split of MSR-VTT has no validation videos; the field's habit is to choose by those of the test."""
+    train = {**GOOD, "video": "c.mp4"}
+    shared = [{**GOOD, "video": video, "split": split} for split in ("val", "test") for video in ("a.mp4", "b.mp4")]
+    rows = read_manifest(write_jsonl(spelled, train, *shared))
+    assert [(row.video, row.split) for row in rows[1:]] == [
+        ("a.mp4", "val"), ("b.mp4", "val"), ("a.mp4", "test"), ("b.mp4", "test")
+    ]  # fmt: skip
+    assert "line 4: video 'a.mp4' is in split 'test' and, on line 2, in 'val', and so are 1 other videos" in caplog.text
+    assert "hold videos of 'train' out" in caplog.text
+    caplog.clear()
+    read_manifest(write_jsonl(spelled, train, *shared[1:3]))
+    assert not caplog.records
 
 
 def test_parts_of_a_file_are_one_video(spelled: Path) -> None:
@@ -213,7 +246,7 @@ def test_the_spellings_of_a_file_are_one_video(spelled: Path, spelling: str) -> 
 
 def test_missing_files_are_compared_by_their_paths(tmp_path: Path) -> None:
     for other in ("./a.mp4", "x/../a.mp4", f"{tmp_path}/a.mp4"):
-        with pytest.raises(SettingsError, match="a video belongs to one"):
+        with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
             read_manifest(write_jsonl(tmp_path, GOOD, {**GOOD, "video": other, "split": "val", "caption": "b"}))
 
 
@@ -230,7 +263,7 @@ def test_members_of_archives_are_compared(tmp_path: Path) -> None:
         return write_jsonl(tmp_path, *({"video": video, "caption": "c", "split": split} for video, split in pairs))
 
     for other in ("./v.tar/a.mp4", "link.tar/a.mp4", f"{tmp_path}/v.tar/a.mp4"):
-        with pytest.raises(SettingsError, match="a video belongs to one"):
+        with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
             read_manifest(rows("v.tar/a.mp4", other))
     for other in ("v.tar/b.mp4", "w.tar/a.mp4"):
         assert len(read_manifest(rows("v.tar/a.mp4", other))) == 2
@@ -240,7 +273,7 @@ def test_addresses_are_compared_as_they_are(tmp_path: Path) -> None:
     one, two = "https://x.org/a//b.mp4", "https://x.org/a/b.mp4"
     rows = read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": two, "split": "test"}))
     assert [row.video for row in rows] == [one, two]
-    with pytest.raises(SettingsError, match="a video belongs to one"):
+    with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
         read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": one, "split": "test"}))
 
 
@@ -287,8 +320,11 @@ def test_a_row_of_several_captions(tmp_path: Path, ending: str, key: str) -> Non
         ("7", "neither a list of rows nor an object of columns"),
         ('{"video": ["a"], "caption": [], "split": ["x"]}', "the columns must be lists of one length"),
         ('["a"]', "record 1: 'a' is not a JSON object"),
-        ('[\n{"video": }]', "m.json, line 2: not JSON: Expecting value at column 11"),
-        ("[" * 200_000, "nested too deeply|not JSON"),
+        ('[\n{"video": }]', "m.json: not JSON: Expecting value at line 2, column 11"),
+        ("[" * 200_000, "m.json: not JSON: it is nested more than 100 deep"),
+        ('[{"video": "a", "caption": "b", "split": "train", "split": "test"}]', "the key 'split' comes twice"),
+        ('{"video": ["a"], "caption": ["b"], "split": ["train"], "split": ["test"]}', "the key 'split' comes twice"),
+        ('[{"video": "a", "caption": "b", "split": "train", "length": NaN}]', "NaN is not JSON; use null"),
         ("[]", "holds no rows"),
         (
             '[{"video": "a", "captions": [], "split": "x"}]',
