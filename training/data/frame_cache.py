@@ -29,6 +29,8 @@ from colbert_video.video.frames import SamplingSettings
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_BYTES = 50 * 2**30
+DECODING_VERSION = 2
+"""Raised when the same file gives other pixels than before, so that older entries are not used."""
 SUFFIX = ".frames"
 UNFINISHED = ".unfinished"
 ABANDONED_SECONDS = 3600.0
@@ -143,9 +145,7 @@ class FrameCache:
         geometry = self.dense(sampling).to_dict()
         for name in ("timeout", "max_pixels", "max_memory", "seed", "placement"):
             del geometry[name]
-        if sampling.stream is None:  # entries are found that were written before streams could be named
-            del geometry["stream"]
-        source = [str(user_path(path, "the video")), found.size, found.modified_ns]
+        source = [DECODING_VERSION, str(user_path(path, "the video")), found.size, found.modified_ns]
         key = hashlib.sha256(json.dumps([source, sorted(geometry.items())]).encode()).hexdigest()[:40]
         return self.folder / key[:2] / f"{key[2:]}{SUFFIX}"
 

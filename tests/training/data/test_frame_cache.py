@@ -204,3 +204,13 @@ def test_bad_settings_are_refused(tmp_path: Path, arguments: dict, message: str)
 def test_a_file_is_no_cache(clip: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be made: File exists"):
         FrameCache(clip, LARGE)
+
+
+def test_entries_of_another_way_of_decoding_are_not_used(
+    cache: FrameCache, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("colbert_video.training.data.frame_cache.DECODING_VERSION", 1)
+        assert keep(cache, clip)
+        assert cache.read(clip, SAMPLING) is not None
+    assert cache.read(clip, SAMPLING) is None
