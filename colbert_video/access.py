@@ -33,6 +33,10 @@ REMEDIES = {
 }
 
 
+ABOUT_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST))
+"""Errors whose cause is found by looking at a path; others, such as a full disk, say themselves what it is."""
+
+
 def kind_of(mode: int) -> str:
     """Return the kind of a file in words, from its mode: "a folder", "a named pipe"."""
     return next((words for is_kind, words in KINDS if is_kind(mode)), "a file")
@@ -55,6 +59,12 @@ def os_problem(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return f"the user {user_name()} has no permission: ask for it, or run as another user"
     return REMEDIES.get(error.errno or 0) or error.strerror or str(error)
+
+
+def problem_of(error: OSError, path: Path, *, write: bool = False) -> str:
+    """Return why a file could not be opened or made, with a remedy; arguments as for `access_problem`."""
+    found = access_problem(path, write=write) if error.errno in ABOUT_PATHS else None
+    return found or os_problem(error)
 
 
 def access_problem(path: Path, *, write: bool = False) -> str | None:
@@ -115,7 +125,7 @@ def read_problem(path: Path) -> str | None:
     except OSError as error:
         if error.errno == NOT_PLAIN:
             return error.strerror
-        return access_problem(path) or os_problem(error)
+        return problem_of(error, path)
     return None
 
 

@@ -164,6 +164,11 @@ def check_file_writable(path: Path) -> None:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}; choose another place.") from error
 
 
+def is_stream(path: Path) -> bool:
+    """Return whether a path names no file of its own: /dev/stdin, a pipe, or what a shell makes of `<(command)`."""
+    return str(path) == "/dev/stdin" or OWN_DESCRIPTOR.fullmatch(str(path)) is not None or _is_special(path)
+
+
 def is_standard_output(path: Path) -> bool:
     """Return whether a path names this process's standard output, which then holds the file and nothing else."""
     match = OWN_DESCRIPTOR.fullmatch(str(path))

@@ -14,6 +14,7 @@ ColBERTVideoError
     └── ShardsUnavailableError
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -22,6 +23,11 @@ from typing import Any
 
 MAX_SHOWN = 200
 """Characters of a value that an error message shows."""
+MISLEADING = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Characters that command a terminal, break or turn a line, or are no characters: controls, bidirectional marks, halves of
+surrogate pairs."""
 
 
 class ColBERTVideoError(Exception):
@@ -195,6 +201,23 @@ def shown(value: object, *, limit: int = MAX_SHOWN) -> str:
         return f"a value of type {type(value).__name__}"
     whole = len(text) <= limit + len("b''") and not (is_text and len(value) > limit)  # type: ignore[arg-type]
     return text if whole else f"{text[:limit]} ..."
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return a text that a terminal and a log can show: what would command them or mislead a reader is escaped, as `\x1b`.
+
+    Names of files, ids and metadata may hold anything. Bytes of a name that are not UTF-8 become `\xNN`.
+
+    Args:
+        text: Any text.
+        lines: True to keep line breaks and tabs, for a text that is laid out in lines.
+    """
+    return MISLEADING.sub(lambda match: match[0] if lines and match[0] in "\n\t" else _escaped(match[0]), text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
 
 
 def _written(value: object) -> str:

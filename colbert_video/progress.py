@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from colbert_video.errors import printable
+
 _enabled = False
 
 
@@ -41,7 +43,7 @@ class Bar:
     def note(self, text: str) -> None:
         """Print one line above the bar, such as a file that failed."""
         if self.progress is not None:
-            self.progress.console.print(text, highlight=False, markup=False)
+            self.progress.console.print(printable(text), highlight=False, markup=False)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 from operations import QUERY, add_tokens
 
 from colbert_video import Indexer, Searcher
-from colbert_video.access import access_problem, open_plain, os_problem
+from colbert_video.access import access_problem, open_plain, os_problem, problem_of
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.sqlite_errors import MESSAGES, explained, primary_code
 
@@ -141,5 +141,9 @@ def test_problems_of_the_system_come_with_a_remedy(tmp_path: Path) -> None:
         access_problem(tmp_path / "none" / "x") == f"there is no folder {tmp_path / 'none'}: check the path, or make it"
     )
     assert access_problem(tmp_path / "file") is None
+    missing = tmp_path / "none" / "x"  # was not made: the disk is full
+    assert problem_of(OSError(errno.ENOSPC, "x"), missing, write=True).startswith("the disk is full")
+    assert problem_of(OSError(errno.EIO, "x"), missing).startswith("the disk reports an error")
+    assert problem_of(OSError(errno.ENOENT, "x"), missing).startswith(f"there is no folder {tmp_path / 'none'}")
     with pytest.raises(OSError, match="it is a folder, not a plain file"):
         open_plain(tmp_path)

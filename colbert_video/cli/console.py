@@ -6,10 +6,10 @@ import sqlite3
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from colbert_video.access import os_problem
-from colbert_video.errors import in_one_line
+from colbert_video.errors import in_one_line, printable
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,29 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class LogFormatter(logging.Formatter):
+    """Writes each message in one line, without what a name in it would do to a terminal; tracebacks keep their lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Return the message and what the format puts around it."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name that logging calls
+        """Return a traceback."""
+        return printable(super().formatException(ei), lines=True)
+
+
+def log_to_stderr(level: int) -> None:
+    """Send the messages of all loggers, from a level on, to standard errors; a program that has set up logging keeps it."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
 def say_failure(message: str) -> None:
     """Write one line to standard errors, if anything can be written there."""
     try:
-        sys.stderr.write(f"error: {' '.join(message.split())}\n")
+        sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
         sys.stderr.flush()
     except OSError:
         _discard(sys.stderr)

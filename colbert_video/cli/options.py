@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from colbert_video.errors import printable
+
 SOME_FAILED = 1
 """Exit code when the work was done, but some inputs failed or something is damaged or missing."""
 BAD_USAGE = 2
@@ -117,5 +119,6 @@ def print_result(value: Any) -> None:
 
     console = Console()
     for part in value if isinstance(value, list) else [value]:
+        shown = printable(part, lines=True) if isinstance(part, str) else part
         # Sentences may hold commands and paths to copy: the terminal wraps them, not we.
-        console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
+        console.print(shown, highlight=False, markup=False, soft_wrap=isinstance(part, str))

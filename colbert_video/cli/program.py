@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.console import failure_text, flush_output, is_closed_pipe, prepare_streams, say_failure
+from colbert_video.cli.console import (
+    failure_text,
+    flush_output,
+    is_closed_pipe,
+    log_to_stderr,
+    prepare_streams,
+    say_failure,
+)
 from colbert_video.cli.dataset_verbs import prepare
 from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
@@ -78,7 +85,7 @@ def app(verbose: bool, quiet: bool) -> None:
       colbert-video index FOLDER --index my.index --model PE-Core-B-16:meta
       colbert-video search "a dog catches a frisbee" --index my.index
     """  # noqa: D301 - click wants the backspace character itself
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     show_progress(not quiet)
 
 

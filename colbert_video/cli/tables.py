@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from colbert_video.cli.demo import DemoResult
+from colbert_video.errors import printable
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep.compact import CompactReport
@@ -38,8 +39,12 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
         scores = [_score(score) for score in (hit.score, hit.frame_score, hit.video_score)]
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         moment = format_moment(hit.start, hit.end)
-        table.add_row(str(hit.rank), Text(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
+        table.add_row(str(hit.rank), _cell(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
     return table
+
+
+def _cell(text: str, *, lines: bool = False) -> Text:
+    return Text(printable(text, lines=lines))
 
 
 def _score(value: float | None) -> str:
@@ -49,7 +54,7 @@ def _score(value: float | None) -> str:
 def explanation_table(explanation: Explanation) -> RenderableType:
     """Return a table of the best match of each query token in each bag; padding tokens share one row of means."""
     bags = list(explanation.similarities)
-    table = Table(title=Text(f"Why {explanation.id}"))
+    table = Table(title=_cell(f"Why {explanation.id}"))
     table.add_column("token")
     for bag in bags:
         table.add_column(f"{bag} token at")
@@ -58,7 +63,7 @@ def explanation_table(explanation: Explanation) -> RenderableType:
     for token in explanation.tokens:
         if token.token != PADDING:
             matches = [token.matches[bag] for bag in bags]
-            table.add_row(Text(token.token), *(cell for match in matches for cell in _match_cells(match)))
+            table.add_row(_cell(token.token), *(cell for match in matches for cell in _match_cells(match)))
     if padding:
         means = [sum(token.matches[bag].score for token in padding) / len(padding) for bag in bags]
         table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", _score(mean))))
@@ -94,7 +99,7 @@ def report_text(report: IndexReport) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
         lines.append(f"{len(report.failures)} videos were refused ({kinds}):")
         lines += _listed(_failures(report.failures), "; `colbert-video info` lists them all")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def compact_text(report: CompactReport) -> str:
@@ -108,7 +113,7 @@ def compact_text(report: CompactReport) -> str:
     if report.reencoded or report.kept:
         lines.append(f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:")
         lines += _listed(_failures(report.kept))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def verify_text(report: VerifyReport) -> str:
@@ -119,7 +124,7 @@ def verify_text(report: VerifyReport) -> str:
     if report.leftovers:
         lines.append(f"{len(report.leftovers)} files belong to nothing:")
         lines += _listed(report.leftovers)
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _failures(failures: Iterable[Failure]) -> list[str]:
@@ -138,8 +143,9 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
     table.add_column("value")
     for name, value in description.items():
         if name == "failures":
-            value = "\n".join(f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value) or "none"
-        table.add_row(name.replace("_", " "), Text(str(value)))
+            texts = (f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
+            value = "\n".join(map(printable, texts)) or "none"
+        table.add_row(name.replace("_", " "), _cell(str(value), lines=name == "failures"))
     return table
 
 
@@ -151,9 +157,9 @@ def demo_parts(result: DemoResult) -> list[RenderableType]:
     for row in result.rows:
         for hit in row.hits:
             right = "✓" if hit.id == row.expected else ""
-            query = Text(row.query) if hit.rank == 1 else ""
+            query = _cell(row.query) if hit.rank == 1 else ""
             table.add_row(
-                query, str(hit.rank), Text(hit.id), format_moment(hit.start, hit.end), _score(hit.score), right
+                query, str(hit.rank), _cell(hit.id), format_moment(hit.start, hit.end), _score(hit.score), right
             )
         table.add_section()
     return [table, result.summary()]

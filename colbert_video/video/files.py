@@ -1,7 +1,8 @@
 r"""From the path of a video to its bytes: a file, or a member of a tar archive (ARCHIVE/MEMBER).
 
 Linux allows any bytes in a file name. Python reads bytes that are not UTF-8 as lone surrogates, which can be opened but
-neither printed nor put into JSON or SQLite. Here they are written as `\xNN`, and found again from that.
+neither printed nor put into JSON or SQLite. Here they are written as `\xNN`, and found again from that. Where another file
+is really called so, they are written as `\XNN`, and so each file has a name of its own.
 """
 
 import io
@@ -11,13 +12,16 @@ import re
 import stat
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")
+"""A byte that is not UTF-8, as names show it."""
+EXACT_ESCAPE = re.compile(rb"\\X(5c|[89a-f][0-9a-f])")
+"""Such a byte, or a backslash, in a name that the other way of writing would not tell from another's."""
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 ARCHIVE = ".tar"
 """Extension of an archive."""
@@ -37,17 +41,40 @@ HEADER_TYPES = frozenset(
 """Members that describe the next one; `tarfile` reads them whole."""
 
 
-def readable_name(path: str) -> str:
-    r"""Return a path of the operating system as valid Unicode: each byte that is not UTF-8 becomes `\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def readable_name(path: str, *, folder: str | os.PathLike[str] = "", others: Container[str] | None = None) -> str:
+    r"""Return a path of the operating system as valid Unicode: each byte that is not UTF-8 becomes `\xNN`.
+
+    Where that is the name of another file, or stands for another, bytes become `\XNN` and backslashes `\X5c`.
+
+    Args:
+        path: A path, or a part of one below `folder`.
+        folder: Where the others lie.
+        others: The names of the others, of members of an archive; None to look at the disk.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if text == path:
+        return text
+    taken = os.path.lexists(Path(folder, text)) if others is None else text in others
+    return _exact_name(path) if taken or _unescaped(text, ESCAPE) != path else text
 
 
 def native_name(path: str) -> str:
-    """Return a name that can be opened: `path` itself, unless only the file with the escaped bytes exists."""
-    if "\\x" not in path or os.path.lexists(path):
+    """Return a name that can be opened: `path` itself, unless only a file with the escaped bytes exists."""
+    if "\\x" not in path.lower() or os.path.lexists(path):
         return path
-    escaped = os.fsdecode(ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(path)))
-    return escaped if os.path.lexists(escaped) else path
+    names = (_unescaped(path, escape) for escape in (ESCAPE, EXACT_ESCAPE))
+    return next((name for name in names if os.path.lexists(name)), path)
+
+
+def _unescaped(text: str, escape: re.Pattern[bytes]) -> str:
+    return os.fsdecode(escape.sub(lambda match: bytes([int(match[1], 16)]), os.fsencode(text)))
+
+
+def _exact_name(path: str) -> str:
+    data = os.fsencode(path)
+    if os.sep != "\\":
+        data = data.replace(b"\\", rb"\X5c")
+    return data.decode("utf-8", "backslashreplace").replace("\\x", "\\X")
 
 
 @dataclass(frozen=True)
@@ -274,24 +301,29 @@ class ImplausibleSizeError(tarfile.HeaderError):
 @lru_cache(maxsize=MAX_ARCHIVES)
 def _listed(path: str, size: int, modified_ns: int) -> Archive:
     """List an archive; size and modification time are the rest of the cache's key."""
-    members: dict[str, tuple[int, int]] = {}
+    found: dict[str, tuple[int, int]] = {}
     repeated: list[str] = []
     others = 0
     try:
         with tarfile.open(path, "r:", errorlevel=0, tarinfo=CheckedHeader) as tar:
             for member in _checked_members(tar):
-                name = readable_name(member.name).removeprefix("./")
+                name = member.name.removeprefix("./")
                 if not member.isreg() or member.issparse():
                     others += not member.isdir()
                     continue
-                if name in members:
-                    repeated.append(name)
-                members[name] = (member.offset_data, member.size)
+                if name in found:
+                    repeated.append(readable_name(name, others=()))
+                found[name] = (member.offset_data, member.size)
             damage = _damage_at(path, tar.offset, size)
     except BAD_ARCHIVE as error:
         damage = f"no tar archive that can be read ({error}); compressed ones must be uncompressed first"
-        if members:
-            damage = f"damaged after {[*members][-1]} ({error}); what follows is lost"
+        if found:
+            last = readable_name([*found][-1], others=())
+            damage = f"damaged after {last} ({error}); what follows is lost"
+    members: dict[str, tuple[int, int]] = {}
+    for native, bytes_of in found.items():
+        if members.setdefault(name := readable_name(native, others=found), bytes_of) is not bytes_of:
+            repeated.append(name)
     return Archive(members, tuple(repeated), others, damage)
 
 

@@ -221,7 +221,7 @@ def _from_name(name: str, *, alone: bool) -> Sources:
         return _in_archive(path)
     if alone and not path.exists() and not is_video(path):
         raise SettingsError(f"there is no file or folder {name}; check the name and the working folder {Path.cwd()}.")
-    return Sources((VideoRecord(readable_name(path.name), _absolute(path)),), 0)
+    return Sources((VideoRecord(readable_name(path.name, folder=path.parent), _absolute(path)),), 0)
 
 
 def _in_folder(folder: Path) -> Sources:
@@ -268,7 +268,7 @@ def _in_archive(path: Path) -> Sources:
         )
     records, ignored, unreadable = _archived_videos(archive, _absolute(path))
     if archive.damage is not None:
-        records.append(VideoRecord(readable_name(path.name), _absolute(path)))
+        records.append(VideoRecord(readable_name(path.name, folder=path.parent), _absolute(path)))
     if not records:
         raise SettingsError(
             f"the archive {path} holds no videos ({ignored} other members); videos are known by extensions such as "
@@ -389,7 +389,10 @@ def _joined(parts: Iterable[Sources]) -> Sources:
 
 
 def _records(files: Iterable[Path], folder: Path) -> tuple[VideoRecord, ...]:
-    records = [VideoRecord(readable_name(file.relative_to(folder).as_posix()), _absolute(file)) for file in files]
+    records = [
+        VideoRecord(readable_name(file.relative_to(folder).as_posix(), folder=folder), _absolute(file))
+        for file in files
+    ]
     return tuple(sorted(records, key=lambda record: record.id))
 
 

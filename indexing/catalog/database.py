@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from colbert_video.access import access_problem, kind_of, os_problem
+from colbert_video.access import access_problem, kind_of, problem_of
 from colbert_video.durable import check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.schema import (
@@ -57,7 +57,7 @@ def has_catalog(folder: Path) -> bool:
         packed = "; unpack an archive with `colbert-video import`" if archive else ""
         raise IndexFolderError(f"{folder} is a file, not an index folder{packed}; choose another path") from error
     except OSError as error:
-        raise IndexFolderError(f"{path} cannot be opened: {access_problem(path) or os_problem(error)}") from error
+        raise IndexFolderError(f"{path} cannot be opened: {problem_of(error, path)}") from error
     if not stat.S_ISREG(mode):
         raise IndexFolderError(
             f"{path} is {kind_of(mode)}, not the file of an index; restore the file, or choose another path"

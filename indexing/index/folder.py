@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_video.access import access_problem, os_problem
+from colbert_video.access import os_problem, problem_of
 from colbert_video.durable import RESTORE, check_folder_writable, check_link, delete_leftover
 from colbert_video.errors import IndexFolderError, SettingsError, is_callers
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -54,8 +54,8 @@ def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
             raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
         return Catalog.create(folder)
     except OSError as error:
-        problem = access_problem(folder / CATALOG_NAME, write=True) or os_problem(error)
-        raise IndexFolderError(f"{folder} cannot be written: {problem}; or choose another path.") from error
+        problem = problem_of(error, folder / CATALOG_NAME, write=True)
+        raise IndexFolderError(f"{folder} cannot be written: {problem}.") from error
 
 
 def _is_beginning(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from colbert_video.access import access_problem, os_problem
+from colbert_video.access import problem_of
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 
@@ -42,7 +42,7 @@ def workplace(target: Path, *, parents: bool = False) -> Iterator[Path]:
         with _locked(parent / f".{target.name}{UNFINISHED}") as work:
             yield work
     except OSError as error:
-        problem = access_problem(target, write=True) or os_problem(error)
+        problem = problem_of(error, target, write=True)
         raise IndexFolderError(f"{target} cannot be written ({error.strerror or error}): {problem}.") from error
     finally:
         if not os.path.lexists(target):

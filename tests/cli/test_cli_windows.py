@@ -82,11 +82,11 @@ def test_a_picture_is_a_query(index: str, tmp_path: Path, capsys: pytest.Capture
     [
         (["search", "--image", "{tmp}/gone.png"], "there is no image file"),
         (["search", "--video", "{tmp}/gone.mp4"], "gone.mp4"),
-        (["index", "{films}", "--model", "toy", "--overwrite", "--window", "0"], "window=0.0"),
-        (["index", "{films}", "--model", "toy", "--overwrite", "--stride", "3"], "needs window="),
+        (["index", "{films}", "--model", "toy", "--overwrite", "--window", "0"], "--window 0.0"),
+        (["index", "{films}", "--model", "toy", "--overwrite", "--stride", "3"], "needs --window"),
         (
             ["index", "{films}", "--model", "toy", "--overwrite", "--window", "shots", "--stride", "3"],
-            "contradicts window='shots'",
+            "contradicts --window shots",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """Full and forbidden disks, closed pipes and consoles of few characters: one line, an exit code, never a traceback."""
 
+import codecs
 import errno
 import io
 import os
@@ -141,6 +142,7 @@ def forbid_large_files() -> None:
 
 
 def become_nobody() -> None:
+    codecs.lookup("utf-8-sig")  # while the folder of the Python that runs this can be read
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)

@@ -166,14 +166,17 @@ def fail_catalog_disk(patch: pytest.MonkeyPatch, turn: Turn) -> None:
 
 
 FAULTS = {
-    "fsync": (fail_sync, r"Input/output error: '/|/i cannot be written: Input/output error"),
+    "fsync": (fail_sync, r"Input/output error: '/|/i cannot be written: the disk reports an error"),
     "link": (fail_link, r"No space left on device: '/.* -> '/"),
-    "rename": (fail_rename, r"/i cannot be written: Input/output error"),
-    "mkdir": (fail_folder, r"No space left on device: '/|/i cannot be written: No space left"),
+    "rename": (fail_rename, r"/i cannot be written: the disk reports an error"),
+    "mkdir": (fail_folder, r"No space left on device: '/|/i cannot be written: the disk is full"),
     "torch.save": (fail_tensors, r"writing failed \(.*unexpected pos.*: '/.*\.pt'"),
     "spool": (fail_spools, r"No space left on device: '/.*\.tmp'"),
     "json": (fail_json, r"No space left on device: '/"),
-    "catalog full": (fail_catalog, r"catalog\.\w+ cannot be read or written \(database or disk is full\); free"),
+    "catalog full": (
+        fail_catalog,
+        r"catalog\.\w+ cannot be read or written \(database or disk is full\): its disk is full: free",
+    ),
     "catalog broken": (fail_catalog_disk, r"catalog\.\w+ cannot be read or written \(disk I/O error\)"),
 }
 

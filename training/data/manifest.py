@@ -11,8 +11,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from colbert_video.durable import (
     check_file_writable,
     check_folder_writable,
     expand_path,
+    is_stream,
     read_text,
     user_path,
     write_text,
 )
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import SettingsError, printable, shown
 from colbert_video.json_values import parse_json
-from colbert_video.training.data.text_files import TABBED, read_csv
+from colbert_video.training.data.text_files import TABBED, parse_csv
 from colbert_video.video.files import ADDRESS, exists, file_identity, readable_name
 
 logger = logging.getLogger(__name__)
@@ -65,8 +67,9 @@ def read_manifest(path: str | Path, *, train_split: str = "train") -> list[Manif
     """Read a manifest.
 
     Args:
-        path: A .jsonl, .json, .csv or .tsv file in UTF-8. A .json file holds a list of rows, or a list for each column.
-            Paths of videos are relative to the file's folder. A row's `group`, where it has one, is kept; else `pair`, the
+        path: A .jsonl, .json, .csv or .tsv file in UTF-8, or a pipe such as /dev/stdin, whose form is found by its content. A
+            .json file holds a list of rows, or a list for each column. Paths of videos are relative to the file's folder,
+            those of a pipe to the working folder. A row's `group`, where it has one, is kept; else `pair`, the
             id (file name without ending) of the video's partner, makes a group of two.
         train_split: The split that models are trained on. A file of it must not be in another split; one in two of the
             others, such as val and test, is a warning.
@@ -80,8 +83,7 @@ def read_manifest(path: str | Path, *, train_split: str = "train") -> list[Manif
     """
     path = user_path(path, "the manifest")
     places, rows = [], []
-    for number, values in _read_rows(path):
-        place = f"{'record' if path.suffix.lower() == '.json' else 'line'} {number}"
+    for place, values in _read_rows(path):
         for caption in _one_by_one(values):
             places.append(place)
             rows.append(_parse_row(path, place, caption))
@@ -180,7 +182,7 @@ def caption_rows(
         video = path.absolute().as_posix()
     for number, caption in enumerate(captions):
         columns = {
-            "video": readable_name(video),
+            "video": readable_name(video, folder=folder),
             "caption": caption,
             "split": split,
             "id": identifier,
@@ -202,20 +204,38 @@ def list_some(names: Sequence[str]) -> str:
 
 def reason_lines(reasons: Mapping[str, str], limit: int) -> list[str]:
     """Return a line for each of the first videos and its reason, and one that counts the others."""
-    lines = [f"  {video}: {reason}" for video, reason in reasons.items()]
+    lines = [printable(f"  {video}: {reason}") for video, reason in reasons.items()]
     more = len(lines) - limit
     return lines[:limit] + ([f"  and {more} more; --json lists them all"] if more > 0 else [])
 
 
-def _read_rows(path: Path) -> Iterator[NumberedRow]:
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": read_csv, **dict.fromkeys(TABBED, read_csv)}
-    if path.suffix.lower() not in readers:
+def _read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each row with its place, "line 3" or "record 3"."""
+    ending = path.suffix.lower()
+    if ending not in _READERS and not is_stream(path):
         raise SettingsError(f"{path} is neither .jsonl nor .csv, .tsv or .json; a manifest is one of these.")
-    return readers[path.suffix.lower()](path)
+    text = read_text(path)
+    ending = ending if ending in _READERS else _form_of(text)
+    for number, values in _READERS[ending](text, path):
+        yield f"{'record' if ending == '.json' else 'line'} {number}", values
 
 
-def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
+def _form_of(text: str) -> str:
+    """Return the ending that a manifest with this content would have."""
+    first = text.strip().partition("\n")[0]
+    if first.startswith("["):
+        return ".json"
+    if not first.startswith("{"):
+        return ".tsv" if "\t" in first else ".csv"
+    try:
+        row = parse_json(first)
+    except ValueError:
+        return ".json" if first.strip() == "{" else ".jsonl"
+    return ".json" if any(isinstance(row.get(column), list | dict) for column in ("video", "split")) else ".jsonl"
+
+
+def _parse_jsonl(content: str, path: Path) -> Iterator[NumberedRow]:
+    for line, text in enumerate(content.split("\n"), start=1):
         if not text.strip():
             continue
         try:
@@ -227,15 +247,23 @@ def _read_jsonl(path: Path) -> Iterator[NumberedRow]:
         yield line, values
 
 
-def _read_json(path: Path) -> Iterator[NumberedRow]:
+def _parse_json(text: str, path: Path) -> Iterator[NumberedRow]:
     try:
-        records = parse_json(read_text(path))
+        records = parse_json(text)
     except ValueError as error:
         raise SettingsError(f"{path}: not JSON: {error}.") from error
     for number, values in enumerate(_records(path, records), start=1):
         if not isinstance(values, dict):
             raise SettingsError(f"{path}, record {number}: {shown(values)} is not a JSON object; write {{...}}.")
         yield number, values
+
+
+_READERS: Mapping[str, Callable[[str, Path], Iterator[NumberedRow]]] = {
+    ".jsonl": _parse_jsonl,
+    ".json": _parse_json,
+    ".csv": partial(parse_csv, tabbed=False),
+    **dict.fromkeys(TABBED, partial(parse_csv, tabbed=True)),
+}
 
 
 def _records(path: Path, content: Any) -> Iterable[Any]:
@@ -281,12 +309,17 @@ def _parse_row(path: Path, place: str, values: dict[str, Any]) -> ManifestRow:
     own = (*COLUMNS, "group", "pair")
     return ManifestRow(
         video=video,
-        path=path.parent / (video if ADDRESS.match(video) else expand_path(video, f"{path}, {place}: video")),
+        path=_folder_of(path) / (video if ADDRESS.match(video) else expand_path(video, f"{path}, {place}: video")),
         caption=values["caption"].strip(),
         split=values["split"].strip(),
         group=_group(video, values),
         metadata={name: value for name, value in values.items() if name not in own},
     )
+
+
+def _folder_of(path: Path) -> Path:
+    """Return the folder that paths in a manifest start from."""
+    return Path.cwd() if path.suffix.lower() not in _READERS else path.parent
 
 
 def _group(video: str, values: dict[str, Any]) -> str | None:

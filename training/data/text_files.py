@@ -23,8 +23,18 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dic
         SettingsError: If the file cannot be read, a column is missing or comes twice, or a row has another number of
             columns.
     """
-    tabbed = path.suffix.lower() in TABBED
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True, delimiter="\t" if tabbed else ",")
+    return parse_csv(read_text(path), path, columns, tabbed=path.suffix.lower() in TABBED)
+
+
+def parse_csv(
+    text: str, path: Path, columns: Sequence[str] = (), *, tabbed: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield what `read_csv` yields of the content of a file; `path` is what errors call it.
+
+    Raises:
+        SettingsError: As `read_csv`.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter="\t" if tabbed else ",")
     try:
         _check_header(path, reader.fieldnames or (), columns)
         for values in reader:

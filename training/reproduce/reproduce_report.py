@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from colbert_video.errors import printable
 from colbert_video.training.data.manifest import reason_lines
 from colbert_video.training.evaluation.evaluation import MAX_MISSING, RANKS, Evaluation
 from colbert_video.training.reproduce.paper_rows import PAPER_ROWS, ZERO_SHOT_ROWS, Figures
@@ -109,12 +110,12 @@ class Reproduction:
         size = f"{self.evaluation.queries:,} queries, {self.evaluation.videos:,} of {self.expected_videos:,} videos"
         lines = [
             f"{size}; split {self.split}; {training}; {self.evaluation.protocol}",
-            f"model: {self.model}",
+            printable(f"model: {self.model}"),
             *(f"{one.source}: {one.note}" for two in self.references.values() for one in two if one.note),
         ]
         parts: list[RenderableType] = [self._table(), Text("\n".join(lines))]
         if self.reservations:
-            warning = ["NOT COMPARABLE with the published figures:", *(f"  {x}" for x in self.reservations)]
+            warning = ["NOT COMPARABLE with the published figures:", *(printable(f"  {x}") for x in self.reservations)]
             warning += reason_lines({f"missing {x}": y for x, y in self.evaluation.missing.items()}, MAX_MISSING)
             parts.append(Text("\n".join(warning), style="bold red"))
         return parts

@@ -174,7 +174,7 @@ def _override(values: dict[str, Any], key: str, value: Any, name: str) -> None:
 
 def _find(recipe: str | Path) -> Path:
     path = user_path(recipe, "the recipe")
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe too: it is read once
         return path
     shipped = SHIPPED / f"{recipe}.yaml"
     if isinstance(recipe, str) and "/" not in recipe and shipped.is_file():

@@ -1,7 +1,9 @@
 """Manifests: both formats, groups and pairs, and an error with a line number for every way to get them wrong."""
 
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -356,3 +358,56 @@ def test_line_separators_in_captions_stay(tmp_path: Path) -> None:
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="has several columns 'caption'"):
         read_manifest(write_csv(tmp_path, "video,caption,split,caption\na.mp4,a,train,b\n"))
+
+
+PIPED_ROWS = [
+    {"video": "a.mp4", "caption": "one, two", "split": "train"},
+    {"video": "b.mp4", "caption": "three", "split": "test"},
+]
+PIPED = {
+    "jsonl": "".join(json.dumps(row) + "\n" for row in PIPED_ROWS),
+    "one row": json.dumps(PIPED_ROWS[0]),
+    "json": json.dumps(PIPED_ROWS, indent=1),
+    "json columns": json.dumps({name: [row[name] for row in PIPED_ROWS] for name in PIPED_ROWS[0]}),
+    "json columns, indented": json.dumps({name: [row[name] for row in PIPED_ROWS] for name in PIPED_ROWS[0]}, indent=1),
+    "pandas": json.dumps({name: {str(n): row[name] for n, row in enumerate(PIPED_ROWS)} for name in PIPED_ROWS[0]}),
+    "csv": 'video,caption,split\na.mp4,"one, two",train\nb.mp4,three,test\n',
+    "tsv": "video\tcaption\tsplit\na.mp4\tone, two\ttrain\nb.mp4\tthree\ttest\n",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("form", PIPED)
+def test_a_manifest_comes_through_a_pipe(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    read, write = os.pipe()
+    os.write(write, PIPED[form].encode())
+    os.close(write)
+    rows = read_manifest(f"/dev/fd/{read}")
+    os.close(read)
+    wanted = PIPED_ROWS[:1] if form == "one row" else PIPED_ROWS
+    assert [(row.video, row.caption, row.split) for row in rows] == [tuple(row.values()) for row in wanted]
+    assert [row.path for row in rows] == [tmp_path / row["video"] for row in wanted]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(("name", "form"), [("pipe", "tsv"), ("pipe.jsonl", "jsonl")])
+def test_a_manifest_comes_through_a_named_pipe(name: str, form: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    writer = threading.Thread(target=(tmp_path / name).write_text, args=(PIPED[form],))
+    writer.start()
+    assert len(read_manifest(tmp_path / name)) == 2
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "holds no rows"), ("{broken", "line 1: not JSON"), ("a,b\n1,2\n", "line 2: column 'video' is missing")],
+)
+def test_errors_of_a_manifest_from_a_pipe_name_it(text: str, message: str) -> None:
+    read, write = os.pipe()
+    os.write(write, text.encode())
+    os.close(write)
+    with pytest.raises(SettingsError, match=f"/dev/fd/{read}.*{message}"):
+        read_manifest(f"/dev/fd/{read}")
+    os.close(read)

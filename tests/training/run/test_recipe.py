@@ -1,5 +1,6 @@
 """Recipes: YAML to settings, stages, overrides, and models of their own form."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,19 @@ def test_yaml_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("[" * 20_000)
     with pytest.raises(SettingsError, match=r"r\.yaml is"):
         load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_recipe_comes_through_a_pipe() -> None:
+    read, write = os.pipe()
+    os.write(write, RECIPE.encode())
+    os.close(write)
+    recipe = load_recipe(f"/dev/fd/{read}", overrides={"training.epochs": 3})
+    os.close(read)
+    assert [stage.name for stage in recipe.stages] == ["static warm-up", "whole videos"]
+    assert recipe.stages[1].training.epochs == 3
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="there is no recipe"):
+        load_recipe(tmp_path)
