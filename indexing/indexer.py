@@ -70,14 +70,15 @@ class Indexer:
         snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
             0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index remembers
             this, and `add` and `compact` take frames as `index` did.
-        decoder: "pyav", "decord" or "torchcodec". This and the five that follow belong to the machine and to one run: the
+        video_stream: Which video stream of each file to read, counted from 0; None for the one that players choose. The index
+            remembers this; pictures and copies of videos show the same stream.
+        decoder: "pyav", "decord" or "torchcodec". This and the four that follow belong to the machine and to one run: the
             index does not remember them.
         timeout: Seconds that one file, or one window of it, may take to decode. All windows of a file together may take as
             long for each minute of windows.
         workers: Decoding processes; None for one per core.
         max_pixels: Largest picture to decode, width times height; a file with larger ones is refused.
         max_memory: Bytes of memory that a decoding process may take; a file that needs more is refused.
-        video_stream: Which video stream of each file to read, counted from 0; None for the one that players choose.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
 
     Raises:
@@ -111,7 +112,7 @@ class Indexer:
     ) -> None:
         self.path = user_path(path, "the index")
         self._model = model if model is None or isinstance(model, VideoColBERT) else settled_name(model)
-        self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory, video_stream)
+        self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory)
         self._device = device
         given: dict[str, Any] = {
             "dim": dim,
@@ -126,6 +127,7 @@ class Indexer:
             "pool_similarity": pool_similarity,
             "sample_bytes": sample_bytes,
             "snap": snap,
+            "video_stream": video_stream,
         }
         self._given = {
             name: typed_field(IndexSettings, name, value) for name, value in given.items() if value is not None

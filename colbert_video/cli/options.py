@@ -83,7 +83,7 @@ def decoding_options(command: Command) -> Command:
         click.option(
             "--video-stream",
             type=int,
-            help="Which video stream of each file to read, counted from 0. Default: the one that players choose.",
+            help="Which video stream of each file to read, counted from 0. Default: that of the index, else the one that players choose.",
         ),
         click.option(
             "--decoder",

@@ -15,11 +15,15 @@ class Hits(list[Hit]):
         hits: The hits.
         shards_failed: Names of the shards of a corpus that did not answer, whose videos are missing; empty for a complete
             answer, and always for one index.
+        video_stream: Which video stream of each file was indexed, counted from 0; None for the one that players choose.
     """
 
-    def __init__(self, hits: Iterable[Hit] = (), shards_failed: Sequence[str] = ()) -> None:
+    def __init__(
+        self, hits: Iterable[Hit] = (), shards_failed: Sequence[str] = (), *, video_stream: int | None = None
+    ) -> None:
         super().__init__(hits)
         self.shards_failed = tuple(shards_failed)
+        self.video_stream = video_stream
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Hit: ...
@@ -30,7 +34,7 @@ class Hits(list[Hit]):
     def __getitem__(self, key: SupportsIndex | slice) -> "Hit | Hits":
         """Return one hit, or those of a slice as Hits, which are as complete as all."""
         if isinstance(key, slice):
-            return Hits(super().__getitem__(key), self.shards_failed)
+            return Hits(super().__getitem__(key), self.shards_failed, video_stream=self.video_stream)
         return super().__getitem__(key)
 
     def to_pandas(self) -> Any:
@@ -57,7 +61,7 @@ class Hits(list[Hit]):
         """Return what notebooks show: a card per hit, with a picture of its moment if its file can be read."""
         from colbert_video.search.notebook import hits_html  # decodes video: only where it is shown
 
-        return hits_html(self)
+        return hits_html(self, stream=self.video_stream)
 
 
 def _record(hit: Hit) -> dict[str, Any]:

@@ -31,8 +31,12 @@ STYLE = {
 }
 
 
-def hits_html(hits: Sequence[Hit]) -> str:
+def hits_html(hits: Sequence[Hit], *, stream: int | None = None) -> str:
     """Return hits, best first, as HTML.
+
+    Args:
+        hits: The hits.
+        stream: Which video stream pictures show, counted from 0; None for the one that players choose.
 
     Returns:
         Cards with rank, id, moment, score and metadata; the first ones with a picture (a data: URI) of the middle of
@@ -40,25 +44,25 @@ def hits_html(hits: Sequence[Hit]) -> str:
     """
     if not hits:
         return "<p>no video is eligible</p>"
-    pictures = [*_pictures(hits[:MAX_PICTURES]), *[None] * len(hits[MAX_PICTURES:])]
+    pictures = [*_pictures(hits[:MAX_PICTURES], stream), *[None] * len(hits[MAX_PICTURES:])]
     cards = "".join(_card(hit, picture) for hit, picture in zip(hits, pictures, strict=True))
     return f'<div style="{STYLE["all"]}">{cards}</div>'
 
 
-def _pictures(hits: Sequence[Hit]) -> Iterator[str]:
+def _pictures(hits: Sequence[Hit], stream: int | None) -> Iterator[str]:
     end = time.monotonic() + TIMEOUT_SECONDS
     with FramePool(picture_settings(SIDE_PIXELS, seconds=TIMEOUT_SECONDS), workers=1, grace=2.0) as pool:
         for hit in hits:
-            yield _picture(pool, hit) if time.monotonic() < end else _note("no picture: out of time")
+            yield _picture(pool, hit, stream) if time.monotonic() < end else _note("no picture: out of time")
 
 
-def _picture(pool: FramePool, hit: Hit) -> str:
+def _picture(pool: FramePool, hit: Hit, stream: int | None) -> str:
     if hit.path is None:
         return _note("no file")
     if hit.middle is None:
         return _note("no moment known")
     try:
-        jpeg = picture_of(pool, hit.path, hit.middle, SIDE_PIXELS)
+        jpeg = picture_of(pool, hit.path, hit.middle, SIDE_PIXELS, stream)
     except VideoError as error:
         return _note(f"no picture: {error.kind.value}")
     data = base64.b64encode(jpeg).decode("ascii")

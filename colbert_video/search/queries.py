@@ -195,7 +195,8 @@ def clip_query(
     Args:
         model: Encodes it.
         path: The file.
-        settings: Of the index that is searched: as many frames are read, for the bags that it stores.
+        settings: Of the index that is searched: as many frames are read, for the bags that it stores, of the same stream if
+            the clip has as many.
         window: Only this part of the file, [start, end) in seconds.
 
     Returns:
@@ -302,8 +303,12 @@ def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
 def _read_clip(
     model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
 ) -> SampledFrames:
+    streams = dict.fromkeys((settings.video_stream, None))
+    requests = (FrameRequest(str(user_path(path, "the clip")), window=window, stream=stream) for stream in streams)
     with FramePool(model.config.sampling(settings.num_frames), workers=1) as pool:
-        result = next(iter(pool.read_many([FrameRequest(str(user_path(path, "the clip")), window=window)])))
+        for result in pool.read_many(requests):
+            if result.error is None or result.error.kind is not FailureKind.NO_VIDEO:
+                break
     if result.frames is None:
         raise result.error or VideoError(str(path), FailureKind.UNREADABLE, "no frames came back")
     return result.frames

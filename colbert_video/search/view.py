@@ -109,9 +109,9 @@ class SearchView:
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
         found = self._best_videos(query, wanted, self.allowed(wanted))
-        return Hits(
-            self._hit(matches, query, rank=rank, group=wanted.group) for rank, matches in enumerate(found, start=1)
-        )
+        ranked = enumerate(found, start=1)
+        hits = (self._hit(matches, query, rank=rank, group=wanted.group) for rank, matches in ranked)
+        return Hits(hits, video_stream=self.settings.video_stream)
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments."""

@@ -81,6 +81,11 @@ class ServedIndex:
         return self.description.get("model_fingerprint")
 
     @property
+    def video_stream(self) -> int | None:
+        """Which video stream of its files was indexed, counted from 0; None for the one that is read by default."""
+        return self.description.get("video_stream")
+
+    @property
     def takes_text(self) -> bool:
         """True if there is a model to encode queries."""
         return self._names_model or self.description.get("model") is not None

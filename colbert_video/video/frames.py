@@ -187,7 +187,7 @@ class SamplingSettings:
     already as the window begins counts if it stays for long, and its time is then the window's start."""
     stream: int | None = None
     """Which video stream to read, counted from 0; None takes FFmpeg's choice, but never a still where there is a film. Only
-    "pyav" uses it."""
+    "pyav" can read another."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -204,6 +204,10 @@ class SamplingSettings:
             )
         if self.stream is not None and self.stream < 0:
             raise SettingsError(f"stream is {self.stream}; video streams are numbered from 0, or give None.")
+        if self.stream is not None and self.decoder != "pyav":
+            raise SettingsError(
+                f"stream={self.stream} needs decoder='pyav': {self.decoder} reads the stream that it finds itself."
+            )
         if not self.timeout > 0:
             raise SettingsError(f"timeout is {self.timeout}; it must be more than 0 seconds.")
         if self.window is not None:
@@ -239,9 +243,12 @@ class SamplingSettings:
         window = settings.pop("window", None)
         return cls(**settings, window=None if window is None else (window[0], window[1]))
 
-    def with_request(self, window: tuple[float, float] | None, seed: int | None) -> "SamplingSettings":
-        """Return these settings with the window and the seed of one request, where it has any."""
-        return replace(self, window=self.window if window is None else window, seed=self.seed if seed is None else seed)
+    def with_request(
+        self, window: tuple[float, float] | None, seed: int | None, stream: int | None = None
+    ) -> "SamplingSettings":
+        """Return these settings with the window, the seed and the stream of one request, where it has any."""
+        asked = {"window": window, "seed": seed, "stream": stream}
+        return replace(self, **{name: value for name, value in asked.items() if value is not None})
 
 
 def repeat_warning(chosen: Sequence[float]) -> tuple[str, ...]:

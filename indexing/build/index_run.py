@@ -42,8 +42,6 @@ class Decoding:
     """Largest picture to decode: width times height in pixels."""
     max_memory: int = SamplingSettings.max_memory
     """Bytes that a decoding process may take."""
-    stream: int | None = None
-    """Which video stream of each file is read, counted from 0; None for FFmpeg's choice."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -54,7 +52,7 @@ class Decoding:
     @property
     def sampling(self) -> dict[str, Any]:
         """These settings as fields of `SamplingSettings`."""
-        names = ("decoder", "timeout", "max_pixels", "max_memory", "stream")
+        names = ("decoder", "timeout", "max_pixels", "max_memory")
         return {name: getattr(self, name) for name in names}
 
 
@@ -69,7 +67,10 @@ class Work:
 
     def sampling(self, model: VideoColBERT) -> SamplingSettings:
         """Return which frames the model wants of each video, and how they are read."""
-        return model.config.sampling(self.settings.num_frames, snap=self.settings.snap, **self.decoding.sampling)
+        settings = self.settings
+        return model.config.sampling(
+            settings.num_frames, snap=settings.snap, stream=settings.video_stream, **self.decoding.sampling
+        )
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,14 @@ class IndexSettings:
     """Frames of at least this mean cosine share a token; None for no limit."""
     snap: float | None = None
     """How far frames may be moved to keyframes, as a share of the spacing between them; see `SamplingSettings`."""
+    video_stream: int | None = None
+    """Which video stream of each file is read, counted from 0; None for the one that players choose."""
     sample_bytes: int = SAMPLE_BYTES
     """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _ = self.cutting, self.pooling, SamplingSettings(snap=self.snap)
+        _ = self.cutting, self.pooling, SamplingSettings(snap=self.snap, stream=self.video_stream)
         check_nbits(self.nbits, self.dim)
         if self.sample_bytes < MIN_SAMPLE_BYTES:
             raise SettingsError(
@@ -122,8 +124,11 @@ class IndexSettings:
             raise IndexFolderError(f"the index's settings are damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {**asdict(self), "bags": list(self.bags)}
+        """Return plain values for JSON; older releases, which do not know `video_stream`, read them where it is None."""
+        values = {**asdict(self), "bags": list(self.bags)}
+        if self.video_stream is None:
+            del values["video_stream"]
+        return values
 
 
 def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:

@@ -10,14 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from container_bytes import add_clean_aperture, set_display_matrix
 from PIL import Image
 from serving import wait_until
 from tagged_files import filtered
-from video_writer import read_numbers, write_clip
+from video_writer import read_numbers, write_clip, write_two_films
 
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media import copies
@@ -268,28 +267,9 @@ def test_ffmpeg_within_its_memory(tmp_path: Path) -> None:
     assert made(tmp_path, write_clip(tmp_path / "a.mp4", 3), memory_bytes=2**20)[0] == "failed"
 
 
-def write_two_streams(path: Path) -> Path:
-    """A small film first, then a large one of other colours, as frames and players without a choice show different ones."""
-    with av.open(str(path), "w") as container:
-        streams = []
-        for side in (32, 128):
-            stream = container.add_stream("libx264", rate=10)
-            stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
-            streams.append(stream)
-        for number in range(10):
-            for stream, colour in zip(streams, ((220, 20, 20), (20, 20, 220)), strict=True):
-                picture = np.full((stream.height, stream.width, 3), colour, np.uint8)
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame.pts = number
-                container.mux(stream.encode(frame))
-        for stream in streams:
-            container.mux(stream.encode())
-    return path
-
-
 @needs_ffmpeg
 def test_frames_thumbnails_and_copies_show_one_stream(tmp_path: Path, media_files: Any) -> None:
-    path = write_two_streams(tmp_path / "two.mp4")
+    path = write_two_films(tmp_path / "two.mp4")
     settings = SamplingSettings(num_frames=1, width=32, height=32)
     shown = read_frames(path, settings).pixels.mean(axis=(0, 1, 2))
     state, content = made(tmp_path, path)

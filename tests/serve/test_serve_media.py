@@ -1,6 +1,7 @@
 """Videos over HTTP: ranges as RFC 9110 has them, pictures of moments, copies, and only the files of the catalog."""
 
 import asyncio
+import base64
 import io
 import os
 import shutil
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from serving import ODD_ID, build_index, error_of, serving, wait_until, write_colour
 from starlette.requests import ClientDisconnect
+from video_writer import FILM_COLOURS, write_two_films
 
+from colbert_video import Indexer, Searcher
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media.copies import CopyMaker
@@ -26,6 +29,8 @@ from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.ranges import ByteRange, asked_range
 from colbert_video.serve.media.thumbnails import ThumbnailCache
 from colbert_video.serve.routes.media_routes import CHUNK, FilePart
+from colbert_video.video.decode.read import read_frames
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
@@ -347,6 +352,31 @@ def test_a_thumbnail_shows_the_moment_in_its_shape(client: Any) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("stream", [0, 1])
+def test_the_indexed_stream_is_shown_everywhere(stream: int, tmp_path: Path, tiny_trained_model: Any) -> None:
+    clip = write_two_films(tmp_path / "two.mp4")
+    folder = tmp_path / "my.index"
+    Indexer(folder, model=tiny_trained_model, workers=1, video_stream=stream).index({"two": clip})
+
+    def check_colour(shown: Any) -> None:
+        np.testing.assert_allclose(np.asarray(shown).reshape(-1, 3).mean(axis=0), FILM_COLOURS[stream], atol=12)
+
+    with Searcher(folder, model=tiny_trained_model) as searcher:
+        page = searcher.search("red")._repr_html_()
+        data = base64.b64decode(page.partition("base64,")[2].partition('"')[0])
+        check_colour(Image.open(io.BytesIO(data)))
+    with serving(folder, model=tiny_trained_model) as client:
+        check_colour(Image.open(io.BytesIO(client.get(THUMBNAIL, params={"id": "two", "t": 0.5}).content)))
+        reason = client.get("/api/video", params={"id": "two"}).json()["reason"]
+        assert reason == (None if stream == 0 else "browsers play another of its video streams")
+        hit = client.get("/api/search", params={"query": "red"}).json()["topk"][0]
+        assert hit["reason"] == reason
+        if shutil.which("ffmpeg") is not None:
+            wait_until(lambda: ask(client, "two", copy="h264").status_code == 200)
+            (tmp_path / "copy.mp4").write_bytes(ask(client, "two", copy="h264").content)
+            check_colour(read_frames(tmp_path / "copy.mp4", SamplingSettings(num_frames=1)).pixels)
+
+
 def test_moments_beyond_the_end_show_the_last_picture(client: Any) -> None:
     assert client.get(THUMBNAIL, params={"id": "blue", "t": 99_999}).status_code == 200
 
@@ -360,7 +390,7 @@ def test_thumbnails_are_bounded(client: Any, parameters: dict[str, Any]) -> None
 
 def test_thumbnails_are_kept_up_to_a_number_of_bytes() -> None:
     cache = ThumbnailCache(10)
-    keys = [("video", "etag", float(time), 160) for time in range(3)]
+    keys = [("video", "etag", None, float(time), 160) for time in range(3)]
     cache.put(keys[0], b"1234")
     cache.put(keys[1], b"1234")
     assert cache.get(keys[0]) == b"1234"

@@ -105,10 +105,10 @@ def describe_corpus(corpus: ShardedCorpus) -> dict[str, Any]:
 
 
 def _check_same_settings(corpus: ShardedCorpus, every: list[IndexSettings]) -> None:
-    """Check that the scores of all shards mean the same."""
+    """Check that the scores of all shards mean the same, and that their pictures are of one stream."""
     first = every[0]
     for name, settings in zip(corpus.names, every, strict=True):
-        for key in ("dim", "bags", "model_fingerprint"):
+        for key in ("dim", "bags", "model_fingerprint", "video_stream"):
             ours, theirs = getattr(first, key), getattr(settings, key)
             if ours != theirs:
                 raise IndexFolderError(

@@ -50,7 +50,7 @@ class CorpusView:
             ShardsUnavailableError: If not one shard answered in time.
         """
         answers, failed = self._answers("hits", query, self._wanted_of_each(wanted))
-        return Hits(merge_hits(answers, wanted.k), failed)
+        return Hits(merge_hits(answers, wanted.k), failed, video_stream=self.settings.video_stream)
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without moments; one query after the other. Raises as `hits`."""

@@ -120,11 +120,13 @@ class CopyMaker:
         if self._program is None:
             message = "copies need ffmpeg, which is not installed."
             raise ServiceError(501, "no_ffmpeg", message, "Install ffmpeg on the server.")
-        name = hashlib.sha256(f"{media.path}\0{media.etag}".encode("utf-8", "surrogateescape")).hexdigest()
+        name = hashlib.sha256(
+            f"{media.path}\0{media.etag}\0{media.stream}".encode("utf-8", "surrogateescape")
+        ).hexdigest()
         if name not in self._copies or self._copies[name].may_be_tried_again:
             if sum(copy.waiting for copy in self._copies.values()) >= self._most:
                 raise busy("copies", seconds=10)
-            self._begin(name, media.path)
+            self._begin(name, media)
         copy = self._copies[name]
         if copy.state == "failed":
             remedy = f"The service's log says why; download the file, or try again in {RETRY_SECONDS:g} seconds."
@@ -141,7 +143,7 @@ class CopyMaker:
         if self._folder is not None:
             self._folder.close()
 
-    def _begin(self, name: str, source: str) -> None:
+    def _begin(self, name: str, source: MediaFile) -> None:
         if self._folder is None:
             if self._parent is not None:
                 self._parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +153,7 @@ class CopyMaker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _make(self, copy: Copy, source: str) -> None:
+    async def _make(self, copy: Copy, source: MediaFile) -> None:
         try:
             async with self._slots:
                 copy.state = "running"
@@ -161,15 +163,16 @@ class CopyMaker:
             copy.state = "ready"
             self._make_room()
         except (OSError, asyncio.TimeoutError, ServiceError, ColBERTVideoError) as error:
-            logger.warning("no copy of %s: %s", source, error or "time is up")
+            logger.warning("no copy of %s: %s", source.path, error or "time is up")
             copy.state, copy.failed = "failed", time.monotonic()
             copy.path.unlink(missing_ok=True)
 
-    async def _make_copy(self, source: str, target: Path) -> None:
+    async def _make_copy(self, source: MediaFile, target: Path) -> None:
         """Copy the stream that was indexed, as its first frame says that it is shown."""
-        picture = await asyncio.to_thread(self._pool.read_source, source)
+        picture = await asyncio.to_thread(self._pool.read_source, source.path, source.stream)
         table = await asyncio.to_thread(_tone_table, picture, target.parent)
-        await self._run_ffmpeg(ffmpeg_arguments(source, target, self._most_bytes, picture, tone_table=table), target)
+        arguments = ffmpeg_arguments(source.path, target, self._most_bytes, picture, tone_table=table)
+        await self._run_ffmpeg(arguments, target)
 
     async def _run_ffmpeg(self, arguments: list[str], target: Path) -> None:
         """Run ffmpeg without a shell, standard input or secrets, with bounded memory, and no longer than this process."""

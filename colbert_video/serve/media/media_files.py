@@ -82,6 +82,8 @@ class MediaFile:
     modified_ns: int
     """Time of the last change, in nanoseconds since 1970."""
     kind: MediaKind
+    stream: int | None = None
+    """Which of its video streams is shown, counted from 0; None for the one that is read by default."""
 
     @property
     def etag(self) -> str:
@@ -111,11 +113,14 @@ class MediaFiles:
         """End the decoding process."""
         self._pool.close()
 
-    def open(self, path: str | None, *, anywhere: bool = False) -> tuple[MediaFile, BufferedIOBase]:
+    def open(
+        self, path: str | None, stream: int | None = None, *, anywhere: bool = False
+    ) -> tuple[MediaFile, BufferedIOBase]:
         """Find the file of a video and open it; the caller closes it.
 
         Args:
             path: As the catalog has it.
+            stream: Which of its video streams was indexed; None for the one that is read by default.
             anywhere: True for a file of the service's own, which lies in no media root.
 
         Returns:
@@ -135,27 +140,27 @@ class MediaFiles:
             if not stat.S_ISREG(status.st_mode):
                 raise _missing("what the index names is not a file.", "Index the video again.")
             if member is None:
-                header = self._examined(real, status)
-                return _described(header, real, status.st_size, status.st_mtime_ns, whole)
-            header = self._examined(f"{real}/{member}", status)
+                header = self._examined(real, status, stream)
+                return _described(header, real, status.st_size, status.st_mtime_ns, stream, whole)
+            header = self._examined(f"{real}/{member}", status, stream)
             if header.start + header.size > status.st_size:  # replaced meanwhile
                 raise _moved()
             part = BufferedReader(RangeReader(whole, header.start, header.size))
-            return _described(header, f"{real}/{member}", header.size, status.st_mtime_ns, part)
+            return _described(header, f"{real}/{member}", header.size, status.st_mtime_ns, stream, part)
         except BaseException:
             whole.close()
             raise
 
-    def locate(self, path: str | None) -> MediaFile:
-        """Return what the file of a video is; errors as in `open`."""
-        media, file = self.open(path)
+    def locate(self, path: str | None, stream: int | None = None) -> MediaFile:
+        """Return what the file of a video is; arguments and errors as in `open`."""
+        media, file = self.open(path, stream)
         file.close()
         return media
 
-    def find(self, path: str | None) -> tuple[MediaFile | None, str | None]:
+    def find(self, path: str | None, stream: int | None = None) -> tuple[MediaFile | None, str | None]:
         """Return the file of a video if it may be served, and why browsers cannot play it; None if they can."""
         try:
-            media = self.locate(path)
+            media = self.locate(path, stream)
         except ServiceError as error:
             return None, error.message
         except ColBERTVideoError as error:  # no decoding process can be started; what was found is shown all the same
@@ -175,27 +180,27 @@ class MediaFiles:
             raise _missing("the video's file lies outside the media roots.", "Start the service with its --media-root.")
         return real
 
-    def _examined(self, path: str, status: os.stat_result) -> VideoHeader:
-        header = self._header(path, status.st_size, status.st_mtime_ns)
+    def _examined(self, path: str, status: os.stat_result, stream: int | None) -> VideoHeader:
+        header = self._header(path, status.st_size, status.st_mtime_ns, stream)
         if isinstance(header, VideoError):
             raise _moved() if header.kind is FailureKind.MISSING else _not_served()
         return header
 
-    def _read_header(self, path: str, size: int, modified_ns: int) -> VideoHeader | VideoError:
+    def _read_header(self, path: str, size: int, modified_ns: int, stream: int | None) -> VideoHeader | VideoError:
         try:
-            return self._pool.read_header(path)
+            return self._pool.read_header(path, stream)
         except VideoError as error:
             logger.info("%s", error)
             return error
 
 
 def _described(
-    header: VideoHeader, path: str, size: int, modified_ns: int, file: BufferedIOBase
+    header: VideoHeader, path: str, size: int, modified_ns: int, stream: int | None, file: BufferedIOBase
 ) -> tuple[MediaFile, BufferedIOBase]:
     kind = _kind(header, file)
     if kind is None:
         raise _not_served()
-    return MediaFile(path, size, modified_ns, kind), file
+    return MediaFile(path, size, modified_ns, kind, stream), file
 
 
 def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:

@@ -9,7 +9,7 @@ from colbert_video.serve.work import WorkPool
 from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
-Key = tuple[str, str, float, int]
+Key = tuple[str, str, int | None, float, int]
 
 
 class ThumbnailCache:
@@ -72,17 +72,17 @@ class Thumbnailer:
             ServiceError: 503, if too many are waiting.
             VideoError: If the file cannot be decoded.
         """
-        key = media.path, media.etag, time, width
+        key = media.path, media.etag, media.stream, time, width
         known = self.cache.get(key)
         if known is not None:
             return known
         if key not in self._running:
-            self._running[key] = asyncio.ensure_future(self._made(key, media.path, time, width))
+            self._running[key] = asyncio.ensure_future(self._made(key, media, time, width))
         return await asyncio.shield(self._running[key])  # others wait for it too, if this client goes away
 
-    async def _made(self, key: Key, path: str, time: float, width: int) -> bytes:
+    async def _made(self, key: Key, media: MediaFile, time: float, width: int) -> bytes:
         try:
-            jpeg = await self.work.run(picture_of, self._pool, path, time, width)
+            jpeg = await self.work.run(picture_of, self._pool, media.path, time, width, media.stream)
             self.cache.put(key, jpeg)
             return jpeg
         finally:

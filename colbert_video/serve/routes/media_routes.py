@@ -53,7 +53,7 @@ async def video(request: Request, id: Id, index: Index) -> JSON:  # noqa: A002
 
 def _described(service: Service, index: ServedIndex, video_id: str) -> JSON:
     rows = index.rows(video_id)
-    media, reason = service.media.find(rows[0].path)
+    media, reason = service.media.find(rows[0].path, index.video_stream)
     answer = VideoAnswer.from_rows(video_id, index.name, rows, media, reason, copies=service.copies.available)
     return JSON(answer)
 
@@ -78,10 +78,12 @@ async def thumbnail(
         remedy = f"Use one of {', '.join(map(str, THUMBNAIL_WIDTHS))}."
         raise ServiceError(422, "bad_width", f"width={width} is not offered.", remedy)
     entry = (await asyncio.to_thread(index.rows, id))[0]
-    media = await asyncio.to_thread(service.media.locate, entry.path)
+    media = await asyncio.to_thread(service.media.locate, entry.path, index.video_stream)
     latest = LATEST if entry.duration is None else max(entry.duration - 0.1, 0.0)
     time = int(min(t, latest) * TIME_STEPS) / TIME_STEPS
-    name = hashlib.sha256(f"{media.path}\0{media.etag}\0{time}\0{width}".encode("utf-8", "surrogateescape"))
+    name = hashlib.sha256(
+        f"{media.path}\0{media.etag}\0{media.stream}\0{time}\0{width}".encode("utf-8", "surrogateescape")
+    )
     headers = {"ETag": f'"{name.hexdigest()[:32]}"', "Cache-Control": "private, max-age=3600"}
     if _unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -105,14 +107,14 @@ async def media(
 ) -> Response:
     """The file of a video, or one part of it."""
     service = get_service(request)
-    path = (await asyncio.to_thread(index.rows, id))[0].path
+    path, stream = (await asyncio.to_thread(index.rows, id))[0].path, index.video_stream
     if copy is not None:
-        made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path))
+        made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream))
         if made.state in ("queued", "running"):
             waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
             return JSON(waiting, 202, headers={"Retry-After": "2"})
-        path = str(made.path)
-    found, file = await asyncio.to_thread(service.media.open, path, anywhere=copy is not None)
+        path, stream = str(made.path), None
+    found, file = await asyncio.to_thread(service.media.open, path, stream, anywhere=copy is not None)
     try:
         return _file_answer(request, found, file)
     except BaseException:

@@ -171,7 +171,7 @@ def _search_answer(
     version, hits = index.version, found()
     shares = softmax([hit.score for hit in hits])
     results = [
-        ResultAnswer.from_hit(hit, share, index.name, *service.media.find(hit.path))
+        ResultAnswer.from_hit(hit, share, index.name, *service.media.find(hit.path, index.video_stream))
         for hit, share in zip(hits, shares, strict=True)
     ]
     answer = SearchAnswer(

@@ -186,8 +186,13 @@ def _discard_others(container: Any, chosen: Any) -> None:
             stream.discard = type(stream.discard).all
 
 
-def read_header(path: str, deadline: Deadline) -> VideoHeader:
-    """Read the container and the codec of the video stream that players choose from a file's header.
+def read_header(path: str, deadline: Deadline, number: int | None = None) -> VideoHeader:
+    """Read the container and the codec of one video stream from a file's header.
+
+    Args:
+        path: A local file, or a member of a tar archive.
+        deadline: Time limit.
+        number: Which video stream, counted from 0; None for the one of `choose_stream`.
 
     Raises:
         VideoError: If the file is missing, empty, no readable container, or not read in time.
@@ -199,11 +204,11 @@ def read_header(path: str, deadline: Deadline) -> VideoHeader:
             raise VideoError(path, FailureKind.UNREADABLE, "a container without any stream")
         streams = container.streams.video
         try:
-            stream = choose_stream(path, container.streams)
+            stream = choose_stream(path, container.streams, number)
         except VideoError as error:
             return replace(header, refused=error.detail)
         context = stream.codec_context
-        shadowed = stream.index != moving_streams(streams)[0].index
+        shadowed = stream not in moving_streams(streams)[:1]
         return replace(header, codec=context.codec.canonical_name, profile=context.profile, shadowed=shadowed)
 
 

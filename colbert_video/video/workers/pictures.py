@@ -27,7 +27,7 @@ def picture_settings(side: int, *, seconds: float) -> SamplingSettings:
     return SamplingSettings(num_frames=1, height=side, width=side, timeout=seconds)
 
 
-def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
+def picture_of(pool: FramePool, path: str, time: float, side: int, stream: int | None = None) -> bytes:
     """Return a JPEG of the frame shown nearest to a moment.
 
     Args:
@@ -35,13 +35,14 @@ def picture_of(pool: FramePool, path: str, time: float, side: int) -> bytes:
         path: The video file.
         time: The moment in seconds.
         side: Side in pixels of the square that the picture must fit in.
+        stream: Which video stream, counted from 0; None for the one that is read by default.
 
     Raises:
         VideoError: If the file cannot be decoded.
     """
     error = None
     for window in _windows(time):
-        result = next(iter(pool.read_many([FrameRequest(path, window=window)])))
+        result = next(iter(pool.read_many([FrameRequest(path, window=window, stream=stream)])))
         if result.frames is not None:
             return _to_jpeg(result.frames.pixels[0], *_fitted(result.frames, side))
         error = result.error

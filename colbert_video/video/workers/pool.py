@@ -68,9 +68,10 @@ class FrameRequest:
     """Only frames with start <= time < end, in seconds; None takes the pool's window."""
     seed: int | None = None
     """Seed of random placement; None takes the pool's seed."""
+    stream: int | None = None
+    """Which video stream to read, counted from 0; None takes the pool's choice."""
     tag: Any = field(default=None, compare=False)
     """Anything the caller wants back with the result; it is sent nowhere."""
-
     budget: TimeBudget | None = field(default=None, compare=False)
     """Time that all requests for the same file share; None where each has the pool's time limit."""
 
@@ -171,8 +172,12 @@ class FramePool:
             for future in pending:
                 future.cancel()
 
-    def read_header(self, path: str) -> VideoHeader:
+    def read_header(self, path: str, stream: int | None = None) -> VideoHeader:
         """Read the container and codec of a file from its header, in the next idle process.
+
+        Args:
+            path: A local file.
+            stream: Whose codec, counted from 0 among the video streams; None for the one that is read by default.
 
         Raises:
             VideoError: If the file is missing, empty, no readable container, or not read within the pool's time limit.
@@ -180,10 +185,14 @@ class FramePool:
             ColBERTVideoError: If processes cannot be started.
         """
         path = _absolute(path)
-        return self._answer(lambda process: process.read_header(path, self.settings.timeout))
+        return self._answer(lambda process: process.read_header(path, self.settings.timeout, stream))
 
-    def read_source(self, path: str) -> SourcePicture:
+    def read_source(self, path: str, stream: int | None = None) -> SourcePicture:
         """Read how players show the pictures of a file, in the next idle process.
+
+        Args:
+            path: A local file.
+            stream: Which of its video streams, counted from 0; None for the pool's choice.
 
         Raises:
             VideoError: If the file cannot be used.
@@ -191,7 +200,8 @@ class FramePool:
             ColBERTVideoError: If processes cannot be started.
         """
         path = _absolute(path)
-        return self._answer(lambda process: process.read_source(path, self.settings))
+        settings = self.settings.with_request(None, None, stream)
+        return self._answer(lambda process: process.read_source(path, settings))
 
     def close(self) -> None:
         """End all processes at once, also those that are reading a file."""
@@ -221,7 +231,7 @@ class FramePool:
             raise
 
     def _submit(self, request: FrameRequest) -> "Future[FrameResult]":
-        settings = self.settings.with_request(request.window, request.seed)
+        settings = self.settings.with_request(request.window, request.seed, request.stream)
         settings.check_seed()
         return self._start(self._read, request, _absolute(request.path), settings)
 

@@ -61,9 +61,9 @@ class WorkerProcess:
         """Start the process, unless it runs, so that the start is not part of a file's time."""
         self._ready()
 
-    def read_header(self, path: str, seconds: float) -> VideoHeader | VideoError:
-        """Read the container and codec of a file within the given seconds; returns and raises as `read`."""
-        return self._ask(path, {"seconds": seconds}, seconds)
+    def read_header(self, path: str, seconds: float, stream: int | None = None) -> VideoHeader | VideoError:
+        """Read the container and the codec of one stream of a file within the given seconds; returns and raises as `read`."""
+        return self._ask(path, {"seconds": seconds, "stream": stream}, seconds)
 
     def read_source(self, path: str, settings: SamplingSettings) -> SourcePicture | VideoError:
         """Read how players show the pictures of a file; returns and raises as `read`."""

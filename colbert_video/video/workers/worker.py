@@ -73,7 +73,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     path = request["path"]
     try:
         if "seconds" in request:
-            return pack_header(read_header(path, Deadline(request["seconds"], path))), NOTHING
+            return pack_header(read_header(path, Deadline(request["seconds"], path), request["stream"])), NOTHING
         if "source" in request:
             return pack_source(read_source(path, _limited(request["source"]))), NOTHING
         return pack_frames(read_frames(path, _limited(request["settings"])))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from paths import PROGRAMS
-from video_writer import write_clip
+from video_writer import FILM_COLOURS, write_clip, write_two_films
 
-from colbert_video import Indexer, VideoColBERT
+from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.cli.tables import report_text
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.build import ingest
@@ -212,6 +212,56 @@ def test_the_index_remembers_snap_and_the_run_its_decoder(
     assert settings[-1].snap is None
     with pytest.raises(SettingsError, match=r"snap is 0\.3; it must be between 0 and 0\.25"):
         Indexer(tmp_path / "other", **given, snap=0.3).index(clips[0])
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+def test_the_index_remembers_the_stream(
+    stream: int, tmp_path: Path, tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    colours: list[np.ndarray] = []
+    encode_videos = VideoColBERT.encode_videos
+
+    def noted(self: VideoColBERT, videos: Any, *given: Any) -> Any:
+        colours.extend(pixels.reshape(-1, 3).mean(axis=0) for pixels in videos)
+        return encode_videos(self, videos, *given)
+
+    monkeypatch.setattr(VideoColBERT, "encode_videos", noted)
+    folder, path = tmp_path / "clips", tmp_path / "index"
+    folder.mkdir()
+    given: dict[str, Any] = {"model": tiny_trained_model, "workers": 1}
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        write_two_films(folder / name)
+    Indexer(path, **given, video_stream=stream).index(folder / "a.mp4")
+    Indexer(path, **given).add(folder / "b.mp4")
+    Indexer(path, **given, video_stream=stream).sync(folder)
+    Indexer(path, **given).compact(retrain="paths")
+    with Searcher(path, model=tiny_trained_model) as searcher:
+        searcher.search_video(folder / "a.mp4")
+    assert len(colours) == 7
+    np.testing.assert_allclose(colours, [FILM_COLOURS[stream]] * 7, atol=12)
+    for other in (1 - stream, 7):
+        with pytest.raises(SettingsError, match=f"video_stream={other} was given, but .* with video_stream={stream}"):
+            Indexer(path, **given, video_stream=other).add(folder)
+    with pytest.raises(SettingsError, match=r"stream=. needs decoder='pyav'"):
+        Indexer(tmp_path / "other", **given, video_stream=stream, decoder="decord").index(folder)
+
+
+def test_without_a_stream_the_index_is_as_it_was_before(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
+    clip, path = write_two_films(tmp_path / "a.mp4"), tmp_path / "index"
+    Indexer(path, model=tiny_trained_model, workers=1).index(clip)
+    with Catalog.open(path) as catalog:
+        assert "video_stream" not in catalog.settings()["index"]
+    with pytest.raises(SettingsError, match=r"video_stream=1 was given, but .* with video_stream=None"):
+        Indexer(path, model=tiny_trained_model, video_stream=1).add(clip)
+
+
+def test_a_clip_of_one_stream_searches_an_index_of_second_streams(
+    tmp_path: Path, tiny_trained_model: VideoColBERT
+) -> None:
+    path = tmp_path / "index"
+    Indexer(path, model=tiny_trained_model, workers=1, video_stream=1).index(write_two_films(tmp_path / "a.mp4"))
+    with Searcher(path, model=tiny_trained_model) as searcher:
+        assert [hit.id for hit in searcher.search_video(write_clip(tmp_path / "one.mp4", 8))] == ["a.mp4"]
 
 
 def test_a_file_that_is_written_while_it_is_read_counts_as_changed(

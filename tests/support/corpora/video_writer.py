@@ -70,6 +70,29 @@ def write_clip(
     return path
 
 
+FILM_COLOURS = ((220, 20, 20), (20, 20, 220))
+"""Colours of the two films of `write_two_films`."""
+
+
+def write_two_films(path: Path) -> Path:
+    """A small red film first, then a large blue one, as frames and players without a choice show different ones."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for side in (32, 128):
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+            streams.append(stream)
+        for number in range(10):
+            for stream, colour in zip(streams, FILM_COLOURS, strict=True):
+                picture = np.full((stream.height, stream.width, 3), colour, np.uint8)
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts = number
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode())
+    return path
+
+
 def trim_without_decoding(source: Path, target: Path, first_shown: int) -> Path:
     """Copy packets so that frames before `first_shown` lie at negative times: the muxer hides them by an edit list."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
