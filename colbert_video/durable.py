@@ -28,6 +28,7 @@ BLOCK = 2**20
 RESTORE = "restore it from a copy, or delete the index folder and index again"
 """The remedy for damage of an index."""
 MISSING = "it is missing"
+LINKED = "it is a link"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Flags that open a file which is not there yet."""
 OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
@@ -264,7 +265,7 @@ def file_problem(path: Path, size: int, sha256: str | None) -> str | None:
     """
     try:
         if path.is_symlink():
-            return "it is a link"
+            return LINKED
         if not path.exists():
             return MISSING
         status = path.stat()
@@ -295,7 +296,7 @@ def check_files(folder: Path, files: Mapping[str, tuple[int, str]], *, content: 
     for name, (size, sha256) in files.items():
         problem = file_problem(folder / name, size, sha256 if content else None)
         if problem is not None:
-            unreadable = None if problem == MISSING else read_problem(folder / name)
+            unreadable = None if problem in (MISSING, LINKED) else read_problem(folder / name)  # a link is not followed
             if unreadable is not None:
                 raise IndexFolderError(f"{folder / name} cannot be read: {unreadable}")
             raise IndexFolderError(f"{folder / name} is damaged: {problem}; {RESTORE}")

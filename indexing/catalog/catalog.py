@@ -235,7 +235,14 @@ class Catalog:
     def files(self) -> dict[str, tuple[int, str]]:
         """Return size and SHA-256 of every file of the index, by path relative to its folder."""
         rows = self._rows("SELECT path, size, sha256 FROM files ORDER BY path")
-        return {check_stored_text(check_relative, path): (size, sha256) for path, size, sha256 in rows}
+        return {check_stored_text(check_relative, path): self._checked(path, *content) for path, *content in rows}
+
+    def _checked(self, path: str, size: Any, sha256: Any) -> tuple[int, str]:
+        """Return size and SHA-256 of a file as the catalog names them."""
+        if type(size) is not int or size < 0 or not isinstance(sha256, str):
+            stored = f"size {shown(size)} and SHA-256 {shown(sha256)}"
+            raise IndexFolderError(f"{self._path} is damaged: {shown(path)} has {stored}; {RESTORE}")
+        return size, sha256
 
     def unnamed(self) -> list[str]:
         """Return what rows of the catalog need and no other row names: segments, codecs, and files of both.

@@ -205,6 +205,7 @@ def _is_path(model: str) -> bool:
 
 def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> None:
     """Hand over every file of an index, and check it on the way."""
+    check_folders(folder, files)
     with progress_bar("exporting files", total=len(files)) as bar:
         for name, (size, sha256) in files.items():
             with _opened(folder / name) as file:
@@ -216,7 +217,8 @@ def _copy_files(folder: Path, files: dict[str, tuple[int, str]], put: Put) -> No
 
 
 def _opened(path: Path) -> io.BufferedReader:
-    """Open a file of an index."""
+    """Open a file of an index; a link is not followed."""
+    check_link(path)
     try:
         return open_plain(path)
     except FileNotFoundError as error:

@@ -21,15 +21,16 @@ from typing import Any
 import pytest
 import torch
 from crash_model import fresh_folder
+from hostile import catalog, change, codec_folder, forge, forge_json, forge_tensors, frame, mutated, use
 from kill_worker import preloaded
-from operations import QUERY, add_tokens
+from operations import add_tokens
 from thorough import amount
 
-from colbert_video import Indexer, Searcher
-from colbert_video.durable import checksum
+from colbert_video import Indexer
 from colbert_video.errors import ColBERTVideoError, IndexFolderError
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.upkeep.contents import describe_index
+from colbert_video.indexing.upkeep.export import export_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
 EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
@@ -50,67 +51,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def index(original: Path, tmp_path: Path) -> Path:
     return shutil.copytree(original, tmp_path / "i")
-
-
-def catalog(index: Path, *statements: str, values: tuple[Any, ...] = ()) -> None:
-    """Run SQL on the catalog as a stranger could."""
-    connection = sqlite3.connect(index / "catalog.sqlite")
-    for statement in statements:
-        connection.execute(statement, values)
-    connection.commit()
-    connection.close()
-
-
-def forge(path: Path, content: bytes) -> None:
-    """Replace a file of an index, with the size and checksum that its catalog names."""
-    index = next(parent for parent in path.parents if (parent / "catalog.sqlite").exists())
-    path.unlink()  # hard links share it
-    path.write_bytes(content)
-    size, sha256 = checksum(path)
-    name = path.relative_to(index).as_posix()
-    catalog(index, "UPDATE files SET size = ?, sha256 = ? WHERE path = ?", values=(size, sha256, name))
-
-
-def forge_tensors(path: Path, value: Any) -> None:
-    temporary = path.with_name("forged")
-    torch.save(value, temporary)
-    content = temporary.read_bytes()
-    temporary.unlink()
-    forge(path, content)
-
-
-def forge_json(path: Path, **changes: Any) -> None:
-    content = json.loads(path.read_text())
-    config = changes.pop("config", {})
-    content["config"].update(config)
-    forge(path, json.dumps({**content, **changes}).encode())
-
-
-def frame(index: Path) -> Path:
-    """The frame bag of the segment that is read first."""
-    with sqlite3.connect(index / "catalog.sqlite") as connection:
-        ((name,),) = connection.execute("SELECT name FROM segments ORDER BY rowid LIMIT 1").fetchall()
-    connection.close()
-    return index / "segments" / name / "frame"
-
-
-def codec_folder(index: Path) -> Path:
-    (folder,) = (index / "codec").iterdir()
-    return folder / "frame"
-
-
-def use(index: Path) -> list[str]:
-    """Do everything that users do with an index, short of changing it; return the ids that are found, each twice."""
-    with Searcher(index) as searcher:
-        hits = searcher.search_tokens(QUERY, k=9)
-        exact = searcher.search_tokens(QUERY, k=9, exact=True)
-    return sorted(hit.id for hit in (*hits, *exact))
-
-
-def change(index: Path) -> None:
-    """Add a video and compact."""
-    add_tokens(index, "z", seed=3)
-    Indexer(index).compact()
 
 
 def refused(index: Path, message: str) -> None:
@@ -302,8 +242,21 @@ def test_links_out_of_the_folder_are_not_followed(index: Path, tmp_path: Path, p
     if part != "writer.lock":
         refused(index, "is a link")
         assert not verify_index(index).intact
+        with pytest.raises(ColBERTVideoError, match="is a link"):
+            export_index(index, tmp_path / "exported")
     with pytest.raises(ColBERTVideoError, match="is a link"):
         change(index)
+
+
+@pytest.mark.parametrize("name", ["0.codes.pt", "metadata.json", "0.metadata.json"])
+def test_what_a_link_leads_to_is_not_opened(index: Path, tmp_path: Path, name: str) -> None:
+    """Opening a pipe or a device can have effects of its own; an error that names what it is would have opened it."""
+    os.mkfifo(tmp_path / "pipe")
+    (frame(index) / name).unlink()
+    (frame(index) / name).symlink_to(tmp_path / "pipe")
+    refused(index, f"{name} is damaged: it is a link")
+    with pytest.raises(ColBERTVideoError, match=f"{name} is a link"):
+        export_index(index, tmp_path / "exported")
 
 
 @pytest.mark.parametrize("room", ["segments", "codec", "staging"])
@@ -361,6 +314,10 @@ def test_a_catalog_with_another_schema_is_refused(index: Path, statement: str) -
         "UPDATE segments SET count = -1",
         "INSERT INTO tombstones SELECT name, 99 FROM segments",
         "INSERT INTO tombstones SELECT name, -1 FROM segments",
+        "UPDATE files SET size = 'text'",
+        "UPDATE files SET size = -1",
+        "UPDATE files SET size = 0.5",
+        "UPDATE files SET sha256 = X'00ff'",
         "DELETE FROM generation",
         "DELETE FROM codecs",
         "DELETE FROM settings",
@@ -385,23 +342,6 @@ def test_rows_that_cannot_be_are_refused(index: Path, statement: str) -> None:
 def test_large_metadata_is_no_trouble(index: Path) -> None:
     catalog(index, "UPDATE videos SET metadata = ?", values=(json.dumps({"x": "y" * 2**22}),))
     assert use(index) == FOUND
-
-
-def mutated(content: bytes, generator: random.Random) -> bytes:
-    """A few bytes changed, cut out, put in, or repeated; or the end missing."""
-    data = bytearray(content)
-    for _ in range(generator.choice([1, 1, 2, 8])):
-        place = generator.randrange(len(data) + 1)
-        kind = generator.randrange(5)
-        if kind <= 1 and place < len(data):
-            data[place] = generator.choice([0, 1, 127, 128, 255, data[place] ^ (1 << generator.randrange(8))])
-        elif kind == 2:
-            del data[place : place + generator.randint(1, 64)]
-        elif kind == 3:
-            data[place:place] = generator.randbytes(generator.randint(1, 16))
-        else:
-            data[place : place + 8] = generator.choice([b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7])
-    return bytes(data if generator.random() < 0.9 else data[: generator.randrange(len(data) + 1)])
 
 
 def fuzz(original: Path, work: Path, start: int, stop: int, pipe: Any) -> None:

@@ -75,7 +75,7 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # OverflowError: a whole number of more than 308 digits
             pass
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
