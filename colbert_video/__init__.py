@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.errors import ClosedError as ClosedError

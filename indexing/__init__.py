@@ -6,7 +6,7 @@ Tokens are rotated, assigned to centroids and residual-compressed (`codec`), sto
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.indexing.build.report import IndexReport as IndexReport

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.checks import id_list, typed_field
+from colbert_video.base.checks import id_list, typed_field
+from colbert_video.base.torch_state import own_torch
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
@@ -37,7 +38,6 @@ from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.torch_state import own_torch
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import Sources, Videos, find_videos
 from colbert_video.video.windows import check_window_ids

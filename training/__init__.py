@@ -6,7 +6,7 @@ This room uses the model, `indexing` and `search`; the command line uses it.
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.training.data.frame_cache import FrameCache as FrameCache

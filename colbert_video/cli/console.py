@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from colbert_video.access import os_problem
+from colbert_video.base.access import os_problem
 from colbert_video.errors import in_one_line, printable
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.search.searcher import Searcher

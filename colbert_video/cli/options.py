@@ -28,7 +28,7 @@ class PathType(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path as it was written but for "~"; whoever keeps it makes it absolute."""
-        from colbert_video.durable import expand_path
+        from colbert_video.base.user_files import expand_path
 
         return expand_path(value, "the path" if param is None else param.get_error_hint(ctx))  # type: ignore[arg-type]
 

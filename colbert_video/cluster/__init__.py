@@ -5,7 +5,7 @@ Nothing here imports Ray before it is used; `pip install "colbert_video[cluster]
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.cluster.cluster_searcher import ClusterSearcher as ClusterSearcher

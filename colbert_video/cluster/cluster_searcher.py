@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from colbert_video.checks import real_number, whole_number
+from colbert_video.base.checks import real_number, whole_number
 from colbert_video.cluster.fan_out import fan_out
 from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replicas
 from colbert_video.cluster.session import Session, connect

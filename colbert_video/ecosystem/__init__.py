@@ -5,7 +5,7 @@ Each module imports its tool when it is used, and an error names the extra to in
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.ecosystem.captions import CaptionedVideos as CaptionedVideos

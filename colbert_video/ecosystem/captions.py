@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.checks import whole_number
-from colbert_video.durable import user_path
+from colbert_video.base.checks import whole_number
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import (
     caption_rows,

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from colbert_video.checks import real_number, whole_number
+from colbert_video.base.checks import real_number, whole_number
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.search.ranking import Ranking

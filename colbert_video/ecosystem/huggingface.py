@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from colbert_video.checks import id_text, text_list
+from colbert_video.base.checks import id_text, text_list
+from colbert_video.base.json_values import plain_metadata, warn_of_missing
 from colbert_video.ecosystem.media import MediaFolder
 from colbert_video.errors import DependencyError, SettingsError, shown
-from colbert_video.json_values import plain_metadata, warn_of_missing
 from colbert_video.video.sources import VideoRecord
 
 logger = logging.getLogger(__name__)

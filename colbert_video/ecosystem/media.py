@@ -3,8 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from colbert_video.checks import whole_number
-from colbert_video.durable import user_path, write_bytes_durably
+from colbert_video.base.checks import whole_number
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import write_bytes_durably
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
 

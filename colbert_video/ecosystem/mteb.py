@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.checks import whole_number
+from colbert_video.base.checks import whole_number
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model.interaction import best_first

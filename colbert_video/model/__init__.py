@@ -6,7 +6,7 @@ there is, `temporal` the transformer that makes video tokens, `checkpoint` the f
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.model.backbone import Backbone as Backbone

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.errors import SettingsError
 from colbert_video.model.tokens import as_tensor
 

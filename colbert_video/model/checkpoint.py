@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colbert_video.access import os_problem, read_problem
-from colbert_video.durable import user_path
+from colbert_video.base.access import os_problem, read_problem
+from colbert_video.base.json_values import parse_json
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
-from colbert_video.json_values import parse_json
 from colbert_video.model import open_clip
 from colbert_video.model.backbone import Backbone
 from colbert_video.model.config import ModelConfig

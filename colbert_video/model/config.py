@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.interaction import Interaction

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from colbert_video.base.once import ForkLock
+from colbert_video.base.torch_state import own_torch
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
-from colbert_video.once import ForkLock
-from colbert_video.torch_state import own_torch
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.errors import SettingsError
 
 

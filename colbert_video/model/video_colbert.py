@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from colbert_video.checks import text_list, whole_number
+from colbert_video.base.checks import text_list, whole_number
+from colbert_video.base.torch_state import encoding_on, plain_torch
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
-from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
@@ -32,7 +33,6 @@ from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
-from colbert_video.torch_state import encoding_on, plain_torch
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ are the results. This room uses the model and `indexing`; the service, training'
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.search.explain import Explanation as Explanation

@@ -10,8 +10,8 @@ from typing import Literal
 
 import torch
 
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
-from colbert_video.durable import user_path
 from colbert_video.errors import ClosedError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME

@@ -13,17 +13,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from colbert_video.access import read_problem
-from colbert_video.checks import id_text
+from colbert_video.base.access import read_problem
+from colbert_video.base.checks import id_text
+from colbert_video.base.once import Once
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
-from colbert_video.durable import user_path
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, in_one_line, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.tokens import as_tensor, float_tokens
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.once import Once
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from colbert_video.checks import id_text, score_of
+from colbert_video.base.checks import id_text, score_of
 from colbert_video.model.interaction import settle_ties
 from colbert_video.search.trec import Run, read_run, write_run, write_tabbed
 

@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.checks import id_text
+from colbert_video.base.checks import id_text
+from colbert_video.base.once import PerProcess
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.errors import ClosedError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.once import PerProcess
 from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex

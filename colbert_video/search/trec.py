@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from colbert_video.checks import id_text, score_of, whole_number
-from colbert_video.durable import read_text, user_path, write_text
+from colbert_video.base.checks import id_text, score_of, whole_number
+from colbert_video.base.user_files import read_text, user_path
+from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError, shown
 
 Run = dict[str, dict[str, float]]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from colbert_video.checks import id_list, truth_value, whole_number
+from colbert_video.base.checks import id_list, truth_value, whole_number
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry

@@ -6,7 +6,7 @@ in batches by one thread, scored by a few others, and pictures are decoded in pr
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.serve.app import create_app as create_app

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.errors import ColBERTVideoError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry

@@ -4,8 +4,9 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from colbert_video.checks import check_fields
-from colbert_video.durable import check_folder_writable, user_path
+from colbert_video.base.checks import check_fields
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import check_folder_writable
 from colbert_video.errors import SettingsError
 
 MIN_TOKEN_CHARACTERS = 16

@@ -6,7 +6,7 @@ decoding processes start fast and stay small.
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.video.decode.read import read_frames as read_frames

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from colbert_video.checks import check_fields, is_finite, plain_scalar
+from colbert_video.base.checks import check_fields, is_finite, plain_scalar
 from colbert_video.errors import SettingsError, shown
 
 INTERPOLATIONS = ("bicubic", "bilinear")

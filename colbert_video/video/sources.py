@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
-from colbert_video.checks import id_text
-from colbert_video.durable import decode_text, expand_path, user_path
+from colbert_video.base.checks import id_text
+from colbert_video.base.json_values import parse_json, plain_metadata, warn_of_missing
+from colbert_video.base.user_files import decode_text, expand_path, user_path
 from colbert_video.errors import SettingsError, in_one_line, shown
-from colbert_video.json_values import parse_json, plain_metadata, warn_of_missing
 from colbert_video.video.files import (
     ARCHIVE,
     Archive,

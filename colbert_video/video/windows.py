@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.errors import FailureKind, SettingsError, VideoError, shown
 from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings

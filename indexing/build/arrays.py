@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from colbert_video.checks import id_list
+from colbert_video.base.checks import id_list
+from colbert_video.base.json_values import plain_metadata, warn_of_missing
 from colbert_video.errors import SettingsError, callers_code, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
-from colbert_video.json_values import plain_metadata, warn_of_missing
 from colbert_video.model.tokens import float_tokens
 
 VIDEOS_PER_CHUNK, BYTES_PER_CHUNK = 2048, 2**27

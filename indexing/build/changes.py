@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.user_files import user_path
 from colbert_video.durable import checksum as checksum_of
-from colbert_video.durable import user_path
 from colbert_video.indexing.build.encoding import failure_of
 from colbert_video.indexing.build.index_run import Work
 from colbert_video.indexing.catalog.catalog import Catalog

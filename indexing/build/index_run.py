@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from colbert_video.checks import check_fields, whole_number
+from colbert_video.base.checks import check_fields, whole_number
 from colbert_video.device import Device
 from colbert_video.errors import DependencyError, shown
 from colbert_video.indexing.build.segment_builder import CompressedChunk

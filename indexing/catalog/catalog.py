@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.durable import RESTORE, make_folder_durably, user_path
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import RESTORE, make_folder_durably
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,

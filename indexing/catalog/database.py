@@ -16,7 +16,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from colbert_video.access import access_problem, kind_of, problem_of
+from colbert_video.base.access import access_problem, kind_of, problem_of
 from colbert_video.durable import check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.schema import (

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from colbert_video.base.json_values import plain_metadata
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, SettingsError, shown
-from colbert_video.json_values import plain_metadata
 
 VIDEO_COLUMNS = (
     "id", "path", "parent", "start", "end", "duration", "frame_times", "metadata", "source_size", "source_mtime_ns",

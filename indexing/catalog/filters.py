@@ -32,9 +32,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from colbert_video.checks import is_finite
+from colbert_video.base.checks import is_finite
+from colbert_video.base.json_values import parse_json, plain_condition
 from colbert_video.errors import SettingsError, shown
-from colbert_video.json_values import parse_json, plain_condition
 
 BUILT_IN = {
     "id": "text", "path": "text", "parent": "text", "duration": "number", "start": "number", "end": "number",

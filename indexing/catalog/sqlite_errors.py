@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from colbert_video.access import access_problem
+from colbert_video.base.access import access_problem
 from colbert_video.durable import RESTORE
 from colbert_video.errors import ClosedError, ColBERTVideoError, IndexFolderError
 

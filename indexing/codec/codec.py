@@ -17,6 +17,7 @@ from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from colbert_video.base.once import once_property
 from colbert_video.device import Device, full_precision
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.assignment import Assign, assigner
@@ -24,7 +25,6 @@ from colbert_video.indexing.codec.kmeans import num_partitions, spherical_kmeans
 from colbert_video.indexing.codec.packing import check_nbits, random_rotation
 from colbert_video.indexing.codec.residuals import BUCKETS, BucketKind, byte_weights, compress, fit_buckets
 from colbert_video.indexing.codec.tensors import read_tensor, read_tensor_pair, write_tensors
-from colbert_video.once import once_property
 
 CHUNK = 2**14  # tokens encoded or decoded at once
 CENTROID_TYPES = (torch.float8_e4m3fn, torch.float16)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from colbert_video.access import read_problem
+from colbert_video.base.access import read_problem
 from colbert_video.durable import RESTORE, naming
 from colbert_video.errors import IndexFolderError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from colbert_video.access import os_problem, problem_of
+from colbert_video.base.access import os_problem, problem_of
 from colbert_video.durable import RESTORE, check_folder_writable, check_link, delete_leftover
 from colbert_video.errors import IndexFolderError, SettingsError, is_callers
 from colbert_video.indexing.catalog.catalog import Catalog

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.packing import check_nbits
 from colbert_video.model.pooling import Pooling

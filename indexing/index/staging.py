@@ -20,7 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from colbert_video.access import read_problem
+from colbert_video.base.access import read_problem
+from colbert_video.base.once import once_property
 from colbert_video.durable import (
     check_link,
     delete_leftover,
@@ -34,7 +35,6 @@ from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.chunks import TokenChunk
-from colbert_video.once import once_property
 
 STAGING = "staging"
 """Folder of staged chunks inside an index."""

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from colbert_video.durable import RESTORE, check_files, user_path
+from colbert_video.base.once import Once
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import RESTORE, check_files
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
@@ -22,7 +24,6 @@ from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, s
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.segments.opened_segment import Segment
 from colbert_video.indexing.segments.segment import BAG_FILES, CODEC_FILES
-from colbert_video.once import Once
 
 logger = logging.getLogger(__name__)
 Masks = Mapping[str, Bool[Tensor, "_"]]

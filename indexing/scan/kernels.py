@@ -24,10 +24,10 @@ import torch
 from jaxtyping import Float, Int8, Int32, Int64, Real, UInt8
 from torch import Tensor
 
+from colbert_video.base.once import ForkLock, once_property
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.segment import StoredBag
-from colbert_video.once import ForkLock, once_property
 
 VERSION = 2
 """`kernels_version` of the _kernels.cpp that this file calls."""

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import DependencyError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from colbert_video.base.once import once_property
 from colbert_video.device import Device
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.segment import StoredBag, check_bag, open_bag
 from colbert_video.model.interaction import best_first
-from colbert_video.once import once_property
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ import ujson
 from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
-from colbert_video.access import os_problem, read_problem
+from colbert_video.base.access import os_problem, read_problem
+from colbert_video.base.once import once_property
 from colbert_video.device import Device
 from colbert_video.durable import RESTORE, link_or_copy, naming
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.codec.codec import CENTROID_TYPES, ResidualCodec
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.codec.tensors import read_tensor, read_tensor_pair, write_tensors
-from colbert_video.once import once_property
 
 ROTATION_FILE = "rotation.pt"
 CODEC_FILES = ("centroids.pt", "buckets.pt", "avg_residual.pt", ROTATION_FILE)

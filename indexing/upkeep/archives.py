@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from colbert_video.access import open_plain, os_problem
+from colbert_video.base.access import open_plain, os_problem
 from colbert_video.durable import BLOCK
 from colbert_video.errors import IndexFolderError, shown
 

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from colbert_video.checks import whole_number
-from colbert_video.durable import user_path
+from colbert_video.base.checks import whole_number
+from colbert_video.base.user_files import user_path
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import Condition, compile_filter

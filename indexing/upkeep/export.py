@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.access import open_plain, os_problem
+from colbert_video.base.access import open_plain, os_problem
+from colbert_video.base.user_files import user_path
 from colbert_video.durable import (
     BLOCK,
     RESTORE,
@@ -23,7 +24,6 @@ from colbert_video.durable import (
     fsync_folder,
     link_or_copy,
     sync_tree,
-    user_path,
 )
 from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog

@@ -9,7 +9,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from colbert_video.durable import link_or_copy, new_name, user_path
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import link_or_copy, new_name
 from colbert_video.errors import HubError, IndexFolderError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog

@@ -19,8 +19,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from colbert_video.access import os_problem, read_problem
-from colbert_video.checks import whole_number
+from colbert_video.base.access import os_problem, read_problem
+from colbert_video.base.checks import whole_number
+from colbert_video.base.torch_state import own_torch
+from colbert_video.base.user_files import user_path
 from colbert_video.durable import (
     RESTORE,
     check_files,
@@ -29,7 +31,6 @@ from colbert_video.durable import (
     link_or_copy,
     new_name,
     sync_tree,
-    user_path,
     write_bytes_durably,
 )
 from colbert_video.errors import IndexFolderError, SettingsError, shown
@@ -42,7 +43,6 @@ from colbert_video.indexing.index.folder import CODECS, SEGMENTS, SETTINGS_KEY, 
 from colbert_video.indexing.upkeep.stored import VIDEOS_PER_CHUNK, StoredSegment, open_segments
 from colbert_video.indexing.upkeep.workplace import workplace
 from colbert_video.progress import Bar, progress_bar
-from colbert_video.torch_state import own_torch
 
 CORPUS_NAME = "shards.json"
 FORMAT = "colbert_video shards"

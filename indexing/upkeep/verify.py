@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import check_folders, file_problem, user_path
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import check_folders, file_problem
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, has_catalog

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from colbert_video.access import problem_of
+from colbert_video.base.access import problem_of
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 

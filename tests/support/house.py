@@ -19,7 +19,7 @@ Graph = dict[str, set[str]]
 
 PACKAGE = "colbert_video"
 LEVELS = (
-    ("",),
+    ("", "base"),
     ("video", "model"),
     ("indexing/catalog", "indexing/codec"),
     ("indexing/segments",),
@@ -35,21 +35,8 @@ LEVELS = (
 )
 """Rooms from the ground up: one imports what lies below it, or itself, its sub-rooms included."""
 MAX_PACKAGE_LEVELS = 10
-BASE_MODULES = {
-    "errors",
-    "checks",
-    "json_values",
-    "once",
-    "torch_state",
-    "progress",
-    "device",
-    "hub",
-    "durable",
-    "lazy",
-    "access",
-    "__init__",
-    "__main__",
-}
+BASE_MODULES = {"errors", "progress", "device", "hub", "durable", "__init__", "__main__"}
+"""What may lie at the root of the package."""
 MAX_MODULES = 16
 """Most modules in one room, `__init__` not counted."""
 WHOLE_CLASSES = ("Searcher", "Indexer", "Catalog", "VideoColBERT")

@@ -19,8 +19,8 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from colbert_video.checks import whole_number
-from colbert_video.durable import user_path
+from colbert_video.base.checks import whole_number
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.decode.sampling import random_in_segments, segment_centres
 from colbert_video.video.files import locate

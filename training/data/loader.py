@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-from colbert_video.checks import whole_number
+from colbert_video.base.checks import whole_number
 from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos

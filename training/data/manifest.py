@@ -17,17 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import (
-    check_file_writable,
-    check_folder_writable,
-    expand_path,
-    is_stream,
-    read_text,
-    user_path,
-    write_text,
-)
+from colbert_video.base.json_values import parse_json
+from colbert_video.base.user_files import expand_path, read_text, user_path
+from colbert_video.durable import check_file_writable, check_folder_writable, is_stream, write_text
 from colbert_video.errors import SettingsError, printable, shown
-from colbert_video.json_values import parse_json
 from colbert_video.training.data.text_files import TABBED, parse_csv
 from colbert_video.video.files import ADDRESS, exists, file_identity, readable_name
 

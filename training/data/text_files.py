@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from colbert_video.durable import read_text
+from colbert_video.base.user_files import read_text
 from colbert_video.errors import SettingsError, shown
 
 TABBED = (".tsv", ".tab")

@@ -6,7 +6,7 @@ field gets them, and how many videos and captions the published splits have.
 
 from typing import TYPE_CHECKING
 
-from colbert_video.lazy import lazy_names
+from colbert_video.base.lazy import lazy_names
 
 if TYPE_CHECKING:
     from colbert_video.training.datasets.preparation import Preparation as Preparation

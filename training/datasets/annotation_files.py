@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import read_text
+from colbert_video.base.user_files import read_text
 from colbert_video.errors import SettingsError, in_one_line, shown
 from colbert_video.training.data.text_files import TABBED, read_csv
 

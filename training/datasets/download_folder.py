@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colbert_video.durable import user_path
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.video.sources import EXTENSIONS
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from colbert_video.once import once_property
+from colbert_video.base.once import once_property
 from colbert_video.training.data.manifest import list_some
 from colbert_video.training.datasets.annotations import Annotations, Published
 from colbert_video.training.datasets.download_folder import AnnotationFile

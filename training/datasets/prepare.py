@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import user_path
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import caption_rows, check_output, held_out, list_some, write_rows
 from colbert_video.training.datasets.activitynet import ACTIVITYNET

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.checks import text_list
+from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.model.interaction import (
     INTERACTIONS,

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from colbert_video.checks import real_number, score_of
+from colbert_video.base.checks import real_number, score_of
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import SCORE_RESOLUTION, settle_ties
 from colbert_video.model.tokens import as_tensor

@@ -7,8 +7,9 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.checks import check_fields, whole_number
-from colbert_video.durable import check_folder_writable, encode_text, user_path
+from colbert_video.base.checks import check_fields, whole_number
+from colbert_video.base.user_files import encode_text, user_path
+from colbert_video.durable import check_folder_writable
 from colbert_video.errors import SettingsError
 from colbert_video.search.ranking import Ranking
 from colbert_video.search.trec import Qrels, check_columns, write_qrels, write_queries

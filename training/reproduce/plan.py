@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from colbert_video.checks import check_fields
-from colbert_video.durable import user_path
+from colbert_video.base.checks import check_fields
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotations import Published
 from colbert_video.training.datasets.prepare import DATASETS

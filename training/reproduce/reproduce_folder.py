@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colbert_video.access import os_problem
-from colbert_video.durable import user_path, write_text
+from colbert_video.base.access import os_problem
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.run_folder import RunFolder, differences
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from colbert_video.checks import check_fields
+from colbert_video.base.checks import check_fields
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
-from colbert_video.durable import user_path
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.config import ModelConfig

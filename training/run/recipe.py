@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import read_text, user_path
+from colbert_video.base.json_values import unique_keys
+from colbert_video.base.user_files import read_text, user_path
 from colbert_video.errors import DependencyError, SettingsError, in_one_line, shown
-from colbert_video.json_values import unique_keys
 from colbert_video.training.run.model_recipe import ModelRecipe
 from colbert_video.training.run.training_config import DataConfig, TrainingConfig
 from colbert_video.training.run.typed_settings import build_section, check_unknown

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colbert_video.access import os_problem
-from colbert_video.durable import check_folder_writable, fsync_folder, sync_tree, user_path, write_text
+from colbert_video.base.access import os_problem
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import check_folder_writable, fsync_folder, sync_tree, write_text
 from colbert_video.errors import ModelError, SettingsError, TrainingError, in_one_line
 from colbert_video.model.video_colbert import VideoColBERT
 

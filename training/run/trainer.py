@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from colbert_video.base.torch_state import plain_torch
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
-from colbert_video.torch_state import plain_torch
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.distributed import build_accelerator, check_processes_agree, from_first, gather_rows
 from colbert_video.training.run.gradcache import random_state, set_random_state

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.checks import check_fields
-from colbert_video.durable import user_path
+from colbert_video.base.checks import check_fields
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import Interaction
 from colbert_video.training.run.losses import (

@@ -9,8 +9,9 @@ import av
 import numpy as np
 from jaxtyping import UInt8
 
-from colbert_video.checks import whole_number
-from colbert_video.durable import user_path, write_text
+from colbert_video.base.checks import whole_number
+from colbert_video.base.user_files import user_path
+from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError
 from colbert_video.progress import progress_bar
 from colbert_video.training.world.render import render

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from colbert_video.checks import whole_number
+from colbert_video.base.checks import whole_number
 from colbert_video.errors import SettingsError
 from colbert_video.training.world.scene import Figure, Scene
 from colbert_video.training.world.shapes import coverage

@@ -5,8 +5,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from colbert_video.checks import check_fields
-from colbert_video.durable import user_path
+from colbert_video.base.checks import check_fields
+from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError
 from colbert_video.training.world import write_world
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from colbert_video.checks import real_number, whole_number
+from colbert_video.base.checks import real_number, whole_number
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.world.scene import (
     BACKGROUNDS,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
+from colbert_video.base.once import PerProcess
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -11,7 +12,6 @@ from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
-from colbert_video.once import PerProcess
 
 SUMMED = ("videos", "windows", "removed", "staged", "segments", "bytes")
 

@@ -5,11 +5,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.once import PerProcess
+from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.durable import user_path
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.once import PerProcess
 from colbert_video.search.queries import QueryModel
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 import colbert_video
-from colbert_video.json_values import parse_json
+from colbert_video.base.json_values import parse_json
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.media.uploads import read_body
 from colbert_video.serve.schemas import SessionAnswer

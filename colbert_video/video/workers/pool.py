@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from colbert_video.checks import check_fields, whole_number
+from colbert_video.base.checks import check_fields, whole_number
 from colbert_video.errors import ClosedError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_video import checks
+from colbert_video.base import checks
 from colbert_video.errors import SettingsError
 
 NO_WHOLE_NUMBERS = [True, False, np.True_, 3.0, np.float64(3), "3", None, [3], np.array([3]), np.array(3.0), 3j, b"3",

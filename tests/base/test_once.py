@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from colbert_video.once import ForkLock, Once, PerProcess, once_property
+from colbert_video.base.once import ForkLock, Once, PerProcess, once_property
 
 THREADS = 8
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import numpy as np
 
-from colbert_video.checks import is_finite, plain_scalar, shape_of
+from colbert_video.base.checks import is_finite, plain_scalar, shape_of
 from colbert_video.errors import SettingsError, shown
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from colbert_video.base.json_values import MAX_DEPTH, parse_json, plain_condition, plain_metadata
 from colbert_video.errors import SettingsError
-from colbert_video.json_values import MAX_DEPTH, parse_json, plain_condition, plain_metadata
 
 JSON_VALUES = st.recursive(
     st.none()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from colbert_video.durable import expand_path, read_text, user_path
+from colbert_video.base.user_files import expand_path, read_text, user_path
 from colbert_video.errors import SettingsError
 
 

@@ -12,7 +12,7 @@ import pytest
 from operations import QUERY, add_tokens
 
 from colbert_video import Indexer, Searcher
-from colbert_video.access import access_problem, open_plain, os_problem, problem_of
+from colbert_video.base.access import access_problem, open_plain, os_problem, problem_of
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.sqlite_errors import MESSAGES, explained, primary_code
 
