@@ -1,4 +1,4 @@
-"""What every room uses: checks of what callers pass, JSON and paths from people, access to files, values made once, torch's state.
+"""What every room uses: checks of what callers pass, JSON from people, access to files, values made once, torch's switches.
 
-It uses the errors and devices at the root, and no other room. It hands on plain values, or errors that say what is wrong.
+It uses the errors, and nothing else of this library. It hands on plain values and clear errors.
 """
