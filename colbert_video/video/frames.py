@@ -247,7 +247,7 @@ class SamplingSettings:
         self, window: tuple[float, float] | None, seed: int | None, stream: int | None = None
     ) -> "SamplingSettings":
         """Return these settings with the window, the seed and the stream of one request, where it has any."""
-        asked = {"window": window, "seed": seed, "stream": stream}
+        asked: dict[str, Any] = {"window": window, "seed": seed, "stream": stream}
         return replace(self, **{name: value for name, value in asked.items() if value is not None})
 
 
