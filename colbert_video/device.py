@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from colbert_video.errors import SettingsError, in_one_line, shown
+from colbert_video.errors import SettingsError, shown
 
 Device = str | int | torch.device
 """A device by its name ("cpu", "cuda:1", "auto"), the number of a GPU, or torch's own object."""
@@ -35,8 +35,12 @@ def _known(device: Device) -> torch.device:
         return torch.device(device)
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise SettingsError(
-            f"device={shown(device if isinstance(device, int) else str(device))} is not a device that torch knows; use 'cpu' or 'cuda:0', or None to let it be chosen."
+            f"{_named(device)} is not a device that torch knows; use 'cpu' or 'cuda:0', or None to let it be chosen."
         ) from error
+
+
+def _named(device: Device) -> str:
+    return f"device={shown(device if isinstance(device, int) else str(device))}"
 
 
 def _check_there(found: torch.device, device: Device) -> None:
@@ -46,9 +50,7 @@ def _check_there(found: torch.device, device: Device) -> None:
     count = torch.cuda.device_count()
     if not 0 <= (found.index or 0) < count:
         seen = f"{count} CUDA device{'s' if count > 1 else ''}" if count else "no CUDA device"
-        raise SettingsError(
-            f"device={shown(device if isinstance(device, int) else str(device))}, but torch sees {seen} here; use one that is there or 'cpu'."
-        )
+        raise SettingsError(f"{_named(device)}, but torch sees {seen} here; use one that is there or 'cpu'.")
     check_not_forked(found)
 
 
@@ -57,9 +59,9 @@ def _check_computes(found: torch.device, device: Device) -> None:
     try:
         torch.zeros(1, dtype=torch.float32, device=found).tolist()
     except Exception as error:
-        reason = in_one_line(error, limit=100)
         raise SettingsError(
-            f"device={shown(device if isinstance(device, int) else str(device))} cannot be used here ({reason}); use 'cpu', or a device that torch.accelerator names."
+            f"{_named(device)}, but torch cannot compute on a device of the kind {shown(found.type)} here; use 'cpu', or one that "
+            "torch.accelerator names."
         ) from error
 
 

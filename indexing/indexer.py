@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.base.checks import id_list, typed_field
+from colbert_video.base.checks import check_flags, id_list, typed_field
 from colbert_video.base.torch_state import own_torch
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
@@ -159,6 +159,7 @@ class Indexer:
             NothingIndexedError: If every video failed.
             ClusterError: If the cluster cannot be joined, or none of its machines can do the work.
         """
+        check_flags(overwrite=overwrite)
         return self._index(videos, overwrite=overwrite, checksum=False, cluster=cluster)
 
     @own_torch()
@@ -184,6 +185,7 @@ class Indexer:
             NothingIndexedError: If every video failed.
             ClusterError: As for `index`.
         """
+        check_flags(checksum=checksum, sync=sync)
         started = time.monotonic()
         one_by_one = isinstance(videos, Iterator)
         videos = list(videos) if isinstance(videos, Iterator) else videos
@@ -240,6 +242,7 @@ class Indexer:
             NothingIndexedError: If every video failed.
             ClusterError: As for `index`.
         """
+        check_flags(checksum=checksum)
         if is_finished(self.path):
             return self.add(videos, checksum=checksum, sync=True, cluster=cluster)
         return self._index(videos, overwrite=False, checksum=checksum, cluster=cluster)
@@ -277,6 +280,7 @@ class Indexer:
             SettingsError: If shapes, ids or lengths are wrong, or with `add` the model or a setting that was given is not
                 that of the index.
         """
+        check_flags(add=add, overwrite=overwrite)
         started = time.monotonic()
         if add and query_tokens is not None:
             raise SettingsError("query_tokens is for a new index; what is added is stored by the codec there.")
@@ -372,6 +376,7 @@ class Indexer:
         Raises:
             IndexFolderError: If there is no finished index, it is damaged, or the target exists or cannot be written.
         """
+        check_flags(keep_paths=keep_paths)
         return export_index(self.path, user_path(target, "target"), keep_paths=keep_paths)
 
     def push_to_hub(
@@ -403,6 +408,7 @@ class Indexer:
             IndexFolderError: If there is no finished index, or it is damaged.
             HubError: If the Hub cannot be reached or refuses.
         """
+        check_flags(private=private, keep_paths=keep_paths)
         where = HubRepository(repository, "dataset", revision, token, endpoint)
         return push_index(self.path, where, private=private, message=message, keep_paths=keep_paths)
 

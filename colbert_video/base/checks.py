@@ -5,7 +5,7 @@ NumPy's scalars count as Python's. A truth value is no number, a text is neither
 
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -91,6 +91,16 @@ def truth_value(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_flags(**flags: Any) -> None:
+    """Check that each of some parameters is True or False: the text "False" would count as True.
+
+    Raises:
+        SettingsError: If one is anything else.
+    """
+    for name, value in flags.items():
+        truth_value(name, value)
+
+
 def plain_scalar(value: Any) -> Any:
     """Return a scalar of NumPy, or an array or tensor without dimensions, as Python's value; anything else as it is."""
     if type(value) in (int, float, str, bool) or shape_of(value) != ():
@@ -139,22 +149,32 @@ def id_text(value: Any, name: str = "id") -> str:
         ) from None
 
 
-def id_list(name: str, values: Any) -> list[str]:
+def id_list(name: str, values: Any, *, ordered: bool = False) -> list[str]:
     """Return ids as a list of texts; a text alone is one id.
+
+    Args:
+        name: The parameter, for errors.
+        values: Some ids.
+        ordered: True if the order counts, which a set does not keep.
 
     Raises:
         SettingsError: If `values` is no collection, or one of them is not an id.
     """
-    return [id_text(value, f"an id of {name}") for value in _several(name, values)]
+    return [id_text(value, f"an id of {name}") for value in _several(name, values, ordered=ordered)]
 
 
-def text_list(name: str, values: Any) -> list[str]:
-    """Return names, such as those of columns, as a list of texts; a text alone is one name.
+def text_list(name: str, values: Any, *, ordered: bool = False) -> list[str]:
+    """Return texts, such as names of columns, as a list; a text alone is one.
+
+    Args:
+        name: The parameter, for errors.
+        values: Some texts.
+        ordered: True if the order counts, which a set does not keep.
 
     Raises:
         SettingsError: If `values` is no collection, or one of them is not a text.
     """
-    texts = _several(name, values)
+    texts = _several(name, values, ordered=ordered)
     for text in texts:
         if not isinstance(text, str):
             raise SettingsError(
@@ -163,12 +183,26 @@ def text_list(name: str, values: Any) -> list[str]:
     return [str(text) for text in texts]
 
 
-def _several(name: str, values: Any) -> list[Any]:
+def _several(name: str, values: Any, *, ordered: bool) -> list[Any]:
     if isinstance(values, str | UUID):
         return [values]
+    if ordered:
+        check_ordered(name, values)
     if isinstance(values, bytes | bytearray) or not isinstance(values, Iterable) or shape_of(values) == ():
         raise SettingsError(f"{name}={shown(values)} must be a text or a list of texts.")
     return list(values)
+
+
+def check_ordered(name: str, values: Any) -> None:
+    """Check that a collection keeps an order of its own, by which its items belong to others.
+
+    Raises:
+        SettingsError: If it is a set, whose order changes from run to run, or has keys, which would be taken for items.
+    """
+    if isinstance(values, Set):
+        raise SettingsError(f"{name} is a {type(values).__name__}, which has no order; give a list.")
+    if isinstance(values, Mapping):
+        raise SettingsError(f"{name} is a {type(values).__name__}, whose keys would be taken; give a list.")
 
 
 def check_fields(settings: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from colbert_video.base.checks import text_list, whole_number
+from colbert_video.base.checks import check_flags, text_list, whole_number
 from colbert_video.base.torch_state import encoding_on, plain_torch
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
@@ -147,6 +147,7 @@ class VideoColBERT(nn.Module):
             ModelError: If it holds no usable model.
         """
         target = resolve_device(device)
+        check_flags(private=private)
         where = HubRepository(repository, "model", revision, token, endpoint)
         folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         with plain_torch():
@@ -174,6 +175,7 @@ class VideoColBERT(nn.Module):
         Raises:
             ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
         """
+        check_flags(half=half)
         save_checkpoint(user_path(folder, "the folder"), self.config, self.backbone, self.state_dict(), half=half)
 
     def push_to_hub(
@@ -318,7 +320,7 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If there is no query or one is empty.
         """
-        texts = text_list("texts", texts)
+        texts = text_list("texts", texts, ordered=True)
         batch_size = whole_number("batch_size", batch_size, least=1)
         if not texts:
             raise SettingsError("no query was given; at least one is needed.")
@@ -452,4 +454,4 @@ def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> No
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:
         more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
-        logger.warning("query %r%s is longer than %d tokens; the rest is not read", cut[0], more, length)
+        logger.warning("query %s%s is longer than %d tokens; the rest is not read", shown(cut[0]), more, length)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from colbert_video.base.checks import check_flags
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import ClosedError, SettingsError, shown
@@ -49,6 +50,7 @@ class OpenIndex:
         auto_refresh: bool = False,
     ) -> None:
         _check_engine(engine, plaid)
+        check_flags(auto_refresh=auto_refresh)
         self._path = path = user_path(path, "the index")
         self._auto_refresh = auto_refresh
         self._preload = False

@@ -4,7 +4,7 @@ import io
 import logging
 import os
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,16 +127,17 @@ def numbered_texts(queries: object) -> dict[str, str]:
     Raises:
         SettingsError: If there is no query, or one is not a text.
     """
-    if isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable):
+    if isinstance(queries, (str, bytes, Set)) or not isinstance(queries, Iterable):
         raise SettingsError(
             f"search_all takes texts by id or a list of texts, and a value of type {type(queries).__name__} was given: "
-            "use search for one query."
+            "use search for one query, and a list where a set has no order."
         )
-    pairs = queries.items() if isinstance(queries, Mapping) else enumerate(queries)
+    named = isinstance(queries, Mapping) or hasattr(queries, "items")  # a Series of pandas has ids too
+    pairs = list(queries.items() if named else enumerate(queries))  # type: ignore[attr-defined]
     texts = {id_text(name, "the id of a query"): text for name, text in pairs}
     if not texts:
         raise SettingsError("no queries were given; at least one is needed.")
-    if isinstance(queries, Mapping) and len(texts) < len(queries):
+    if len(texts) < len(pairs):
         raise SettingsError("two query ids are the same text; give each query an id of its own.")
     for name, text in texts.items():
         if not isinstance(text, str):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.base.checks import id_text
+from colbert_video.base.checks import check_flags, id_text
 from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
@@ -80,6 +80,7 @@ class Searcher:
         auto_refresh: bool = False,
         preload: bool = False,
     ) -> None:
+        check_flags(preload=preload)
         self.path = user_path(path, "the index")
         self._settings: dict[str, Any] = {
             "device": device,

@@ -59,7 +59,7 @@ class ArraySource:
     ) -> None:
         self._dim = dim
         with callers_code():
-            self._ids = id_list("ids", ids)
+            self._ids = id_list("ids", ids, ordered=True)
             self._bags = dict(bags)
             self._metadata = None if metadata is None else _several(metadata)
             self._check_lengths()
@@ -99,7 +99,11 @@ class ArraySource:
     def counts(self) -> dict[str, int]:
         """Return the number of tokens in each bag."""
         with callers_code():
-            return {bag: _count(tokens) for bag, tokens in self._bags.items()}
+            counts = {bag: _count(tokens) for bag, tokens in self._bags.items()}
+            for bag, count in counts.items():
+                if not count:
+                    raise SettingsError(f"{bag} tokens are empty; each video needs a token at least.")
+            return counts
 
     def __iter__(self) -> Iterator[TokenChunk]:
         start = 0
@@ -173,9 +177,10 @@ def _several(metadata: Any) -> list[Any]:
 def _length(bag: str, tokens: Any) -> int:
     """Return of how many videos there are tokens."""
     if isinstance(tokens, Mapping | str | bytes) or (
-        isinstance(tokens, Tensor) and (tokens.is_nested or tokens.is_meta)
+        isinstance(tokens, Tensor) and (tokens.is_nested or tokens.is_meta or tokens.layout != torch.strided)
     ):
         kind = "a nested tensor" if isinstance(tokens, Tensor) and tokens.is_nested else shown(tokens)
+        kind = "a sparse tensor" if isinstance(tokens, Tensor) and tokens.layout != torch.strided else kind
         raise SettingsError(
             f"{bag} tokens are {kind}; give (videos, tokens, dim), or a list of (tokens, dim), with values."
         )

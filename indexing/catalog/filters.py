@@ -269,8 +269,12 @@ def _kind(field: _Field, operand: Any) -> str:
     elif isinstance(operand, int | float) and is_finite(operand):
         kind = "number"
     else:
+        several = (
+            f"; for one of several write {{{shown(field.name)}: {{'in': [...]}}}}" if isinstance(operand, list) else ""
+        )
         raise SettingsError(
-            f"{shown(field.name)} cannot be compared with {shown(operand)}; use text, a finite number, true, false or null."
+            f"{shown(field.name)} cannot be compared with {shown(operand)}; use text, a finite number, true, false or null"
+            f"{several}."
         )
     if field.kind is not None and kind != field.kind:
         hint = "; use {'exists': false} for videos without it" if kind == "null" else ""

@@ -200,3 +200,20 @@ def test_all_settings_check_their_numbers(number: int) -> None:
             object.__setattr__(settings, item.name, value)
             with pytest.raises(SettingsError, match=rf"^{item.name}="):
                 settings.__post_init__()
+
+
+@pytest.mark.parametrize("value", ["False", "no", 1, 0, None, "", []])
+def test_a_flag_is_true_or_false_and_no_text(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"overwrite=.* must be True or False"):
+        checks.check_flags(add=True, overwrite=value)
+    checks.check_flags(add=np.False_, overwrite=True)
+
+
+@pytest.mark.parametrize("take", [checks.id_list, checks.text_list])
+@pytest.mark.parametrize("values", [{"a", "b"}, frozenset("ab"), {"a": 1}.keys(), {"a": 1}], ids=repr)
+def test_where_the_order_counts_sets_and_keys_are_refused(take: Callable[..., list[str]], values: Any) -> None:
+    assert sorted(take("ids", values)) == sorted(values)
+    with pytest.raises(
+        SettingsError, match=r"ids is a \w+, (which has no order|whose keys would be taken); give a list"
+    ):
+        take("ids", values, ordered=True)

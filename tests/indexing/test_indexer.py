@@ -1,11 +1,13 @@
 """Indexing real files: what is decoded and encoded, what is refused, and what an interruption leaves."""
 
+import inspect
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,29 @@ def test_overwriting_keeps_the_old_index_until_the_new_one_is_committed(
     assert len(Searcher(tmp_path / "i")) == 8
     indexer.index(clips_folder / "more", overwrite=True)
     assert len(Searcher(tmp_path / "i")) == 1
+
+
+FLAGS: dict[str, Callable[..., object]] = {
+    "overwrite": lambda indexer, flag: _plain("index")(indexer, [("a", "a.mp4")], overwrite=flag),
+    "overwrite tokens": lambda indexer, flag: _plain("index_tokens")(indexer, ["a"], [], overwrite=flag),
+    "add tokens": lambda indexer, flag: _plain("index_tokens")(indexer, ["a"], [], add=flag),
+    "checksum": lambda indexer, flag: _plain("add")(indexer, [("a", "a.mp4")], checksum=flag),
+    "sync": lambda indexer, flag: _plain("add")(indexer, [("a", "a.mp4")], sync=flag),
+    "checksum of sync": lambda indexer, flag: _plain("sync")(indexer, [("a", "a.mp4")], checksum=flag),
+    "keep_paths": lambda indexer, flag: _plain("export")(indexer, "x", keep_paths=flag),
+    "private": lambda indexer, flag: _plain("push_to_hub")(indexer, "a/b", private=flag),
+}
+
+
+def _plain(method: str) -> Callable[..., object]:
+    return inspect.unwrap(getattr(Indexer, method))
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_the_text_false_is_not_true(tmp_path: Path, flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{flag.split()[0]}='False' must be True or False"):
+        FLAGS[flag](Indexer(tmp_path / "i", dim=64), "False")
+    assert not [*tmp_path.iterdir()]
 
 
 PROGRAM = """

@@ -1,6 +1,7 @@
 """VideoColBERT as a whole: what a query and a video become, trained and untrained, alone and in batches."""
 
 import copy
+import inspect
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -410,3 +411,13 @@ def test_a_query_that_is_cut_is_named_in_a_warning(
     assert not caplog.records
     tiny_trained_model.encode_queries([f"{fits} star", "short"])
     assert f"is longer than {length} tokens" in caplog.text
+    caplog.clear()
+    tiny_trained_model.encode_queries(["long " * 10_000])
+    assert "query 'long long" in caplog.text
+    assert len(caplog.text) < 500
+
+
+@pytest.mark.parametrize("texts", [{"a", "b"}, {"a": "red"}])
+def test_queries_belong_to_rows_by_their_order(tiny_trained_model: VideoColBERT, texts: object) -> None:
+    with pytest.raises(SettingsError, match=r"texts is a (set|dict), .*; give a list"):
+        inspect.unwrap(VideoColBERT.encode_queries)(tiny_trained_model, texts)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from token_corpus import DIM, naive_scores, random_bags, unit_tokens
@@ -12,6 +13,7 @@ from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.scan.index_reader import IndexReader
+from colbert_video.search.opened import OpenIndex
 
 VIDEOS = 30
 
@@ -233,6 +235,16 @@ def test_a_list_of_queries_is_numbered_as_colbert_does(index: Path, tiny_trained
         assert ranking == named == searcher.search_all(tuple(texts), k=4).todict()
         assert list(inspect.unwrap(Searcher.search_all)(searcher, {7: "a red circle"}).todict()) == ["7"]
         assert searcher.search_all(texts, k=4).shards_failed == {}
+        plain = inspect.unwrap(Searcher.search_all)
+        assert plain(searcher, pd.Series(texts, index=["x", "y", "z"]), k=4).todict() == dict(
+            zip("xyz", ranking.values(), strict=True)
+        )
+
+
+@pytest.mark.parametrize(("kind", "flag"), [(OpenIndex, "auto_refresh"), (Searcher, "preload")])
+def test_flags_are_true_or_false(index: Path, kind: type, flag: str) -> None:
+    with pytest.raises(SettingsError, match=f"{flag}='False' must be True or False"):
+        inspect.unwrap(kind.__init__)(object.__new__(kind), index, **{flag: "False"})
 
 
 @pytest.mark.parametrize(
@@ -245,6 +257,8 @@ def test_a_list_of_queries_is_numbered_as_colbert_does(index: Path, tiny_trained
         ({}, "no queries were given"),
         (["a dog", b"a cat"], "query '1' is a value of type bytes: give the text of each query as str"),
         ({"q": None}, "query 'q' is a value of type NoneType"),
+        ({"a dog", "a cat"}, "a value of type set was given: .* a list where a set has no order"),
+        (pd.DataFrame({"q": ["a dog"]}), "query 'q' is a value of type Series"),
         ({1: "a dog", "1": "a cat"}, "two query ids are the same text"),
     ],
 )

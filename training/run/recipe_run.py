@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.checks import check_flags
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError
@@ -49,6 +50,7 @@ def train_recipe(
         ModelError: If the model cannot be built.
         TrainingError: If training cannot continue, or `output` holds another run.
     """
+    check_flags(resume=resume)
     paths = {"data.manifest": manifest, "data.cache": cache}
     overrides: dict[str, Any] = {name: str(path) for name, path in paths.items() if path is not None}
     if workers is not None:

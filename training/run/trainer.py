@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from colbert_video.base.checks import check_flags
 from colbert_video.base.torch_state import plain_torch
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError, shown
@@ -92,6 +93,7 @@ class Trainer:
         resume: bool = False,
         device: Device | None = None,
     ) -> None:
+        check_flags(resume=resume)
         self.model, self.config, self.data = model, config, data
         self.folder = RunFolder(output)
         self.folder.check_usable(resume=resume)

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.checks import check_flags
 from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
@@ -47,6 +48,7 @@ class ShardedSearcher(Searcher):
         device: Device | None = None,
         preload: bool = False,
     ) -> None:
+        check_flags(preload=preload)
         self._settings: dict[str, Any] = {"device": device}
         self._preload = False
         self._open_corpus(path, model, device)

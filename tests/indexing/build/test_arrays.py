@@ -118,6 +118,19 @@ def test_unusable_tokens_are_refused_by_name(kind: str, message: str) -> None:
         list(source)
 
 
+def test_tokens_belong_to_ids_by_their_order() -> None:
+    with pytest.raises(SettingsError, match="ids is a set, which has no order; give a list"):
+        ArraySource({"a", "b"}, {"frame": random_bags(2, seed=1)}, dim=DIM)
+
+
+def test_tokens_without_a_form_that_can_be_read() -> None:
+    with pytest.raises(SettingsError, match="frame tokens are a sparse tensor; give"):
+        ArraySource(["a", "b"], {"frame": unit_tokens(2, 3, DIM, seed=1).to_sparse()}, dim=DIM)
+    for empty in (torch.zeros(2, 0, DIM), [torch.zeros(0, DIM)] * 2):
+        with pytest.raises(SettingsError, match="frame tokens are empty; each video needs a token at least"):
+            ArraySource(["a", "b"], {"frame": empty}, dim=DIM).counts()
+
+
 def test_memory_maps_are_read_without_a_copy_of_the_whole(tmp_path: Path) -> None:
     path = f"{tmp_path}/tokens.npy"
     np.save(path, unit_tokens(5, 2, DIM, seed=3).numpy())
