@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from thorough import thorough_only
 
 from colbert_video.cli import main
 from colbert_video.cluster import session
@@ -160,6 +161,7 @@ print(folder.exists())
 """
 
 
+@thorough_only
 @pytest.mark.skipif(find_spec("ray") is None, reason='pip install "colbert_video[cluster]"')
 def test_a_cluster_started_here_keeps_its_files_to_itself(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}

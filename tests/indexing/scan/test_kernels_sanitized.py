@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from paths import PROGRAMS, ROOT
+from thorough import thorough_only
 
 COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
-@pytest.mark.slow
+@thorough_only
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 @pytest.mark.skipif(not (ROOT / "indexing" / "scan" / "_kernels.cpp").exists(), reason="no source: an installed copy")
 def test_the_kernels_stay_within_their_memory(tmp_path: Path) -> None:
