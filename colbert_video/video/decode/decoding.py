@@ -9,9 +9,9 @@ import numpy as np
 from av.video.frame import PictureType
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.decode.container import OpenVideo, no_memory
+from colbert_video.video.decode.container import Deadline, OpenVideo, no_memory, open_video
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.frames import SampledFrames, SourcePicture, repeat_warning
+from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, repeat_warning
 
 # Their decoders drop a frame only if its bitstream says that no other frame refers to it. Others, such as dav1d for AV1,
 # take the switch at the start only or guess.
@@ -217,6 +217,30 @@ class FrameDecoder:
             raise VideoError(self.video.path, FailureKind.TOO_LARGE, what) from error
         if isinstance(error, MemoryError):
             raise no_memory(self.video.path) from error
+
+
+def read_source(path: str, settings: SamplingSettings) -> SourcePicture:
+    """Return how players show the pictures of a file.
+
+    Raises:
+        VideoError: If the file cannot be used.
+    """
+    with open_video(path, Deadline(settings.timeout, path), settings.max_pixels, settings.stream) as video:
+        return first_picture(video, settings)
+
+
+def first_picture(video: OpenVideo, settings: SamplingSettings) -> SourcePicture:
+    """Return how players show the pictures of an open file; it has to be opened again for other frames.
+
+    Raises:
+        VideoError: If no frame decodes, or it is too large.
+    """
+    resizer = FrameResizer(video.path, settings, video.shape)
+    for frame in FrameDecoder(video, resizer).frames(video.packets()):
+        resizer(frame)
+        if resizer.source is not None:
+            return resizer.source
+    raise VideoError(video.path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
 
 
 def stands_alone(frame: Any) -> bool:

@@ -85,7 +85,7 @@ def listed_timeline(video: OpenVideo) -> Timeline:
         raise VideoError(video.path, FailureKind.UNDECODABLE, video.damage or "the video stream holds no data")
     presented, decoded = zip(*packets, strict=True)
     candidates = [decoded] if video.format == "avi" else [presented, decoded]
-    return next((_dated(stamps, video) for stamps in candidates if _usable(stamps)), _counted(len(packets), video))
+    return next((dated(stamps, video) for stamps in candidates if _usable(stamps)), _counted(len(packets), video))
 
 
 def _decoded(
@@ -112,13 +112,13 @@ def _decoded(
 
 
 def _corrected(listed: Timeline, stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
-    filled = _filled(stamps)
-    if _usable(filled):
-        return _dated(filled, video)
+    complete = filled(stamps)
+    if _usable(complete):
+        return dated(complete, video)
     return listed if len(stamps) == len(listed) else _counted(len(stamps), video)
 
 
-def _filled(stamps: Sequence[int | None]) -> list[int | None]:
+def filled(stamps: Sequence[int | None]) -> list[int | None]:
     """Give the frames at the end that have no timestamp, as they were still in the decoder, the usual distance."""
     known = [stamp for stamp in stamps if stamp is not None]
     missing = len(stamps) - len(known)
@@ -132,7 +132,8 @@ def _usable(stamps: Sequence[int | None]) -> bool:
     return None not in stamps and 2 * len(set(stamps)) > len(stamps)
 
 
-def _dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
+def dated(stamps: Sequence[int | None], video: OpenVideo) -> Timeline:
+    """Return the timeline of frames with such timestamps, in whichever order."""
     # Frames come in order of showing, so the n-th earliest timestamp belongs to the n-th frame.
     ordered = np.sort(np.asarray(stamps, dtype=np.int64))
     steps = np.arange(len(ordered))

@@ -13,8 +13,7 @@ from jaxtyping import Int, UInt8
 
 from colbert_video.errors import DependencyError, FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
-from colbert_video.video.decode.decoding import ChosenFrames
-from colbert_video.video.decode.first_picture import first_picture
+from colbert_video.video.decode.decoding import ChosenFrames, first_picture
 from colbert_video.video.decode.formats import begins_as, is_pattern
 from colbert_video.video.decode.in_order import listed_timeline
 from colbert_video.video.decode.resize import resized

@@ -13,6 +13,7 @@ import av
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, OpenVideo, open_video
+from colbert_video.video.decode.decode_order import indexed_packets, kept_packets, read_in_decode_order
 from colbert_video.video.decode.decoding import ChosenFrames
 from colbert_video.video.decode.in_order import read_in_order
 from colbert_video.video.decode.other_decoders import read_with_other
@@ -27,8 +28,8 @@ KEPT_BYTES = 64 * 2**20
 """Files up to this size have their packets kept in memory; larger ones are sought through."""
 LONG_SECONDS = 600.0
 """Smaller files that last longer are sought through too: listing all their packets would take most of the time."""
-IN_ORDER_FORMATS = ("avi", "gif")
-"""AVI has no presentation timestamps, and the frames of a GIF build on one another whatever is marked as keyframe."""
+IN_ORDER_FORMATS = ("gif",)
+"""The frames of a GIF build on one another whatever is marked as keyframe."""
 
 Method = Callable[[OpenVideo, SamplingSettings, FrameResizer], ChosenFrames | None]
 
@@ -74,10 +75,23 @@ def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
 
 def _methods(video: OpenVideo) -> tuple[Method, ...]:
     """Return how to read a file, and how else if that fails; the length in the header is a hint, to be verified."""
-    if locate(video.path).size > KEPT_BYTES:
+    large = locate(video.path).size > KEPT_BYTES
+    long = (video.container.duration or 0) / av.time_base > LONG_SECONDS
+    if video.format == "avi":
+        return _avi_methods(large=large, long=long)
+    if large:
         return (read_by_seeking,)
     if video.format in IN_ORDER_FORMATS:
         return ()
-    if (video.container.duration or 0) / av.time_base > LONG_SECONDS and video.format not in UNSEEN_STATE_FORMATS:
+    if long and video.format not in UNSEEN_STATE_FORMATS:
         return partial(read_by_seeking, shortest=LONG_SECONDS), read_from_packets
     return (read_from_packets,)
+
+
+def _avi_methods(*, large: bool, long: bool) -> tuple[Method, ...]:
+    """Return how to read AVI, which has no presentation timestamps."""
+    by_index = partial(read_in_decode_order, listed=indexed_packets, long_seconds=LONG_SECONDS)
+    from_memory = partial(read_in_decode_order, listed=kept_packets, long_seconds=LONG_SECONDS)
+    if large:
+        return (by_index,)
+    return (by_index, from_memory) if long else (from_memory,)

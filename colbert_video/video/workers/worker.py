@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode.container import Deadline, no_memory, read_header
-from colbert_video.video.decode.first_picture import read_source
+from colbert_video.video.decode.decoding import read_source
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.wire import (

@@ -11,7 +11,7 @@ from tagged_files import filtered
 from video_writer import write_clip
 
 from colbert_video.video.decode.cropping import container_crop
-from colbert_video.video.decode.first_picture import read_source
+from colbert_video.video.decode.decoding import read_source
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import Cropping, SampledFrames, SamplingSettings
 

@@ -59,6 +59,9 @@ def test_unexpected_errors_are_reported_as_the_files_failure(monkeypatch: pytest
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(worker, "read_frames", fail)
+    monkeypatch.setattr(
+        worker, "limit_memory", lambda size: None
+    )  # it would stay in force for all tests after this one
     header, payload = worker._answer({"path": "a.mp4", "settings": SamplingSettings().to_dict()})
     assert header["refused"] == {
         "path": "a.mp4",
