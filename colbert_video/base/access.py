@@ -61,6 +61,14 @@ def os_problem(error: OSError) -> str:
     return REMEDIES.get(error.errno or 0) or error.strerror or str(error)
 
 
+def reason_of(error: OSError) -> str:
+    """Return a system's error in its own words, with a remedy where one is known."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror or error}; ask for the permission, or run as another user"
+    remedy = REMEDIES.get(error.errno or 0, "").partition(": ")[2]
+    return f"{error.strerror or error}" + (f"; {remedy}" if remedy else "")
+
+
 def problem_of(error: OSError, path: Path, *, write: bool = False) -> str:
     """Return why a file could not be opened or made, with a remedy; arguments as for `access_problem`."""
     found = access_problem(path, write=write) if error.errno in ABOUT_PATHS else None

@@ -16,6 +16,9 @@ import numpy as np
 
 from colbert_video.errors import SettingsError, shown
 
+MAX_WHOLE = 2**64 - 1
+"""Largest whole number of a setting; no library below takes larger ones."""
+
 
 def whole_number(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """Return a whole number as int.
@@ -264,7 +267,7 @@ def _text(name: str, value: Any) -> str:
 
 
 _CHECKED: Mapping[Any, Any] = {
-    int: whole_number,
+    int: lambda name, value: whole_number(name, value, least=-MAX_WHOLE, most=MAX_WHOLE),
     float: real_number,
     bool: truth_value,
     str: _text,

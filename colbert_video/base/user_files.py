@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from colbert_video.base.access import reason_of
 from colbert_video.errors import MAX_SHOWN, SettingsError, shown
 
 OTHER_ENCODINGS = {"UTF-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "UTF-16": (b"\xff\xfe", b"\xfe\xff")}
@@ -65,7 +66,7 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+        raise SettingsError(f"{path} cannot be read: {reason_of(error)}.") from error
     return decode_text(data, str(path))
 
 

@@ -135,7 +135,7 @@ def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], c
     if len(weights) != len(rankings):
         raise SettingsError(f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each.")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise SettingsError(f"weights are {[*weights]}; they must be finite and not negative, and one above 0.")
+        raise SettingsError(f"weights are {shown([*weights])}; they must be finite and not negative, and one above 0.")
 
 
 def _check_finite(scored: Scored) -> None:

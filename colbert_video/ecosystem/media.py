@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+from colbert_video.base.access import reason_of
 from colbert_video.base.checks import whole_number
 from colbert_video.base.user_files import user_path
 from colbert_video.durable import write_bytes_durably
@@ -28,7 +29,7 @@ class MediaFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.bytes = sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
         except OSError as error:
-            raise SettingsError(f"the media folder {path} cannot be used: {error.strerror}.") from error
+            raise SettingsError(f"the media folder {path} cannot be used: {reason_of(error)}.") from error
 
     def keep(self, data: bytes, *, name: str | None = None) -> Path:
         """Write a video, unless the folder has it.
@@ -60,4 +61,4 @@ class MediaFolder:
         try:
             write_bytes_durably(path, data)
         except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error.strerror}; free some space.") from error
+            raise SettingsError(f"{path} cannot be written: {error.strerror or error}; free some space.") from error

@@ -17,6 +17,9 @@ from colbert_video.base.checks import check_fields
 from colbert_video.errors import SettingsError
 from colbert_video.model.tokens import as_tensor
 
+MAX_SIDE = 4096
+"""Largest side of a model's pictures, and largest context; tables of their squares are made."""
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -35,8 +38,10 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.height < 1 or self.width < 1:
-            raise SettingsError(f"frame size {self.height}×{self.width} must be at least 1×1.")
+        if not (1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE):
+            raise SettingsError(
+                f"frame size {self.height}×{self.width} must be at least 1×1 and at most {MAX_SIDE}×{MAX_SIDE}."
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SettingsError(f"mean {self.mean} and std {self.std} need three values each, and std above 0.")
 

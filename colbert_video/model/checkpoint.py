@@ -98,7 +98,7 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
     if folder.is_dir():
         return open_checkpoint(folder, name=str(folder.resolve()))
     if isinstance(name, Path):
-        raise ModelError(f"there is no folder {name}.")
+        raise ModelError(f"there is no folder {name}: check the path.")
     backbone, _, tag = text.partition(":")
     if tag and "/" not in backbone:
         return None
@@ -193,10 +193,13 @@ def _weight_shapes(path: Path) -> dict[str, list[int]]:
         with safe_open(path, "pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{path} is missing, damaged, or does not fit its configuration: {in_one_line(error)}. Save or download the "
-            "checkpoint again."
-        ) from error
+        if not path.exists():
+            what = "is missing"
+        elif (problem := read_problem(path)) is not None:
+            what = f"cannot be read: {problem}"
+        else:
+            what = f"is damaged, or does not fit its configuration: {in_one_line(error)}"
+        raise ModelError(f"{path} {what}. Save or download the checkpoint again.") from error
 
 
 def _check_size(config: ModelConfig, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:

@@ -3,11 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from colbert_video.base.checks import check_fields
+from colbert_video.base.checks import check_fields, whole_number
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.interaction import Interaction
 from colbert_video.video.frames import SamplingSettings
+
+MINIMA = {"query_length": 3, "num_frames": 1, "max_frames": 1, "temporal_layers": 0, "expansion_tokens": 0}
+MAXIMA = {"max_frames": 2**16, "expansion_tokens": 2**10}
+"""Largest numbers that a model is built with; the backbone limits the others."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name, minimum in (("query_length", 3), ("num_frames", 1), ("temporal_layers", 0), ("expansion_tokens", 0)):
-            if getattr(self, name) < minimum:
-                raise SettingsError(f"{name}={getattr(self, name)} must be at least {minimum}.")
+        for name, minimum in MINIMA.items():
+            whole_number(name, getattr(self, name), least=minimum)
         if self.num_frames > self.max_frames:
             raise SettingsError(f"num_frames={self.num_frames} exceeds max_frames={self.max_frames}; raise max_frames.")
 

@@ -24,15 +24,13 @@ from torch import Tensor, nn
 from colbert_video.base.once import ForkLock
 from colbert_video.base.torch_state import own_torch
 from colbert_video.errors import ModelError, in_one_line, shown
-from colbert_video.model.backbone import Preprocess, TokenizedQueries
+from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
 SUPPORTED_FAMILIES = (
     "CLIP (ViT, ConvNeXt, ResNet), SigLIP, SigLIP 2, PE-Core, MobileCLIP, EVA02-CLIP, CLIPA, MetaCLIP, DFN"
 )
-MAX_SIDE = 4096
-"""Largest image side and context of a checkpoint's model; tables of their squares are made."""
 _BUILDING, _TOKENIZING = ForkLock(), ForkLock()
 
 
@@ -88,7 +86,25 @@ class OpenClipBackbone(nn.Module):
                 clip = open_clip.create_model(name, pretrained=pretrained, load_weights=pretrained is not None)
         except Exception as error:
             raise ModelError(_failed_build(name, pretrained, error)) from error
-        return cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
+        backbone = cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
+        backbone.check_picture_size(preprocess)
+        return backbone
+
+    @classmethod
+    def outline(cls, name: str, preprocess: Preprocess | None = None) -> "OpenClipBackbone":
+        """Build an open_clip model of shapes alone, without weights and tokenizer, to check settings before it is loaded.
+
+        Raises:
+            ModelError: If the model is unknown or unsupported.
+        """
+        import open_clip
+
+        model_cfg = _model_cfg(name)
+        _check_unsupported(name, model_cfg)
+        preprocess = preprocess or _preprocess_from({}, model_cfg)
+        with _quiet_open_clip(), torch.device("meta"):
+            clip = open_clip.create_model(name, load_weights=False, device="meta")
+        return cls(clip, tokenizer=None, architecture=model_cfg, preprocess=preprocess)
 
     @classmethod
     def from_folder(
@@ -120,7 +136,13 @@ class OpenClipBackbone(nn.Module):
             raise ModelError(
                 f"{description} describes no model that open_clip can build: {in_one_line(error)}."
             ) from error
-        return cls(clip, tokenizer=_tokenizer(name), architecture=model_cfg, preprocess=preprocess)
+        tokenizer = _tokenizer(name)
+        try:
+            backbone = cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
+            backbone.check_picture_size(preprocess)
+            return backbone
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from error
 
     def save(self, folder: Path) -> None:
         """Write `open_clip_config.json` and, if it is from Hugging Face, the tokenizer into a checkpoint's folder."""
@@ -135,6 +157,28 @@ class OpenClipBackbone(nn.Module):
             raise ModelError(
                 f"the text tower {type(text).__name__} gives no token features. Supported families: {SUPPORTED_FAMILIES}."
             )
+
+    def check_picture_size(self, preprocess: Preprocess) -> None:
+        """Check that the image tower takes the preprocessing's pictures, by trying where their size is not the tower's own.
+
+        Raises:
+            ModelError: If it does not.
+        """
+        size = (preprocess.height, preprocess.width)
+        own = _picture_size(self.architecture)
+        if size == own:
+            return
+        was_training, device = self.training, self.device
+        try:
+            with torch.no_grad(), own_torch():
+                self.eval().frame_tokens(torch.zeros(1, 3, *size, device=device))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ModelError(
+                f"preprocess has pictures of {size[0]}×{size[1]}, and the image tower does not take them; its own are "
+                f"{own[0]}×{own[1]}."
+            ) from error
+        finally:
+            self.train(was_training)
 
     def _freeze_unused(self) -> None:
         # The backbone's own logit scale and bias play no part in MeanMaxSim.
@@ -215,7 +259,7 @@ class OpenClipBackbone(nn.Module):
 
     def _special_id(self, hugging_face: str, own: str) -> int | None:
         inner = getattr(self.tokenizer, "tokenizer", None)  # a Hugging Face tokenizer that open_clip wraps
-        special: int | None = getattr(self.tokenizer, own) if inner is None else getattr(inner, hugging_face)
+        special: int | None = getattr(self.tokenizer, own, None) if inner is None else getattr(inner, hugging_face)
         return special
 
     @property
@@ -371,11 +415,17 @@ def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) ->
     return min(candidates, key=repr) if candidates else _preprocess_from({}, model_cfg)
 
 
+def _picture_size(model_cfg: dict[str, Any]) -> tuple[int, int]:
+    """Return height and width of the pictures that an architecture is made for."""
+    size = model_cfg["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
 def _preprocess_from(tag_cfg: dict[str, Any], model_cfg: dict[str, Any]) -> Preprocess:
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    size = model_cfg["vision_cfg"].get("image_size", 224)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = _picture_size(model_cfg)
     return Preprocess(
         height=int(height),
         width=int(width),

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from colbert_video.base.checks import check_flags, text_list, whole_number
 from colbert_video.base.torch_state import encoding_on, plain_torch
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
-from colbert_video.errors import ModelError, SettingsError, shown
+from colbert_video.errors import MAX_SHOWN, ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.checkpoint import (
@@ -28,7 +28,7 @@ from colbert_video.model.checkpoint import (
     save_checkpoint,
     weights_name,
 )
-from colbert_video.model.config import ModelConfig
+from colbert_video.model.config import MAXIMA, ModelConfig
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.temporal import TemporalEncoder
@@ -57,10 +57,13 @@ class VideoColBERT(nn.Module):
 
     Raises:
         ModelError: If the query length or the padding id does not fit the backbone.
+        SettingsError: If there are more frame positions or expansion tokens than a model can have.
     """
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
+        for name, maximum in MAXIMA.items():
+            whole_number(name, getattr(config, name), most=maximum)
         check_queries_fit(config, backbone)
         self.config = config
         self.backbone = backbone
@@ -96,15 +99,24 @@ class VideoColBERT(nn.Module):
         target = resolve_device(device)
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
-            raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))}; see ModelConfig.")
+            raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))[:MAX_SHOWN]}; see ModelConfig.")
         pretrained = None if pretrained is None else weights_name(pretrained)
         with plain_torch():
+            if settings:  # a wrong one should cost no download
+                with torch.random.fork_rng(devices=[]):
+                    cls._on_backbone(OpenClipBackbone.outline(name, preprocess), name, pretrained, settings)
             backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
-            settings.setdefault("query_length", default_query_length(backbone))
-            config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **settings)
-            model = cls(config, backbone).to(target).eval()
+            model = cls._on_backbone(backbone, name, pretrained, settings).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
+
+    @classmethod
+    def _on_backbone(
+        cls, backbone: Backbone, name: str, pretrained: str | None, settings: Mapping[str, Any]
+    ) -> "VideoColBERT":
+        chosen = {"query_length": default_query_length(backbone), **settings}
+        config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **chosen)
+        return cls(config, backbone)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: Device | None = None) -> "VideoColBERT":

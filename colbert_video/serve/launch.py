@@ -96,7 +96,7 @@ def open_port(host: str, port: int) -> Iterator[socket.socket]:
         opened = _bound(host, port)
     except OSError as error:
         raise SettingsError(
-            f"cannot listen on {host}, port {port}: {error.strerror}; choose others with --host and --port."
+            f"cannot listen on {host}, port {port}: {error.strerror or error}; choose others with --host and --port."
         ) from error
     with opened:
         yield opened

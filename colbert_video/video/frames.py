@@ -59,7 +59,7 @@ class SampledFrames:
                 "hold at least one frame."
             )
         if (np.diff(self.times) < 0).any():
-            raise SettingsError(f"times {self.times.tolist()} must ascend.")
+            raise SettingsError(f"times {shown(self.times.tolist())} must ascend.")
 
     def __len__(self) -> int:
         return len(self.times)

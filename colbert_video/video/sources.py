@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
+from colbert_video.base.access import reason_of
 from colbert_video.base.checks import id_text
 from colbert_video.base.json_values import parse_json, plain_metadata, warn_of_missing
 from colbert_video.base.user_files import decode_text, expand_path, user_path
@@ -260,7 +261,7 @@ def _in_archive(path: Path) -> Sources:
     try:
         archive = read_archive(path)
     except OSError as error:
-        raise SettingsError(f"the archive {path} cannot be read: {error.strerror}.") from error
+        raise SettingsError(f"the archive {path} cannot be read: {reason_of(error)}.") from error
     if archive.repeated:
         raise SettingsError(
             f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are repeated); "
@@ -402,7 +403,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
         status = folder.stat()
         entries = sorted(folder.iterdir())
     except OSError as error:
-        logger.warning("cannot look into %s: %s", readable_name(str(folder)), error.strerror)
+        logger.warning("cannot look into %s: %s", readable_name(str(folder)), reason_of(error))
         return
     if (status.st_dev, status.st_ino) in seen:
         return

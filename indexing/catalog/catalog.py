@@ -162,9 +162,9 @@ class Catalog:
             In the order of `ids`, leaving out unknown ones; or all, by segment (oldest first) and row.
         """
         if ids is None:
-            return [live_entry(row) for row in self._rows(f"{LIVE} {IN_ORDER}")]
+            return [self.parsed(live_entry, row) for row in self._rows(f"{LIVE} {IN_ORDER}")]
         wanted = list(ids)
-        found = {row[2]: live_entry(row) for row in self._rows_in(f"{LIVE} WHERE id IN", wanted)}
+        found = {row[2]: self.parsed(live_entry, row) for row in self._rows_in(f"{LIVE} WHERE id IN", wanted)}
         return [found[identity] for identity in wanted if identity in found]
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
@@ -175,7 +175,7 @@ class Catalog:
         """
         wanted = list(dict.fromkeys(ids))
         found = {entry.id: [entry] for entry in self.entries(wanted)}
-        windows = [live_entry(row) for row in self._rows_in(f"{LIVE} WHERE parent IN", wanted)]
+        windows = [self.parsed(live_entry, row) for row in self._rows_in(f"{LIVE} WHERE parent IN", wanted)]
         for entry in sorted(windows, key=lambda entry: (str(entry.segment), entry.row)):
             found.setdefault(entry.video, []).append(entry)
         return found
@@ -183,7 +183,7 @@ class Catalog:
     def entries_at(self, segment: str, rows: Iterable[int]) -> dict[int, VideoEntry]:
         """Return the live videos at some rows of a segment, by row."""
         select = f"{LIVE} WHERE segment = ? AND ordinal IN"
-        return {row[1]: live_entry(row) for row in self._rows_in(select, list(rows), [segment])}
+        return {row[1]: self.parsed(live_entry, row) for row in self._rows_in(select, list(rows), [segment])}
 
     def live_rows(self) -> list[tuple[str, int, str]]:
         """Return segment, row and video of every live item, by segment (oldest first) and row."""
@@ -212,7 +212,7 @@ class Catalog:
             cut = f"SELECT * FROM ({cut} ORDER BY parent LIMIT ?)"
             statement = f"SELECT * FROM ({statement}) UNION ALL {cut} ORDER BY id LIMIT ?"
             values = [*values, *values, limit]
-        return [(video_entry(row[1:]), row[0]) for row in self._rows(statement, values)]
+        return [(self.parsed(video_entry, row[1:]), row[0]) for row in self._rows(statement, values)]
 
     def ids_below(self, prefix: str) -> dict[str, str]:
         """Return the paths that begin with `prefix`, by the ids of their videos, of which windows are parts."""
@@ -227,7 +227,7 @@ class Catalog:
     def live_segments(self) -> list[SegmentRow]:
         """Return the live segments, oldest first."""
         rows = self._rows("SELECT name, codec, count, created FROM segments ORDER BY rowid")
-        return [segment_row(row) for row in rows]
+        return [self.parsed(segment_row, row) for row in rows]
 
     def codecs(self) -> list[str]:
         """Return the names of the codecs in use, oldest first."""
@@ -236,7 +236,10 @@ class Catalog:
     def files(self) -> dict[str, tuple[int, str]]:
         """Return size and SHA-256 of every file of the index, by path relative to its folder."""
         rows = self._rows("SELECT path, size, sha256 FROM files ORDER BY path")
-        return {check_stored_text(check_relative, path): self._checked(path, *content) for path, *content in rows}
+        return {
+            self.parsed(check_stored_text, check_relative, path): self._checked(path, *content)
+            for path, *content in rows
+        }
 
     def _checked(self, path: str, size: Any, sha256: Any) -> tuple[int, str]:
         """Return size and SHA-256 of a file as the catalog names them."""
@@ -278,7 +281,7 @@ class Catalog:
     def staged_entries(self, chunk: str) -> dict[int, VideoEntry]:
         """Return the videos still staged in a chunk, by row."""
         rows = self._rows(f"SELECT row, {COLUMNS} FROM staged WHERE chunk = ? ORDER BY row", [chunk])
-        return {row[0]: video_entry(row[1:]) for row in rows}
+        return {row[0]: self.parsed(video_entry, row[1:]) for row in rows}
 
     def snapshot(self) -> IndexView:
         """Return what a searcher needs, all as of one commit."""
@@ -299,6 +302,17 @@ class Catalog:
                 self._connection.execute("COMMIT")
             self._connection.execute("BEGIN")
             return self._view()
+
+    def parsed(self, parse: Callable[..., Read], *values: Any) -> Read:
+        """Return what `parse` makes of values from the catalog.
+
+        Raises:
+            IndexFolderError: If they are damaged; the text names the file and the remedy.
+        """
+        try:
+            return parse(*values)
+        except IndexFolderError as error:
+            raise IndexFolderError(f"{self._path}: {error}; {RESTORE}") from error
 
     def read_commit(self, read: Callable[[IndexView], Read]) -> Read:
         """Return what `read` makes of one commit, which is held from then on.
@@ -634,4 +648,4 @@ class Catalog:
     def _names(self, table: str) -> list[str]:
         """Return the names in a table, oldest first, each checked."""
         rows = self._rows(f"SELECT name FROM {table} ORDER BY rowid")
-        return [check_stored_text(check_name, name) for (name,) in rows]
+        return [self.parsed(check_stored_text, check_name, name) for (name,) in rows]

@@ -92,7 +92,7 @@ def writing(folder: Path, *, create: bool) -> Iterator[Catalog]:
 def stored_settings(catalog: Catalog) -> IndexSettings | None:
     """Return the settings of the live segments; None before the first commit."""
     values = catalog.settings().get(SETTINGS_KEY)
-    return None if values is None else IndexSettings.from_dict(values)
+    return None if values is None else catalog.parsed(IndexSettings.from_dict, values)
 
 
 def load_settings(catalog: Catalog, *, name: str | None = None) -> IndexSettings:
@@ -176,7 +176,7 @@ def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:
 def stored_drift(catalog: Catalog) -> Drift | None:
     """Return what is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
     values = catalog.settings().get(DRIFT_KEY)
-    return None if values is None else Drift.from_dict(values)
+    return None if values is None else catalog.parsed(Drift.from_dict, values)
 
 
 def sweep(catalog: Catalog) -> None:

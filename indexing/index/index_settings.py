@@ -65,7 +65,7 @@ class IndexSettings:
                 f"sample_bytes={self.sample_bytes} is too little to train a codec on; give {MIN_SAMPLE_BYTES} at least."
             )
         if not self.bags or set(self.bags) - {"frame", "video"}:
-            raise SettingsError(f"bags {self.bags} must be ('frame',), ('video',) or both.")
+            raise SettingsError(f"bags {shown(self.bags)} must be ('frame',), ('video',) or both.")
 
     @property
     def cutting(self) -> Cutting | None:

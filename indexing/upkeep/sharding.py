@@ -139,7 +139,9 @@ def _parsed(path: Path) -> tuple[str, ...]:
     try:
         return _check_names(body["shards"])
     except SettingsError as error:
-        raise IndexFolderError(f"{path} is damaged or was tampered with: {error}") from error
+        raise IndexFolderError(
+            f"{path} is damaged or was tampered with: {error} Restore it or shard the index again."
+        ) from error
 
 
 def _check_names(names: Any) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ def _check_names(names: Any) -> tuple[str, ...]:
         raise SettingsError(f"shards {shown(names)} must be a list of at least one name.")
     checked = tuple(check_name(name) for name in names)
     if len(set(checked)) < len(checked):
-        raise SettingsError(f"shards {list(checked)} come twice; each has a folder of its own.")
+        raise SettingsError(f"shards {shown(list(checked))} come twice; each has a folder of its own.")
     return checked
 
 

@@ -12,7 +12,7 @@ import pytest
 from operations import QUERY, add_tokens
 
 from colbert_video import Indexer, Searcher
-from colbert_video.base.access import access_problem, open_plain, os_problem, problem_of
+from colbert_video.base.access import access_problem, open_plain, os_problem, problem_of, reason_of
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.sqlite_errors import MESSAGES, explained, primary_code
 
@@ -147,3 +147,12 @@ def test_problems_of_the_system_come_with_a_remedy(tmp_path: Path) -> None:
     assert problem_of(OSError(errno.ENOENT, "x"), missing).startswith(f"there is no folder {tmp_path / 'none'}")
     with pytest.raises(OSError, match="it is a folder, not a plain file"):
         open_plain(tmp_path)
+
+
+def test_a_reason_keeps_the_systems_words_and_adds_the_remedy() -> None:
+    assert reason_of(FileNotFoundError(errno.ENOENT, "No such file or directory")) == (
+        "No such file or directory; check the path"
+    )
+    assert reason_of(PermissionError(errno.EACCES, "Permission denied")).startswith("Permission denied; ask for")
+    assert reason_of(IsADirectoryError(errno.EISDIR, "Is a directory")) == "Is a directory"
+    assert reason_of(OSError("their words")) == "their words"

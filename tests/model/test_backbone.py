@@ -286,7 +286,7 @@ def test_a_model_needs_no_more_of_a_backbone_than_the_protocol(
     assert videos.frame.shape == (1, 3, 8)
     assert model.query_token_texts("hi")[:2] == (["h", "i"] if trained else ["hi"])
 
-    monkeypatch.setitem(checkpoint.BACKBONES, "letters.json", lambda *_: LetterBackbone())
+    monkeypatch.setitem(checkpoint.BACKBONES, "letters.json", lambda *_, **__: LetterBackbone())
     model.save_pretrained(tmp_path / "model")
     loaded = VideoColBERT.from_pretrained(tmp_path / "model", device="cpu")
     assert torch.equal(loaded.score(queries, videos), model.score(queries, videos))

@@ -40,6 +40,8 @@ def test_json_keeps_every_switch() -> None:
         ({"num_frames": 0}, "num_frames=0 must be at least 1"),
         ({"temporal_layers": -1}, "temporal_layers=-1 must be at least 0"),
         ({"expansion_tokens": -1}, "expansion_tokens=-1 must be at least 0"),
+        ({"num_frames": 10**5000}, "num_frames=a value of type int must be at most 18446744073709551615"),
+        ({"query_length": -(10**20)}, "query_length=-100000000000000000000 must be at least -18446744073709551615"),
         ({"num_frames": 65}, "num_frames=65 exceeds max_frames=64; raise max_frames"),
     ],
 )

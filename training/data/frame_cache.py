@@ -19,6 +19,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from colbert_video.base.access import reason_of
 from colbert_video.base.checks import whole_number
 from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError
@@ -79,7 +80,7 @@ class FrameCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SettingsError(f"the frame cache {folder} cannot be made: {error.strerror}.") from error
+            raise SettingsError(f"the frame cache {folder} cannot be made: {reason_of(error)}.") from error
 
     def dense(self, sampling: SamplingSettings) -> SamplingSettings:
         """Return the settings that decode the dense stack for `store`."""

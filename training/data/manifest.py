@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.access import reason_of
 from colbert_video.base.json_values import parse_json
 from colbert_video.base.user_files import expand_path, read_text, user_path
 from colbert_video.durable import check_file_writable, check_folder_writable, is_stream, write_text
@@ -152,7 +153,7 @@ def write_rows(rows: Iterable[Mapping[str, Any]], output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SettingsError(f"{output} cannot be written: {error.strerror}.") from error
+        raise SettingsError(f"{output} cannot be written: {reason_of(error)}.") from error
     write_text(output, text)
 
 

@@ -10,6 +10,7 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
+from colbert_video.base.access import reason_of
 from colbert_video.errors import SettingsError, shown
 
 MAX_BYTES = 256 * 2**20
@@ -52,7 +53,7 @@ def read_plain_pickle(path: Path) -> Any:
             raise SettingsError(f"{path} has {size} bytes; captions have at most {MAX_BYTES}. Is it the right file?")
         data = path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from error
+        raise SettingsError(f"{path} cannot be read: {reason_of(error)}.") from error
     _check_opcodes(path, data)
     try:
         return _NoClasses(io.BytesIO(data), encoding="utf-8").load()

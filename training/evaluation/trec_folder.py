@@ -63,7 +63,9 @@ class TrecFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SettingsError(f"{self.path} cannot be made: {error.strerror}; choose another folder.") from error
+            raise SettingsError(
+                f"{self.path} cannot be made: {error.strerror or error}; choose another folder."
+            ) from error
         write_queries(self.path / QUERIES, queries)
         write_qrels(self.path / QRELS, qrels, escape=self.escape)
         for name, ranking in rankings.items():

@@ -1,7 +1,10 @@
 """The model of a recipe: a backbone of open_clip or of its own form, or a saved model to continue from."""
 
 import json
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,14 @@ from colbert_video.device import Device, resolve_device
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.config import ModelConfig
+from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.typed_settings import build_section, check_unknown, typed_values
 
 BUILT_FIELDS = ("backbone", "pretrained", "preprocess", "trained", "interaction")
 """Fields of `ModelConfig` that a recipe gives elsewhere or that training sets."""
+MIN_QUERY_LENGTH = 3
+_ANY_PREPROCESS = Preprocess(224, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ class ModelRecipe:
             )
         allowed = [name for name in ModelConfig.__dataclass_fields__ if name not in BUILT_FIELDS]
         check_unknown("model.settings", self.settings, allowed)
-        typed_values(ModelConfig, self.settings, "model.settings")
+        typed = typed_values(ModelConfig, self.settings, "model.settings")
+        with _named_as_in_recipes(self):  # ranges, before the weights are fetched
+            ModelConfig("any", None, _ANY_PREPROCESS, **{"query_length": MIN_QUERY_LENGTH, **typed})
 
     @property
     def preprocessing(self) -> Preprocess | None:
@@ -96,9 +104,10 @@ def build_model(recipe: ModelRecipe, *, seed: int = 0, device: Device | None = N
         torch.manual_seed(seed)
         if recipe.pretrained is not None and _file_of(recipe.pretrained).is_dir():
             return _from_saved_backbone(_file_of(recipe.pretrained), recipe).to(resolve_device(device))
-        return VideoColBERT.from_backbone(
-            backbone, recipe.pretrained, preprocess=recipe.preprocessing, device=device, **recipe.settings
-        )
+        with _named_as_in_recipes(recipe):
+            return VideoColBERT.from_backbone(
+                backbone, recipe.pretrained, preprocess=recipe.preprocessing, device=device, **recipe.settings
+            )
 
 
 def _file_of(pretrained: str) -> Path:
@@ -118,13 +127,26 @@ def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
             f"{folder} holds a trained model; to continue from it, give it as model.checkpoint. A backbone to start from is "
             "saved untrained: VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER)."
         )
-    config = ModelConfig(
-        backbone=saved.config.backbone,
-        pretrained=saved.config.pretrained,
-        preprocess=recipe.preprocessing or saved.config.preprocess,
-        **{"query_length": saved.config.query_length, **recipe.settings},
-    )
-    return VideoColBERT(config, saved.backbone).eval()
+    with _named_as_in_recipes(recipe):
+        config = ModelConfig(
+            backbone=saved.config.backbone,
+            pretrained=saved.config.pretrained,
+            preprocess=recipe.preprocessing or saved.config.preprocess,
+            **{"query_length": saved.config.query_length, **recipe.settings},
+        )
+        if isinstance(saved.backbone, OpenClipBackbone):
+            saved.backbone.check_picture_size(config.preprocess)
+        return VideoColBERT(config, saved.backbone).eval()
+
+
+@contextmanager
+def _named_as_in_recipes(recipe: ModelRecipe) -> Iterator[None]:
+    """Write the settings that errors of the block name as a recipe does: "model.settings.query_length=100"."""
+    try:
+        yield
+    except (SettingsError, ModelError) as error:
+        text = re.sub(rf"(?<![\w.])({'|'.join(recipe.settings) or '$^'})=", r"model.settings.\1=", str(error))
+        raise type(error)(re.sub(r"^(?=preprocess )", "model.", text)) from error
 
 
 def register_backbone(name: str, config: dict[str, Any]) -> None:

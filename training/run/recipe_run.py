@@ -88,6 +88,8 @@ def run_recipe(
     recipe = _rendered(recipe, output, device)
     sources = [ManifestData(stage.data) for stage in recipe.stages]  # all checked before anything is trained
     model = build_model(recipe.model, seed=recipe.stages[0].training.seed, device="cpu")
+    for source in sources:
+        source.sampling(model)  # frames of the last stage too, before the first is trained
     results = {}
     for stage, source, folder in zip(recipe.stages, sources, folders, strict=True):
         trainer = Trainer(model, stage.training, source, output=folder, resume=resume, device=device)

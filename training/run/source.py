@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
+from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import Interaction
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
@@ -14,6 +15,7 @@ from colbert_video.training.data.manifest import read_manifest, select_split
 from colbert_video.training.evaluation.evaluate import evaluate_model
 from colbert_video.training.run.distributed import processes_here
 from colbert_video.training.run.training_config import DataConfig
+from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import available_cores
 
 FREE_FIELDS = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
@@ -83,9 +85,7 @@ class ManifestData:
         """
         return CaptionLoader(
             self.training,
-            sampling=model.config.sampling(
-                self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
-            ),
+            sampling=self.sampling(model),
             batch_size=batch_size,
             seed=seed,
             workers=self._workers,
@@ -96,6 +96,19 @@ class ManifestData:
             world_size=world_size,
             missing=self.config.missing,
         )
+
+    def sampling(self, model: VideoColBERT) -> SamplingSettings:
+        """Return how frames are taken for a model.
+
+        Raises:
+            SettingsError: If the model takes fewer frames.
+        """
+        try:
+            return model.config.sampling(
+                self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
+            )
+        except SettingsError as error:
+            raise SettingsError(f"data.{error}") from error
 
     def validate(self, model: VideoColBERT, interaction: Interaction) -> dict[str, float] | None:
         """Return metrics on the validation split, scored by the interaction that is trained."""

@@ -185,7 +185,10 @@ class ClusterHelpers:
         if outcome.error is not None:
             raise outcome.error
         if tries == LONE_TRIES:
-            raise ClusterError(f"compressing lost {tries} workers, the last one so: {outcome.lost}")
+            raise ClusterError(
+                f"compressing lost {tries} workers, the last one so: {outcome.lost}. Look into their logs, and repeat the "
+                "run: it goes on where it stopped."
+            )
         crew.give(replace(outcome.job, tag=(number, tries + 1)))
 
     def _compressed(

@@ -196,9 +196,11 @@ def test_tampered_paths_and_entries_are_refused(closed: Path) -> None:
         "INSERT INTO chunks VALUES ('../x')",
     )
     with Catalog.open(closed) as reader:
-        with pytest.raises(IndexFolderError, match=r"tampered.*'/etc/passwd' must be relative"):
+        with pytest.raises(
+            IndexFolderError, match=r"catalog\.sqlite: .*tampered.*'/etc/passwd' must be relative.*; restore"
+        ):
             reader.files()
-        with pytest.raises(IndexFolderError, match="row of video 'x' is damaged"):
+        with pytest.raises(IndexFolderError, match=r"catalog\.sqlite: .*row of video 'x' is damaged: .*; restore it"):
             reader.entries()
         with pytest.raises(IndexFolderError, match="tampered"):
             reader.staged_chunks()

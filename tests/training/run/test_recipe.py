@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_models import TINY_CLIP
 
-from colbert_video.errors import ModelError, SettingsError
+from colbert_video.errors import ColBERTVideoError, ModelError, SettingsError
 from colbert_video.training.run.model_recipe import ModelRecipe, build_model, register_backbone
 from colbert_video.training.run.recipe import load_recipe, parse_override, parse_recipe, recipe_names
 from colbert_video.training.run.training_config import TrainingConfig
@@ -221,3 +221,34 @@ def test_a_recipe_comes_through_a_pipe() -> None:
 def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no recipe"):
         load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"query_length": 100}}, r"^model\.settings\.query_length=100, but tiny-clip reads at most 32"),
+        ({"settings": {"query_length": 2}}, r"^model\.settings\.query_length=2 must be at least 3"),
+        ({"settings": {"expansion_tokens": 5000}}, r"^model\.settings\.expansion_tokens=5000 must be at most 1024"),
+        (
+            {
+                "preprocess": {
+                    "height": 64,
+                    "width": 64,
+                    "mean": [0.5] * 3,
+                    "std": [0.5] * 3,
+                    "interpolation": "bicubic",
+                }
+            },
+            r"^model\.preprocess has pictures of 64×64",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_is_named_as_the_recipe_writes_it(
+    change: dict[str, Any], message: str, tiny_names: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ColBERTVideoError, match=message):
+        build_model(ModelRecipe(backbone=tiny_names.clip, **change))
+    saved = build_model(ModelRecipe(backbone=tiny_names.clip))
+    saved.save_pretrained(tmp_path / "m")
+    with pytest.raises(ColBERTVideoError, match=message):
+        build_model(ModelRecipe(backbone=tiny_names.clip, pretrained=str(tmp_path / "m"), **change))

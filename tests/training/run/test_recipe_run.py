@@ -76,6 +76,16 @@ def test_everything_is_checked_before_training(tmp_path: Path, recipe: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def test_frames_of_a_later_stage_are_compared_with_the_model_before_the_first_is_trained(
+    tmp_path: Path, recipe: Path
+) -> None:
+    path = tmp_path / "late.yaml"
+    path.write_text(recipe.read_text() + "    data: {num_frames: 9}\n")
+    with pytest.raises(SettingsError, match=r"^data\.num_frames=9 is more than the model takes.*4 frames"):
+        train_recipe(path, output=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_world_is_rendered_once(tmp_path: Path, monkeypatch: Any) -> None:
     world = WorldRecipe(train=4, validation=2, seed=3)
     manifest = render_world(world, tmp_path / "world")
