@@ -159,7 +159,6 @@ class VideoColBERT(nn.Module):
             ModelError: If it holds no usable model.
         """
         target = resolve_device(device)
-        check_flags(private=private)
         where = HubRepository(repository, "model", revision, token, endpoint)
         folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         with plain_torch():
@@ -217,6 +216,7 @@ class VideoColBERT(nn.Module):
             HubError: If the Hub cannot be reached or refuses.
             ModelError: If the disk for temporary files is full.
         """
+        check_flags(private=private)
         where = HubRepository(repository, "model", revision, token, endpoint)
         card = model_card(self.config, self.dim, repository)
         with tempfile.TemporaryDirectory() as work:
