@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from jaxtyping import Int
 
 from colbert_video.video.decode.container import DECODER_STATE, OpenVideo
@@ -14,6 +15,9 @@ from colbert_video.video.decode.sampling import snap_to
 from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import SamplingSettings
 
+NEW_HEADER = "new_extradata"
+"""FFmpeg's name of side data with another header for the decoder."""
+
 
 def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: FrameResizer) -> ChosenFrames | None:
     """Sample a file whose packets fit into memory.
@@ -21,7 +25,8 @@ def read_from_packets(video: OpenVideo, settings: SamplingSettings, resizer: Fra
     Returns:
         The chosen frames; None if the timestamps cannot be trusted, or fewer than half of the frames decode.
     """
-    packets = PacketList(list(video.packets()), hides_frames=video.codec == "vp8")
+    header = video.context.extradata
+    packets = PacketList(list(video.packets()), hides_frames=video.codec == "vp8", header=header)
     if not packets.ordered:
         return None
     timeline = packets.timeline(video)
@@ -56,9 +61,10 @@ class PacketList:
     Args:
         packets: `av.Packet`s in decoding order.
         hides_frames: True to look into packets for frames that are not to be shown.
+        header: What the container tells the decoder before the first packet.
     """
 
-    def __init__(self, packets: Sequence[Any], *, hides_frames: bool) -> None:
+    def __init__(self, packets: Sequence[Any], *, hides_frames: bool, header: bytes | None = None) -> None:
         if len(packets) > 1 and packets[-1].is_corrupt:
             packets = packets[:-1]  # Where a file breaks off, half a frame may be left.
         first = next((i for i, packet in enumerate(packets) if packet.is_keyframe), len(packets))
@@ -70,6 +76,8 @@ class PacketList:
             if data.data_type in DECODER_STATE
         ]
         """Side data that decoders keep using, and the packets that bring it."""
+        if header and any(data.data_type == NEW_HEADER for _, data in self.changes):
+            self.changes.insert(0, (-1, header_data(header)))  # for when the decoder goes back behind a change
         self.warnings = (f"{first} packets before the first keyframe cannot be decoded",) if first else ()
         self.keys = [i for i, packet in enumerate(self.packets) if packet.is_keyframe]
         shown = [i for i, packet in enumerate(self.packets) if is_shown(packet, hides_frames)]
@@ -135,6 +143,13 @@ class PacketList:
         """Give the packet from which decoding begins what packets before it told the decoder, such as a palette."""
         before = {data.data_type: data for row, data in self.changes if row < start}
         restore_state(self.packets[start], before.values())
+
+
+def header_data(header: bytes) -> PacketSideData:
+    """Return a decoder's header as side data that makes the decoder take it again."""
+    data = PacketSideData(packet_sidedata_type_from_literal(NEW_HEADER), len(header))
+    data.update(header)
+    return data
 
 
 def restore_state(packet: Any, state: Iterable[Any]) -> None:

@@ -11,11 +11,13 @@ import av
 import numpy as np
 import pytest
 from av.stream import Discard
+from sample_descriptions import join_recordings
 from video_writer import SIDE, numbered_picture, read_numbers, write_clip
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode import read as reading
 from colbert_video.video.decode.read import read_frames
+from colbert_video.video.decode.sampling import segment_centres
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
 SETTINGS = SamplingSettings(num_frames=12, height=SIDE, width=SIDE)
@@ -136,6 +138,49 @@ def test_a_second_recording_with_another_header(tmp_path: Path, method: str) -> 
     assert frames.warnings == ()
     expected = np.round(frames.times * 25).astype(int) % 100
     assert read_numbers(frames) == expected.tolist()
+
+
+DESCRIPTIONS = {
+    "H.264": {"options": {"g": "12", "bf": "0", "sc_threshold": "0"}},
+    "H.264, B-frames": {"options": {"g": "12", "bf": "2"}},
+    "HEVC": {"codec": "libx265", "options": {"x265-params": "keyint=12:log-level=none:pools=1"}},
+}
+
+
+def write_two_descriptions(folder: Path, kind: str) -> Path:
+    """Fifty frames of 64 pixels, then fifty of 128, each with a header that the other does not have."""
+    halves = [(folder / "small.mp4", 0, SIDE), (folder / "large.mp4", 50, 2 * SIDE)]
+    parts = [write_clip(path, 50, first=first, side=side, **DESCRIPTIONS[kind]) for path, first, side in halves]
+    return join_recordings(*parts, folder / "joined.mp4")
+
+
+@pytest.mark.parametrize("kind", DESCRIPTIONS)
+def test_a_track_that_changes_its_description(tmp_path: Path, method: str, kind: str) -> None:
+    path = write_two_descriptions(tmp_path, kind)
+    for wanted in (100, 10):
+        frames = read_frames(path, SamplingSettings(num_frames=wanted, height=SIDE, width=SIDE, snap=0.0))
+        rows = segment_centres(100, wanted)
+        assert read_numbers(frames) == rows.tolist()
+        np.testing.assert_allclose(frames.times, rows / 25, atol=1e-6)
+        assert (frames.duration, frames.damage) == (4.0, ())
+    window = SamplingSettings(num_frames=4, window=(1.92, 2.08), snap=0.0)
+    assert read_numbers(read_frames(path, window)) == [48, 49, 50, 51]
+
+
+def test_a_frame_that_does_not_decode_before_the_description_changes(tmp_path: Path, method: str) -> None:
+    """What stands for it is decoded last, with the header of the first part."""
+    path = write_two_descriptions(tmp_path, "H.264")
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for start, size in places[12:24]:
+        data[start + 4 : start + size] = bytes(size - 4)
+    path.write_bytes(data)
+    frames = read_frames(path, SamplingSettings(num_frames=10, height=SIDE, width=SIDE, snap=0.0))
+    numbers = read_numbers(frames)
+    assert numbers[0:1] + numbers[2:] == [5, *range(25, 100, 10)]
+    assert numbers[1] in (11, 24)
+    assert any("1 wanted frames do not decode" in warning for warning in frames.warnings)
 
 
 def test_missing_samples_of_another_track_end_nothing(tmp_path: Path, method: str) -> None:
