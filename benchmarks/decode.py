@@ -26,8 +26,23 @@ PARTS = ("speed", "hours", "kinds", "clips", "memory")
 OPENS = 500
 
 
-def measured(part: str, readers: dict[str, Contestant], options: argparse.Namespace) -> Any:
-    """The figures of one part."""
+def here(figures: dict[str, Any]) -> dict[str, Any]:
+    """This machine, with the releases of the ffmpeg program that outcomes so far were compared with."""
+    found = machine()
+    known = figures.get("machine", {}).get("ffmpeg", "").split(", ")
+    return {**found, "ffmpeg": ", ".join(sorted({*known, found.get("ffmpeg", "")} - {""}))}
+
+
+def with_others(found: dict[str, dict[str, Any]], known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Outcomes with those of an earlier run for readers that were not asked now; costs need one run for all, outcomes do not."""
+    return {
+        title: {**entry, "readers": {**known.get(title, {}).get("readers", {}), **entry["readers"]}}
+        for title, entry in found.items()
+    }
+
+
+def measured(part: str, readers: dict[str, Contestant], options: argparse.Namespace, known: Any) -> Any:
+    """The figures of one part; `known` are those of an earlier run."""
     work: Path = options.work
     if part == "speed":
         return speed(speed_files(work / "speed", options.clips), readers, options.rounds)
@@ -35,11 +50,12 @@ def measured(part: str, readers: dict[str, Contestant], options: argparse.Namesp
         return hours(hour_files(work / "hours", options.clips), readers, options.rounds)
     kinds = kind_files(work / "kinds", source_clip(work / "source.mp4"))
     if part == "kinds":
-        return outcomes({kind.title: (path, kind.shows) for kind, path in kinds.items()}, readers)
+        files = {kind.title: (path, kind.shows) for kind, path in kinds.items()}
+        return with_others(outcomes(files, readers), known)
     if part == "memory":
         return {"ours": memory(readers["ours"], list(kinds.values()), OPENS)}
     clips = sorted(path for path in options.clips.iterdir() if path.suffix != ".md") if options.clips else []
-    return outcomes({path.name: (path, True) for path in clips}, readers)
+    return with_others(outcomes({path.name: (path, True) for path in clips}, readers), known)
 
 
 def options_given() -> argparse.Namespace:
@@ -68,9 +84,9 @@ def main() -> None:
                 print(f"{name} cannot be measured: {answer['detail']}")
                 del readers[name]
         versions = {name: described[name]["versions"] for name in readers}
-        figures |= {"machine": machine(), "versions": figures.get("versions", {}) | versions}
+        figures |= {"machine": here(figures), "versions": figures.get("versions", {}) | versions}
         for part in options.parts:
-            figures[part] = measured(part, readers, options)
+            figures[part] = measured(part, readers, options, figures.get(part, {}))
             save(options.output, figures)
             print(render("decode", part, figures), flush=True)
     finally:

@@ -146,10 +146,12 @@ def decode(figures: Figures) -> dict[str, Any]:
     }
 
 
-def outcome_words(outcome: Figures, shows: bool) -> str:
-    """An outcome in a word or two; `shows` is True for a file that holds frames."""
+def outcome_words(outcome: Figures | None, shows: bool) -> str:
+    """An outcome in a word or two, "–" for a reader that was not asked; `shows` is True for a file that holds frames."""
     from colbert_video.errors import FailureKind
 
+    if outcome is None:
+        return "–"
     word, kind = outcome["outcome"], outcome.get("detail", "").split(":")[0]
     if word == "wrong":
         return f"**{outcome['wrong']} wrong**"
@@ -174,7 +176,7 @@ def _compared(files: Figures) -> list[str]:
 
 
 def _right_of(files: Figures, name: str) -> str:
-    shown = [entry["readers"][name] for entry in files.values() if entry["shows"]]
+    shown = [entry["readers"][name] for entry in files.values() if entry["shows"] and name in entry["readers"]]
     return f"{sum(outcome['outcome'] == 'right' for outcome in shown)} of {len(shown)}"
 
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
@@ -15,7 +15,7 @@ from colbert_video.video.decode.sampling import snap_to
 from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import SamplingSettings
 
-NEW_HEADER = "new_extradata"
+NEW_HEADER: Final = "new_extradata"
 """FFmpeg's name of side data with another header for the decoder."""
 
 
@@ -147,7 +147,8 @@ class PacketList:
 
 def header_data(header: bytes) -> PacketSideData:
     """Return a decoder's header as side data that makes the decoder take it again."""
-    data = PacketSideData(packet_sidedata_type_from_literal(NEW_HEADER), len(header))
+    made: Any = PacketSideData  # its types do not say that it can be made
+    data: PacketSideData = made(packet_sidedata_type_from_literal(NEW_HEADER), len(header))
     data.update(header)
     return data
 
