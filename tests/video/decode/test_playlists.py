@@ -1,6 +1,6 @@
 """No decoder follows what a file names: not into other files, and not over the network."""
 
-import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,33 +17,26 @@ from colbert_video.video.frames import SamplingSettings
 DECODERS = ("pyav", "decord", "torchcodec")
 
 
-class Listener:
-    """Counts the connections to a port of this machine."""
+class Listener(socketserver.TCPServer):
+    """Counts the connections to a port of this machine, and closes each."""
 
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.connections = 0
-        threading.Thread(target=self._accept, daemon=True).start()
+    connections = 0
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.connections += 1
-            connection.close()
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"127.0.0.1:{self.server_address[1]}"
 
-    def close(self) -> None:
-        self._socket.close()
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
-    listener = Listener()
-    yield listener
-    listener.close()
+    with Listener(("127.0.0.1", 0), socketserver.BaseRequestHandler) as listener:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield listener
+        listener.shutdown()
 
 
 @pytest.fixture(scope="module")
