@@ -322,7 +322,8 @@ def test_a_file_is_examined_once_until_it_changes(
 ) -> None:
     read: list[str] = []
     original = FramePool.read_header
-    monkeypatch.setattr(FramePool, "read_header", lambda pool, path: read.append(path) or original(pool, path))
+    noted = lambda pool, path, stream: read.append(path) or original(pool, path, stream)  # noqa: E731
+    monkeypatch.setattr(FramePool, "read_header", noted)
     path = str(shutil.copy(corpus / "red.mp4", tmp_path / "a.mp4"))
     files = MediaFiles()
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from jaxtyping import UInt8
 
 from colbert_video.video.frames import Cropping
@@ -88,10 +89,11 @@ def _display_matrix(frame: Any) -> list[int] | None:
 
 
 def _side_data(frame: Any) -> list[Any]:
+    """Return a frame's side data; through `frame.side_data` the frame would refer to itself and keep its memory."""
     try:
-        return list(frame.side_data)
+        return list(SideDataContainer(frame))
     except ValueError:  # PyAV lists nothing where one kind, such as EXIF, is unknown to it
-        return list(_without_unknown(frame).side_data)
+        return list(SideDataContainer(_without_unknown(frame)))
 
 
 def _without_unknown(frame: Any) -> Any:

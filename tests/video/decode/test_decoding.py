@@ -1,9 +1,11 @@
 """Frames may be skipped only where that changes no other frame."""
 
+import gc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import pytest
 from video_writer import write_clip
 
@@ -97,3 +99,21 @@ def test_skipping_saves_work(tmp_path: Path) -> None:
         every = sum(1 for _ in decoder.frames(packets))
     assert every == 60
     assert some < 45
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi"])
+def test_frames_leave_the_memory_at_once(tmp_path: Path, name: str) -> None:
+    """Frames that refer to themselves would stay until Python looks for such, a dozen of 4K take 180 MB."""
+    path = write_clip(tmp_path / name, 20)
+    read_frames(path)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        read_frames(path)
+        gc.collect()
+        assert not [thing for thing in gc.garbage if isinstance(thing, (av.VideoFrame, av.Packet))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

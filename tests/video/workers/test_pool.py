@@ -268,9 +268,9 @@ def test_a_worker_that_cannot_start_is_no_fault_of_the_file() -> None:
 
 
 def test_settings_out_of_range() -> None:
-    with pytest.raises(SettingsError, match="workers is 0; it must be at least 1"):
+    with pytest.raises(SettingsError, match="workers=0 must be at least 1"):
         FramePool(workers=0)
-    with fake_pool() as pool, pytest.raises(SettingsError, match="ahead is 0; it must be at least 1"):
+    with fake_pool() as pool, pytest.raises(SettingsError, match="ahead=0 must be at least 1"):
         next(pool.read_many([FrameRequest("a")], ahead=0))
     with pytest.raises(SettingsError, match="0 <= start < end"):
         FrameRequest("a", window=(2.0, 1.0))
