@@ -16,6 +16,8 @@ import numpy as np
 
 from colbert_video.errors import SettingsError, shown
 
+MAX_ID_CHARACTERS = 2**16
+"""Ids are often paths; those of archive members may be long."""
 MAX_WHOLE = 2**64 - 1
 """Largest whole number of a setting; no library below takes larger ones."""
 
@@ -150,6 +152,16 @@ def id_text(value: Any, name: str = "id") -> str:
             f"{name} {shown(value)} is a value of type {type(value).__name__}; an id is a text (a whole number or a UUID "
             "is taken as its text)."
         ) from None
+
+
+def new_id(value: Any, name: str = "id") -> str:
+    """Return an id that is to be stored as text; as `id_text`, and no longer than `MAX_ID_CHARACTERS`."""
+    text = id_text(value, name)
+    if len(text) > MAX_ID_CHARACTERS:
+        raise SettingsError(
+            f"{name} has {len(text)} characters ({shown(text)}); at most {MAX_ID_CHARACTERS} are allowed."
+        )
+    return text
 
 
 def id_list(name: str, values: Any, *, ordered: bool = False) -> list[str]:

@@ -27,6 +27,8 @@ MAX_DEPTH = 100
 """Lists and objects inside each other; SQLite reads up to 1000."""
 MAX_DIGITS = 308
 """Digits of a whole number; a double holds no larger one."""
+MAX_CHARACTERS = 2**24
+"""Texts, keys and values of one object, counted in characters: a catalog is read row by row, each as a whole."""
 MISSING_NAMES = ("NAType", "NaTType")
 """Types of what pandas puts where a value is missing."""
 
@@ -78,7 +80,8 @@ def plain_metadata(metadata: Any, where: str, missing: Counter[str] | None = Non
         missing: Counts the keys of values that became null, instead of warning.
 
     Raises:
-        SettingsError: If a value has no form in JSON (bytes, infinity, other objects), or a key is not text.
+        SettingsError: If a value has no form in JSON (bytes, infinity, other objects), a key is not text, or it holds more than
+            `MAX_CHARACTERS`.
     """
     if not isinstance(metadata, Mapping):
         raise SettingsError(f"{where} is {shown(metadata)}; give a dict of names and values.")
@@ -125,11 +128,13 @@ class _Writer:
     """
 
     def __init__(self, where: str, missing: Counter[str] | None) -> None:
-        self._where, self._missing = where, missing
+        self._where, self._missing, self._characters = where, missing, 0
 
     def write(self, value: Any, path: tuple[str, ...]) -> Any:
         """Return a value as JSON holds it; `path` leads to it."""
-        if value is None or type(value) in (str, bool):
+        self._count(len(value) if isinstance(value, str) else 1)
+        kind = type(value)
+        if value is None or kind in (str, bool) or (kind in (int, float) and is_finite(value)):
             return value
         if len(path) >= MAX_DEPTH and isinstance(value, _CONTAINERS):
             raise SettingsError(_too_deep(self._where))
@@ -140,6 +145,14 @@ class _Writer:
         if isinstance(value, set | frozenset):
             return self._sorted(value, path)
         return self._other(value, path)
+
+    def _count(self, characters: int) -> None:
+        self._characters += characters
+        if self._characters > MAX_CHARACTERS:
+            raise SettingsError(
+                f"{self._where} holds more than {MAX_CHARACTERS} characters and values; keep what is so long elsewhere, and its "
+                "name here."
+            )
 
     def _other(self, value: Any, path: tuple[str, ...]) -> Any:
         if _is_missing(value):
@@ -186,6 +199,7 @@ class _Writer:
                 raise SettingsError(
                     f"{self._where} has the key {shown(key)}{_inside(path)} twice, as text and as a number."
                 )
+            self._count(len(key))
             plain[key] = self.write(part, (*path, key))
         return plain
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -77,6 +78,23 @@ class Checkpoint:
                 f"{self.weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or "
                 "download the checkpoint again."
             ) from error
+        check_weights(model, str(self.weights))
+
+
+def check_weights(model: nn.Module, where: str) -> None:
+    """Check that all weights are numbers.
+
+    Args:
+        model: Whose weights they are.
+        where: Where they come from, for errors.
+
+    Raises:
+        ModelError: If one is NaN or infinite.
+    """
+    for name, weight in model.named_parameters():
+        # aminmax passes NaN on, and unlike isfinite it makes no copy
+        if weight.is_floating_point() and weight.numel() and not bool(torch.stack(weight.aminmax()).isfinite().all()):
+            raise ModelError(f"{where}: {shown(name)} holds NaN or infinity. Save or download the weights again.")
 
 
 def find_checkpoint(name: str | Path) -> Checkpoint | None:

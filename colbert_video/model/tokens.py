@@ -51,7 +51,7 @@ def _plain_tensor(values: Tensor, name: str) -> Tensor:
         raise SettingsError(f'{name} are on the device "meta", where tensors have no values; load them first.')
     if values.is_complex():
         raise SettingsError(f"{name} are of dtype {values.dtype}; give real numbers, such as float32.")
-    dense = values.detach()
+    dense = values.detach().dequantize() if values.is_quantized else values.detach()
     return dense.to_dense() if dense.layout is not torch.strided else dense
 
 
@@ -83,6 +83,10 @@ class TokenBags:
             raise SettingsError(
                 f"tokens {tuple(self.tokens.shape)} and mask {tuple(self.mask.shape)} must agree in their first "
                 "two dimensions (bags, tokens)."
+            )
+        if self.mask.device != self.tokens.device:
+            raise SettingsError(
+                f"tokens are on {self.tokens.device}, their mask on {self.mask.device}; move one of them."
             )
         if self.mask.dtype != torch.bool:
             raise SettingsError(f"the mask is {self.mask.dtype}; it must be torch.bool, True where a token is scored.")
@@ -129,6 +133,9 @@ class TokenBags:
         return f"{type(self).__name__}(shape={tuple(self.shape)}, scored={int(self.mask.sum())})"
 
 
+_POSITIONS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class QueryTokens(TokenBags):
     """Encoded queries, with the position of the token that the backbone pools."""
@@ -136,9 +143,28 @@ class QueryTokens(TokenBags):
     pooled: Int[Tensor, "bags"]
     """Position of each query's pooled token: end of text for CLIP, last for SigLIP."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pooled = self.pooled
+        if pooled.is_nested or pooled.shape != (len(self),) or pooled.dtype not in _POSITIONS:
+            raise SettingsError(
+                f"pooled is {_described(pooled)}; give the position of a token for each of {len(self)} queries."
+            )
+        if pooled.device != self.tokens.device:
+            raise SettingsError(f"tokens are on {self.tokens.device}, pooled on {pooled.device}; move one of them.")
+        object.__setattr__(self, "pooled", pooled.long())  # torch takes uint8 for a mask
+        if pooled.device.type == "cpu" and len(self):  # on a GPU, looking would wait for it
+            least, most = int(pooled.min()), int(pooled.max())
+            if least < 0 or most >= self.shape[1]:
+                raise SettingsError(f"pooled runs from {least} to {most}; a query has tokens 0 to {self.shape[1] - 1}.")
+
     def pooled_tokens(self) -> Float[Tensor, "bags dim"]:
         """Return the one token of each query that the backbone was trained to align with images."""
         return self.tokens[torch.arange(len(self), device=self.tokens.device), self.pooled]
+
+
+def _described(tensor: Tensor) -> str:
+    return "a nested tensor" if tensor.is_nested else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
 
 
 class VideoTokens(NamedTuple):

@@ -22,6 +22,7 @@ from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.checkpoint import (
     Checkpoint,
+    check_weights,
     fetch_checkpoint,
     find_checkpoint,
     model_card,
@@ -35,6 +36,8 @@ from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 
 logger = logging.getLogger(__name__)
+MAX_QUERY_CHARACTERS = 2**14
+"""Of a longer text, only these are read: they are many times the tokens that a model has positions for."""
 
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
@@ -106,6 +109,8 @@ class VideoColBERT(nn.Module):
                 with torch.random.fork_rng(devices=[]):
                     cls._on_backbone(OpenClipBackbone.outline(name, preprocess), name, pretrained, settings)
             backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
+            if pretrained is not None:
+                check_weights(backbone, f"the weights {shown(pretrained)}")
             model = cls._on_backbone(backbone, name, pretrained, settings).to(target).eval()
         model.name = f"{name}:{pretrained}" if pretrained else None
         return model
@@ -304,7 +309,7 @@ class VideoColBERT(nn.Module):
         config, backbone = self.config, self.backbone
         # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
         length = config.query_length if config.trained else backbone.context_length
-        batch = backbone.tokenize(list(texts), length=length, pad_id=config.pad_id)
+        batch = backbone.tokenize([_beginning(text) for text in texts], length=length, pad_id=config.pad_id)
         scored = torch.ones_like(batch.content) if config.query_augmentation else batch.content.clone()
         starts = backbone.start_id is not None and not backbone.bidirectional
         if starts and not config.score_start_token:
@@ -331,6 +336,7 @@ class VideoColBERT(nn.Module):
 
         Raises:
             SettingsError: If there is no query or one is empty.
+            ModelError: If the weights make tokens that are no unit vectors.
         """
         texts = text_list("texts", texts, ordered=True)
         batch_size = whole_number("batch_size", batch_size, least=1)
@@ -341,6 +347,7 @@ class VideoColBERT(nn.Module):
             warn_of_cuts(texts, self.backbone, length=batch.ids.shape[1])
             parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
             queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
+            _check_directions(queries, "query")
             return queries if self.config.trained else _pooled_only(queries)
 
     def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
@@ -356,6 +363,7 @@ class VideoColBERT(nn.Module):
 
         Raises:
             SettingsError: If there is no video, or one has no frame or more frames than the model has positions for.
+            ModelError: If the weights make tokens that are no unit vectors.
         """
         if not isinstance(videos, Iterable):
             raise SettingsError(f"videos={shown(videos)} must be a list with the frames of each video.")
@@ -373,6 +381,9 @@ class VideoColBERT(nn.Module):
         with encoding_on(self.device):
             for batch in _batches(videos, frames_per_batch):
                 frame, video = self._encode_batch(batch)
+                for kind, bags in (("frame", frame), ("video", video)):
+                    if bags is not None:
+                        _check_directions(bags, kind)
                 frame_bags += frame.unpadded()
                 video_bags += video.unpadded() if video is not None else []
             video_tokens = TokenBags.from_list(video_bags) if self.config.trained else None
@@ -409,6 +420,17 @@ class VideoColBERT(nn.Module):
 
 def _unit_bags(features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]) -> TokenBags:
     return TokenBags(nn.functional.normalize(features.float(), dim=-1), mask)
+
+
+def _check_directions(bags: TokenBags, kind: str) -> None:
+    """Check that tokens have the length 1: sums of huge weights overflow, and a vector of infinities has no direction."""
+    lengths = torch.linalg.vector_norm(bags.tokens, dim=-1)[bags.mask]  # (scored tokens,)
+    if not bool((lengths > 0.5).all()):  # false for NaN, too
+        length = float(lengths[~(lengths > 0.5)][0])
+        raise ModelError(
+            f"the model makes a {kind} token of length {length:.3g}, which must be 1: its weights are damaged, or overflow their "
+            "precision. Load its weights again, or use float32."
+        )
 
 
 def _pooled_only(queries: QueryTokens) -> QueryTokens:
@@ -460,9 +482,14 @@ def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
         )
 
 
+def _beginning(text: str) -> str:
+    """Return as much of a text as is read; tokenizing megabytes takes minutes."""
+    return text if len(text) <= MAX_QUERY_CHARACTERS else text.strip()[:MAX_QUERY_CHARACTERS]
+
+
 def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:
     """Log a warning for queries of more than `length` tokens, of which the last are not read."""
-    long = backbone.too_long(list(texts), length=length)
+    long = backbone.too_long([_beginning(text) for text in texts], length=length)
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:
         more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""

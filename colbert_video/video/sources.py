@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
 from colbert_video.base.access import reason_of
-from colbert_video.base.checks import id_text
+from colbert_video.base.checks import new_id
 from colbert_video.base.json_values import parse_json, plain_metadata, warn_of_missing
 from colbert_video.base.user_files import decode_text, expand_path, user_path
 from colbert_video.errors import SettingsError, in_one_line, shown
@@ -70,7 +70,7 @@ class VideoRecord:
     """The part to index, [start, end) in seconds; None for the whole video."""
 
     def __post_init__(self) -> None:
-        name = id_text(self.id, f"the id of the video {shown(self.path)}")
+        name = new_id(self.id, f"the id of the video {shown(self.path)}")
         if not isinstance(self.path, str | os.PathLike):
             raise SettingsError(
                 f"the path of video {shown(name)} is {shown(self.path)}; give a text or a pathlib.Path."
@@ -203,7 +203,7 @@ def _from_item(item: Any, missing: Counter[str]) -> Sources:
     name, path, metadata = item if len(item) == 3 else (*item, {})
     if not isinstance(path, str | os.PathLike) or not isinstance(metadata, Mapping):
         raise SettingsError(f"{shown(item)} is no (id, path, metadata); these must be a string, a path and a dict.")
-    name = id_text(name, f"the id of the video {shown(path)}")
+    name = new_id(name, f"the id of the video {shown(path)}")
     plain = plain_metadata(metadata, f"the metadata of video {shown(name)}", missing)
     return Sources((VideoRecord(name, _absolute(os.fsdecode(path)), plain),), 0)
 

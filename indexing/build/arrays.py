@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from colbert_video.base.checks import id_list
+from colbert_video.base.checks import id_list, new_id
 from colbert_video.base.json_values import plain_metadata, warn_of_missing
 from colbert_video.errors import SettingsError, callers_code, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -59,7 +59,7 @@ class ArraySource:
     ) -> None:
         self._dim = dim
         with callers_code():
-            self._ids = id_list("ids", ids, ordered=True)
+            self._ids = [new_id(name, "an id of ids") for name in id_list("ids", ids, ordered=True)]
             self._bags = dict(bags)
             self._metadata = None if metadata is None else _several(metadata)
             self._check_lengths()
@@ -124,8 +124,8 @@ class ArraySource:
         end = min(start + VIDEOS_PER_CHUNK, len(self._ids))
         if _is_block(tokens):
             return max(stop, min(end, start + most // max(1, tokens.shape[1])))
-        total = len(tokens[start])
-        while stop < end and (total := total + len(tokens[stop])) <= most:
+        total = _bag_length(tokens, start)
+        while stop < end and (total := total + _bag_length(tokens, stop)) <= most:
             stop += 1
         return stop
 
@@ -195,4 +195,15 @@ def _length(bag: str, tokens: Any) -> int:
 def _count(tokens: Tokens) -> int:
     if _is_block(tokens):
         return tokens.shape[0] * tokens.shape[1]
-    return sum(len(tokens[row]) for row in range(len(tokens)))
+    return sum(_bag_length(tokens, row) for row in range(len(tokens)))
+
+
+def _bag_length(tokens: Tokens, row: int) -> int:
+    """Return the number of tokens of one video."""
+    bag = tokens[row]
+    try:
+        return len(bag)
+    except Exception as error:  # torch raises RuntimeError for nested tensors
+        raise SettingsError(
+            f"the tokens of video {row} are {shown(bag)}; give (tokens, dim) for each video."
+        ) from error

@@ -26,7 +26,7 @@ from colbert_video.indexing.catalog.schema import (
     drop_foreign_items,
     user_version,
 )
-from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, LOCKS, READONLY, explained, primary_code
+from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, ERRORS, LOCKS, READONLY, explained, primary_code
 
 CATALOG_NAME = "catalog.sqlite"
 UNFINISHED_NAME = "catalog.new"
@@ -70,7 +70,7 @@ def translated(path: Path) -> Iterator[None]:
     """Turn SQLite's errors inside the block into ones that name the file, the reason and a remedy."""
     try:
         yield
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise explained(error, path, seconds=BUSY_SECONDS) from error
 
 
@@ -340,7 +340,7 @@ def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
     folder = path.parent
     try:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise explained(error, path, write=True) from error
     try:
         connection.execute("BEGIN EXCLUSIVE")
@@ -348,7 +348,7 @@ def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
             raise IndexFolderError(
                 f"{path} is read-only, so it would keep no other writer out; make it writable for all who write to the index."
             )
-    except sqlite3.Error as error:
+    except ERRORS as error:
         connection.close()
         if primary_code(error) in LOCKS:
             raise _being_written(folder) from error

@@ -27,6 +27,8 @@ MESSAGES = {
     "file is not a database": NOTADB,
 }
 """Beginnings of messages, for Python 3.10, whose errors have no numbers."""
+ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's sqlite3 raises; the second for a message that repeats bytes of a damaged file."""
 ACCESS = (PERM, READONLY, CANTOPEN)
 FAILURES = {
     NOMEM: "there is not enough memory: end other programs",
@@ -39,7 +41,7 @@ FAILURES = {
 }
 
 
-def primary_code(error: sqlite3.Error) -> int | None:
+def primary_code(error: sqlite3.Error | UnicodeDecodeError) -> int | None:
     """Return SQLite's number of an error without its details; None if the error is none of SQLite's library."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
@@ -48,7 +50,7 @@ def primary_code(error: sqlite3.Error) -> int | None:
 
 
 def explained(
-    error: sqlite3.Error, path: Path, *, seconds: float = 0.0, write: bool | None = None
+    error: sqlite3.Error | UnicodeDecodeError, path: Path, *, seconds: float = 0.0, write: bool | None = None
 ) -> ColBERTVideoError:
     """Return an error that says what keeps a database from being used.
 
@@ -58,6 +60,8 @@ def explained(
         seconds: How long was waited for a lock.
         write: True if it was to be written; None to conclude it from the error.
     """
+    if isinstance(error, UnicodeDecodeError):
+        return IndexFolderError(f"{path} cannot be read or written ({error}): {FAILURES[CORRUPT]}")
     code = primary_code(error)
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
         return ClosedError(f"the index {path.parent} was closed here: open it again.")

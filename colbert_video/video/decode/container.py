@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -129,7 +129,7 @@ class OpenVideo:
         """
         torn = False
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in _demuxed(self.container, self.stream):
                 self.deadline.check()
                 self._note_side_data(packet)
                 if packet.size:
@@ -177,6 +177,12 @@ def open_video(path: str, deadline: Deadline, max_pixels: int, number: int | Non
         _discard_others(container, stream)
         with _named_errors(path, deadline, FailureKind.UNDECODABLE, "cannot be decoded"):
             yield OpenVideo(path, container, stream, deadline, missing_end(path, container))
+
+
+def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
+    """Demux one stream. PyAV ends with an empty packet of each, and fails if one has appeared since it opened the file."""
+    with suppress(IndexError):
+        yield from container.demux(stream)
 
 
 def _discard_others(container: Any, chosen: Any) -> None:
