@@ -10,6 +10,7 @@ import socket
 import time
 from urllib.parse import urlsplit
 
+import h11
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -233,6 +234,11 @@ class _Answer:
             raise _StalledError from error
         except OSError as error:
             self.lost = True
+            raise ClientDisconnect from error
+        except h11.LocalProtocolError as error:
+            if message["type"] != "http.response.start":  # a fault of ours
+                raise
+            self.lost = True  # bytes behind the request were no second one, and the connection was ended for them
             raise ClientDisconnect from error
 
 

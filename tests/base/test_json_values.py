@@ -145,3 +145,28 @@ def test_missing_values_of_pandas_become_null() -> None:
 def test_a_filter_holds_no_missing_values() -> None:
     with pytest.raises(SettingsError, match="the filter holds NaN under 'x'; use null"):
         plain_condition({"x": np.nan}, "the filter")
+
+
+@pytest.mark.parametrize("convert", [plain_metadata, plain_condition])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"x": "y" * 1000},
+        {"x": ["y" * 100] * 11},
+        {"y" * 1001: 1},
+        {"x": {"y" * 100 + str(number): 1 for number in range(11)}},
+        {"x": range(1001)},
+        {"x": np.zeros(1001)},
+    ],
+    ids=["text", "texts", "key", "keys", "numbers", "array"],
+)
+def test_objects_have_a_largest_size(monkeypatch: pytest.MonkeyPatch, convert: Any, value: Any) -> None:
+    monkeypatch.setattr("colbert_video.base.json_values.MAX_CHARACTERS", 1000)
+    with pytest.raises(SettingsError, match="the thing holds more than 1000 characters and values") as refused:
+        convert(value, "the thing")
+    assert len(str(refused.value)) < 300
+
+
+def test_metadata_of_megabytes_are_kept() -> None:
+    value = {"x": "y" * 2**23}
+    assert plain_metadata(value, "the thing") == value

@@ -339,6 +339,19 @@ def test_rows_that_cannot_be_are_refused(index: Path, statement: str) -> None:
     assert not verify_index(index).intact or "codecs" in statement
 
 
+def test_a_schema_that_is_no_text_is_refused(index: Path) -> None:
+    """SQLite's message repeats its bytes, and Python raises UnicodeDecodeError instead of that message."""
+    connection = sqlite3.connect(index / "catalog.sqlite")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET name = CAST(X'ff61' AS TEXT)")
+    connection.commit()
+    connection.close()
+    refused(index, "catalog.sqlite cannot be read or written .*: it is damaged")
+    assert not verify_index(index).intact
+    with pytest.raises(ColBERTVideoError, match="it is damaged"):
+        change(index)
+
+
 def test_large_metadata_is_no_trouble(index: Path) -> None:
     catalog(index, "UPDATE videos SET metadata = ?", values=(json.dumps({"x": "y" * 2**22}),))
     assert use(index) == FOUND

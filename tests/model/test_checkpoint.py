@@ -353,3 +353,39 @@ def test_weights_are_as_readable_as_the_other_files(tmp_path: Path, tiny_model: 
     tiny_model.save_pretrained(tmp_path / "model")
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
     assert modes["model.safetensors"] == modes["config.json"]
+
+
+# Weights that are no numbers, or too large for sums of them
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_are_no_numbers_are_refused(saved: Path, value: float, dtype: torch.dtype) -> None:
+    weights = load_file(saved / "model.safetensors")
+    weights["temporal.expansion"][0, 0] = value
+    save_file({name: weight.to(dtype) for name, weight in weights.items()}, saved / "model.safetensors")
+    with pytest.raises(ModelError, match=r"model.safetensors: 'temporal.expansion' holds NaN or infinity"):
+        VideoColBERT.from_pretrained(saved, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("backbone.clip.text_projection", "query"),
+        ("backbone.clip.visual.proj", "frame"),
+        ("temporal.expansion", "video"),
+    ],
+)
+@pytest.mark.parametrize("factor", [1e38, 0.0])
+def test_weights_that_leave_tokens_without_a_direction_are_named(
+    saved: Path, frames: np.ndarray, name: str, kind: str, factor: float
+) -> None:
+    """Sums of huge numbers are infinite, and scores of such tokens were NaN or 0."""
+    model = VideoColBERT.from_pretrained(saved, device="cpu")
+    with torch.no_grad():
+        model.get_parameter(name).mul_(factor)
+    if (name, factor) == ("temporal.expansion", 0.0):  # positions and layers give it a direction
+        model.encode_videos([frames])
+        return
+    with pytest.raises(ModelError, match=rf"the model makes a {kind} token of length (nan|0), which must be 1"):
+        model.encode_queries(TEXTS) if kind == "query" else model.encode_videos([frames])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colbert_video.errors import SettingsError
-from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens, float_tokens
 
 
 def queries() -> QueryTokens:
@@ -92,3 +92,42 @@ def test_a_mask_of_another_size_is_refused() -> None:
 def test_a_mask_of_numbers_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"mask is torch.int64; it must be torch.bool"):
         Unchecked(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("pooled", "message"),
+    [
+        (torch.tensor([1.0, 2.0]), r"pooled is torch.float32 of shape \(2,\)"),
+        (torch.tensor([True, False]), "pooled is torch.bool"),
+        (torch.tensor([1]), r"of shape \(1,\); give the position of a token for each of 2 queries"),
+        (torch.tensor([[1], [2]]), r"of shape \(2, 1\)"),
+        (torch.tensor([1, 3]), "pooled runs from 1 to 3; a query has tokens 0 to 2"),
+        (torch.tensor([-1, 2]), "pooled runs from -1 to 2"),
+        (torch.tensor([1, 2], device="meta"), "tokens are on cpu, pooled on meta"),
+        (torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]), "pooled is a nested tensor"),
+    ],
+)
+def test_positions_that_are_none_are_refused(pooled: torch.Tensor, message: str) -> None:
+    made = queries()
+    object.__setattr__(made, "pooled", pooled)  # past the checks of types, which only tests have
+    with pytest.raises(SettingsError, match=message):
+        made.__post_init__()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_positions_of_any_whole_type_are_positions(kind: torch.dtype) -> None:
+    """Torch takes uint8 for a mask."""
+    small = queries()
+    object.__setattr__(small, "pooled", small.pooled.to(kind))
+    small.__post_init__()
+    assert small.pooled_tokens().tolist() == [[2.0, 3.0], [10.0, 11.0]]
+
+
+def test_tokens_and_mask_lie_on_one_device() -> None:
+    with pytest.raises(SettingsError, match="tokens are on cpu, their mask on meta"):
+        TokenBags(queries().tokens, queries().mask.to("meta"))
+
+
+def test_quantized_tokens_are_read() -> None:
+    tokens = torch.tensor([[0.5, -0.25]])
+    assert float_tokens(torch.quantize_per_tensor(tokens, 0.25, 0, torch.qint8), "tokens").tolist() == tokens.tolist()

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -465,3 +466,15 @@ def test_pictures_that_the_image_tower_does_not_take_are_refused(
         return
     with pytest.raises(ModelError, match=f"preprocess has pictures of {height}×{width}.* its own are 32×32"):
         build_tiny(tiny_names.clip, preprocess=preprocess)
+
+
+def test_of_megabytes_of_text_the_beginning_is_read(
+    tiny_trained_model: VideoColBERT, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tokenizing ten of them took a minute."""
+    short = tiny_trained_model.encode_queries(["red star " * 100]).tokens
+    begun = time.monotonic()
+    long = tiny_trained_model.encode_queries([" " * 2**20 + "red star " * 2**20]).tokens
+    assert torch.equal(long, short)
+    assert time.monotonic() - begun < 5
+    assert "is longer than" in caplog.text

@@ -125,7 +125,8 @@ def _world(recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Wo
                 f"override {shown(unused[0])}: no world is rendered here, a manifest is read; leave it out."
             )
         return None
-    if "manifest" in (recipe.get("data") or {}):
+    data = recipe.get("data")
+    if isinstance(data, Mapping) and "manifest" in data:
         raise SettingsError("a recipe has either data.manifest or a world to render, and not both.")
     return build_section(WorldRecipe, _overridden(recipe, "world", {}, overrides), "world")
 

@@ -197,3 +197,20 @@ def test_tokens_of_any_form_are_the_same_tokens(form: str) -> None:
 def test_what_holds_no_tokens(given: object, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         float_tokens(given, "tokens")
+
+
+def test_a_bag_without_a_length_is_named() -> None:
+    nested = torch.nested.nested_tensor([torch.ones(1, 2), torch.ones(2, 2)])
+    for bag in (nested, None, 7):
+        with pytest.raises(SettingsError, match=r"the tokens of video 1 are .*; give"):
+            ArraySource(["a", "b"], {"frame": [torch.ones(1, 2) / 2**0.5, bag]}, dim=2).counts()
+
+
+def test_ids_have_a_largest_length() -> None:
+    bags = {"frame": [torch.tensor([[1.0, 0.0]])]}
+    assert ArraySource(["x" * 2**16], bags, dim=2).ids == ["x" * 2**16]
+    with pytest.raises(
+        SettingsError, match=r"an id of ids has 65537 characters .*; at most 65536 are allowed"
+    ) as refused:
+        ArraySource(["x" * (2**16 + 1)], bags, dim=2)
+    assert len(str(refused.value)) < 400

@@ -10,7 +10,7 @@ import pytest
 from av.stream import Disposition
 
 from colbert_video.errors import FailureKind, VideoError
-from colbert_video.video.decode.container import Deadline, OpenVideo, check_pixels, choose_stream
+from colbert_video.video.decode.container import Deadline, OpenVideo, _demuxed, check_pixels, choose_stream
 from colbert_video.video.decode.formats import FORMATS
 
 
@@ -100,3 +100,13 @@ def test_deadline() -> None:
     assert late.left() > 0
     with pytest.raises(VideoError, match="decoding took longer than -1 seconds"):
         late.check()
+
+
+def test_streams_that_begin_in_mid_file_are_not_read() -> None:
+    """PyAV ends with an empty packet of each stream, and raises IndexError at one that it does not know."""
+
+    def demux(_: Any) -> Any:
+        yield from range(3)
+        raise IndexError("list index out of range")
+
+    assert list(_demuxed(SimpleNamespace(demux=demux), None)) == [0, 1, 2]
