@@ -101,7 +101,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
         (changed("training", epochs=2.5), "training.epochs=2.5 must be a whole number"),
         (changed("training", epochs=True), "training.epochs=True must be a whole number"),
         (changed("training", learning_rate="fast"), "training.learning_rate='fast' must be a number"),
-        ({"model": {}, "data": 7, "world": {}}, "data"),
+        ({**MINIMAL, "data": 7, "world": {"train": 4, "validation": 2}}, "section .data. must be a mapping"),
         (changed("training", learning_rate=True), "training.learning_rate=True must be a number"),
         (changed("training", learning_rate=10**400), "training.learning_rate=1000.* must be a number"),
         (changed("training", freeze="class_token"), "training.freeze='class_token' must be a list"),
