@@ -29,6 +29,7 @@ REFUSALS = {
 }
 DAMAGED = {
     "cut.mp4": "the file breaks off",
+    "cut.mkv": "the file breaks off",
     "wiped.mp4": "wanted frames do not decode",
     "one.mp4": "1 distinct frames of 12",
 }

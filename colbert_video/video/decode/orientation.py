@@ -90,10 +90,11 @@ def _display_matrix(frame: Any) -> list[int] | None:
 
 def _side_data(frame: Any) -> list[Any]:
     """Return a frame's side data; through `frame.side_data` the frame would refer to itself and keep its memory."""
+    listed: Any = SideDataContainer  # its types do not say that it can be made
     try:
-        return list(SideDataContainer(frame))
+        return list(listed(frame))
     except ValueError:  # PyAV lists nothing where one kind, such as EXIF, is unknown to it
-        return list(SideDataContainer(_without_unknown(frame)))
+        return list(listed(_without_unknown(frame)))
 
 
 def _without_unknown(frame: Any) -> Any:
