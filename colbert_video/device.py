@@ -73,7 +73,7 @@ def check_not_forked(device: torch.device) -> None:
     """
     if device.type == "cuda" and torch.cuda._is_in_bad_fork():
         raise SettingsError(
-            f"device={str(device)!r}: this process was forked from one that uses the GPU, and CUDA does not follow. Start "
+            f"device={shown(str(device))}: this process was forked from one that uses the GPU, and CUDA does not follow. Start "
             "processes with multiprocessing.get_context('spawn'), or use device='cpu'."
         )
 

@@ -71,6 +71,7 @@ def bad_videos(folder: Path) -> dict[str, str]:
     return {name: str(path) for name, path in paths.items()}
 
 
+@thorough_only
 def test_the_index_is_that_of_one_machine_and_poison_costs_itself_alone(
     tmp_path: Path, videos: list[VideoRecord], tiny_trained_model: VideoColBERT, ray_cluster: str, poison: None
 ) -> None:

@@ -24,7 +24,7 @@ from kill_worker import live, preloaded
 from operations import add_tokens
 from safetensors import SafetensorError
 from test_crash_states import stage, staged
-from thorough import amount
+from thorough import amount, cases
 
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
@@ -288,7 +288,7 @@ def limited(path: Path, name: str, most: int, pipe: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [1000, 1700, 4000, 40_000])
+@pytest.mark.parametrize("most", cases([1700], thorough=[1000, 4000, 40_000]))
 def test_a_real_limit_on_the_size_of_files(most: int, original: Path, tmp_path: Path) -> None:
     path, context = shutil.copytree(original, tmp_path / "i"), preloaded()
     pipe, end = context.Pipe(duplex=False)

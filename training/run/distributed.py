@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from colbert_video.device import Device, resolve_device
-from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.errors import DependencyError, SettingsError, shown
 from colbert_video.model.tokens import TokenBags
 
 CHOSEN_DEVICE = "ACCELERATE_TORCH_DEVICE"
@@ -59,7 +59,7 @@ def build_accelerator(device: Device | None = None) -> Any:
         )
     if wanted is not None and accelerator.device != wanted:
         raise SettingsError(
-            f"device={str(wanted)!r}, but this process trains on {accelerator.device} already; start a new one."
+            f"device={shown(str(wanted))}, but this process trains on {accelerator.device} already; start a new one."
         )
     kind = accelerator.distributed_type.value
     if kind not in PLAIN:
@@ -78,7 +78,7 @@ def _single_device(device: Device | None) -> torch.device | None:
         return None
     if wanted.type != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError(
-            f"device={str(device)!r}: several processes train together, and each takes a GPU of its own; leave the device "
+            f"device={shown(str(device))}: several processes train together, and each takes a GPU of its own; leave the device "
             "out, and limit GPUs by CUDA_VISIBLE_DEVICES."
         )
     return wanted

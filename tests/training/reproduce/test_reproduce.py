@@ -200,9 +200,12 @@ class TestWeights:
     def test_a_failed_download_names_the_remedies(
         self, plan: ReproducePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def offline(*_: Any, **__: Any) -> None:
-            raise OSError("cannot reach the hub")
+        def offline(*names: Any, load_weights: bool = True, **options: Any) -> Any:
+            if load_weights:
+                raise OSError("cannot reach the hub")
+            return original(*names, load_weights=False, **options)
 
+        original = open_clip.create_model
         monkeypatch.setattr(open_clip, "create_model", offline)
         downloading = replace(plan, weights=None, settings={"training.batch_size": 4})
         saved = r"from_backbone\('ViT-B-32-quickgelu', 'openai'\)\.save_pretrained\('backbone'\)"
