@@ -123,7 +123,7 @@ def test_a_tar_that_was_compressed_is_imported(index: Path, tmp_path: Path, comp
 def test_folders_are_imported(index: Path, tmp_path: Path) -> None:
     Indexer(index).export(tmp_path / "out.tar")
     with tarfile.open(tmp_path / "out.tar") as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
+        tar.extractall(tmp_path / "unpacked")
     imported(tmp_path / "unpacked", index, tmp_path)
     imported(tmp_path / "unpacked" / "out", index, tmp_path / "2")
     imported(index, index, tmp_path / "3")
