@@ -306,7 +306,7 @@ def _listed(path: str, size: int, modified_ns: int) -> Archive:
     others = 0
     try:
         with tarfile.open(path, "r:", errorlevel=0, tarinfo=CheckedHeader) as tar:
-            for member in _checked_members(tar):
+            for member in checked_members(tar):
                 name = member.name.removeprefix("./")
                 if not member.isreg() or member.issparse():
                     others += not member.isdir()
@@ -327,7 +327,7 @@ def _listed(path: str, size: int, modified_ns: int) -> Archive:
     return Archive(members, tuple(repeated), others, damage)
 
 
-def _checked_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def checked_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members of an archive, each behind the one before it.
 
     Raises:

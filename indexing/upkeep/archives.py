@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from colbert_video.base.access import open_plain, os_problem
 from colbert_video.durable import BLOCK
 from colbert_video.errors import IndexFolderError, shown
+from colbert_video.video.files import CheckedHeader, checked_members
 
 Format = Literal["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]
 SUFFIXES: dict[str, Format] = {
@@ -65,7 +66,8 @@ UNREADABLE = (
     zipfile.BadZipFile,
     RuntimeError,
     ValueError,
-    OverflowError,
+    ArithmeticError,
+    LookupError,
 )
 """What the readers of damaged archives raise; RuntimeError and NotImplementedError for encrypted and exotic zip files."""
 
@@ -204,7 +206,7 @@ def _opened(path: Path, file: io.BufferedIOBase, stack: ExitStack) -> Archive:
     unpack = next((unpack for beginning, unpack in UNPACKERS.items() if head.startswith(beginning)), None)
     content = file if unpack is None else stack.enter_context(unpack(file))
     bounded: Any = _Bounded(content, path, packed if unpack is None else limit)
-    return _TarArchive(stack.enter_context(tarfile.open(fileobj=bounded, mode="r:")))
+    return _TarArchive(stack.enter_context(tarfile.open(fileobj=bounded, mode="r:", tarinfo=CheckedHeader)))
 
 
 class _Bounded:
@@ -238,7 +240,7 @@ class _Bounded:
 class _TarArchive:
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
-        self.members = [self._member(info) for info in tar]
+        self.members = [self._member(info) for info in checked_members(tar)]
 
     @staticmethod
     def _member(info: tarfile.TarInfo) -> Member:
@@ -268,7 +270,8 @@ class _ZipArchive:
     def _member(info: zipfile.ZipInfo) -> Member:
         mode = info.external_attr >> 16  # 0 from systems without modes
         plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
-        return Member(info.filename, info.file_size, "folder" if info.is_dir() else "file" if plain else "other", info)
+        is_folder = info.filename.endswith("/")  # `is_dir` fails for an empty name
+        return Member(info.filename, info.file_size, "folder" if is_folder else "file" if plain else "other", info)
 
     def open(self, member: Member) -> io.BufferedIOBase:
         content: Any = self._zip.open(member.entry)
