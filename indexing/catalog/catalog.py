@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from colbert_video.base.user_files import user_path
 from colbert_video.durable import RESTORE, make_folder_durably
-from colbert_video.errors import IndexFolderError, SettingsError, shown
+from colbert_video.errors import MAX_SHOWN, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
     WriterLock,
@@ -363,7 +363,8 @@ class Catalog:
         """
         findings = [text for (text,) in self._rows("PRAGMA integrity_check")]
         if findings != ["ok"]:
-            raise IndexFolderError(f"{self._path} is damaged: {findings[0]}; {RESTORE}")
+            found = " ".join(str(findings[0]).split())
+            raise IndexFolderError(f"{self._path} is damaged: {found[:MAX_SHOWN]}; {RESTORE}")
 
     # Commits: each method is one transaction.
 

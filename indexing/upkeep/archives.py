@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from colbert_video.base.access import open_plain, os_problem
 from colbert_video.durable import BLOCK
-from colbert_video.errors import IndexFolderError, shown
+from colbert_video.errors import IndexFolderError, in_one_line, shown
 from colbert_video.video.files import CheckedHeader, checked_members
 
 Format = Literal["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]
@@ -186,7 +186,7 @@ def reading_archive(path: Path) -> Iterator[Archive]:
     except UNREADABLE as error:
         if isinstance(error, OSError) and error.errno in NOT_WRITTEN:
             raise
-        reason = os_problem(error) if isinstance(error, OSError) and error.errno else str(error)
+        reason = os_problem(error) if isinstance(error, OSError) and error.errno else in_one_line(error)
         raise IndexFolderError(
             f"{path} cannot be unpacked: {reason}. Give what `colbert-video export` wrote: a folder, or a .tar, .tar.gz, "
             ".tar.bz2, .tar.xz or .zip."
