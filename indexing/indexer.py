@@ -62,20 +62,21 @@ class Indexer:
         window: Cut long videos into windows of so many seconds, or "shots" for one window per shot; None keeps them
             whole. The index remembers this, and `add` cuts as `index` did.
         stride: Seconds from the start of one window to the next; None for half a window.
-        pool_factor: So many frames of a video share a token on average, those that look most alike; None for no pooling.
+        pool_factor: So many frames of a video share a token on average, those that look most alike; None for no
+            pooling.
         pool_similarity: Frames of at least this mean cosine share a token, so that still videos take least space; None
             for no pooling. The index remembers both.
-        sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus. None for
-            1 GiB.
-        snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames;
-            0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index remembers
-            this, and `add` and `compact` take frames as `index` did.
-        video_stream: Which video stream of each file to read, counted from 0; None for the one that players choose. The index
-            remembers this; pictures and copies of videos show the same stream.
-        decoder: "pyav", "decord" or "torchcodec". This and the four that follow belong to the machine and to one run: the
-            index does not remember them.
-        timeout: Seconds that one file, or one window of it, may take to decode. All windows of a file together may take as
-            long for each minute of windows.
+        sample_bytes: Memory that the sample to train a bag's codec on may take, whatever the size of the corpus. None
+            for 1 GiB.
+        snap: How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between
+            frames; 0 takes exact frames, None takes exact ones of short videos and allows 0.25 in long ones. The index
+            remembers this, and `add` and `compact` take frames as `index` did.
+        video_stream: Which video stream of each file to read, counted from 0; None for the one that players choose. The
+            index remembers this; pictures and copies of videos show the same stream.
+        decoder: "pyav", "decord" or "torchcodec". This and the four that follow belong to the machine and to one run:
+            the index does not remember them.
+        timeout: Seconds that one file, or one window of it, may take to decode. All windows of a file together may take
+            as long for each minute of windows.
         workers: Decoding processes; None for one per core.
         max_pixels: Largest picture to decode, width times height; a file with larger ones is refused.
         max_memory: Bytes of memory that a decoding process may take; a file that needs more is refused.
@@ -170,7 +171,8 @@ class Indexer:
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
         again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
-        whether a video or some of its windows: once one of these can be read, all windows of the video are encoded again.
+        whether a video or some of its windows: once one of these can be read, all windows of the video are encoded
+        again.
 
         Args:
             videos: As for `index`.
@@ -265,8 +267,8 @@ class Indexer:
 
         Args:
             ids: One id per video, as text; whole numbers and UUIDs are taken as their text.
-            frame_tokens: Unit vectors, one bag per video: a list of (tokens, dim), or (videos, tokens, dim); memory maps
-                are read chunk by chunk.
+            frame_tokens: Unit vectors, one bag per video: a list of (tokens, dim), or (videos, tokens, dim); memory
+                maps are read chunk by chunk.
             video_tokens: The second bag, or None for an index of frame tokens alone.
             metadata: Values of each video, as JSON holds them; checked before the work.
             query_tokens: A few dozen queries of that encoder, whatever they ask, one bag per query. Rounding errors of
@@ -277,8 +279,8 @@ class Indexer:
 
         Raises:
             IndexFolderError: If there is an index already and neither `add` nor `overwrite` is set.
-            SettingsError: If shapes, ids or lengths are wrong, or with `add` the model or a setting that was given is not
-                that of the index.
+            SettingsError: If shapes, ids or lengths are wrong, or with `add` the model or a setting that was given is
+                not that of the index.
         """
         check_flags(add=add, overwrite=overwrite)
         started = time.monotonic()
@@ -329,10 +331,10 @@ class Indexer:
         `segments/<name>/frame` and `video` are ColBERT indexes of the whole corpus.
 
         Args:
-            retrain: Also train a new codec for the corpus as it is now. "stored" compresses the stored tokens again, which
-                lose some precision twice. "paths" encodes every video again from its file, with the model that made the
-                index; where the file is missing or has changed, the stored tokens are used, and the report says so. If
-                that is interrupted, the same call goes on where it stopped.
+            retrain: Also train a new codec for the corpus as it is now. "stored" compresses the stored tokens again,
+                which lose some precision twice. "paths" encodes every video again from its file, with the model that
+                made the index; where the file is missing or has changed, the stored tokens are used, and the report
+                says so. If that is interrupted, the same call goes on where it stopped.
 
         Returns:
             What was done; `compacted` is False if there was nothing to do.
@@ -370,7 +372,8 @@ class Indexer:
         """Copy the index into a new folder, or an archive if the name ends so, that opens anywhere.
 
         Args:
-            target: Where to; it must not exist. An archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip.
+            target: Where to; it must not exist. An archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or
+                .zip.
             keep_paths: Keep the paths of video files in the copy.
 
         Raises:
@@ -486,7 +489,8 @@ class Indexer:
         """Return what an index stores of the model that makes its tokens."""
         if self._given.get("dim", model.dim) != model.dim:
             raise SettingsError(
-                f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim out."
+                f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim "
+                "out."
             )
         return {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -50,8 +51,8 @@ class ArraySource:
         metadata: JSON values of each video, or None.
 
     Raises:
-        SettingsError: If lengths disagree, an id is repeated, or metadata cannot be stored as JSON; tokens are checked when
-            they are read.
+        SettingsError: If lengths disagree, an id is repeated, or metadata cannot be stored as JSON; tokens are checked
+            when they are read.
     """
 
     def __init__(
@@ -141,7 +142,8 @@ class ArraySource:
         for row, each in enumerate(bags, start):
             if each.ndim != 2 or each.shape[1] != self._dim or not len(each):
                 raise SettingsError(
-                    f"{self._where(bag, row)} have shape {tuple(each.shape)}; (tokens, {self._dim}) with a token is needed."
+                    f"{self._where(bag, row)} have shape {tuple(each.shape)}; (tokens, {self._dim}) with a token is "
+                    "needed."
                 )
         return bags
 
@@ -176,20 +178,15 @@ def _several(metadata: Any) -> list[Any]:
 
 def _length(bag: str, tokens: Any) -> int:
     """Return of how many videos there are tokens."""
-    if isinstance(tokens, Mapping | str | bytes) or (
-        isinstance(tokens, Tensor) and (tokens.is_nested or tokens.is_meta or tokens.layout != torch.strided)
-    ):
-        kind = "a nested tensor" if isinstance(tokens, Tensor) and tokens.is_nested else shown(tokens)
-        kind = "a sparse tensor" if isinstance(tokens, Tensor) and tokens.layout != torch.strided else kind
-        raise SettingsError(
-            f"{bag} tokens are {kind}; give (videos, tokens, dim), or a list of (tokens, dim), with values."
-        )
-    try:
-        return len(tokens)
-    except TypeError as error:
-        raise SettingsError(
-            f"{bag} tokens are {shown(tokens)}; give (videos, tokens, dim), or a list of (tokens, dim)."
-        ) from error
+    kind = shown(tokens)
+    if isinstance(tokens, Tensor) and (tokens.is_nested or tokens.layout != torch.strided):
+        kind = "a sparse tensor" if tokens.layout != torch.strided else "a nested tensor"
+    elif not isinstance(tokens, Mapping | str | bytes) and not (isinstance(tokens, Tensor) and tokens.is_meta):
+        with suppress(TypeError):
+            return len(tokens)
+    raise SettingsError(
+        f"{bag} tokens are {kind}; give (videos, tokens, dim), or a list of (tokens, dim), with values."
+    )
 
 
 def _count(tokens: Tokens) -> int:

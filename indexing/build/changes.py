@@ -37,8 +37,8 @@ def find_changes(catalog: Catalog, records: Sequence[VideoRecord], *, checksum: 
 
     A file has changed if its path, size or modification time has. With `checksum`, the content decides: all files are
     read, and one that was moved, copied or touched is kept. Where the index knows no checksum yet, size and time decide
-    once more, and the checksum is remembered. A video is encoded again too if it is to be cut differently. Metadata that
-    is given replaces what is stored, without encoding anything.
+    once more, and the checksum is remembered. A video is encoded again too if it is to be cut differently. Metadata
+    that is given replaces what is stored, without encoding anything.
     """
     ids = [record.id for record in records]
     known = catalog.rows_of(ids)
@@ -154,7 +154,7 @@ def staged_rows(catalog: Catalog) -> dict[str, list[VideoEntry]]:
 
 
 def is_staged(record: VideoRecord, rows: Sequence[VideoEntry]) -> bool:
-    """Return whether staged rows are what a record would become: of the file as it is now, cut alike, with its metadata."""
+    """Return whether staged rows are what a record becomes: of the file as it is, cut alike, with its metadata."""
     return (
         _same_cut(record, rows)
         and {entry_stamp(entry) for entry in rows} == {stamp(record)}

@@ -1,7 +1,7 @@
 """Decoding and encoding videos: worker processes feed batches of frames to the model.
 
-Both go on at the same time: while a batch is encoded, the processes decode the next ones, as many as may wait in memory.
-An item is what becomes one row of the catalog: a video, or a window of one.
+Both go on at the same time: while a batch is encoded, the processes decode the next ones, as many as may wait in
+memory. An item is what becomes one row of the catalog: a video, or a window of one.
 """
 
 import time
@@ -108,7 +108,7 @@ def _requests(items: Iterable[VideoEntry], timeout: float) -> Iterator[FrameRequ
 
 
 def _request(item: VideoEntry, budget: TimeBudget | None) -> FrameRequest:
-    """Ask for an item's frames, with its file's stamp from before it is read: what is written meanwhile counts as changed."""
+    """Ask for an item's frames; the stamp is its file's before it is read: what is written meanwhile is a change."""
     path = str(item.path)
     size, mtime_ns = file_stamp(path)
     window = None if item.start is None or item.end is None else (item.start, item.end)

@@ -128,7 +128,7 @@ class Cluster(Protocol):
 
 
 def find_cluster(cluster: Cluster | str | None) -> AbstractContextManager[Any]:
-    """Return the cluster that an argument means; one that is named by its address is opened by what is installed for it.
+    """Return the cluster that an argument means; what is installed for it opens one that is named by its address.
 
     Raises:
         DependencyError: If nothing that can open a cluster is installed.
@@ -141,8 +141,9 @@ def find_cluster(cluster: Cluster | str | None) -> AbstractContextManager[Any]:
     found = list(entry_points(group=CLUSTERS, name=RAY))
     if not found:
         raise DependencyError(
-            f"cluster={shown(cluster)}: this installation of colbert_video has no entry point {shown(RAY)} in {shown(CLUSTERS)}, which opens "
-            "clusters by their address; install colbert_video again, or pass colbert_video.cluster.RayCluster(...)."
+            f"cluster={shown(cluster)}: this installation of colbert_video has no entry point {shown(RAY)} in "
+            f"{shown(CLUSTERS)}, which opens clusters by their address; install colbert_video again, or pass "
+            "colbert_video.cluster.RayCluster(...)."
         )
     opened: AbstractContextManager[Any] = found[0].load()(cluster)
     return opened

@@ -20,7 +20,6 @@ from colbert_video.durable import RESTORE, make_folder_durably
 from colbert_video.errors import MAX_SHOWN, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.database import (
     CATALOG_NAME,
-    WriterLock,
     bounded_rows,
     copy_database,
     create_database,
@@ -38,12 +37,14 @@ from colbert_video.indexing.catalog.entries import (
     check_name,
     check_relative,
     check_stored_text,
+    file_row,
     live_entry,
     segment_row,
     video_entry,
     video_values,
 )
 from colbert_video.indexing.catalog.filters import Condition
+from colbert_video.indexing.catalog.writer_lock import WriterLock
 from colbert_video.video.windows import WINDOW_ID
 
 Read = TypeVar("Read")
@@ -236,17 +237,7 @@ class Catalog:
     def files(self) -> dict[str, tuple[int, str]]:
         """Return size and SHA-256 of every file of the index, by path relative to its folder."""
         rows = self._rows("SELECT path, size, sha256 FROM files ORDER BY path")
-        return {
-            self.parsed(check_stored_text, check_relative, path): self._checked(path, *content)
-            for path, *content in rows
-        }
-
-    def _checked(self, path: str, size: Any, sha256: Any) -> tuple[int, str]:
-        """Return size and SHA-256 of a file as the catalog names them."""
-        if type(size) is not int or size < 0 or not isinstance(sha256, str):
-            stored = f"size {shown(size)} and SHA-256 {shown(sha256)}"
-            raise IndexFolderError(f"{self._path} is damaged: {shown(path)} has {stored}; {RESTORE}")
-        return size, sha256
+        return dict(self.parsed(file_row, row) for row in rows)
 
     def unnamed(self) -> list[str]:
         """Return what rows of the catalog need and no other row names: segments, codecs, and files of both.
@@ -259,11 +250,6 @@ class Catalog:
         named = {f"segments/{segment.name}" for segment in segments} | {f"codec/{name}" for name in self.codecs()}
         needed = {f"segments/{name}" for (name,) in placed} | {f"codec/{segment.codec}" for segment in segments}
         return sorted((needed | with_files) - named) + [f"the files of {name}" for name in sorted(named - with_files)]
-
-    def removed_rows(self, segment: str) -> list[int]:
-        """Return the rows of a segment whose videos were removed, ascending."""
-        rows = self._rows("SELECT ordinal FROM tombstones WHERE segment = ? ORDER BY ordinal", [segment])
-        return [row for (row,) in rows]
 
     def failures(self) -> list[Failure]:
         """Return the videos that could not be indexed, by id."""
@@ -286,7 +272,7 @@ class Catalog:
     def snapshot(self) -> IndexView:
         """Return what a searcher needs, all as of one commit."""
         with self._transaction("BEGIN"):
-            return self._view()
+            return self.view()
 
     def hold(self) -> IndexView:
         """Read as of the last commit from now on, until this is called again or the catalog is closed.
@@ -301,7 +287,7 @@ class Catalog:
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
             self._connection.execute("BEGIN")
-            return self._view()
+            return self.view()
 
     def parsed(self, parse: Callable[..., Read], *values: Any) -> Read:
         """Return what `parse` makes of values from the catalog.
@@ -330,12 +316,11 @@ class Catalog:
                 if self.hold().version == view.version:
                     raise
 
-    def _view(self) -> IndexView:
+    def view(self) -> IndexView:
+        """Return what a searcher needs, as of the commit that is held; without one, only a writer gets one commit."""
         segments, codecs = tuple(self.live_segments()), self.codecs()
         removed: dict[str, list[Any]] = {}
         for name, row in self._rows("SELECT segment, ordinal FROM tombstones ORDER BY segment, ordinal"):
-            if not isinstance(row, int):
-                raise IndexFolderError(f"{self._path} is damaged: the tombstone {shown(row)} is no number; {RESTORE}")
             removed.setdefault(name, []).append(row)
         view = IndexView(
             version=self.version,

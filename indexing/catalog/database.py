@@ -1,23 +1,16 @@
-"""The catalog's SQLite database: its schema, and connections that neither trust the file nor leave it half-written."""
+"""Connections to the catalog's SQLite database that neither trust the file nor leave it half-written."""
 
-import errno
 import itertools
 import os
 import sqlite3
 import stat
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-from colbert_video.base.access import access_problem, kind_of, problem_of
-from colbert_video.durable import check_link, fsync_folder
+from colbert_video.base.access import kind_of, problem_of
+from colbert_video.durable import RESTORE, check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.schema import (
     SCHEMA_VERSION,
@@ -26,17 +19,19 @@ from colbert_video.indexing.catalog.schema import (
     drop_foreign_items,
     user_version,
 )
-from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, ERRORS, LOCKS, READONLY, explained, primary_code
+from colbert_video.indexing.catalog.sqlite_errors import CANTOPEN, ERRORS, READONLY, explained, primary_code
 
 CATALOG_NAME = "catalog.sqlite"
 UNFINISHED_NAME = "catalog.new"
+ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zip")
 BUSY_SECONDS = 30.0
-STEPS_PER_CHECK = 100_000
 MAX_STEPS = 10_000_000
+"""Steps of SQLite's machine for one parameter of a statement."""
 MAX_STEPS_PER_BYTE = 20
-"""Steps of SQLite's machine for one statement, and for each byte of the catalog beyond; a scan with a filter takes about 3."""
+"""Further ones for each byte of the catalog; the costliest filters take less than 1 for a parameter."""
+STEPS_PER_CHECK = 100_000
 MIN_ROW_BYTES = 4
-LOCK_NAME = "writer.lock"
+"""Bytes that a row takes at least."""
 
 
 def has_catalog(folder: Path) -> bool:
@@ -53,7 +48,7 @@ def has_catalog(folder: Path) -> bool:
     except NotADirectoryError as error:
         if not os.path.lexists(folder):
             return False  # a folder above it is a file
-        archive = folder.suffix.lower() in (".tar", ".gz", ".tgz", ".zip")
+        archive = folder.suffix.lower() in ARCHIVES
         packed = "; unpack an archive with `colbert-video import`" if archive else ""
         raise IndexFolderError(f"{folder} is a file, not an index folder{packed}; choose another path") from error
     except OSError as error:
@@ -75,7 +70,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def bounded_rows(connection: sqlite3.Connection, path: Path, statement: str, values: Sequence[Any]) -> list[Any]:
-    """Run a statement that ends: pages of a forged catalog may name each other, and a few kilobytes hold rows without end.
+    """Run a statement, and end it: pages of a forged catalog may name each other, so that a few hold rows without end.
 
     Returns:
         All rows.
@@ -83,9 +78,10 @@ def bounded_rows(connection: sqlite3.Connection, path: Path, statement: str, val
     Raises:
         IndexFolderError: If the catalog gives more rows, or takes more work, than a file of its size can.
     """
-    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    size = _size(path)
     checks = itertools.count(1)
-    most = (MAX_STEPS + MAX_STEPS_PER_BYTE * size) // STEPS_PER_CHECK
+    steps = max(1, len(values)) * (MAX_STEPS + MAX_STEPS_PER_BYTE * size)  # each condition of a filter has a parameter
+    most = steps // STEPS_PER_CHECK
     connection.set_progress_handler(lambda: next(checks) > most, STEPS_PER_CHECK)
     try:
         rows = list(itertools.islice(connection.execute(statement, values), size // MIN_ROW_BYTES + 1))
@@ -100,8 +96,17 @@ def bounded_rows(connection: sqlite3.Connection, path: Path, statement: str, val
     return rows
 
 
+def _size(path: Path) -> int:
+    """Return the bytes of a database and of its log."""
+    size = 0
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size
+
+
 def _endless(path: Path) -> IndexFolderError:
-    return IndexFolderError(f"{path} is damaged: it gives more rows than it can hold; restore it from a copy")
+    return IndexFolderError(f"{path} is damaged: it gives more rows than it can hold; {RESTORE}")
 
 
 def create_database(path: Path) -> sqlite3.Connection:
@@ -232,133 +237,3 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
-
-
-class WriterLock:
-    """Holds the right to write to an index folder until `release`.
-
-    Two locks, of which each makes up for what the other lacks. `flock` on the folder needs no file that this user may
-    write, and stays when the process opens and closes the folder's files, as a copy of the folder does. An empty SQLite
-    database in an exclusive transaction works on every system, and excludes releases that know this lock alone. Both
-    notice other writers in this process too, neither is inherited by forked children, and both need a file system with
-    working locks.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Take the lock.
-
-        Raises:
-            IndexFolderError: If another writer holds it, or the folder cannot be written.
-        """
-        path = folder / LOCK_NAME
-        check_link(path)
-        self._folder = _lock_folder(folder)
-        try:
-            self._connection = _lock_file(path, alone=self._folder is None)
-        except BaseException:
-            self._unlock_folder()
-            raise
-        _held.add(self)
-
-    def release(self) -> None:
-        """Let other writers in; a second call does nothing."""
-        self._connection.close()
-        self._unlock_folder()
-
-    @contextmanager
-    def released_on_error(self) -> Iterator[None]:
-        """Release the lock if the block raises."""
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
-
-    def __del__(self) -> None:
-        """Let other writers in, as SQLite does when a connection is forgotten."""
-        if getattr(self, "_folder", None) is not None:
-            self._unlock_folder()
-
-    def _unlock_folder(self) -> None:
-        if self._folder is not None:
-            fcntl.flock(self._folder, fcntl.LOCK_UN)  # a child in the middle of a fork may have it open still
-            os.close(self._folder)
-            self._folder = None
-
-    def _forget_in_child(self) -> None:
-        if self._folder is not None:
-            os.close(self._folder)  # the parent keeps its lock, and this process does not keep it any longer
-            self._folder = None
-
-
-_held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
-"""Locks of this process, which forked children must not prolong."""
-
-
-def _forget_locks() -> None:
-    for lock in list(_held):
-        lock._forget_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)
-
-
-def _lock_folder(folder: Path) -> int | None:
-    """Lock the folder itself; return its descriptor, or None where there is no such lock.
-
-    Raises:
-        IndexFolderError: If another writer holds it.
-    """
-    if fcntl is None:
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # no permission to list it; whether it is there, the other lock says
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise _being_written(folder) from error
-        return None  # a file system without it, such as some network ones
-    if not folder.is_dir() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
-        os.close(descriptor)
-        raise _being_written(folder)  # another process has removed the folder, and perhaps made it again
-    return descriptor
-
-
-def _lock_file(path: Path, *, alone: bool) -> sqlite3.Connection:
-    """Begin the exclusive transaction.
-
-    Args:
-        path: The database.
-        alone: True if no other lock excludes other writers: then a file that this user cannot write is refused, since
-            SQLite locks it for no one.
-    """
-    folder = path.parent
-    try:
-        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-    except ERRORS as error:
-        raise explained(error, path, write=True) from error
-    try:
-        connection.execute("BEGIN EXCLUSIVE")
-        if alone and not os.access(path, os.W_OK):
-            raise IndexFolderError(
-                f"{path} is read-only, so it would keep no other writer out; make it writable for all who write to the index."
-            )
-    except ERRORS as error:
-        connection.close()
-        if primary_code(error) in LOCKS:
-            raise _being_written(folder) from error
-        problem = access_problem(path, write=True) or "check its disk, and whether it is full, and try again"
-        raise IndexFolderError(f"{path} cannot be locked ({error}): {problem}") from error
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _being_written(folder: Path) -> IndexFolderError:
-    return IndexFolderError(f"another process is writing to {folder}; wait for it to end, or end it, and try again")

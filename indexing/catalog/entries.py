@@ -1,4 +1,4 @@
-"""The rows of the catalog as values, checked in both directions: nothing unusable goes in, nothing crafted comes out."""
+"""The rows of the catalog as values, checked both ways: nothing unusable goes in, nothing crafted comes out."""
 
 import json
 import math
@@ -63,8 +63,8 @@ class VideoEntry:
         """
         if self.frame_tokens and not _has_token_per_frame(self.frame_tokens, len(self.frame_times)):
             raise SettingsError(
-                f"video {shown(self.id)} has {len(self.frame_times)} frames and the frame tokens {shown(self.frame_tokens)}; "
-                "each frame needs one of the tokens 0, 1, ..., and each of these a frame"
+                f"video {shown(self.id)} has {len(self.frame_times)} frames and the frame tokens "
+                f"{shown(self.frame_tokens)}; each frame needs one of the tokens 0, 1, ..., and each of these a frame"
             )
         if not self.id:
             raise SettingsError("a video id is empty; give each video an id of at least one character")
@@ -207,6 +207,19 @@ def segment_row(row: tuple[Any, ...]) -> SegmentRow:
     return SegmentRow(check_stored_text(check_name, name), check_stored_text(check_name, codec), count, created)
 
 
+def file_row(row: tuple[Any, ...]) -> tuple[str, tuple[int, str]]:
+    """Return the path of a file, and the size and SHA-256 that stand for its content.
+
+    Raises:
+        IndexFolderError: If the row is damaged.
+    """
+    path, size, sha256 = row
+    if type(size) is not int or size < 0 or not isinstance(sha256, str):
+        stored = f"size {shown(size)} and SHA-256 {shown(sha256)}"
+        raise IndexFolderError(f"the catalog's row of file {shown(path)} is damaged: {stored}")
+    return check_stored_text(check_relative, path), (size, sha256)
+
+
 def check_stored_text(check: Callable[[object], str], text: object) -> str:
     """Run a check on text that comes from the file rather than from the caller.
 
@@ -285,5 +298,6 @@ def _check_surrogates(name: str, text: str | None) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise SettingsError(
-            f"{name} {shown(text)} is not valid Unicode (the file's name is not UTF-8?); rename the file or give another {name}"
+            f"{name} {shown(text)} is not valid Unicode (the file's name is not UTF-8?); rename the file or give "
+            f"another {name}"
         ) from error

@@ -12,9 +12,9 @@ A filter is an object; all its entries must hold. An entry is one of
     "or": [FILTER, ...]          at least one holds
     "not": FILTER                it does not hold
 
-NAME is a built-in (id, path, parent, duration, start, end) or a key of the metadata; dots lead into objects ("camera.make"),
-a dot or backslash that belongs to a key is written with a backslash before it. "metadata.duration" is the metadata's
-key where a built-in, "and", "or" or "not" has the same name. The operators:
+NAME is a built-in (id, path, parent, duration, start, end) or a key of the metadata; dots lead into objects
+("camera.make"), a dot or backslash that belongs to a key is written with a backslash before it. "metadata.duration" is
+the metadata's key where a built-in, "and", "or" or "not" has the same name. The operators:
 
     =  !=  <  <=  >  >=    compare with text or a number; = and != with true, false and null too
     in                     equals one of a list; of a stored list, one element is enough
@@ -32,7 +32,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from colbert_video.base.checks import is_finite
 from colbert_video.base.json_values import parse_json, plain_condition
 from colbert_video.errors import SettingsError, shown
 
@@ -60,8 +59,8 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
     """Turn a filter into a condition on rows of the catalog's table of videos.
 
     Args:
-        where: The filter, as the module describes it; {} lets every video pass. Sets, tuples and arrays stand for lists,
-            NumPy's scalars for numbers, and dates, UUIDs and paths for the text that metadata keep of them.
+        where: The filter, as the module describes it; {} lets every video pass. Sets, tuples and arrays stand for
+            lists, NumPy's scalars for numbers, and dates, UUIDs and paths for the text that metadata keep of them.
 
     Returns:
         The condition; wherever it is used, `videos` must be in scope.
@@ -121,7 +120,7 @@ class _Field:
 
 
 class _Compiler:
-    """Walks a filter and counts its conditions."""
+    """Walks a filter, of plain JSON values, and counts its conditions."""
 
     def __init__(self) -> None:
         self._conditions = 0
@@ -133,12 +132,12 @@ class _Compiler:
             raise SettingsError(f"the filter is nested more than {MAX_DEPTH} deep; write it flatter.")
         return _all([self._entry(name, operand, depth) for name, operand in where.items()])
 
-    def _entry(self, name: Any, operand: Any, depth: int) -> Condition:
+    def _entry(self, name: str, operand: Any, depth: int) -> Condition:
         self._count()
         if name == "not":
             return _not(self.filter(operand, depth + 1))
         if name in ("and", "or"):
-            if not isinstance(operand, Sequence) or isinstance(operand, str) or not operand:
+            if not isinstance(operand, list) or not operand:
                 raise SettingsError(f"{shown(name)} takes a list of filters, at least one; got {shown(operand)}.")
             parts = [self.filter(part, depth + 1) for part in operand]
             return _all(parts, name.upper())
@@ -149,7 +148,7 @@ class _Compiler:
             raise SettingsError(f"{shown(name)} has no operator; known ones are {', '.join(OPERATORS)}.")
         return _all([self._operation(field, operator, value) for operator, value in operand.items()])
 
-    def _operation(self, field: _Field, operator: Any, operand: Any) -> Condition:
+    def _operation(self, field: _Field, operator: str, operand: Any) -> Condition:
         self._count()
         if operator in ORDER:
             return _compare(field, operator, operand)
@@ -160,7 +159,7 @@ class _Compiler:
             "contains": _contains,
             "exists": _exists,
         }
-        if not isinstance(operator, str) or operator not in operations:
+        if operator not in operations:
             raise SettingsError(
                 f"{shown(operator)} for {shown(field.name)} is not an operator; known ones are {', '.join(OPERATORS)}."
             )
@@ -172,10 +171,8 @@ class _Compiler:
             raise SettingsError(f"the filter has more than {MAX_CONDITIONS} conditions; use in with a list of values.")
 
 
-def _field(name: Any) -> _Field:
+def _field(name: str) -> _Field:
     """Return the built-in or the value in the metadata that a name stands for."""
-    if not isinstance(name, str):
-        raise SettingsError(f"{shown(name)} is not the name of a field; names are text.")
     if name in BUILT_IN:
         column, kind = f'videos."{name}"', BUILT_IN[name]
         stored = {"text": "text", "number": "real"}[kind]
@@ -213,7 +210,7 @@ def _equal(field: _Field, operand: Any) -> Condition:
 
 
 def _in(field: _Field, operands: Any) -> Condition:
-    if not isinstance(operands, Sequence) or isinstance(operands, str):
+    if not isinstance(operands, list):
         raise SettingsError(f"'in' for {shown(field.name)} takes a list; got {shown(operands)}.")
     alone = _equals_one_of(field, operands)
     return alone if field.kind is not None else _any([alone, _element_of_list(field, operands)])
@@ -266,15 +263,13 @@ def _kind(field: _Field, operand: Any) -> str:
         kind = "boolean"
     elif isinstance(operand, str):
         kind = "text"
-    elif isinstance(operand, int | float) and is_finite(operand):
+    elif isinstance(operand, int | float):
         kind = "number"
     else:
-        several = (
-            f"; for one of several write {{{shown(field.name)}: {{'in': [...]}}}}" if isinstance(operand, list) else ""
-        )
+        name = shown(field.name)
+        several = f"; for one of several write {{{name}: {{'in': [...]}}}}" if isinstance(operand, list) else ""
         raise SettingsError(
-            f"{shown(field.name)} cannot be compared with {shown(operand)}; use text, a finite number, true, false or null"
-            f"{several}."
+            f"{name} cannot be compared with {shown(operand)}; use text, a finite number, true, false or null{several}."
         )
     if field.kind is not None and kind != field.kind:
         hint = "; use {'exists': false} for videos without it" if kind == "null" else ""

@@ -1,8 +1,8 @@
-"""The catalog's schema: its statements by version, and the check that a database has them and nothing that acts on them.
+"""The catalog's schema: its statements by version, and the check that a database has them and nothing acts on them.
 
 Administrators run ANALYZE, make views, and add tables and indexes of their own. Such things change nothing that the
-catalog's statements read or write, and are tolerated. What could act on our rows is refused: triggers, virtual tables, and
-indexes that refuse or compute values.
+catalog's statements read or write, and are tolerated. What could act on our rows is refused: triggers, virtual tables,
+and indexes that refuse or compute values.
 """
 
 import re
@@ -84,7 +84,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def drop_foreign_items(connection: sqlite3.Connection) -> None:
-    """Remove what is not part of the schema from a copy of a catalog: statistics, views, and tables and indexes of others."""
+    """Remove from a copy of a catalog what is not in the schema: statistics, views, tables and indexes of others."""
     for kind in ("view", "index", "table"):
         for found, name, *_ in _foreign(_items(connection)):
             if found == kind and name.lower() != "sqlite_sequence":  # which SQLite keeps, empty

@@ -1,9 +1,9 @@
 """Which centroid a token belongs to: the one of largest inner product.
 
 `assign` compares a token with every centroid. `CentroidIndex` compares it with few: faiss groups the centroids into
-cells, and a token meets only the members of the cells whose centres are nearest to it (the inverted file of Jégou, Douze
-and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011, section IV). It misses the best centroid of a
-few tokens in a thousand, and then finds one almost as near.
+cells, and a token meets only the members of the cells whose centres are nearest to it (the inverted file of Jégou,
+Douze and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011, section IV). It misses the best
+centroid of a few tokens in a thousand, and then finds one almost as near.
 """
 
 import math
@@ -24,7 +24,7 @@ SCORES_AT_ONCE = 2**21
 MAX_EXACT = 1024
 """Centroids that a CPU compares with every token; grouping more of them into cells is faster."""
 CELLS_PER_ROOT = 4
-"""Cells for each square root of the number of centroids: many small ones, since reading members costs more than choosing."""
+"""Cells for each square root of the number of centroids: many, since reading members costs more than choosing."""
 PROBES = 8
 """Cells searched for each token; `benchmarks/assignment.py` shows how many tokens find their best centroid there."""
 

@@ -97,7 +97,7 @@ def _sample(values: Float[Tensor, "..."], seed: int) -> Float[Tensor, "sample"]:
 
 
 def _companded(ordered: Float64[Tensor, "values"], levels: int) -> Float64[Tensor, "levels"]:
-    """Return weights spaced by the cube root of the density: optimal in the limit of many levels (Panter and Dite, 1951).
+    """Return weights spaced by the cube root of the density: optimal for many levels (Panter and Dite, 1951).
 
     Lloyd's rounds then start near their end; from quantiles, 256 levels take thousands of them.
     """

@@ -1,15 +1,15 @@
 """Centroids on the unit sphere: how many there are and where.
 
-The number grows as ColBERT's does (colbert/indexing/collection_indexer.py, `setup`). The clustering is spherical k-means
-(Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", 2001), since tokens are
-compared by inner product. Codebooks of thousands are made in two levels on a CPU, as the vocabulary tree of Nistér and
-Stewénius (CVPR 2006) is: a coarse clustering cuts the tokens into cells, each cell is clustered alone, and the last
+The number grows as ColBERT's does (colbert/indexing/collection_indexer.py, `setup`). The clustering is spherical
+k-means (Dhillon and Modha, "Concept decompositions for large sparse text data using clustering", 2001), since tokens
+are compared by inner product. Codebooks of thousands are made in two levels on a CPU, as the vocabulary tree of Nistér
+and Stewénius (CVPR 2006) is: a coarse clustering cuts the tokens into cells, each cell is clustered alone, and the last
 rounds run over all tokens and centroids, which find each other through faiss (`assigner`).
 
-`faiss.Kmeans` over a flat index takes several times as long for the same mean cosine (`benchmarks/assignment.py`). Rounds
-over all tokens through an inverted file, from a random start, take as long as two levels, but with outlier dimensions they
-lose half a point of recall@10 (0.982 against 0.986 of 4,000 videos at 4 bits, `benchmarks/clustering.py`). On a GPU
-comparing all is fast: one level.
+`faiss.Kmeans` over a flat index takes several times as long for the same mean cosine (`benchmarks/assignment.py`).
+Rounds over all tokens through an inverted file, from a random start, take as long as two levels, but with outlier
+dimensions they lose half a point of recall@10 (0.982 against 0.986 of 4,000 videos at 4 bits,
+`benchmarks/clustering.py`). On a GPU comparing all is fast: one level.
 """
 
 import math

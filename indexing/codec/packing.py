@@ -30,7 +30,8 @@ def check_nbits(nbits: int, dim: int) -> None:
     if nbits not in working:
         remedy = f"use one of {working}" if working else "the dimension must be a multiple of 8"
         raise SettingsError(
-            f"nbits={nbits} does not work with dim={dim}: dim must be divisible by 8 * nbits, nbits 1, 2, 4 or 8; {remedy}"
+            f"nbits={nbits} does not work with dim={dim}: dim must be divisible by 8 * nbits, nbits 1, 2, 4 or 8; "
+            f"{remedy}"
         )
 
 

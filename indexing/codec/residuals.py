@@ -24,7 +24,7 @@ REFITS = 3
 BucketKind = Literal["lloyd_max", "quantile"]
 BUCKETS = {"lloyd_max": lloyd_max, "quantile": quantile_buckets}
 DAMPING = 0.01
-"""Squared length that is always counted as still to come: the last dimensions must not make up for all errors before them."""
+"""Squared length always counted as still to come: the last dimensions must not make up for all errors before."""
 
 
 def compress(

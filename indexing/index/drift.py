@@ -2,8 +2,8 @@
 
 Centroids and buckets are fitted once. Added videos that look different, or the many that follow a small beginning, fall
 far from every centroid, and their residuals outside the buckets. The mean of 1 - cosine between tokens and what is
-decoded of them shows it, compared to that of videos which were held out when the codec was fitted: those that it was fitted
-to are always stored better.
+decoded of them shows it, compared to that of videos which were held out when the codec was fitted: those that it was
+fitted to are always stored better.
 """
 
 from collections.abc import Iterator, Mapping
@@ -56,8 +56,9 @@ class Drift:
             f"{bag} tokens {self.added[bag]:.3f} instead of {self.trained[bag]:.3f}" for bag in self.added
         )
         return (
-            f"{self.videos} added videos are stored less exactly than others like those of its codec would be (1 - cosine of "
-            f"{errors}): retrain the codec with `colbert-video compact --retrain`, or index again with --overwrite."
+            f"{self.videos} added videos are stored less exactly than others like those of its codec would be (1 - "
+            f"cosine of {errors}): retrain the codec with `colbert-video compact --retrain`, or index again with "
+            "--overwrite."
         )
 
     def to_dict(self) -> dict[str, Any]:

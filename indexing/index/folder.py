@@ -13,7 +13,8 @@ from colbert_video.base.access import os_problem, problem_of
 from colbert_video.durable import RESTORE, check_folder_writable, check_link, delete_leftover
 from colbert_video.errors import IndexFolderError, SettingsError, is_callers
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME, has_catalog
+from colbert_video.indexing.catalog.database import CATALOG_NAME, UNFINISHED_NAME, has_catalog
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.drift import DRIFT_KEY, Drift
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -45,23 +46,31 @@ def _open_for_writing(folder: Path, *, create: bool) -> Catalog:
         for room in (SEGMENTS, CODECS, STAGING):
             check_link(folder / room)
         catalog = Catalog.open(folder, writable=True)
-        sweep(catalog)
+        try:
+            sweep(catalog)
+        except BaseException:
+            catalog.close()  # the error may be kept, and the lock with it
+            raise
         return catalog
     if not create:
         raise IndexFolderError(f"{folder} holds no index; make one with `colbert-video index` or Indexer(...).index.")
     try:
-        if folder.exists() and not _is_beginning(folder):
-            raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
+        _check_beginning(folder)
         return Catalog.create(folder)
     except OSError as error:
         problem = problem_of(error, folder / CATALOG_NAME, write=True)
         raise IndexFolderError(f"{folder} cannot be written: {problem}.") from error
 
 
-def _is_beginning(folder: Path) -> bool:
-    """Return whether a folder is empty, or holds only what a process left that died while it began an index."""
+def _check_beginning(folder: Path) -> None:
+    """Check that a folder is missing, empty, or holds only what a process left that died while it began an index.
+
+    Raises:
+        IndexFolderError: If it holds anything else.
+    """
     begun = (LOCK_NAME, UNFINISHED_NAME)
-    return folder.is_dir() and all(path.name.startswith(begun) for path in folder.iterdir())
+    if folder.exists() and not (folder.is_dir() and all(path.name.startswith(begun) for path in folder.iterdir())):
+        raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
 
 
 @contextmanager
@@ -144,8 +153,8 @@ def check_can_begin(folder: Path) -> None:
     Raises:
         IndexFolderError: If the folder is something else, or cannot be made or written.
     """
-    if folder.exists() and not is_index(folder) and not _is_beginning(folder):
-        raise IndexFolderError(f"{folder} exists and is not an index; choose another path for the index.")
+    if not is_index(folder):
+        _check_beginning(folder)
     try:
         check_folder_writable(folder)
     except SettingsError as error:
@@ -162,8 +171,8 @@ def load_codecs(folder: Path, name: str, settings: IndexSettings) -> dict[str, R
     for bag, codec in codecs.items():
         if (codec.dim, codec.nbits) != (settings.dim, settings.nbits):
             raise IndexFolderError(
-                f"{folder / CODECS / name / bag} has dim={codec.dim}, nbits={codec.nbits}, the index dim={settings.dim}, "
-                f"nbits={settings.nbits}; {RESTORE}"
+                f"{folder / CODECS / name / bag} has dim={codec.dim}, nbits={codec.nbits}, the index "
+                f"dim={settings.dim}, nbits={settings.nbits}; {RESTORE}"
             )
     return codecs
 
@@ -174,7 +183,7 @@ def files_below(catalog: Catalog, folder: str) -> dict[str, tuple[int, str]]:
 
 
 def stored_drift(catalog: Catalog) -> Drift | None:
-    """Return what is known of the live codec's errors; None before the first commit, and for indexes of early versions."""
+    """Return what is known of the live codec's errors; None before the first commit, and in early indexes."""
     values = catalog.settings().get(DRIFT_KEY)
     return None if values is None else catalog.parsed(Drift.from_dict, values)
 
@@ -183,8 +192,8 @@ def sweep(catalog: Catalog) -> None:
     """Delete segments, codecs and staged chunks that the catalog does not name: what a crash or a commit left behind.
 
     So is the journal of a catalog in the making, whose deletion a power cut may have undone. What cannot be deleted
-    now, such as files that Windows sees in use, waits for the next writer. Nothing is deleted if the catalog contradicts
-    itself: a row that was lost or changed would take a live segment or codec with it.
+    now, such as files that Windows sees in use, waits for the next writer. Nothing is deleted if the catalog
+    contradicts itself: a row that was lost or changed would take a live segment or codec with it.
     """
     if unnamed := catalog.unnamed():
         logger.error(

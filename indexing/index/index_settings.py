@@ -107,8 +107,8 @@ class IndexSettings:
             known = stride if name == "stride" else getattr(self, name)
             if value != known:
                 raise SettingsError(
-                    f"{name}={shown(value)} was given, but {path} was made with {name}={shown(known)}: leave {name} out, or index "
-                    f"again with overwrite=True."
+                    f"{name}={shown(value)} was given, but {path} was made with {name}={shown(known)}: leave {name} "
+                    "out, or index again with overwrite=True."
                 )
 
     @classmethod
@@ -124,7 +124,7 @@ class IndexSettings:
             raise IndexFolderError(f"the index's settings are damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; older releases, which do not know `video_stream`, read them where it is None."""
+        """Return plain values for JSON, without `video_stream` if it is None: older releases do not know it."""
         values = {**asdict(self), "bags": list(self.bags)}
         if self.video_stream is None:
             del values["video_stream"]

@@ -122,8 +122,8 @@ def write_chunk(path: Path, videos: Sequence[EncodedVideo]) -> None:
 class StagedSource:
     """Staged videos of an index as a `TokenSource`.
 
-    They come in the order that is asked for, windows of a video by their start: in which order they got ready, and which of
-    them an interrupted run had staged before, does not show in the index.
+    They come in the order that is asked for, windows of a video by their start: in which order they got ready, and
+    which of them an interrupted run had staged before, does not show in the index.
 
     Args:
         catalog: The index's catalog, which must not change while this is read.

@@ -116,8 +116,9 @@ class IndexReader:
         """Ask the system to read the mapped files into its page cache, from front to back.
 
         Searches read codes and residuals in small pieces at thousands of places, which disks do slowly. These are hints
-        (`posix_fadvise`): a system that is short of memory drops the pages again, and one that knows no such hints reads
-        nothing ahead. A file that cannot be opened, for instance because a writer has just replaced it, is logged.
+        (`posix_fadvise`): a system that is short of memory drops the pages again, and one that knows no such hints
+        reads nothing ahead. A file that cannot be opened, for instance because a writer has just replaced it, is
+        logged.
 
         Returns:
             Bytes asked for; 0 for an index in a GPU's memory.

@@ -4,8 +4,9 @@ setup.py builds them as an optional extension; `_kernels.cpp` says what each com
 global lock, on the calling thread alone, with the best instruction set of the machine.
 
 For most of a search a codec and a query are rounded to bytes. Centroids, bucket weights and query tokens each get one
-scale, so that inner products are whole numbers, the same on every machine. Rounding errors average out over the dimensions
-(tokens are rotated) and cost about 1e-4 of a MeanMaxSim; the last few dozen videos are scored again in single precision.
+scale, so that inner products are whole numbers, the same on every machine. Rounding errors average out over the
+dimensions (tokens are rotated) and cost about 1e-4 of a MeanMaxSim; the last few dozen videos are scored again in
+single precision.
 
 Dimensions are ordered by plane: those in the highest bits of each packed byte first. Then a decoded token is a few
 runs of table look-ups, with no shuffling in between.

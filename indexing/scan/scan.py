@@ -25,7 +25,7 @@ MIN_CANDIDATES = 600
 CANDIDATES_PER_RESULT = 10
 """Candidates for each wanted result, in every stage."""
 CANDIDATE_SCALE, CANDIDATE_GROWTH = 0.6, 0.7
-"""Of N videos, 0.6 * N ** 0.7 are kept at least; `benchmarks/candidates.py` shows how many of the best are among them."""
+"""Of N videos, 0.6 * N ** 0.7 are kept at least; `benchmarks/candidates.py` shows how many of the best are there."""
 SHARE_IN_EVERY_BAG = 1 / 5
 """Share of the candidates that is decoded in every bag; the others are given up when the first bag is decoded."""
 MIN_IN_EVERY_BAG = 240
@@ -90,7 +90,7 @@ def score_videos(
 def scorer_of(
     segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery
 ) -> KernelScorer | TorchScorer:
-    """Return what scores a segment: compiled kernels if it lies in the CPU's memory and they are installed, else torch."""
+    """Return what scores a segment: compiled kernels if they are installed and it lies in CPU memory, else torch."""
     kernels = compiled_kernels() if segment.live.device.type == "cpu" else None
     if kernels is None:
         return TorchScorer(segment, codecs, query)

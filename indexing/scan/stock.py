@@ -158,7 +158,7 @@ class StockEngine:
 def _candidates(
     bags: Collection["_Bag"], videos: int, eligible: Int64[Tensor, "eligible"], k: int, settings: PlaidSettings
 ) -> Int64[Tensor, "candidates"]:
-    """Return videos that any bag retrieves, ascending; all eligible ones if these are few, or fewer than k were found."""
+    """Return videos that any bag retrieves, ascending; all eligible ones if few are, or fewer than k were found."""
     wanted = max(settings.ndocs // DOCS_PER_RESULT, k)
     if len(eligible) <= wanted:
         return eligible
@@ -282,8 +282,8 @@ def load_kernels(*, use_gpu: bool) -> None:
         compiler = "nvcc of the CUDA toolkit" if use_gpu else "a C++ compiler (g++ or clang)"
         reason = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")
         raise DependencyError(
-            f"engine='colbert' compiles C++ of colbert-ai, and that failed: {reason}. Install {compiler} and ninja (pip "
-            "install ninja), or use engine='native', which compiles nothing."
+            f"engine='colbert' compiles C++ of colbert-ai, and that failed: {reason}. Install {compiler} and ninja "
+            "(pip install ninja), or use engine='native', which compiles nothing."
         ) from error
     finally:
         notice.cancel()

@@ -186,8 +186,8 @@ class StoredBag:
     """1 / length of each decoded token; 0 until the compiled kernels first decode it and store it here."""
 
     def __post_init__(self) -> None:
-        # Made at once, not when first wanted: all threads must write into the same memory. NumPy's zeros, unlike torch's,
-        # take room only when they are written.
+        # Made at once, not when first wanted: all threads must write into the same memory. NumPy's zeros, unlike
+        # torch's, take room only when they are written.
         lengths = torch.from_numpy(np.zeros(len(self.codes), dtype=np.float32))
         object.__setattr__(self, "inverse_lengths", lengths)
 

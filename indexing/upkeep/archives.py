@@ -69,8 +69,7 @@ UNREADABLE = (
     ArithmeticError,
     LookupError,
 )
-"""What the readers of damaged archives raise; RuntimeError and NotImplementedError for encrypted and exotic zip files."""
-
+"""What readers of damaged archives raise; RuntimeError for encrypted and exotic zip files."""
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Error numbers that say nothing of an archive, but of the disk to which it is unpacked."""
 
@@ -123,8 +122,8 @@ def archive_format(path: Path) -> Format | None:
     found = next((form for suffix, form in SUFFIXES.items() if name.endswith(suffix)), None)
     if found is None and name.endswith(OTHER_ARCHIVES):
         raise IndexFolderError(
-            f"{path}: archives of this kind are not written; end the name in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, or "
-            "give a folder without such an ending."
+            f"{path}: archives of this kind are not written; end the name in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, "
+            "or give a folder without such an ending."
         )
     return found
 
@@ -188,8 +187,8 @@ def reading_archive(path: Path) -> Iterator[Archive]:
             raise
         reason = os_problem(error) if isinstance(error, OSError) and error.errno else in_one_line(error)
         raise IndexFolderError(
-            f"{path} cannot be unpacked: {reason}. Give what `colbert-video export` wrote: a folder, or a .tar, .tar.gz, "
-            ".tar.bz2, .tar.xz or .zip."
+            f"{path} cannot be unpacked: {reason}. Give what `colbert-video export` wrote: a folder, or a .tar, "
+            ".tar.gz, .tar.bz2, .tar.xz or .zip."
         ) from error
 
 
@@ -232,8 +231,8 @@ class _Bounded:
     def _check(self, offset: int) -> None:
         if offset > self._limit:
             raise IndexFolderError(
-                f"{self._path} holds or promises more than {self._limit} bytes, far more than an archive of its size; it is "
-                "refused. If it is an index that you trust, unpack it yourself and import the folder."
+                f"{self._path} holds or promises more than {self._limit} bytes, far more than an archive of its size; "
+                "it is refused. If it is an index that you trust, unpack it yourself and import the folder."
             )
 
 
@@ -262,8 +261,8 @@ class _ZipArchive:
         promised = sum(member.size for member in self.members)
         if promised > limit:
             raise IndexFolderError(
-                f"{path} promises {promised} bytes, far more than an archive of its size; it is refused. If it is an index "
-                "that you trust, unpack it yourself and import the folder."
+                f"{path} promises {promised} bytes, far more than an archive of its size; it is refused. If it is an "
+                "index that you trust, unpack it yourself and import the folder."
             )
 
     @staticmethod

@@ -2,8 +2,8 @@
 
 Codes and residuals are copied, byte for byte; only segments of an older codec are decoded and encoded again. With
 `retrain`, a new codec is fitted to the corpus as it is now. From stored tokens, what the old codec lost stays lost, and
-the new one loses as much again of the rest; from the videos' files nothing is lost twice, but all must be decoded and go
-through the model.
+the new one loses as much again of the rest; from the videos' files nothing is lost twice, but all must be decoded and
+go through the model.
 """
 
 import time
@@ -157,7 +157,7 @@ def _retrain(
     *,
     new_rows: bool,
 ) -> None:
-    """Train a codec and encode everything with it; new tokens need new rows, as frames may have been read at other times."""
+    """Train a codec and encode everything with it; new tokens need new rows, as frames may be of other times."""
     folder, name, codec_name = catalog.folder, new_name(), new_name()
     codecs, drift = save_new_codecs(folder, codec_name, source, settings, query_direction)
     entries, files = write_durably(folder, name, source, codecs, codec_name)

@@ -84,21 +84,18 @@ def describe_index(path: Path) -> dict[str, Any]:
         IndexFolderError: If there is no index or its catalog is damaged.
     """
     with Catalog.open(user_path(path, "the index")) as catalog:
-        settings = stored_settings(catalog)
-        segments = catalog.live_segments()
-        removed = sum(len(catalog.removed_rows(segment.name)) for segment in segments)
+        view, settings = catalog.hold(), stored_settings(catalog)
         size = sum(size for size, _ in catalog.files().values())
-        videos = catalog.count_videos()
         description: dict[str, Any] = {
             "path": str(path),
             "finished": settings is not None,
-            "videos": videos,
-            "windows": catalog.count_windows(),
-            "removed": removed,
+            "videos": view.videos,
+            "windows": view.windows,
+            "removed": sum(len(rows) for rows in view.removed.values()),
             "staged": len(catalog.staged_ids()),
-            "segments": len(segments),
+            "segments": len(view.segments),
             "bytes": size,
-            "bytes_per_video": round(size / videos) if videos else None,
+            "bytes_per_video": round(size / view.videos) if view.videos else None,
             "kernels": kernel_name(),
         }
         if settings is not None:

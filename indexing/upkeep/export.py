@@ -1,8 +1,8 @@
 """Export: an index as one folder or one archive that is complete, minimal, and opens elsewhere, read-only too.
 
-An archive holds plain files under plain names, so that any program unpacks it. `import_index` takes it, what others made
-of it - unpacked, or packed again - and trusts nothing: it refuses links, names that lead out of the target, duplicates,
-and files that the catalog does not name with size and SHA-256.
+An archive holds plain files under plain names, so that any program unpacks it. `import_index` takes it, what others
+made of it - unpacked, or packed again - and trusts nothing: it refuses links, names that lead out of the target,
+duplicates, and files that the catalog does not name with size and SHA-256.
 """
 
 import hashlib
@@ -27,8 +27,9 @@ from colbert_video.durable import (
 )
 from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, UNFINISHED_NAME
+from colbert_video.indexing.catalog.database import CATALOG_NAME, UNFINISHED_NAME
 from colbert_video.indexing.catalog.entries import SAFE_NAME, IndexView
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME
 from colbert_video.indexing.index.folder import CODECS, PENDING_KEY, SEGMENTS, SETTINGS_KEY, is_index, load_settings
 from colbert_video.indexing.index.staging import STAGING
 from colbert_video.indexing.upkeep.archives import (
@@ -73,9 +74,10 @@ def export_index(
 
     Args:
         folder: The index folder. If a writer replaces its segments meanwhile, the newer commit is exported instead.
-        target: A new folder, or an archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip; it appears only
-            when it is complete.
-        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always kept.
+        target: A new folder, or an archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip; it appears
+            only when it is complete.
+        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always
+            kept.
         link: Make the files of a folder hard links to those of the index where the file system has them.
         parents: True to make the folders above the target.
 
@@ -121,7 +123,7 @@ def _export(
                 put(CATALOG_NAME, file, catalog.stat().st_size)
         fsync_file(work / "archive")
         (work / "archive").rename(target)
-    fsync_folder(target.absolute().parent)
+    fsync_folder(target.parent)
     return ExportReport(target, len(files) + 1, size, videos, form or "folder")
 
 
@@ -198,7 +200,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
 
 
 def _is_path(model: str) -> bool:
-    """Return whether a model is named by a folder, or as BACKBONE:FILE by its weights, so that its name tells a path."""
+    """Return whether the name of a model tells a path: a folder, or BACKBONE:FILE with its weights."""
     names = (Path(model), Path(model.partition(":")[2] or model))
     return any(name.is_absolute() or name.exists() for name in names)
 
@@ -283,8 +285,8 @@ def _unpack(archive: Archive, folder: Path, source: Path) -> set[str]:
 def _index_files(members: list[Member], source: Path) -> dict[str, Member]:
     """Return the files of the index in an archive, by their names in the index.
 
-    The index may lie in a folder of the archive, or in several, one in the other. Folders are left out, they are made as
-    files need them; so are locks, staged videos and clutter, which an index that was packed by hand has.
+    The index may lie in a folder of the archive, or in several, one in the other. Folders are left out, they are made
+    as files need them; so are locks, staged videos and clutter, which an index that was packed by hand has.
 
     Raises:
         IndexFolderError: If there is no index, or anything that does not belong to one.
@@ -339,8 +341,8 @@ def _is_passing(name: str, member: Member, source: Path) -> bool:
     """
     if name == f"{CATALOG_NAME}-wal" and member.size:
         raise IndexFolderError(
-            f"{source} was packed while the index was open, and its last commits lie in {shown(member.name)}: pack what "
-            "`colbert-video export` writes."
+            f"{source} was packed while the index was open, and its last commits lie in {shown(member.name)}: pack "
+            "what `colbert-video export` writes."
         )
     sides = tuple(f"{CATALOG_NAME}{end}" for end in ("-wal", "-shm", "-journal"))
     return member.kind == "file" and (name in sides or name.startswith((LOCK_NAME, UNFINISHED_NAME, f"{STAGING}/")))
@@ -369,7 +371,7 @@ def settle(folder: Path, names: set[str], target: Path, *, source: str) -> Expor
     _forget_staged(folder)
     sync_tree(folder)
     folder.rename(target)
-    fsync_folder(target.absolute().parent)
+    fsync_folder(target.parent)
     return report
 
 

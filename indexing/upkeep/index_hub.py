@@ -39,7 +39,8 @@ def push_index(
         repository: Where to.
         private: Make a new repository private.
         message: The commit's message.
-        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always kept.
+        keep_paths: Keep the paths of the video files, and that of a model in a folder. Ids and metadata are always
+            kept.
 
     Returns:
         The address of the commit.
@@ -51,7 +52,7 @@ def push_index(
     folder = user_path(folder, "the index")
     with Catalog.open(folder) as catalog:
         settings = load_settings(catalog)
-    if not os.access(parent := folder.absolute().parent, os.W_OK | os.X_OK):
+    if not os.access(parent := folder.parent, os.W_OK | os.X_OK):
         raise IndexFolderError(
             f"{parent} cannot be written, where links to the index are made; export it elsewhere first."
         )
@@ -73,8 +74,8 @@ def pull_index(repository: HubRepository, target: Path, *, cache_dir: Path | Non
     Args:
         repository: Where from.
         target: The new index folder; it appears only when every file of it has been checked.
-        cache_dir: Where downloads are kept; None for huggingface_hub's cache. The folder shares their space on disk where
-            both are on one file system.
+        cache_dir: Where downloads are kept; None for huggingface_hub's cache. The folder shares their space on disk
+            where both are on one file system.
 
     Returns:
         What was fetched.

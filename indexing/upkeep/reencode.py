@@ -97,7 +97,7 @@ def _window(entry: VideoEntry) -> tuple[float, float] | None:
 
 
 class MixedSource:
-    """The tokens of an index: staged ones of the videos `ids`, which were encoded again, and stored ones of the others."""
+    """The tokens of an index: staged ones of the videos `ids`, encoded again, and stored ones of the others."""
 
     def __init__(self, catalog: Catalog, segments: Sequence[StoredSegment], ids: Sequence[str]) -> None:
         self._staged = StagedSource(catalog, ids=ids)

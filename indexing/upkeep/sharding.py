@@ -183,8 +183,8 @@ def shard_index(
 ) -> ShardReport:
     """Split an index into shards; the index stays as it is.
 
-    The corpus appears when it is complete. A call that was killed leaves a hidden folder beside `output`, which the next
-    call for that output removes. Removed videos, staged ones and records of failures stay behind.
+    The corpus appears when it is complete. A call that was killed leaves a hidden folder beside `output`, which the
+    next call for that output removes. Removed videos, staged ones and records of failures stay behind.
 
     Args:
         path: The index folder. If a writer replaces its segments meanwhile, the newer commit is sharded instead.

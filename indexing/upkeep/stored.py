@@ -1,13 +1,17 @@
 """Live tokens of an index read back from its segments: as they are stored, or decoded."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int, Int64
 from torch import Tensor
 
+from colbert_video.durable import RESTORE
+from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.build.segment_builder import CompressedChunk
 from colbert_video.indexing.catalog.catalog import Catalog
+from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.catalog.entries import SegmentRow, VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.index.chunks import TokenChunk
@@ -58,14 +62,20 @@ def open_segments(catalog: Catalog, settings: IndexSettings) -> list[StoredSegme
     """Open all segments of an index, oldest first.
 
     Raises:
-        IndexFolderError: If a file is missing or damaged.
+        IndexFolderError: If a file is missing or damaged, or the catalog contradicts itself.
     """
-    folder, rows = catalog.folder, catalog.live_segments()
-    codecs = {name: load_codecs(folder, name, settings) for name in {row.codec for row in rows}}
+    folder, view = catalog.folder, catalog.view()
+    placed: defaultdict[str, list[int]] = defaultdict(list)
+    for name, number, _ in catalog.live_rows():
+        placed[name].append(number)
+    codecs = {name: load_codecs(folder, name, settings) for name in {row.codec for row in view.segments}}
     opened = []
-    for row in rows:
-        own, removed = codecs[row.codec], catalog.removed_rows(row.name)
+    for row in view.segments:
+        own, removed = codecs[row.codec], view.removed.get(row.name, [])
         segment = Segment.open(folder / SEGMENTS / row.name, own, videos=row.count, removed=removed)
+        if segment.eligible().tolist() != placed[row.name]:  # tokens would go to other videos
+            path = folder / CATALOG_NAME
+            raise IndexFolderError(f"{path} is damaged: its videos are not the live rows of {row.name}; {RESTORE}")
         opened.append(StoredSegment(row, segment.bags, own, segment.eligible()))
     return opened
 

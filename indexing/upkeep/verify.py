@@ -1,6 +1,6 @@
 """Verification: every byte of an index against its catalog, and the catalog against itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from colbert_video.base.user_files import user_path
 from colbert_video.durable import check_folders, file_problem
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import CATALOG_NAME, LOCK_NAME, has_catalog
+from colbert_video.indexing.catalog.database import CATALOG_NAME, has_catalog
 from colbert_video.indexing.catalog.entries import IndexView, SegmentRow
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_drift, stored_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import STAGING, check_chunk
@@ -91,8 +92,9 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
     catalog.check_integrity()  # first: rows of a damaged database may have no end
     view = catalog.hold()
     files = catalog.files()
+    leftovers = tuple(_leftovers(folder, catalog))
     problems = [Problem(CATALOG_NAME, f"it does not name {name}, which it needs") for name in catalog.unnamed()]
-    problems += [*_damaged_files(folder, files), *_damaged_staging(catalog), *_unnamed_files(folder, catalog)]
+    problems += [*_damaged_files(folder, files), *_damaged_staging(catalog), *_unnamed_files(leftovers, catalog)]
     damaged = {problem.path for problem in problems}
     settings = stored_settings(catalog)
     if settings is None and view.segments:
@@ -105,7 +107,7 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
             if not any(path.startswith((f"{SEGMENTS}/{row.name}/", f"{CODECS}/{row.codec}/")) for path in damaged):
                 problems += _contradictions(folder, row, settings)
     size = sum(size for size, _ in files.values())
-    return VerifyReport(folder, len(files), size, view.videos, tuple(problems), tuple(_leftovers(folder, catalog)))
+    return VerifyReport(folder, len(files), size, view.videos, tuple(problems), leftovers)
 
 
 def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[Problem]:
@@ -117,12 +119,13 @@ def _damaged_files(folder: Path, files: dict[str, tuple[int, str]]) -> Iterator[
             bar.advance()
 
 
-def _unnamed_files(folder: Path, catalog: Catalog) -> Iterator[Problem]:
-    """Find files in live segments and codecs that no row names: a commit names all, and leftovers lie elsewhere."""
+def _unnamed_files(leftovers: Iterable[str], catalog: Catalog) -> Iterator[Problem]:
+    """Find leftovers in live segments and codecs: a commit names all files there."""
     live = [f"{SEGMENTS}/{segment.name}" for segment in catalog.live_segments()]
     live += [f"{CODECS}/{name}" for name in catalog.codecs()]
-    for name in _leftovers(folder, catalog):
-        if name.startswith(tuple(f"{room}/" for room in live)) and name.endswith((".pt", ".json")):
+    rooms = tuple(f"{room}/" for room in live)
+    for name in leftovers:
+        if name.startswith(rooms) and name.endswith((".pt", ".json")):
             yield Problem(name, "the catalog does not name it")
 
 

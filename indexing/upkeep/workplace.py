@@ -9,7 +9,7 @@ from pathlib import Path
 
 from colbert_video.base.access import problem_of
 from colbert_video.errors import IndexFolderError
-from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME, WriterLock
 
 UNFINISHED = ".unfinished"
 """Ending of such a folder's name, which begins with a dot and what it becomes."""
@@ -24,7 +24,7 @@ def workplace(target: Path, *, parents: bool = False) -> Iterator[Path]:
     One process uses it at a time. What killed processes left in it, and in others beside it, is removed.
 
     Args:
-        target: What will be made.
+        target: What will be made, an absolute path.
         parents: True to make the folders above it; they are removed again if the target is not made.
 
     Raises:
@@ -32,7 +32,7 @@ def workplace(target: Path, *, parents: bool = False) -> Iterator[Path]:
     """
     if os.path.lexists(target):
         raise IndexFolderError(f"{target} exists; choose another path, or remove it first.")
-    parent = target.absolute().parent
+    parent = target.parent
     made: list[Path] = []
     try:
         if parents:
@@ -61,7 +61,14 @@ def _locked(work: Path) -> Iterator[Path]:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield work
     finally:
-        lock.release()
+        _remove(work, lock)
+
+
+def _remove(work: Path, lock: WriterLock) -> None:
+    """Remove a folder before another process can begin in it; Windows keeps the lock's file until it is released."""
+    shutil.rmtree(work, ignore_errors=True)
+    lock.release()
+    if os.name == "nt":
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -72,7 +79,6 @@ def remove_unfinished(folder: Path) -> None:
             continue
         with suppress(OSError, IndexFolderError):
             if (path / LOCK_NAME).is_file():
-                WriterLock(path).release()  # raises if another process holds it
-                shutil.rmtree(path)
+                _remove(path, WriterLock(path))  # raises if another process holds it
             elif time.time() - path.stat().st_mtime > EMPTY_SECONDS:
                 path.rmdir()  # raises if it is not empty, and so not ours

@@ -1,8 +1,9 @@
 """Indexes that the first release wrote open, answer as they did then, and can be kept up.
 
-`tests/data/format-1.tar.gz` holds two of them. `tokens.index` has the tokens of another encoder: 24 videos in two segments, of
-which video-18 and video-19 were replaced and video-03 was removed. `clips.index` has six rendered clips and a joined one, cut
-into windows of three seconds, under the toy model. `tests/data/format-1.json` holds what searches answered.
+`tests/data/format-1.tar.gz` holds two of them. `tokens.index` has the tokens of another encoder: 24 videos in two
+segments, of which video-18 and video-19 were replaced and video-03 was removed. `clips.index` has six rendered clips
+and a joined one, cut into windows of three seconds, under the toy model. `tests/data/format-1.json` holds what searches
+answered.
 """
 
 import json
@@ -30,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
 MADE_WITH = EXPECTED["made_with"]
 ARITHMETIC = (kernel_name(), torch.backends.cpu.get_cpu_capability())
 SAME_ARITHMETIC = (MADE_WITH["kernels"], MADE_WITH["processor"]) == ARITHMETIC
-"""True where scores must be those of the release to the bit: the same kernels, and torch's own for the same processor."""
+"""True where scores must be the release's to the bit: the same kernels, and torch's for the same processor."""
 LIVE_TOKENS, LIVE_CLIPS = 23, 7
 
 

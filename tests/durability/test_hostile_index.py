@@ -1,8 +1,8 @@
 """An index folder from a stranger is refused or read, but never trusted.
 
 Whatever its files hold, opening, searching, verifying and changing the index end normally or with a ColBERTVideoError:
-nothing in it is executed, nothing outside the folder is read, changed or deleted, and memory is only read within bounds.
-Forged files come with a catalog that names their true size and checksum, as a stranger would write it.
+nothing in it is executed, nothing outside the folder is read, changed or deleted, and memory is only read within
+bounds. Forged files come with a catalog that names their true size and checksum, as a stranger would write it.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from colbert_video.errors import ColBERTVideoError, IndexFolderError
 from colbert_video.indexing.codec.packing import NBITS
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.export import export_index
+from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
 EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
@@ -339,6 +340,32 @@ def test_rows_that_cannot_be_are_refused(index: Path, statement: str) -> None:
     assert not verify_index(index).intact or "codecs" in statement
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tombstones SET ordinal = 'x' WHERE ordinal = 0",
+        "UPDATE tombstones SET ordinal = 0.5 WHERE ordinal = 0",
+        "UPDATE tombstones SET ordinal = X'00' WHERE ordinal = 0",
+        "UPDATE tombstones SET ordinal = 99 WHERE ordinal = 0",
+        "UPDATE tombstones SET ordinal = -1 WHERE ordinal = 0",
+        "UPDATE tombstones SET ordinal = 3 WHERE ordinal = 0",
+        "UPDATE videos SET ordinal = 9 WHERE id = 'c'",
+    ],
+)
+@pytest.mark.parametrize("use", [lambda path: Indexer(path).compact(), lambda path: shard_index(path, "s", shards=2)])
+def test_tokens_are_not_copied_to_other_videos(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], Any], statement: str
+) -> None:
+    """Rows that a catalog confuses would leave an index that looks whole and finds the wrong videos."""
+    monkeypatch.chdir(tmp_path)
+    catalog(index, statement)
+    before = sorted(index.rglob("*.pt"))
+    with pytest.raises(IndexFolderError, match=r"catalog\.sqlite is damaged: .*; restore it"):
+        use(index)
+    assert sorted(index.rglob("*.pt")) == before
+    assert not Path("s").exists()
+
+
 def test_a_schema_that_is_no_text_is_refused(index: Path) -> None:
     """SQLite's message repeats its bytes, and Python raises UnicodeDecodeError instead of that message."""
     connection = sqlite3.connect(index / "catalog.sqlite")
@@ -433,7 +460,7 @@ def test_a_catalog_that_lost_a_name_deletes_nothing(index: Path, case: str) -> N
 
 
 def fold_pages(path: Path, table: str) -> None:
-    """Chain the interior pages of a table: each names the next one as all of its children, the last one a page of rows."""
+    """Chain the interior pages of a table: each names the next as all of its children, the last a page of rows."""
     with sqlite3.connect(path) as connection:
         ((root,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchall()
         ((size,),) = connection.execute("PRAGMA page_size").fetchall()
@@ -467,9 +494,11 @@ def test_rows_without_end_are_refused_soon(index: Path, table: str) -> None:
     path = index / "catalog.sqlite"
     statements = {
         "failures": "INSERT INTO failures SELECT 'f' || value, 'p', 'empty', 'd', 0 FROM numbers",
-        "videos": "INSERT INTO videos SELECT 'v' || value, 's', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, NULL "
+        "videos": "INSERT INTO videos SELECT 'v' || value, 's', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, "
+        "NULL "
         "FROM numbers",
-        "staged": "INSERT INTO staged SELECT 's' || value, 'c', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, NULL "
+        "staged": "INSERT INTO staged SELECT 's' || value, 'c', value, NULL, NULL, NULL, NULL, NULL, x'', '{}', NULL, "
+        "NULL "
         "FROM numbers",
     }
     numbers = "WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 20000) "

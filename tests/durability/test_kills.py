@@ -1,8 +1,9 @@
 """Killing a writer at any moment loses nothing that it acknowledged, and leaves nothing but whole commits.
 
 Children that take random steps (index, add, remove, compact) are killed with SIGKILL at random moments. What is found
-afterwards must be exactly what was acknowledged, or that and the step in flight; every file must be intact; and the next
-writer must go on. The default run kills a few; `COLBERT_VIDEO_KILLS=200 pytest tests/durability/test_kills.py` kills as many.
+afterwards must be exactly what was acknowledged, or that and the step in flight; every file must be intact; and the
+next writer must go on. The default run kills a few; `COLBERT_VIDEO_KILLS=200 pytest tests/durability/test_kills.py`
+kills as many.
 """
 
 import os

@@ -4,8 +4,8 @@ Each kind of call fails in turn: the first of them, then a later one, and so on 
 the error must name the file, what is found must be what was found before, and in the end the operation must succeed. A
 file system that is really full, and a real limit on the size of files, do the same.
 
-The default run takes a third of the pairs of operation and fault, and of each every seventh call; the thorough run takes all
-pairs and every third call; with `COLBERT_VIDEO_FAULTS=1` every single one fails once.
+The default run takes a third of the pairs of operation and fault, and of each every seventh call; the thorough run
+takes all pairs and every third call; with `COLBERT_VIDEO_FAULTS=1` every single one fails once.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""A path is what it was when it was given: the working folder may change afterwards, and files of the same names be there."""
+"""A path is what it was when it was given, though the working folder changes to one with the same names."""
 
 import os
 import shutil

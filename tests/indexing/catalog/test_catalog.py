@@ -67,7 +67,7 @@ def test_entries_keep_the_asked_order_and_leave_out_unknown_ids(catalog: Catalog
 def test_removed_videos_leave_tombstones(catalog: Catalog) -> None:
     catalog.commit_segment("a", "c", videos("x", "y", "z"), {})
     assert sorted(catalog.remove(["z", "unknown", "x", "x"])) == ["x", "z"]
-    assert catalog.removed_rows("a") == [0, 2]
+    assert catalog.snapshot().removed["a"] == [0, 2]
     assert catalog.snapshot().removed == {"a": [0, 2]}
     assert [e.id for e in catalog.entries()] == ["y"]
     assert catalog.count() == 1
@@ -78,7 +78,7 @@ def test_removing_a_long_video_removes_its_windows(catalog: Catalog) -> None:
     windows = [VideoEntry(f"film#{n}", parent="film") for n in range(3)]
     catalog.commit_segment("a", "c", [*windows, *videos("other")], {})
     assert sorted(catalog.remove(["film"])) == ["film#0", "film#1", "film#2"]
-    assert catalog.removed_rows("a") == [0, 1, 2]
+    assert catalog.snapshot().removed["a"] == [0, 1, 2]
 
 
 def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> None:
@@ -88,7 +88,7 @@ def test_replacing_moves_the_row_and_buries_the_old_place(catalog: Catalog) -> N
     assert [s.name for s in catalog.live_segments()] == ["a"]  # nothing of the refused segment stayed
     assert catalog.count() == 2
     catalog.commit_segment("b", "c", videos("w", "x"), {}, replace=True)
-    assert catalog.removed_rows("a") == [0]
+    assert catalog.snapshot().removed["a"] == [0]
     assert (catalog.entries(["x"])[0].segment, catalog.entries(["x"])[0].row) == ("b", 1)
     assert catalog.count() == 3
 

@@ -1,4 +1,4 @@
-"""An index begun in vain is removed while its writer still holds the lock, so that no other writer's work goes with it."""
+"""An index begun in vain is removed while its writer holds the lock, so that no other writer's work goes too."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ from operations import add_tokens, everything
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME, WriterLock
 from colbert_video.indexing.index import folder as module
 from colbert_video.indexing.index.folder import writing
 
@@ -201,6 +201,16 @@ def test_a_forgotten_lock_is_released(tmp_path: Path) -> None:
     WriterLock(tmp_path)
     gc.collect()
     WriterLock(tmp_path).release()
+
+
+def test_an_error_of_the_sweep_keeps_no_lock(tmp_path: Path) -> None:
+    add_tokens(tmp_path, "a", seed=0, add=False)
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)) as catalog:
+        catalog.execute("UPDATE files SET size = 'text'")
+    with pytest.raises(IndexFolderError, match=r"row of file .* is damaged") as kept, writing(tmp_path, create=False):
+        pass
+    WriterLock(tmp_path).release()
+    assert kept.value.__traceback__ is not None  # its frames live, and with them all that they did not close
 
 
 @contextmanager

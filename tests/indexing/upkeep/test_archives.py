@@ -18,8 +18,8 @@ from operations import add_tokens, everything
 from colbert_video import Indexer
 from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import LOCK_NAME, WriterLock
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.writer_lock import LOCK_NAME, WriterLock
 from colbert_video.indexing.upkeep import archives
 from colbert_video.indexing.upkeep.export import import_index
 from colbert_video.indexing.upkeep.verify import verify_index

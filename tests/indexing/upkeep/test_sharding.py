@@ -17,7 +17,7 @@ from colbert_video import Indexer
 from colbert_video.cli.program import app
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.indexing.catalog.database import WriterLock
+from colbert_video.indexing.catalog.writer_lock import WriterLock
 from colbert_video.indexing.upkeep import sharding
 from colbert_video.indexing.upkeep.sharding import CORPUS_NAME, ShardedCorpus, cut, shard_index, write_corpus
 from colbert_video.indexing.upkeep.verify import verify_index
@@ -39,7 +39,7 @@ def test_shards_are_whole_indexes_and_keep_windows_together(index: Path, tmp_pat
         assert verify_index(folder).intact
         with Catalog.open(folder) as catalog:
             held += sorted({entry.video for entry in catalog.entries()})
-            assert not any(catalog.removed_rows(segment.name) for segment in catalog.live_segments())
+            assert catalog.snapshot().removed == {}
     assert sorted(held) == VIDEOS  # each in one shard, none lost
     with Catalog.open(index) as catalog:
         codecs = catalog.codecs()
