@@ -1,7 +1,7 @@
 """Filters against a plain evaluator in Python, on metadata and filters of any shape."""
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -288,15 +288,12 @@ def test_values_of_numpy_and_sets_stand_for_those_of_json(where: Any, plain: Any
     assert compile_filter(where) == compile_filter(plain)
 
 
-@pytest.mark.parametrize("condition", [lambda n: {"n": n}, lambda n: {"tags": {"contains": f"x{n}"}}])
-def test_filters_of_the_most_conditions_are_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: Callable[[int], dict[str, Any]]
-) -> None:
+def test_filters_of_the_most_conditions_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The work of a statement is limited, by the size of the catalog, against forged ones."""
     monkeypatch.setattr(database, "MAX_STEPS", 0)
     monkeypatch.setattr(database, "STEPS_PER_CHECK", 1000)
     where = {"or": [*map(condition, range(100)), {"n": {"<": 3}}]}
-    entries = [VideoEntry(f"v{n}", metadata={"n": n + 1000 * (n > 2), "tags": ["a", "b", "c"]}) for n in range(1000)]
+    entries = [VideoEntry(f"v{n}", metadata={"n": n, "tags": ["a", "b", "c"]}) for n in range(1000)]
     with Catalog.create(tmp_path / "i") as catalog:
         catalog.replace_everything([NewSegment("a", "c", entries, {})])
         assert catalog.matching(compile_filter(where)) == [("a", 0), ("a", 1), ("a", 2)]
