@@ -34,7 +34,7 @@ def here(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_others(found: dict[str, dict[str, Any]], known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Outcomes with those of an earlier run for readers that were not asked now; costs need one run for all, outcomes do not."""
+    """Outcomes with those of an earlier run for readers that were not asked now; costs would need one run for all."""
     return {
         title: {**entry, "readers": {**known.get(title, {}).get("readers", {}), **entry["readers"]}}
         for title, entry in found.items()

@@ -4,13 +4,14 @@
     python benchmarks/fuzz.py --kinds videos --minutes 5
     python benchmarks/fuzz.py --case videos:1234 --seed 0   # one case again
 
-Kinds: index folders (bytes, tensors, JSON, rows of the catalog, links; mostly with true checksums), archives of videos and
-exported indexes, video files, checkpoints, text files, and requests to a service over a socket. Cases run in processes of
-their own with a time limit. Good ends are a result, and an error of this library; for requests, any status but 500.
+Kinds: index folders (bytes, tensors, JSON, rows of the catalog, links; mostly with true checksums), archives of videos
+and exported indexes, video files, checkpoints, text files, and requests to a service over a socket. Cases run in
+processes of their own with a time limit. Good ends are a result, and an error of this library; for requests, any status
+but 500.
 
-Findings are foreign errors, hangs, crashes, memory without measure, and anything outside of the case's folder that is read
-or changed: Python's audit events, inotify on files that forged ones name, and a listener on an address that they name say so.
-Each is kept in `--findings`, with its input. The same seed makes the same cases. Linux only.
+Findings are foreign errors, hangs, crashes, memory without measure, and anything outside of the case's folder that is
+read or changed: Python's audit events, inotify on files that forged ones name, and a listener on an address that they
+name say so. Each is kept in `--findings`, with its input. The same seed makes the same cases. Linux only.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from reports import HERE, arguments, machine, save
 
 KINDS = ("indexes", "archives", "videos", "checkpoints", "texts", "requests")
 DEADLINE_SECONDS = 90.0
-"""A case that takes longer hangs. Decoding processes of the library have limits of their own, which are not used here."""
+"""A case that takes longer hangs. Decoding runs in the case's process, so the library's own limits do not end it."""
 START_SECONDS = 240.0
 """Time that a process has to make its originals."""
 

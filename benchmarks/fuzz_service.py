@@ -32,21 +32,11 @@ PATHS = (
     "/metrics", "/api/docs", "/api/openapi.json", "/static/docs.js", "/static/../app.py", "/static/%2e%2e/app.py", "//", "/%00", "*",
 )  # fmt: skip
 METHODS = (
-    "GET",
-    "GET",
-    "GET",
-    "GET",
-    "POST",
-    "HEAD",
-    "OPTIONS",
-    "PUT",
-    "DELETE",
-    "PATCH",
-    "TRACE",
-    "CONNECT",
-    "get",
-    "\0",
-)
+    "GET", "GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "get", "\0",
+)  # fmt: skip
+PARAMETERS = (
+    "query", "query", "id", "id", "k", "where", "ids", "exact", "windows", "limit", "after", "t", "width", "copy", "index",
+)  # fmt: skip
 FILTER = {"channel": "news", "duration": {">": 1}, "or": [{"id": {"in": ["mp4", "avi"]}}, {"tags": {"contains": "x"}}]}
 HEADERS = (
     "Range", "If-Range", "If-None-Match", "If-Modified-Since", "Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Content-Type",
@@ -222,25 +212,7 @@ class Requests:
         return generator.choice([*values, "a red circle", "x" * generator.choice([1, 999, 1001, 30_000]), "9" * 4000])
 
     def _parameter(self, generator: random.Random) -> str:
-        name = generator.choice(
-            [
-                "query",
-                "query",
-                "id",
-                "id",
-                "k",
-                "where",
-                "ids",
-                "exact",
-                "windows",
-                "limit",
-                "after",
-                "t",
-                "width",
-                "copy",
-                "index",
-            ]
-        )
+        name = generator.choice(PARAMETERS)
         usual = {
             "query": ["a red circle"], "id": ["mp4", "avi", "mkv", "gif", "secret"], "k": ["3", "1000"], "ids": ["mp4"],
             "exact": ["true"], "windows": ["1"], "limit": ["2"], "after": ["a"], "t": ["0.5", "1"], "width": ["160", "320"],

@@ -147,7 +147,7 @@ def decode(figures: Figures) -> dict[str, Any]:
 
 
 def outcome_words(outcome: Figures | None, shows: bool) -> str:
-    """An outcome in a word or two, "–" for a reader that was not asked; `shows` is True for a file that holds frames."""
+    """An outcome in a word or two, "–" if the reader was not asked; `shows` is True for a file that holds frames."""
     from colbert_video.errors import FailureKind
 
     if outcome is None:

@@ -12,7 +12,7 @@ Device = str | int | torch.device
 
 
 def resolve_device(device: Device | None = None) -> torch.device:
-    """Return the device that a name or number stands for; None and "auto" for the first GPU where there is one, or the CPU.
+    """Return the device that a name or number stands for; None and "auto" for the first GPU, or the CPU without one.
 
     Raises:
         SettingsError: If torch does not know the device, it is not there, or this process was forked and cannot use it.
@@ -60,8 +60,8 @@ def _check_computes(found: torch.device, device: Device) -> None:
         torch.zeros(1, dtype=torch.float32, device=found).tolist()
     except Exception as error:
         raise SettingsError(
-            f"{_named(device)}, but torch cannot compute on a device of the kind {shown(found.type)} here; use 'cpu', or one that "
-            "torch.accelerator names."
+            f"{_named(device)}, but torch cannot compute on a device of the kind {shown(found.type)} here; use 'cpu', or "
+            "one that torch.accelerator names."
         ) from error
 
 
@@ -73,8 +73,8 @@ def check_not_forked(device: torch.device) -> None:
     """
     if device.type == "cuda" and torch.cuda._is_in_bad_fork():
         raise SettingsError(
-            f"device={shown(str(device))}: this process was forked from one that uses the GPU, and CUDA does not follow. Start "
-            "processes with multiprocessing.get_context('spawn'), or use device='cpu'."
+            f"device={shown(str(device))}: this process was forked from one that uses the GPU, and CUDA does not follow. "
+            "Start processes with multiprocessing.get_context('spawn'), or use device='cpu'."
         )
 
 

@@ -32,7 +32,7 @@ MISSING = "it is missing"
 LINKED = "it is a link"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 """Flags that open a file which is not there yet."""
-OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
+OWN_DESCRIPTOR = re.compile(r"/dev/(?:(stdout|stderr)|fd/(\d{1,9}))|/proc/self/fd/(\d{1,9})")
 """Names of this process's open files, such as a pipe to another program."""
 
 
@@ -56,7 +56,10 @@ def check_file_writable(path: Path) -> None:
         SettingsError: If `path` is a folder, its folder is missing, or no file can be written there.
     """
     try:
-        if OWN_DESCRIPTOR.fullmatch(str(path)) or _is_special(path):
+        if (number := _descriptor(path)) is not None:
+            os.fstat(number)  # fails where nothing is open
+            return
+        if _is_special(path):
             return
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "Is a directory")
@@ -69,13 +72,12 @@ def check_file_writable(path: Path) -> None:
 
 def is_stream(path: Path) -> bool:
     """Return whether a path names no file of its own: /dev/stdin, a pipe, or what a shell makes of `<(command)`."""
-    return str(path) == "/dev/stdin" or OWN_DESCRIPTOR.fullmatch(str(path)) is not None or _is_special(path)
+    return str(path) == "/dev/stdin" or _descriptor(path) is not None or _is_special(path)
 
 
 def is_standard_output(path: Path) -> bool:
     """Return whether a path names this process's standard output, which then holds the file and nothing else."""
-    match = OWN_DESCRIPTOR.fullmatch(str(path))
-    return match is not None and (match[1] == "stdout" or (match[2] or match[3]) == "1")
+    return _descriptor(path) == 1
 
 
 def check_folder_writable(folder: Path) -> None:
@@ -229,8 +231,11 @@ def write_bytes_durably(path: Path, data: bytes) -> None:
     A link is followed, and a file keeps its permissions. Devices, pipes and this process's open files, such as
     /dev/stdout, are written as they are.
     """
-    if (own := _own_descriptor(path)) is not None:
-        with os.fdopen(own, "wb") as file:
+    if (number := _descriptor(path)) is not None:
+        for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+            if stream is not None:
+                stream.flush()
+        with os.fdopen(os.dup(number), "wb") as file:
             file.write(data)
     elif _is_special(path):
         with path.open("wb") as file:
@@ -256,16 +261,12 @@ def _replace(target: Path, data: bytes) -> None:
     fsync_folder(target.parent)
 
 
-def _own_descriptor(path: Path) -> int | None:
-    """Return a copy of the open file of this process that `path` names; None if it names none."""
+def _descriptor(path: Path) -> int | None:
+    """Return the number of the open file of this process that `path` names; None if it names none."""
     match = OWN_DESCRIPTOR.fullmatch(str(path))
     if match is None:
         return None
-    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
-        if stream is not None:
-            stream.flush()
-    number = {"stdout": 1, "stderr": 2}.get(match[1])
-    return os.dup(int(match[2] or match[3]) if number is None else number)
+    return {"stdout": 1, "stderr": 2}.get(match[1]) or int(match[2] or match[3])
 
 
 def _is_special(path: Path) -> bool:
@@ -283,7 +284,11 @@ def _followed(path: Path) -> Path:
 
 
 def _check_replaceable(target: Path) -> int | None:
-    """Return the permissions of the file that is replaced, None if there is none; one that is read-only raises OSError."""
+    """Return the permissions of the file that is replaced, None if there is none.
+
+    Raises:
+        OSError: If it is read-only.
+    """
     try:
         mode = stat.S_IMODE(target.stat().st_mode)
     except FileNotFoundError:

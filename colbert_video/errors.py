@@ -26,7 +26,7 @@ MAX_SHOWN = 200
 MISLEADING = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-"""Characters that command a terminal, break or turn a line, or are no characters: controls, bidirectional marks, halves of
+"""Characters that command a terminal, break or turn a line, or are none: controls, bidirectional marks, halves of
 surrogate pairs."""
 
 
@@ -204,7 +204,7 @@ def shown(value: object, *, limit: int = MAX_SHOWN) -> str:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return a text that a terminal and a log can show: what would command them or mislead a reader is escaped, as `\x1b`.
+    r"""Return a text for a terminal or a log: what would command it or mislead a reader is escaped, as `\x1b`.
 
     Names of files, ids and metadata may hold anything. Bytes of a name that are not UTF-8 become `\xNN`.
 

@@ -121,10 +121,7 @@ def test_a_damaged_model_is_refused(hub: HubStandIn, tiny_model: VideoColBERT) -
     repository = hub.repositories["model", "me/model"]
     pickled = b"\x80\x04\x95cos\nsystem\n"
     repository.commit("main", {**repository.files(), "model.safetensors": pickled}, "evil")
-    with pytest.raises(
-        ModelError,
-        match=r"model\.safetensors' is missing, damaged|model\.safetensors (is missing|cannot be read|is damaged)",
-    ):
+    with pytest.raises(ModelError, match=r"model\.safetensors is damaged, or does not fit its configuration"):
         VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
 
 

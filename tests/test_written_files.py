@@ -148,6 +148,7 @@ def test_what_cannot_be_written_is_known_before(tmp_path: Path, result: Path) ->
         (check_file_writable, tmp_path / "gone" / "x", "No such file or directory"),
         (check_file_writable, result / "x", "Not a directory"),
         (check_file_writable, tmp_path / ("x" * 300), "File name too long"),
+        *([] if os.name == "nt" else [(check_file_writable, Path("/dev/fd/987654321"), "Bad file descriptor")]),
         (check_folder_writable, result, "Not a directory; choose another folder"),
         (check_folder_writable, result / "a" / "b", "Not a directory"),
     ]

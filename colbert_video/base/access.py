@@ -31,8 +31,6 @@ REMEDIES = {
     errno.ELOOP: "its links lead in a circle: correct them",
     errno.EXDEV: "it lies on another disk",
 }
-
-
 ABOUT_PATHS = frozenset((errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST))
 """Errors whose cause is found by looking at a path; others, such as a full disk, say themselves what it is."""
 
@@ -76,7 +74,7 @@ def problem_of(error: OSError, path: Path, *, write: bool = False) -> str:
 
 
 def access_problem(path: Path, *, write: bool = False) -> str | None:
-    """Return what keeps a file from being opened, found by looking at it and the folders above; None if nothing is found.
+    """Return what keeps a file from being opened, found by looking at it and the folders above; None if nothing does.
 
     Args:
         path: The file; it need not exist.

@@ -79,8 +79,8 @@ def score_of(query: object, video: object, value: Any) -> float:
     number = plain_scalar(value)
     if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
         raise SettingsError(
-            f"the score of video {shown(video)} for query {shown(query)} is {shown(value)}; give each video a number, or leave "
-            "it out."
+            f"the score of video {shown(video)} for query {shown(query)} is {shown(value)}; give each video a number, "
+            "or leave it out."
         )
     return number
 
@@ -149,8 +149,8 @@ def id_text(value: Any, name: str = "id") -> str:
         return str(whole_number(name, value))
     except (SettingsError, ValueError):
         raise SettingsError(
-            f"{name} {shown(value)} is a value of type {type(value).__name__}; an id is a text (a whole number or a UUID "
-            "is taken as its text)."
+            f"{name} {shown(value)} is a value of type {type(value).__name__}; an id is a text (a whole number or a "
+            "UUID is taken as its text)."
         ) from None
 
 
@@ -223,8 +223,8 @@ def check_ordered(name: str, values: Any) -> None:
 def check_fields(settings: Any) -> None:
     """Check each field of a frozen dataclass by its annotation, and turn NumPy's scalars into Python's.
 
-    Known annotations: int, float, bool, str, Path, Literal, tuples of these, and unions with None; fields of other types
-    are left as they are. Numbers keep their type, so that what was stored as 10 stays 10.
+    Known annotations: int, float, bool, str, Path, Literal, tuples of these, and unions with None; fields of other
+    types are left as they are. Numbers keep their type, so that what was stored as 10 stays 10.
 
     Raises:
         SettingsError: If a value does not fit its annotation; the text names the field.

@@ -1,4 +1,4 @@
-"""JSON from people, and Python's values as JSON: one reader and one writer, so that nothing is lost or changed silently.
+"""JSON from people, and Python's values as JSON: one reader and one writer, so that nothing is lost silently.
 
 A filter that names a key twice would lose a condition, NaN is no JSON, and SQLite reads neither deep nesting nor whole
 numbers that no double can hold.
@@ -37,8 +37,8 @@ def parse_json(text: str | bytes) -> Any:
     """Read JSON that a person wrote.
 
     Raises:
-        ValueError: With the reason in words, if it is not JSON, an object names a key twice, a number is NaN, infinite or
-            too large, or it is nested more than `MAX_DEPTH` deep.
+        ValueError: With the reason in words, if it is not JSON, an object names a key twice, a number is NaN, infinite
+            or too large, or it is nested more than `MAX_DEPTH` deep.
     """
     try:
         value = _DECODER.decode((text if isinstance(text, str) else text.decode()).removeprefix("\ufeff"))
@@ -70,9 +70,9 @@ def unique_keys(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
 def plain_metadata(metadata: Any, where: str, missing: Counter[str] | None = None) -> dict[str, Any]:
     """Return metadata as JSON holds it.
 
-    What has one obvious form takes it: NumPy's scalars and arrays, tensors, tuples and sets (as sorted lists), dates and
-    times (ISO 8601), Decimal, UUID, paths, enumerations; whole numbers that are keys become text. NaN, NaT and pandas.NA
-    become null, with a warning.
+    What has one obvious form takes it: NumPy's scalars and arrays, tensors, tuples and sets (as sorted lists), dates
+    and times (ISO 8601), Decimal, UUID, paths, enumerations; whole numbers that are keys become text. NaN, NaT and
+    pandas.NA become null, with a warning.
 
     Args:
         metadata: Values by key.
@@ -80,8 +80,8 @@ def plain_metadata(metadata: Any, where: str, missing: Counter[str] | None = Non
         missing: Counts the keys of values that became null, instead of warning.
 
     Raises:
-        SettingsError: If a value has no form in JSON (bytes, infinity, other objects), a key is not text, or it holds more than
-            `MAX_CHARACTERS`.
+        SettingsError: If a value has no form in JSON (bytes, infinity, other objects), a key is not text, or it holds
+            more than `MAX_CHARACTERS`.
     """
     if not isinstance(metadata, Mapping):
         raise SettingsError(f"{where} is {shown(metadata)}; give a dict of names and values.")
@@ -150,8 +150,8 @@ class _Writer:
         self._characters += characters
         if self._characters > MAX_CHARACTERS:
             raise SettingsError(
-                f"{self._where} holds more than {MAX_CHARACTERS} characters and values; keep what is so long elsewhere, and its "
-                "name here."
+                f"{self._where} holds more than {MAX_CHARACTERS} characters and values; keep what is so long elsewhere, "
+                "and its name here."
             )
 
     def _other(self, value: Any, path: tuple[str, ...]) -> Any:
@@ -159,9 +159,7 @@ class _Writer:
             return self._null(path)
         if isinstance(value, Enum):
             return self.write(value.value, path)
-        if isinstance(value, str):
-            return str(value)
-        if isinstance(value, np.datetime64):
+        if isinstance(value, str | np.datetime64):
             return str(value)
         scalar = plain_scalar(value)
         if isinstance(scalar, int | float | Decimal):
@@ -226,8 +224,8 @@ class _Writer:
 
     def _error(self, value: Any, path: tuple[str, ...]) -> SettingsError:
         return SettingsError(
-            f"{self._where} holds {shown(value)}{_inside(path)}, which JSON cannot hold; use text, finite numbers, true, "
-            "false, null, lists and dicts."
+            f"{self._where} holds {shown(value)}{_inside(path)}, which JSON cannot hold; use text, finite numbers, "
+            "true, false, null, lists and dicts."
         )
 
 
@@ -244,7 +242,7 @@ def _is_missing(value: Any) -> bool:
         return False
     scalar = plain_scalar(value)
     try:
-        return bool(scalar is None if isinstance(value, np.generic) and scalar is None else scalar != scalar)
+        return (isinstance(value, np.generic) and scalar is None) or bool(scalar != scalar)  # None: NumPy's NaT
     except Exception:  # a signalling NaN, or a tensor without a value
         return isinstance(value, Decimal)
 

@@ -58,7 +58,7 @@ def user_path(path: object, name: str = "the path") -> Path:
 
 
 def read_text(path: Path) -> str:
-    r"""Read a text file in UTF-8; "\r\n" comes back as "\n", and byte order marks at the beginnings of lines are dropped.
+    r"""Read a text file in UTF-8, "\r\n" as "\n" and without byte order marks at the beginnings of lines.
 
     Raises:
         SettingsError: If it cannot be read or is not text in UTF-8; the error names file and line.
@@ -103,6 +103,6 @@ def encode_text(text: str, path: Path) -> bytes:
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
         raise SettingsError(
-            f"{path} cannot be written: its line {line} would hold {shown(text[error.start])}, which is no character of UTF-8; "
-            "rename what holds it."
+            f"{path} cannot be written: its line {line} would hold {shown(text[error.start])}, which is no character of "
+            "UTF-8; rename what holds it."
         ) from error

@@ -18,7 +18,7 @@ TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "unexpected pos")
 
 
 def prepare_streams() -> None:
-    """Let standard output and errors escape what their encoding has no characters for; open those that are closed."""
+    """Let standard output and error escape what their encoding has no characters for; open those that are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # the caller closed the descriptor
@@ -28,7 +28,7 @@ def prepare_streams() -> None:
 
 
 class LogFormatter(logging.Formatter):
-    """Writes each message in one line, without what a name in it would do to a terminal; tracebacks keep their lines."""
+    """Writes each message in one line, escaped as `printable` does it; tracebacks keep their lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
         """Return the message and what the format puts around it."""
@@ -40,14 +40,14 @@ class LogFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Send the messages of all loggers, from a level on, to standard errors; a program that has set up logging keeps it."""
+    """Send the messages of all loggers, from a level on, to standard error, unless logging was set up before."""
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter("%(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
 
 
 def say_failure(message: str) -> None:
-    """Write one line to standard errors, if anything can be written there."""
+    """Write one line to standard error, if anything can be written there."""
     try:
         sys.stderr.write(f"error: {printable(' '.join(message.split()))}\n")
         sys.stderr.flush()

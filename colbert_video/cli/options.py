@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class PathType(click.Path):
-    """Option type of a path: "~" is replaced by the home folder; an empty one, which would be the working folder, fails."""
+    """Option type of a path: "~" is the home folder; an empty path, which would be the working folder, is refused."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -83,7 +83,8 @@ def decoding_options(command: Command) -> Command:
         click.option(
             "--video-stream",
             type=int,
-            help="Which video stream of each file to read, counted from 0. Default: that of the index, else the one that players choose.",
+            help="Which video stream of each file to read, counted from 0. Default: that of the index, else the one that "
+            "players choose.",
         ),
         click.option(
             "--decoder",

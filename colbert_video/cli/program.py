@@ -51,7 +51,6 @@ VERBS = (
     fuse,
 )
 
-
 PARAMETER = re.compile(r"""(?<![\w/.'"-])(?P<name>[a-z_]+)=(?P<value>'[^']*'|"[^"]*"|[\w.-]*\w|)""")
 """A parameter as errors write it: `num_frames=100`, `model='toy'`, `model=`."""
 
@@ -127,7 +126,7 @@ def _exit_code(arguments: list[str] | None) -> int:
 
 
 def in_options(message: str, verb: click.Command | None) -> str:
-    """Return an error's text with `name=value` as the verb's option, where it has one: "--frames 100", "--overwrite"."""
+    """Return an error's text with `name=value` as the verb's option, where it has one, such as "--frames 100"."""
     options = {
         parameter.name: parameter
         for parameter in (verb.params if verb else ())
@@ -138,7 +137,7 @@ def in_options(message: str, verb: click.Command | None) -> str:
         parameter = options.get(match["name"])
         if parameter is None:
             return match[0]
-        value = (match["value"] or "").strip("'\"")
+        value = match["value"].strip("'\"")
         return parameter.opts[0] if parameter.is_flag or not value else f"{parameter.opts[0]} {value}"
 
     return PARAMETER.sub(option, message)

@@ -74,11 +74,13 @@ class ClusterSearcher(ShardedSearcher):
         device: Device | None = None,
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
-        _check_numbers(replicas=replicas, deadline=deadline, hedge=hedge, threads=threads)
+        replicas, threads = (
+            whole_number(name, number, least=1) for name, number in (("replicas", replicas), ("threads", threads))
+        )
         self._process = os.getpid()
         self._open_corpus(path, model, device)
-        self.deadline: float = deadline
-        self._hedge = hedge
+        self.deadline: float = real_number("deadline", deadline, above=0)
+        self._hedge = real_number("hedge", hedge, above=0)
         self.shards: list[ShardReplicas] = []
         self._session: Session | None = None
         try:
@@ -105,14 +107,14 @@ class ClusterSearcher(ShardedSearcher):
             ClusterError: Always.
         """
         raise ClusterError(
-            f"a ClusterSearcher cannot be pickled or copied: its actors end with this process. Open one where it is needed: "
-            f"ClusterSearcher({shown(str(self.path))}, cluster=...)."
+            "a ClusterSearcher cannot be pickled or copied: its actors end with this process. Open one where it is "
+            f"needed: ClusterSearcher({shown(str(self.path))}, cluster=...)."
         )
 
     def close(self) -> None:
         """End the actors, and the connection to the cluster if it was opened for them; a second call does nothing."""
         self._closed = True
-        if self._session is not None:
+        if self._session is not None and self._process == os.getpid():  # a forked process leaves them to the other
             for shard in self.shards:
                 for replica in shard.replicas:
                     self._session.ray.kill(replica.handle)
@@ -138,12 +140,15 @@ class ClusterSearcher(ShardedSearcher):
         asked: dict[int, tuple[Any, ...]] = dict.fromkeys(range(len(single)), ())
         return list(fan_out(single, method, asked, deadline=seconds, hedge=seconds).values())
 
-    def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
+    def _check_open(self) -> None:
+        super()._check_open()
         if self._process != os.getpid():
             raise ClusterError(
-                "this process was forked from the one that opened the ClusterSearcher, and Ray does not follow; open one here, "
-                "or start processes with multiprocessing.get_context('spawn')."
+                "this process was forked from the one that opened the ClusterSearcher, and Ray does not follow; open one "
+                "here, or start processes with multiprocessing.get_context('spawn')."
             )
+
+    def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)
         return found, tuple(self.corpus.names[number] for number in sorted(asked) if number not in found)
 
@@ -160,11 +165,3 @@ def _wait_until_open(ray: ModuleType, shards: Sequence[ShardReplicas], names: Se
         if isinstance(error.cause, ColBERTVideoError):
             raise error.cause from None
         raise
-
-
-def _check_numbers(**numbers: float) -> None:
-    for name, number in numbers.items():
-        if name in ("replicas", "threads"):
-            whole_number(name, number, least=1)
-        else:
-            real_number(name, number, above=0)

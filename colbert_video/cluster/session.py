@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 """Set before Ray is asked for anything, unless the user set them otherwise."""
 LOCAL_ENVIRONMENT = {"RAY_enable_metrics_collection": "0"}
-"""Set before a cluster is started here: Ray would publish its metrics on all addresses of the machine, without the token."""
+"""Set before a cluster is started here: Ray would publish its metrics on all addresses of the machine, without token."""
 TOKEN_SETTINGS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """A user who sets one of these keeps the token elsewhere than Ray's file."""
 REACH_SECONDS = 5.0
@@ -140,8 +140,8 @@ def check_address(cluster: str) -> None:
     if cluster in ("auto", "local") or (host and colon and port.isdecimal() and "/" not in host):
         return
     raise SettingsError(
-        f"cluster={shown(cluster)} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, or "
-        "'auto' for the one that runs on this machine."
+        f"cluster={shown(cluster)} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, "
+        "or 'auto' for the one that runs on this machine."
     )
 
 

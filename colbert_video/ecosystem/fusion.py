@@ -64,7 +64,7 @@ def fuse(
     """
     if weights is not None and (isinstance(weights, str) or not isinstance(weights, Iterable)):
         raise SettingsError(f"weights={shown(weights)} must be a list of numbers, one for each ranking.")
-    weights = [1.0] * len(rankings) if weights is None else [real_number("a weight", weight) for weight in weights]
+    weights = [1.0] * len(rankings) if weights is None else [real_number("weights", weight) for weight in weights]
     k = None if k is None else whole_number("k", k, least=1)
     _check(rankings, method, weights, real_number("constant", constant, least=0))
     runs = [ranking.torun() for ranking in rankings]
@@ -134,7 +134,7 @@ def _check(rankings: Sequence[Ranking], method: str, weights: Sequence[float], c
         raise SettingsError(f"method {shown(method)} is unknown; choose rrf, min_max or z_score.")
     if len(weights) != len(rankings):
         raise SettingsError(f"there are {len(weights)} weights for {len(rankings)} rankings; give one for each.")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+    if min(weights) < 0 or not any(weights):
         raise SettingsError(f"weights are {shown([*weights])}; they must be finite and not negative, and one above 0.")
 
 
@@ -142,5 +142,6 @@ def _check_finite(scored: Scored) -> None:
     wrong = [video for video, score in scored.items() if not math.isfinite(score)]
     if wrong:
         raise SettingsError(
-            f"the score of video {shown(wrong[0])} is {scored[wrong[0]]}, which cannot be normalised; fuse by rank with rrf."
+            f"the score of video {shown(wrong[0])} is {scored[wrong[0]]}, which cannot be normalised; fuse by rank with "
+            "rrf."
         )

@@ -45,7 +45,8 @@ def dataset_videos(
         One record per row. A row without a usable video is a record whose file is missing, so that indexing lists it.
 
     Raises:
-        SettingsError: If there is no such column, an id is no text, a named column cannot be stored, or `media` is full.
+        SettingsError: If there is no such column, an id is no text, a named column cannot be stored, or `media` is
+            full.
     """
     dataset, plain = _undecoded(dataset, video)
     folder = MediaFolder(media, most_bytes=most_bytes)

@@ -61,4 +61,4 @@ class MediaFolder:
         try:
             write_bytes_durably(path, data)
         except OSError as error:
-            raise SettingsError(f"{path} cannot be written: {error.strerror or error}; free some space.") from error
+            raise SettingsError(f"{path} cannot be written: {reason_of(error)}.") from error

@@ -137,9 +137,8 @@ class VideoColBERTEncoder:
         found = {}
         for query, row in zip(queries, scores, strict=True):
             allowed = videos if top_ranked is None else [v for v in top_ranked.get(query, []) if v in columns]
-            own = row[
-                torch.tensor([columns[video] for video in allowed], dtype=torch.int64, device="cpu")
-            ]  # (allowed,)
+            chosen = torch.tensor([columns[video] for video in allowed], dtype=torch.int64, device="cpu")
+            own = row[chosen]  # (allowed,)
             best = best_first(own, whole_number("top_k", top_k, least=1)).tolist()
             found[query] = {allowed[column]: float(own[column]) for column in best}
         return found

@@ -98,16 +98,15 @@ VERBS: dict[str, Callable[[Path, Path], list[Any]]] = {
 QUICK = ["index", "remove", "export tar", "search", "train"]
 
 
-def forked(arguments: list[Any], prepare: Callable[[], None], log: Path) -> tuple[int, str]:
-    """Exit code and output of the command line in a forked process."""
-    descriptor = os.open(log, os.O_RDWR | os.O_CREAT)
+def forked(arguments: list[Any], prepare: Callable[[], None]) -> tuple[int, str]:
+    """Exit code and output of the command line in a forked process; a limit on files does not hold for its pipe."""
+    read, write = os.pipe()
     process = os.fork()
     if process == 0:
         code = 99
         try:
-            sys.stdout = sys.stderr = io.TextIOWrapper(
-                io.FileIO(_pipe_to(descriptor), "w"), "utf-8", line_buffering=True
-            )
+            os.close(read)
+            sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(write, "w"), "utf-8", line_buffering=True)
             prepare()
             main(["--quiet", *map(str, arguments)])
         except SystemExit as left:
@@ -117,21 +116,10 @@ def forked(arguments: list[Any], prepare: Callable[[], None], log: Path) -> tupl
         finally:
             sys.stderr.flush()
             os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return code, os.read(descriptor, 10**6).decode()
-
-
-def _pipe_to(descriptor: int) -> int:
-    """A pipe into a file, which another process fills: a limit on files does not hold for pipes."""
-    read, write = os.pipe()
-    if os.fork() == 0:
-        os.close(write)
-        while part := os.read(read, 4096):
-            os.write(descriptor, part)
-        os._exit(0)
-    os.close(read)
-    return write
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        said = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), said
 
 
 def forbid_large_files() -> None:
@@ -152,12 +140,12 @@ def become_nobody() -> None:
 @unix
 @pytest.mark.parametrize("fault", ["full", "forbidden"])
 @pytest.mark.parametrize("verb", cases(QUICK, thorough=[verb for verb in VERBS if verb not in QUICK]))
-def test_what_a_disk_refuses_is_one_line(verb: str, fault: str, place: Path, target: Path, tmp_path: Path) -> None:
+def test_what_a_disk_refuses_is_one_line(verb: str, fault: str, place: Path, target: Path) -> None:
     if fault == "forbidden":
         for path in [target, *target.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
     prepare = forbid_large_files if fault == "full" else become_nobody
-    code, said = forked(VERBS[verb](place, target), prepare, tmp_path / "log")
+    code, said = forked(VERBS[verb](place, target), prepare)
     for path in [target, *target.rglob("*")]:
         path.chmod(0o755)
     lines = [line for line in said.splitlines() if line.startswith("error: ")]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,19 @@ def test_a_searcher_of_a_cluster_says_why_it_cannot_be_sent(index: Path) -> None
     for copied in COPIES.values():
         with pytest.raises(ClusterError, match=r"cannot be pickled or copied: its actors end .* ClusterSearcher\('"):
             copied(searcher)
+
+
+def test_a_forked_process_leaves_the_actors_of_a_cluster_alone(index: Path) -> None:
+    searcher = ClusterSearcher.__new__(ClusterSearcher)
+    searcher._process, searcher.shards = os.getpid() + 1, []
+    for use in (searcher.refresh, searcher.preload, lambda: searcher.search(WORDS)):
+        with pytest.raises(ClusterError, match=r"forked from the one that opened the ClusterSearcher.*open one here"):
+            use()
+    ended: list[str] = []
+    searcher._session = SimpleNamespace(close=lambda: ended.append("session"))  # type: ignore[assignment]
+    searcher.catalogs = SimpleNamespace(close=lambda: ended.append("catalogs"))  # type: ignore[assignment]
+    searcher.close()
+    assert ended == ["catalogs"]
 
 
 def start_threads() -> None:

@@ -186,8 +186,8 @@ class ClusterHelpers:
             raise outcome.error
         if tries == LONE_TRIES:
             raise ClusterError(
-                f"compressing lost {tries} workers, the last one so: {outcome.lost}. Look into their logs, and repeat the "
-                "run: it goes on where it stopped."
+                f"compressing lost {tries} workers, the last one so: {outcome.lost}. Look into their logs, and repeat "
+                "the run: it goes on where it stopped."
             )
         crew.give(replace(outcome.job, tag=(number, tries + 1)))
 

@@ -36,9 +36,9 @@ def divide(session: Session, cpus: int | None, device: Device | None) -> Share:
     """
     machines = [node["Resources"] for node in session.ray.nodes() if node["Alive"]]
     with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1 and machine.get("CPU", 0) >= 1]
-    wanted = (
-        None if device is None or device == "auto" else f"cuda:{device}" if isinstance(device, int) else str(device)
-    )
+    wanted = None if device is None or device == "auto" else str(device)
+    if isinstance(device, int):
+        wanted = f"cuda:{device}"
     if with_gpus and (wanted is None or wanted.startswith("cuda")):
         least = min(machine["CPU"] / machine["GPU"] for machine in with_gpus)
         each = float(cpus or max(1, math.floor(least)))
