@@ -1,4 +1,4 @@
-"""What every room uses: checks of what callers pass, JSON from people, files of users, values made once, torch's switches.
+"""What every room uses: checks of what callers pass, JSON from people, access to files, values made once, torch's switches.
 
-Of this library it imports only the errors and the device.
+It uses the errors, and nothing else of this library. It hands on plain values and clear errors.
 """
