@@ -69,8 +69,8 @@ class Gatekeeper:
         """Check the head of a request.
 
         Raises:
-            ServiceError: 400 for a foreign host name or a body of two lengths, 403 if another web page asks, 401 without the
-                token.
+            ServiceError: 400 for a foreign host name or a body of two lengths, 403 if another web page asks, 401 without
+                the token.
         """
         client = HTTPConnection(scope)
         self._check_host(client.headers.get("host", ""))
@@ -123,12 +123,12 @@ class Gatekeeper:
             raise ServiceError(403, "cross_site", "another web page asked for this.", remedy)
 
     def _is_own(self, origin: str, host: str) -> bool:
-        """Return True if an origin is the address that was asked, or an allowed name: a proxy may hide what was asked."""
+        """Return True if an origin is the address that was asked, or an allowed name, as a proxy may hide the address."""
         address = origin.lower().partition("://")[2]
         return address == host.lower() or _host_name(address) in self._allowed
 
     def _check_host(self, host: str) -> None:
-        """Take only names of this service: through a foreign name that leads here, a web page gets around its origin."""
+        """Take only names of this service: by a foreign name that leads here, a web page gets around its origin."""
         name = _host_name(host)
         if name in self._hosts or _is_address(name):
             return
@@ -179,7 +179,7 @@ class Guard:
                 raise busy("requests")
             self._gatekeeper.check(scope)
             await self.app(scope, receive, answer.send)
-        except (_StalledError, ClientDisconnect):
+        except ClientDisconnect:
             logger.info("a client stopped reading or went away")
         except asyncio.CancelledError:  # by the server, which stops; it would log a trace of it
             logger.info("a request was given up, as the service stops")
@@ -199,10 +199,6 @@ class Guard:
 def _stopping() -> ServiceError:
     headers = {"Retry-After": "2", "Connection": "close"}
     return ServiceError(503, "stopping", "the service stops.", "Try again in a moment.", headers)
-
-
-class _StalledError(Exception):
-    """A client has not read for too long."""
 
 
 class _Answer:
@@ -229,10 +225,7 @@ class _Answer:
             self.complete = not message.get("more_body", False)
         try:
             await asyncio.wait_for(self._send(message), self._stall_seconds)
-        except asyncio.TimeoutError as error:
-            self.lost = True
-            raise _StalledError from error
-        except OSError as error:
+        except (asyncio.TimeoutError, OSError) as error:  # it has not read for too long, or is gone
             self.lost = True
             raise ClientDisconnect from error
         except h11.LocalProtocolError as error:

@@ -6,6 +6,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from colbert_video.serve.guard import path_within
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -25,15 +27,10 @@ class Methods:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        method = scope.get("method")
-        if scope["type"] == "http" and method == "OPTIONS" and (allowed := self._allowed(scope)):
+        method = scope["method"] if scope["type"] == "http" else None
+        if method == "OPTIONS" and (allowed := self._allowed(scope)):
             await Response(status_code=204, headers={"Allow": ", ".join(allowed)})(scope, receive, send)
-        elif (
-            scope["type"] == "http"
-            and method == "HEAD"
-            and not self._takes(scope, "HEAD")
-            and self._takes(scope, "GET")
-        ):
+        elif method == "HEAD" and self._takes(scope, "GET") and not self._takes(scope, "HEAD"):
             await self._without_body(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -46,13 +43,16 @@ class Methods:
         try:
             await self._app(as_get, receive, send_head)
         finally:
-            scope.update({name: as_get[name] for name in ("route",) if name in as_get})  # requests are counted by it
+            if "route" in as_get:
+                scope["route"] = as_get["route"]  # requests are counted by it
 
     def _allowed(self, scope: Scope) -> list[str]:
-        found = [method for method in METHODS if self._takes(scope, method)]
-        if scope["path"].startswith(self._files):
-            found = ["GET"]
-        return list(dict.fromkeys([*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"])) if found else []
+        if path_within(scope).startswith(self._files):
+            return ["GET", "HEAD", "OPTIONS"]
+        found = {method for method in METHODS if self._takes(scope, method)}
+        if "GET" in found:
+            found.add("HEAD")
+        return [*(method for method in METHODS if method in found), "OPTIONS"] if found else []
 
     def _takes(self, scope: Scope, method: str) -> bool:
         asked = {**scope, "method": method}

@@ -113,8 +113,8 @@ class ServeSettings:
             raise SettingsError(f"port is {self.port}; it must be between 0 (any free one) and 65535.")
         if self.token is not None and len(self.token) < MIN_TOKEN_CHARACTERS:
             raise SettingsError(
-                f"the token has {len(self.token)} characters and could be guessed; use at least {MIN_TOKEN_CHARACTERS}, for "
-                "instance those of `openssl rand -hex 32`."
+                f"the token has {len(self.token)} characters and could be guessed; use at least {MIN_TOKEN_CHARACTERS}, "
+                "for instance those of `openssl rand -hex 32`."
             )
         if self.token is None and not is_local(self.host):
             raise SettingsError(

@@ -137,7 +137,7 @@ def locate(path: str | os.PathLike[str]) -> FileRange:
 
 
 def file_stamp(path: str | os.PathLike[str]) -> tuple[int | None, int | None]:
-    """Return a video's size in bytes and modification time in nanoseconds, to notice changes; (None, None) without a file."""
+    """Return a video's size in bytes and modification time in nanoseconds; (None, None) without a file."""
     try:
         found = locate(path)
     except (OSError, ValueError):
@@ -257,7 +257,7 @@ def split_member(path: str) -> tuple[str, str | None]:
 
 
 def input_of(path: str) -> tuple[str, str]:
-    """Return a video's `FileRange.url` and `protocols`; a missing file has them too, and FFmpeg then says what is wrong."""
+    """Return a video's `FileRange.url` and `protocols`, of a missing file too: FFmpeg then says what is wrong."""
     try:
         found = locate(path)
     except (OSError, ValueError):
@@ -344,7 +344,7 @@ def checked_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _damage_at(path: str, end: int, size: int) -> str | None:
-    """Return the damage if `tarfile` stopped at byte `end` before the block of zeros, or the end of file, of a whole one."""
+    """Return the damage if `tarfile` stopped at byte `end` before the block of zeros or the end of a whole archive."""
     if end > size:
         return f"it ends {end - size} bytes before its last member does"
     with open(path, "rb") as file:  # noqa: PTH123 - the name may be no text

@@ -10,13 +10,10 @@ from jaxtyping import Float, UInt8
 from colbert_video.base.checks import check_fields, is_finite, plain_scalar
 from colbert_video.errors import SettingsError, shown
 
-INTERPOLATIONS = ("bicubic", "bilinear")
-PLACEMENTS = ("centre", "random")
 MAX_SNAP = 0.25
 """Share of the spacing between frames; frames moved no further stay within their segments and do not meet."""
 MIN_MEMORY = 2**30
 """Bytes of address space with which a decoding process can begin."""
-DECODERS = ("pyav", "decord", "torchcodec")
 
 
 @dataclass(frozen=True, eq=False)

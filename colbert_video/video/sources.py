@@ -19,6 +19,7 @@ from colbert_video.errors import SettingsError, in_one_line, shown
 from colbert_video.video.files import (
     ARCHIVE,
     Archive,
+    file_identity,
     file_stamp,
     is_archive,
     locate,
@@ -230,8 +231,8 @@ def _in_folder(folder: Path) -> Sources:
     videos = [file for file in files if is_video(file)]
     if not videos:
         raise SettingsError(
-            f"the folder {folder} holds no videos ({len(files)} other files); videos are known by extensions such as .mp4, "
-            ".mkv or .webm. Name files one by one if they have others, and tar archives by a glob."
+            f"the folder {folder} holds no videos ({len(files)} other files); videos are known by extensions such as "
+            ".mp4, .mkv or .webm. Name files one by one if they have others, and tar archives by a glob."
         )
     return Sources(_records(videos, folder), len(files) - len(videos))
 
@@ -264,8 +265,8 @@ def _in_archive(path: Path) -> Sources:
         raise SettingsError(f"the archive {path} cannot be read: {reason_of(error)}.") from error
     if archive.repeated:
         raise SettingsError(
-            f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are repeated); "
-            "each video needs a key of its own, write the archive again."
+            f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are "
+            "repeated); each video needs a key of its own, write the archive again."
         )
     records, ignored, unreadable = _archived_videos(archive, _absolute(path))
     if archive.damage is not None:
@@ -279,7 +280,7 @@ def _in_archive(path: Path) -> Sources:
 
 
 def _archived_videos(archive: Archive, path: str) -> tuple[list[VideoRecord], int, dict[str, tuple[str, ...]]]:
-    """Return the videos in the archive's order, how many members neither are videos nor lie beside one, and unreadable texts.
+    """Return the videos in the archive's order, how many members are neither videos nor beside one, and unreadable texts.
 
     A text that cannot be read, or is no metadata, is left out, and its videos are found without it.
     """
@@ -455,15 +456,14 @@ def _without_repeated(records: Iterable[VideoRecord]) -> tuple[VideoRecord, ...]
 
 
 def _check_repeats(first: VideoRecord, record: VideoRecord) -> None:
-    same_file = os.path.realpath(native_name(first.path)) == os.path.realpath(native_name(record.path))
-    if not same_file:
+    if file_identity(first.path) != file_identity(record.path):
         raise SettingsError(
-            f"two videos have the id {shown(record.id)}: {first.path} and {record.path}. Give the folder above both, whose videos "
-            "have ids with their folders' names, or in Python ids of their own, as (id, path)."
+            f"two videos have the id {shown(record.id)}: {first.path} and {record.path}. Give the folder above both, whose "
+            "videos have ids with their folders' names, or in Python ids of their own, as (id, path)."
         )
     for name in ("window", "metadata"):
         if getattr(first, name) != getattr(record, name):
             raise SettingsError(
-                f"the video {shown(record.id)}, {record.path}, is given twice, with {name} {shown(getattr(first, name))} and "
-                f"{shown(getattr(record, name))}. Give it once, or with ids of their own, as (id, path, metadata)."
+                f"the video {shown(record.id)}, {record.path}, is given twice, with {name} {shown(getattr(first, name))} "
+                f"and {shown(getattr(record, name))}. Give it once, or with ids of their own, as (id, path, metadata)."
             )

@@ -79,11 +79,13 @@ class Cutting:
             raise SettingsError(f"window={shown(self.window)} must be a number of seconds above 0, or 'shots'.")
         if min(self.window, self.window if self.stride is None else self.stride) < 10**-DECIMALS:
             raise SettingsError(
-                f"window={shown(self.window)}, stride={shown(self.stride)}: windows are named by milliseconds; give one at least."
+                f"window={shown(self.window)}, stride={shown(self.stride)}: windows are named by milliseconds; give one at "
+                "least."
             )
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise SettingsError(
-                f"stride={shown(self.stride)} must be above 0 and at most window={self.window}, or moments between windows are lost."
+                f"stride={shown(self.stride)} must be above 0 and at most window={self.window}, or moments between windows "
+                "are lost."
             )
 
     @property
@@ -96,8 +98,8 @@ class Cutting:
     def even_spans(self, duration: float) -> list[Span]:
         """Return windows of equal length over a video.
 
-        What is left over at the end makes a window of its own if it is longer than half a stride; otherwise the last window
-        reaches on to the end. A video hardly longer than a window is one.
+        What is left over at the end makes a window of its own if it is longer than half a stride; otherwise the last
+        window reaches on to the end. A video hardly longer than a window is one.
 
         Args:
             duration: Length of the video in seconds.
@@ -333,8 +335,8 @@ def check_window_ids(ids: Iterable[str]) -> None:
     for name in ids:
         if WINDOW_ID.search(name):
             raise SettingsError(
-                f"the id {shown(name)} looks like that of a window; in an index with windows such ids are kept for them. Give "
-                "the video another id, as (id, path)."
+                f"the id {shown(name)} looks like that of a window; in an index with windows such ids are kept for them. "
+                "Give the video another id, as (id, path)."
             )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from container_bytes import add_clean_aperture, set_display_matrix
 from PIL import Image
-from serving import wait_until
+from serving import stand_in, wait_until
 from tagged_files import filtered
 from video_writer import read_numbers, write_clip, write_two_films
 
@@ -46,14 +46,6 @@ def maker_in(folder: Path, program: str | None = None, **limits: Any) -> CopyMak
     maker = CopyMaker(**(usual | limits), folder=folder)
     maker._program = program or maker._program
     return maker
-
-
-def stand_in(folder: Path, script: str) -> str:
-    """A program in ffmpeg's place; its last argument is file:TARGET."""
-    program = folder / "ffmpeg"
-    program.write_text(f"#!/bin/sh\nfor last; do :; done\ntarget=${{last#file:}}\n{script}\n")
-    program.chmod(0o755)
-    return str(program)
 
 
 def made(folder: Path, source: Path, **options: Any) -> tuple[str, bytes]:

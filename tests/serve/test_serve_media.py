@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from serving import ODD_ID, build_index, error_of, serving, wait_until, write_colour
+from serving import ODD_ID, build_index, error_of, serving, stand_in, wait_until, write_colour
 from starlette.requests import ClientDisconnect
 from video_writer import FILM_COLOURS, write_two_films
 
@@ -30,7 +30,7 @@ from colbert_video.serve.media.ranges import ByteRange, asked_range
 from colbert_video.serve.media.thumbnails import ThumbnailCache
 from colbert_video.serve.routes.media_routes import CHUNK, FilePart
 from colbert_video.video.decode.read import read_frames
-from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.frames import SamplingSettings, SourcePicture
 from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
@@ -391,7 +391,7 @@ def test_thumbnails_are_bounded(client: Any, parameters: dict[str, Any]) -> None
 
 def test_thumbnails_are_kept_up_to_a_number_of_bytes() -> None:
     cache = ThumbnailCache(10)
-    keys = [("video", "etag", None, float(time), 160) for time in range(3)]
+    keys = [(b"video", float(time), 160) for time in range(3)]
     cache.put(keys[0], b"1234")
     cache.put(keys[1], b"1234")
     assert cache.get(keys[0]) == b"1234"
@@ -423,7 +423,7 @@ def test_a_copy_that_browsers_play_is_made_once(client: Any) -> None:
 
 
 def test_copies_take_nothing_but_local_files() -> None:
-    arguments = ffmpeg_arguments("/a/-i http:x.mp4", Path("/b/c.mp4"), 1000)
+    arguments = ffmpeg_arguments("/a/-i http:x.mp4", Path("/b/c.mp4"), 1000, SourcePicture(64, 64, 0))
     assert arguments[0] == "-nostdin"
     assert arguments[arguments.index("-protocol_whitelist") + 1] == "file"
     assert arguments[arguments.index("-i") + 1] == "file:/a/-i http:x.mp4"
@@ -434,14 +434,6 @@ def test_copies_take_nothing_but_local_files() -> None:
 def copy_maker(folder: Path, **limits: Any) -> CopyMaker:
     usual = {"at_once": 1, "waiting": 1, "seconds": 30.0, "most_bytes": 10**6, "cached_bytes": 10**7}
     return CopyMaker(**(usual | limits), folder=folder)
-
-
-def stand_in(folder: Path, script: str) -> Any:
-    """A program in ffmpeg's place; its last argument is file:TARGET."""
-    program = folder / "ffmpeg"
-    program.write_text(f"#!/bin/sh\nfor last; do :; done\ntarget=${{last#file:}}\n{script}\n")
-    program.chmod(0o755)
-    return str(program)
 
 
 async def settled(maker: CopyMaker, media: Any) -> str:

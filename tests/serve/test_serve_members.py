@@ -12,7 +12,7 @@ from video_writer import write_clip
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.media.ffmpeg_command import ffmpeg_arguments
 from colbert_video.video.decode.read import read_frames
-from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.frames import SamplingSettings, SourcePicture
 
 
 @pytest.fixture(scope="module")
@@ -83,5 +83,6 @@ def test_copies_are_made_of_members(shard: Path, tmp_path: Path) -> None:
     if program is None:
         pytest.skip("no ffmpeg")
     target = tmp_path / "copy.mp4"
-    subprocess.run([program, *ffmpeg_arguments(f"{shard}/b.mp4", target, 10**6)], check=True, timeout=300)
+    arguments = ffmpeg_arguments(f"{shard}/b.mp4", target, 10**6, SourcePicture(64, 64, 0))
+    subprocess.run([program, *arguments], check=True, timeout=300)
     assert read_frames(target, SamplingSettings(num_frames=2)).width == 64

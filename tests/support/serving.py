@@ -74,6 +74,14 @@ def wait_until(holds: Any, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+def stand_in(folder: Path, script: str) -> str:
+    """Write a program to run in ffmpeg's place; its last argument is file:TARGET."""
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\nfor last; do :; done\ntarget=${{last#file:}}\n{script}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
 def error_of(answer: Any) -> tuple[int, str]:
     """Status and code of an error, whose form is checked."""
     body = answer.json()

@@ -1,4 +1,4 @@
-"""H.264 copies of videos that browsers do not play: made by ffmpeg on demand, bounded in number, time and disk space."""
+"""H.264 copies of videos that browsers do not play: made by ffmpeg on demand, bounded in number, time and space."""
 
 import asyncio
 import hashlib
@@ -120,9 +120,7 @@ class CopyMaker:
         if self._program is None:
             message = "copies need ffmpeg, which is not installed."
             raise ServiceError(501, "no_ffmpeg", message, "Install ffmpeg on the server.")
-        name = hashlib.sha256(
-            f"{media.path}\0{media.etag}\0{media.stream}".encode("utf-8", "surrogateescape")
-        ).hexdigest()
+        name = hashlib.sha256(media.identity).hexdigest()
         if name not in self._copies or self._copies[name].may_be_tried_again:
             if sum(copy.waiting for copy in self._copies.values()) >= self._most:
                 raise busy("copies", seconds=10)
@@ -175,7 +173,7 @@ class CopyMaker:
         await self._run_ffmpeg(arguments, target)
 
     async def _run_ffmpeg(self, arguments: list[str], target: Path) -> None:
-        """Run ffmpeg without a shell, standard input or secrets, with bounded memory, and no longer than this process."""
+        """Run ffmpeg without a shell, standard input or secrets, with bounded memory, while this process lives."""
         limits = (str(self._memory_bytes), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", str(LIMITED), *limits, str(self._program), *arguments),

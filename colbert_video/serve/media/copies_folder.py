@@ -1,4 +1,4 @@
-"""The folder of a service's copies: locked while the service lives, so that the next one can remove what a killed one left."""
+"""The folder of a service's copies, locked while the service lives: the next one removes what a killed one left."""
 
 import os
 import shutil

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from colbert_video.video.decode.colour import MATRICES
-from colbert_video.video.decode.container import FORMATS
+from colbert_video.video.decode.formats import FORMATS
 from colbert_video.video.files import input_of
 from colbert_video.video.frames import SamplingSettings, SourcePicture
 
@@ -12,7 +12,7 @@ BT709_TAGS = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc",
 
 
 def ffmpeg_arguments(
-    source: str, target: Path, most_bytes: int, picture: SourcePicture | None = None, *, tone_table: str | None = None
+    source: str, target: Path, most_bytes: int, picture: SourcePicture, *, tone_table: str | None = None
 ) -> list[str]:
     """Return arguments for an H.264 copy that starts to play before it is loaded.
 
@@ -20,27 +20,21 @@ def ffmpeg_arguments(
         source: The video file.
         target: The copy.
         most_bytes: Where it is cut off.
-        picture: How the video is shown; None for the first stream as ffmpeg shows it.
+        picture: How the video is shown.
         tone_table: For HDR, the name of a .cube file of `tone_cube` in the folder where ffmpeg runs.
     """
     url, protocols = input_of(source)
-    stream = "v:0" if picture is None else str(picture.stream)
     return [
         *("-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-filter_threads", "1"),
-        *("-threads", "1", "-max_pixels", str(SamplingSettings().max_pixels)),  # of the decoders
+        *("-threads", "1", "-max_pixels", str(SamplingSettings.max_pixels)),  # of the decoders
         *("-protocol_whitelist", protocols, "-format_whitelist", FORMATS, "-i", url),
-        *("-map", f"0:{stream}", "-map", "0:a:0?", "-sn", "-dn", "-map_metadata", "-1", "-threads", "1"),
-        *("-vf", _any_size() if picture is None else ",".join(_filters(picture, tone_table))),
+        *("-map", f"0:{picture.stream}", "-map", "0:a:0?", "-sn", "-dn", "-map_metadata", "-1", "-threads", "1"),
+        *("-vf", ",".join(_filters(picture, tone_table))),
         *("-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
         *(BT709_TAGS if tone_table else ()),
         *("-c:a", "aac", "-ac", "2", "-movflags", "+faststart", "-fs", str(most_bytes), "-f", "mp4"),
         f"file:{target}",
     ]
-
-
-def _any_size() -> str:
-    fits = f"min(1,{MAX_SIDE}/max(iw,ih))"
-    return f"scale=w='max(2,2*trunc(iw*{fits}/2))':h='max(2,2*trunc(ih*{fits}/2))'"
 
 
 def _filters(picture: SourcePicture, tone_table: str | None) -> list[str]:

@@ -90,6 +90,11 @@ class MediaFile:
         """Strong validator, which changes with the file."""
         return f'"{self.modified_ns:x}-{self.size:x}"'
 
+    @property
+    def identity(self) -> bytes:
+        """Bytes that no other file, version of it or stream has."""
+        return f"{self.path}\0{self.etag}\0{self.stream}".encode("utf-8", "surrogateescape")
+
 
 class MediaFiles:
     """The video files that the service may read; safe to share between threads.

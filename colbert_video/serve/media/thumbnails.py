@@ -9,7 +9,7 @@ from colbert_video.serve.work import WorkPool
 from colbert_video.video.workers.pictures import picture_of, picture_settings
 from colbert_video.video.workers.pool import FramePool
 
-Key = tuple[str, str, int | None, float, int]
+Key = tuple[bytes, float, int]
 
 
 class ThumbnailCache:
@@ -72,7 +72,7 @@ class Thumbnailer:
             ServiceError: 503, if too many are waiting.
             VideoError: If the file cannot be decoded.
         """
-        key = media.path, media.etag, media.stream, time, width
+        key = media.identity, time, width
         known = self.cache.get(key)
         if known is not None:
             return known

@@ -69,7 +69,7 @@ async def thumbnail(
     index: Index,
     t: Annotated[float, Query(description="The moment, in seconds.", ge=0, le=LATEST)] = 0.0,
     width: Annotated[
-        int, Query(description="Side of its square.", json_schema_extra={"enum": list(THUMBNAIL_WIDTHS)})
+        int, Query(description="Pixels of its longer side.", json_schema_extra={"enum": list(THUMBNAIL_WIDTHS)})
     ] = 320,
 ) -> Response:
     """A picture of a moment of a video, as JPEG."""
@@ -81,9 +81,7 @@ async def thumbnail(
     media = await asyncio.to_thread(service.media.locate, entry.path, index.video_stream)
     latest = LATEST if entry.duration is None else max(entry.duration - 0.1, 0.0)
     time = int(min(t, latest) * TIME_STEPS) / TIME_STEPS
-    name = hashlib.sha256(
-        f"{media.path}\0{media.etag}\0{media.stream}\0{time}\0{width}".encode("utf-8", "surrogateescape")
-    )
+    name = hashlib.sha256(media.identity + f"\0{time}\0{width}".encode())
     headers = {"ETag": f'"{name.hexdigest()[:32]}"', "Cache-Control": "private, max-age=3600"}
     if _unchanged(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -110,7 +108,7 @@ async def media(
     path, stream = (await asyncio.to_thread(index.rows, id))[0].path, index.video_stream
     if copy is not None:
         made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream))
-        if made.state in ("queued", "running"):
+        if made.waiting:
             waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
             return JSON(waiting, 202, headers={"Retry-After": "2"})
         path, stream = str(made.path), None

@@ -16,7 +16,6 @@ from jaxtyping import Float, UInt8, UInt16
 HDR_TRANSFERS: Mapping[int, str] = {16: "pq", 18: "hlg"}
 """Transfer characteristics of ITU-T H.273 that are tone-mapped."""
 BT709, BT2020, DISPLAY_P3 = 1, 9, 12
-UNSPECIFIED = 2
 CHROMATICITIES = {
     BT709: ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)),
     BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),

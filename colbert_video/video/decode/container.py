@@ -88,7 +88,7 @@ class OpenVideo:
 
     @property
     def origin(self) -> float:
-        """Seconds that players subtract from every timestamp: where the file's first stream starts, or else its video."""
+        """Seconds that players subtract from every timestamp: where the file's first stream, or else its video, starts."""
         if self.container.start_time is None:
             return float((self.first or 0) * self.time_base)
         return self.container.start_time / av.time_base
@@ -142,6 +142,16 @@ class OpenVideo:
         if torn:
             self.damage = "the file breaks off in the middle of a frame"
 
+    def seek(self, stamp: int) -> bool:
+        """Seek to a timestamp of the stream, or where its format leads from there; return False if it cannot be sought."""
+        try:
+            self.container.seek(stamp, stream=self.stream)
+        except av.error.ExitError:
+            raise
+        except av.error.FFmpegError:
+            return False
+        return True
+
     def _note_side_data(self, packet: Any) -> None:
         for data in packet.iter_sidedata():
             if data.data_type == "encryption_info":
@@ -180,7 +190,7 @@ def open_video(path: str, deadline: Deadline, max_pixels: int, number: int | Non
 
 
 def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
-    """Demux one stream. PyAV ends with an empty packet of each, and fails if one has appeared since it opened the file."""
+    """Demux one stream. PyAV ends with an empty packet of each, and fails if one has appeared since the start."""
     with suppress(IndexError):
         yield from container.demux(stream)
 
@@ -238,7 +248,7 @@ def check_file(path: str) -> None:
 
 
 def choose_stream(path: str, streams: Any, number: int | None = None) -> Any:
-    """Return the `av.video.stream.VideoStream` to read: FFmpeg's choice (`av_find_best_stream`), but a film before a still.
+    """Return the `av.video.stream.VideoStream` to read: that of `av_find_best_stream`, but a film before a still.
 
     Args:
         path: The file, for errors.
@@ -327,7 +337,7 @@ def _open(path: str, deadline: Deadline, max_pixels: int, **further: str) -> Any
 
 
 def _size_limit(max_pixels: int) -> dict[str, str]:
-    """Return options with which decoders allocate no picture far above the limit; many of them add borders to a picture."""
+    """Return options with which decoders allocate no picture far above the limit; many add borders to pictures."""
     return {"max_pixels": str(min(2 * max_pixels + 2**16, 2**31 - 1))}
 
 

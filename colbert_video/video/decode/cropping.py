@@ -58,13 +58,13 @@ def container_crop(path: str, format_name: str, index: int, width: int, height: 
 
 
 def _mp4_crop(file: BufferedIOBase, index: int, width: int, height: int) -> Cropping:
-    movie = next(box for box in _boxes(file, 0, None) if box.name == b"moov")
-    track = [box for box in _boxes(file, movie.start, movie.end) if box.name == b"trak"][index : index + 1]
+    movie = next(box for box in boxes(file, 0, None) if box.name == b"moov")
+    track = [box for box in boxes(file, movie.start, movie.end) if box.name == b"trak"][index : index + 1]
     for box in track:
         for name in (b"mdia", b"minf", b"stbl", b"stsd"):
-            box = next(inner for inner in _boxes(file, box.start, box.end) if inner.name == name)
-        entry = next(_boxes(file, box.start + 8, box.end))
-        for inner in _boxes(file, entry.start + SAMPLE_ENTRY_BYTES, entry.end):
+            box = next(inner for inner in boxes(file, box.start, box.end) if inner.name == name)
+        entry = next(boxes(file, box.start + 8, box.end))
+        for inner in boxes(file, entry.start + SAMPLE_ENTRY_BYTES, entry.end):
             if inner.name == b"clap":
                 return _clean_aperture(_read(file, inner.start, 32), width, height)
     return Cropping()
@@ -79,7 +79,8 @@ def _clean_aperture(fields: bytes, width: int, height: int) -> Cropping:
     return Cropping(*(int(edge) for edge in edges))
 
 
-def _boxes(file: BufferedIOBase, start: int, end: int | None) -> Iterator[Element]:
+def boxes(file: BufferedIOBase, start: int, end: int | None) -> Iterator[Element]:
+    """Yield the MP4 boxes in a range (ISO/IEC 14496-12, 4.2); None for the whole file."""
     for _ in range(MAX_ELEMENTS):
         head = _read(file, start, 16, or_less=True)
         if (end is not None and start >= end) or len(head) < 8:

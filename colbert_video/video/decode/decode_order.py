@@ -1,8 +1,8 @@
 """Read AVI, which stores when packets are decoded and not when frames are shown, without decoding all of it.
 
 FFmpeg shows such a frame when it leaves the decoder, so its time is that of the packet that pushes it out. Every packet
-pushes out one frame, from the first few packets on that the decoder holds back to put frames in order. As that is the same
-from every keyframe on, the times of all frames follow from the list of packets, and decoding begins at the keyframe before a
+pushes out one frame, but for the first few, which the decoder holds back to put frames in order. As that is the same from
+every keyframe on, the times of all frames follow from the list of packets, and decoding begins at the keyframe before a
 wanted frame. A file that turns out to be different is decoded in order.
 """
 
@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from itertools import dropwhile
 from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import Int
 
-from colbert_video.video.decode.container import DECODER_STATE, OpenVideo
+from colbert_video.video.decode.container import OpenVideo
 from colbert_video.video.decode.decoding import MAX_BACK, ChosenFrames, FrameDecoder, stands_alone
 from colbert_video.video.decode.in_order import dated, filled
-from colbert_video.video.decode.packets import restore_state
+from colbert_video.video.decode.packets import restore_state, state_before, state_changes
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.decode.sampling import snap_to
 from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import MAX_SNAP, SamplingSettings
 
@@ -87,22 +85,17 @@ def read_in_decode_order(
 def kept_packets(video: OpenVideo) -> StoredPackets | None:
     """Read all packets into memory; None if their timestamps are of no use."""
     packets = list(video.packets())
-    changes = [
-        (row, data)
-        for row, packet in enumerate(packets)
-        for data in packet.iter_sidedata()
-        if data.data_type in DECODER_STATE
-    ]
+    changes = state_changes(packets)
 
     def read(row: int) -> Iterable[Any]:
-        restore_state(packets[row], {data.data_type: data for before, data in changes if before < row}.values())
+        restore_state(packets[row], state_before(row, changes))
         return packets[row:]
 
     return StoredPackets.from_rows([(packet.dts, packet.is_keyframe) for packet in packets], read)
 
 
 def indexed_packets(video: OpenVideo) -> StoredPackets | None:
-    """List the packets of a large or long file by its index, and seek to them; None if that does not know all of them."""
+    """List the packets of a large or long file by its index, and seek to them; None if it does not know all."""
     if video.context.pix_fmt == "pal8":
         return None  # a seek can jump over a change of the palette
     entries = [entry for entry in video.stream.index_entries if entry.size]
@@ -115,11 +108,7 @@ def indexed_packets(video: OpenVideo) -> StoredPackets | None:
 
 
 def _from(video: OpenVideo, stamp: int) -> Iterator[Any]:
-    try:
-        video.container.seek(stamp, stream=video.stream)
-    except av.error.ExitError:
-        raise
-    except av.error.FFmpegError:
+    if not video.seek(stamp):
         return iter(())
     return dropwhile(lambda packet: packet.dts != stamp, video.packets())
 
@@ -128,13 +117,9 @@ def _chosen(
     reader: "RowReader", timeline: Timeline, settings: SamplingSettings, long_seconds: float
 ) -> Int[np.ndarray, "wanted"]:
     """Return rows of the timeline: exact frames, or keyframes near them where the settings allow it."""
-    chosen = timeline.choose(reader.video.path, settings)
     usual = MAX_SNAP if timeline.duration > long_seconds else 0.0
     snap = usual if settings.snap is None else settings.snap
-    first, available = timeline.span(reader.video.path, settings.window)
-    keys = np.asarray(reader.packets.keys) - first
-    keys = keys[(keys >= 0) & (keys < available)]
-    return first + snap_to(chosen - first, keys, int(snap * available / settings.num_frames))
+    return timeline.choose_near(np.asarray(reader.packets.keys), reader.video.path, settings, snap)
 
 
 class RowReader:
@@ -150,7 +135,7 @@ class RowReader:
         """Packets that the decoder takes before it shows the first frame; None if it shows none before the end."""
 
     def timeline(self) -> Timeline:
-        """Return the frames as FFmpeg times them: those that the last packets leave in the decoder come at the usual distance."""
+        """Return the frames as FFmpeg times them; those that stay in the decoder at the end come at the usual distance."""
         held = self.delay or 0
         return dated(filled([*self.packets.stamps[held:], *[None] * held]), self.video)
 
@@ -181,7 +166,7 @@ class RowReader:
         return pictures
 
     def _runs(self, wanted: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-        """Yield the keyframe to begin at with the rows to decode from there; a keyframe shows in its own row or later."""
+        """Yield the keyframe to begin at with the rows to decode from there; it shows in its own row or later."""
         keys = self.packets.keys
         rows: list[int] = []
         for row in wanted:
@@ -199,7 +184,7 @@ class RowReader:
             The pixels by row; None if not every packet pushes out one frame.
         """
         found: dict[int, np.ndarray] = {}
-        begun, last = False, None
+        begun, last, end = False, None, max(wanted)
         for frame in self._frames(start):
             row = self._row(frame, last)
             if row is None or (last is not None and row != last + 1):
@@ -207,7 +192,7 @@ class RowReader:
             begun, last = begun or stands_alone(frame), row
             if begun and row in wanted:
                 found[row] = self.decoder.resizer(frame)
-            if row >= max(wanted):
+            if row >= end:
                 break
         return found
 

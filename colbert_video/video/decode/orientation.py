@@ -1,6 +1,7 @@
 """How a decoded picture has to be mirrored and turned to be shown as players show it."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -28,7 +29,7 @@ class Orientation:
     mirrored: bool = False
     """True to swap left and right first."""
     asked: float | None = None
-    """Degrees counterclockwise that the file asks for, where these are no quarter turns; NaN for a matrix of no angle."""
+    """Degrees counterclockwise that the file asks for, if no quarter turns; NaN for a matrix of no angle."""
 
     @classmethod
     def from_frame(cls, frame: Any) -> "Orientation | None":
@@ -99,14 +100,19 @@ def _side_data(frame: Any) -> list[Any]:
 
 def _without_unknown(frame: Any) -> Any:
     """Return a frame without the side data that PyAV does not know."""
+    graph = filter_graph(frame, [("sidedata", f"mode=delete:type={kind}") for kind in UNKNOWN_SIDE_DATA])
+    graph.push(frame)
+    return graph.pull()
+
+
+def filter_graph(frame: Any, filters: Iterable[tuple[str, str]]) -> Any:
+    """Return a chain of FFmpeg's filters, each a name and its arguments, for pictures of a frame's size and format."""
     graph = av.filter.Graph()
     last = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
     )
-    filters = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in UNKNOWN_SIDE_DATA]
-    for following in (*filters, graph.add("buffersink")):
+    for following in (*(graph.add(*given) for given in filters), graph.add("buffersink")):
         last.link_to(following)
         last = following
     graph.configure()
-    graph.push(frame)
-    return graph.pull()
+    return graph

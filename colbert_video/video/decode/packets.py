@@ -11,7 +11,6 @@ from jaxtyping import Int
 from colbert_video.video.decode.container import DECODER_STATE, OpenVideo
 from colbert_video.video.decode.decoding import ChosenFrames, FrameDecoder, PacketRun
 from colbert_video.video.decode.resize import FrameResizer
-from colbert_video.video.decode.sampling import snap_to
 from colbert_video.video.decode.timeline import Timeline, within_window
 from colbert_video.video.frames import SamplingSettings
 
@@ -45,14 +44,10 @@ def _chosen(
     packets: "PacketList", timeline: Timeline, path: str, settings: SamplingSettings
 ) -> Int[np.ndarray, "wanted"]:
     """Return rows of the timeline: exact frames, or keyframes near them where the settings allow it."""
-    chosen = timeline.choose(path, settings)
     if not settings.snap:
-        return chosen
-    first, available = timeline.span(path, settings.window)
-    keys = np.searchsorted(timeline.stamps, packets.shown_keys) - first
-    keys = keys[(keys >= 0) & (keys < available)]
-    reach = int(settings.snap * available / settings.num_frames)
-    return first + snap_to(chosen - first, keys, reach)
+        return timeline.choose(path, settings)
+    keys = np.searchsorted(timeline.stamps, packets.shown_keys)
+    return timeline.choose_near(keys, path, settings, settings.snap)
 
 
 class PacketList:
@@ -69,13 +64,7 @@ class PacketList:
             packets = packets[:-1]  # Where a file breaks off, half a frame may be left.
         first = next((i for i, packet in enumerate(packets) if packet.is_keyframe), len(packets))
         self.packets = packets[first:]
-        self.changes = [
-            (row - first, data)
-            for row, packet in enumerate(packets)
-            for data in packet.iter_sidedata()
-            if data.data_type in DECODER_STATE
-        ]
-        """Side data that decoders keep using, and the packets that bring it."""
+        self.changes = [(row - first, data) for row, data in state_changes(packets)]
         if header and any(data.data_type == NEW_HEADER for _, data in self.changes):
             self.changes.insert(0, (-1, header_data(header)))  # for when the decoder goes back behind a change
         self.warnings = (f"{first} packets before the first keyframe cannot be decoded",) if first else ()
@@ -141,8 +130,7 @@ class PacketList:
 
     def _restore_state(self, start: int) -> None:
         """Give the packet from which decoding begins what packets before it told the decoder, such as a palette."""
-        before = {data.data_type: data for row, data in self.changes if row < start}
-        restore_state(self.packets[start], before.values())
+        restore_state(self.packets[start], state_before(start, self.changes))
 
 
 def header_data(header: bytes) -> PacketSideData:
@@ -151,6 +139,21 @@ def header_data(header: bytes) -> PacketSideData:
     data: PacketSideData = made(packet_sidedata_type_from_literal(NEW_HEADER), len(header))
     data.update(header)
     return data
+
+
+def state_changes(packets: Iterable[Any]) -> list[tuple[int, Any]]:
+    """List the side data that decoders keep using, each with the row of the packet that brings it."""
+    return [
+        (row, data)
+        for row, packet in enumerate(packets)
+        for data in packet.iter_sidedata()
+        if data.data_type in DECODER_STATE
+    ]
+
+
+def state_before(row: int, changes: Iterable[tuple[int, Any]]) -> Iterable[Any]:
+    """Return what the packets before a row leave in force, of the changes that `state_changes` lists."""
+    return {data.data_type: data for changed, data in changes if changed < row}.values()
 
 
 def restore_state(packet: Any, state: Iterable[Any]) -> None:

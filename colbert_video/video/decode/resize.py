@@ -1,6 +1,5 @@
 """Turn a decoded frame into upright RGB pixels of the size in the settings."""
 
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -10,7 +9,7 @@ from jaxtyping import UInt8
 
 from colbert_video.video.decode.colour import hdr_primaries, hdr_transfer, matrix_warning, nearest_matrix, tone_mapped
 from colbert_video.video.decode.container import check_pixels
-from colbert_video.video.decode.orientation import Orientation
+from colbert_video.video.decode.orientation import Orientation, filter_graph
 from colbert_video.video.frames import Cropping, SamplingSettings, SourcePicture, StreamShape
 
 ACCURATE = ("ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP")
@@ -105,21 +104,10 @@ class Cropper:
             return frame
         kind = (frame.width, frame.height, frame.format.name)
         if kind != self._made_for:
-            self._graph, self._made_for = _crop_graph(frame, f"{width}:{height}:{left}:{top}:exact=1"), kind
+            crop = ("crop", f"{width}:{height}:{left}:{top}:exact=1")
+            self._graph, self._made_for = filter_graph(frame, [crop]), kind
         self._graph.push(frame)
         return self._graph.pull()
-
-
-def _crop_graph(frame: Any, arguments: str) -> Any:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
-    )
-    crop, sink = graph.add("crop", arguments), graph.add("buffersink")
-    source.link_to(crop)
-    crop.link_to(sink)
-    graph.configure()
-    return graph
 
 
 def source_picture(frame: Any, orientation: Orientation, shape: StreamShape) -> SourcePicture:

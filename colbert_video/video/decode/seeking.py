@@ -143,8 +143,8 @@ class Seeker:
             part: The part of the file that is read.
 
         Returns:
-            The frame; it comes after the moment only where `part` has none before, and before `part` only if it stays into
-            it, as slides do. None if no seek lands on a keyframe before the moment.
+            The frame; it comes after the moment only where `part` has none before, and before `part` only if it stays
+            into it, as slides do. None if no seek lands on a keyframe before the moment.
         """
         step = min(max(tolerance * float(self.video.time_base), FIRST_STEP), USUAL_STEP)
         for target, packets in self._seeks(moment, step):
@@ -155,7 +155,7 @@ class Seeker:
         return None
 
     def runs(self, frames: Iterable[FoundFrame]) -> Iterator[PacketRun]:
-        """Group frames that depend on one keyframe; a run that needs more than that seeks again and decodes as it reads."""
+        """Group frames that depend on one keyframe; a run that needs more than it seeks again and decodes as it reads."""
         for _, group in groupby(frames, key=lambda frame: frame.key):
             same = list(group)
             wanted = frozenset(frame.stamp for frame in same)
@@ -198,7 +198,7 @@ class Seeker:
         """Seek to a timestamp, then further and further back; yield each target with the packets there."""
         back = 0.0
         target = stamp
-        while self._seek(target):
+        while self.video.seek(target):
             yield target, self.video.packets()
             if target <= self.first:
                 return
@@ -225,13 +225,13 @@ class Seeker:
 
     def _through(self, frame: FoundFrame, wanted: frozenset[int]) -> Iterator[Any]:
         """Yield packets from a frame's keyframe to the last wanted frame."""
-        self._seek(frame.seek)
+        self.video.seek(frame.seek)
         packets = dropwhile(lambda packet: packet.pts != frame.key, self.video.packets())
         yield from self._until(wanted, packets)
 
     def _from(self, target: int, wanted: frozenset[int]) -> Iterator[Any]:
         """Yield packets from the keyframe that a seek leads to, to the last wanted frame."""
-        self._seek(target)
+        self.video.seek(target)
         yield from self._until(wanted, self._from_keyframe())
 
     def _until(self, wanted: frozenset[int], packets: Iterator[Any]) -> Iterator[Any]:
@@ -245,7 +245,7 @@ class Seeker:
                 return
 
     def _around(self, frame: FoundFrame) -> Iterator[Any]:
-        self._seek(max(frame.key - self._units(FIRST_STEP), self.first))
+        self.video.seek(max(frame.key - self._units(FIRST_STEP), self.first))
         reach = Reach(frame.stamp, self.first)
         for packet in self._from_keyframe():
             yield packet
@@ -254,15 +254,6 @@ class Seeker:
 
     def _from_keyframe(self) -> Iterator[Any]:
         return dropwhile(lambda packet: not packet.is_keyframe, self.video.packets())
-
-    def _seek(self, stamp: int) -> bool:
-        try:
-            self.video.container.seek(stamp, stream=self.video.stream)
-        except av.error.ExitError:
-            raise
-        except av.error.FFmpegError:
-            return False
-        return True
 
     def _is_shown(self, packet: Any) -> bool:
         return is_shown(packet, self._hides_frames)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from colbert_video.errors import FailureKind, SettingsError, VideoError
-from colbert_video.video.decode.sampling import random_in_segments, segment_centres
+from colbert_video.video.decode.sampling import random_in_segments, segment_centres, snap_to
 from colbert_video.video.frames import SamplingSettings
 
 SLIDE_SECONDS = 1.0
@@ -51,7 +51,8 @@ class Timeline:
 
         Returns:
             The timeline; a last duration that is unstated, or less than half the median spacing, becomes the median
-            spacing. Where frames last for seconds, as slides do, the last one lasts as long as it states, or as the rate.
+            spacing. Where frames last for seconds, as slides do, the last one lasts as long as it states, or as the
+            rate says.
         """
         ordered = np.sort(np.asarray(stamps, dtype=np.int64))
         stated = float((last_units or 0) * time_base)
@@ -101,11 +102,29 @@ class Timeline:
             return first + segment_centres(available, settings.num_frames)
         return first + random_in_segments(available, settings.num_frames, rng)
 
+    def choose_near(
+        self, keys: Int[np.ndarray, "keys"], path: str, settings: SamplingSettings, snap: float
+    ) -> Int[np.ndarray, "wanted"]:
+        """Choose frames as `choose`, and move them to keyframes that are near enough.
+
+        Args:
+            keys: Rows of the keyframes.
+            path: For the error.
+            settings: As in `choose`.
+            snap: How far a frame may be moved, as a share of the spacing between frames.
+
+        Raises:
+            VideoError: If no frame lies in the window.
+        """
+        first, available = self.span(path, settings.window)
+        within = keys[(keys >= first) & (keys < first + available)]
+        return snap_to(self.choose(path, settings), within, int(snap * available / settings.num_frames))
+
     def span(self, path: str, window: tuple[float, float] | None) -> tuple[int, int]:
         """Return the row of the first frame of a window, and the number of frames in it; `path` is for the error.
 
-        The frame that a player shows as the window begins is its first one if it stays for longer than frames usually do,
-        such as a slide, or if no other comes.
+        The frame that a player shows as the window begins is its first one if it stays for longer than frames usually
+        do, such as a slide, or if no other comes.
 
         Raises:
             VideoError: If no frame is shown in the window.
@@ -120,7 +139,7 @@ class Timeline:
         return first, end - first
 
     def _stays(self, following: int, end: int, start: float) -> bool:
-        """Return True if the frame before the one in row `following` is part of a window that begins at `start` seconds."""
+        """Return True if the frame before row `following` is part of a window that begins at `start` seconds."""
         until = float(self.times[following]) if following < len(self) else self.duration
         return until > start and (following == end or until - start > noticed(float(np.median(np.diff(self.times)))))
 
@@ -135,7 +154,7 @@ def noticed(spacing: float) -> float:
 
 
 def within_window(times: Float[np.ndarray, "times"], window: tuple[float, float] | None) -> Float[np.ndarray, "times"]:
-    """Return the times at which frames are seen in a window: one that is shown already as it begins, from its start on."""
+    """Return when frames are seen in a window: one that is shown already as it begins, from its start on."""
     return times if window is None else np.maximum(times, window[0])
 
 

@@ -1,9 +1,10 @@
-"""What the outermost parts of a file say: that it breaks off, as they announce more bytes, or that some of it is encrypted."""
+"""What the outermost parts of a file say: that it breaks off, as they announce more, or that some is encrypted."""
 
 import io
 from collections.abc import Callable
 from typing import Any
 
+from colbert_video.video.decode.cropping import boxes
 from colbert_video.video.files import locate, open_range
 
 MAX_HEADER_BYTES = 2**24
@@ -48,19 +49,12 @@ def has_protected_entry(path: str, container: str) -> bool:
     """
     if _READERS.get(container) is not _box:
         return False
-    found = locate(path)
-    end = 0
-    with open_range(found) as file:
-        while end < found.size:
-            file.seek(end)
-            head = file.read(16)
-            part = _box(head)
-            if part is None or part[1] is None:
-                return False
-            if head[4:8] == b"moov":
-                return b"encv" in file.read(min(part[1], MAX_HEADER_BYTES))
-            end += part[0] + part[1]
-    return False
+    with open_range(locate(path)) as file:
+        movie = next((box for box in boxes(file, 0, None) if box.name == b"moov"), None)
+        if movie is None:
+            return False
+        file.seek(movie.start)
+        return b"encv" in file.read(min(movie.end - movie.start, MAX_HEADER_BYTES))
 
 
 def _announced_bytes(file: io.BufferedIOBase, size: int, read_part: Callable[[bytes], Part | None]) -> int:

@@ -62,7 +62,7 @@ class WorkerProcess:
         self._ready()
 
     def read_header(self, path: str, seconds: float, stream: int | None = None) -> VideoHeader | VideoError:
-        """Read the container and the codec of one stream of a file within the given seconds; returns and raises as `read`."""
+        """Read the container and the codec of one stream within the given seconds; returns and raises as `read`."""
         return self._ask(path, {"seconds": seconds, "stream": stream}, seconds)
 
     def read_source(self, path: str, settings: SamplingSettings) -> SourcePicture | VideoError:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SAMPLE_ENTRY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")
+DATA_REFERENCES = (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref")
 FIELDS_BEFORE_BOXES = {b"stsd": 8, b"avc1": 78}
 MATRIX_IN_TKHD = 8 + 4 + 36
 """Size and name, version and flags, and what else of version 0 precedes the matrix (ISO/IEC 14496-12, 8.3.2)."""
@@ -26,8 +27,30 @@ def add_clean_aperture(path: Path, width: int, height: int, right: int, down: in
     The moov box must lie behind the samples, so that these stay where they are.
     """
     box = struct.pack(">I4s8i", 40, b"clap", width, 1, height, 1, right, 2, down, 2)
+    return _add_box(path, SAMPLE_ENTRY, box)
+
+
+def move_samples(path: Path, target: str) -> Path:
+    """Make an MP4 name a file beside it as the one that holds its samples, and wipe out those of its own.
+
+    The name is an alias record, the one form that FFmpeg follows. The moov box must lie behind the samples.
+    """
+    name = f"/{target}".encode()
+    record = struct.pack(">HH", 2, len(name)) + name + bytes(len(name) % 2) + struct.pack(">HH", 0xFFFF, 0)
+    alias = bytes(4 + 10 + 28 + 12 + 64 + 16) + struct.pack(">HH", 1, 1) + bytes(16) + record
+    data = bytearray(path.read_bytes())
+    samples = data.index(b"mdat")
+    size = struct.unpack_from(">I", data, samples - 4)[0] - 8
+    data[samples + 4 : samples + 4 + size] = bytes(size)
+    struct.pack_into(">I", data, data.index(b"dref") + 8, 2)  # FFmpeg does not count the entry that is there
+    path.write_bytes(data)
+    return _add_box(path, DATA_REFERENCES, struct.pack(">I4s", 8 + len(alias), b"alis") + alias)
+
+
+def _add_box(path: Path, parents: Sequence[bytes], box: bytes) -> Path:
+    """Add a box at the end of the last of nested boxes, each the first of its name."""
     data, start, boxes = path.read_bytes(), 0, []
-    for name in SAMPLE_ENTRY:
+    for name in parents:
         while data[start + 4 : start + 8] != name:
             start += struct.unpack_from(">I", data, start)[0]
         boxes.append(start)
