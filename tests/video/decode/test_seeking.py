@@ -11,6 +11,7 @@ from video_writer import read_numbers, trim_without_decoding, write_clip
 import colbert_video.video.decode.seeking as seeking
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.decode import read as reading
+from colbert_video.video.decode.container import OpenVideo
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 
@@ -127,11 +128,9 @@ def test_without_timestamps_frames_are_decoded_in_order(tmp_path: Path) -> None:
 
 
 def test_a_seek_that_lands_too_late_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = seeking.Seeker._seek
+    honest = OpenVideo.seek
     late = 60 * 512  # sixty frames in units of the time base
-    monkeypatch.setattr(
-        seeking.Seeker, "_seek", lambda self, stamp: honest(self, stamp + late if stamp > late else stamp)
-    )
+    monkeypatch.setattr(OpenVideo, "seek", lambda self, stamp: honest(self, stamp + late if stamp > late else stamp))
     frames = read_frames(
         write_clip(tmp_path / "a.mp4", 200, **FORMATS["a.mp4"]), SamplingSettings(num_frames=4, snap=0)
     )
@@ -146,7 +145,7 @@ def test_a_small_file_that_lasts_long_is_sought_through(tmp_path: Path, monkeypa
     monkeypatch.setattr(reading, "LONG_SECONDS", 7.9)
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [40, 140]
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2, snap=0))) == [50, 150]
-    monkeypatch.setattr(seeking.Seeker, "_seek", lambda self, stamp: False)
+    monkeypatch.setattr(OpenVideo, "seek", lambda self, stamp: False)
     assert check_truth(read_frames(path, SamplingSettings(num_frames=2))) == [50, 150]
 
 
@@ -162,6 +161,6 @@ def test_a_header_that_claims_too_long_a_video_is_not_believed(tmp_path: Path, m
 
 
 def test_a_file_that_cannot_be_sought_is_decoded_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeking.Seeker, "_seek", lambda self, stamp: False)
+    monkeypatch.setattr(OpenVideo, "seek", lambda self, stamp: False)
     frames = read_frames(write_clip(tmp_path / "a.mp4", 60, **FORMATS["a.mp4"]), SamplingSettings(num_frames=3))
     assert check_truth(frames) == [10, 30, 50]
