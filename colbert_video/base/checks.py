@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
+from colbert_video.base.user_files import expand_path
 from colbert_video.errors import SettingsError, shown
 
 MAX_ID_CHARACTERS = 2**16
@@ -175,7 +176,8 @@ def id_list(name: str, values: Any, *, ordered: bool = False) -> list[str]:
     Raises:
         SettingsError: If `values` is no collection, or one of them is not an id.
     """
-    return [id_text(value, f"an id of {name}") for value in _several(name, values, ordered=ordered)]
+    each = f"an id of {name}"
+    return [id_text(value, each) for value in _several(name, values, ordered=ordered)]
 
 
 def text_list(name: str, values: Any, *, ordered: bool = False) -> list[str]:
@@ -283,7 +285,7 @@ _CHECKED: Mapping[Any, Any] = {
     float: real_number,
     bool: truth_value,
     str: _text,
-    Path: lambda name, value: Path(_text(name, value)),
+    Path: lambda name, value: expand_path(_text(name, value), name),
 }
 
 

@@ -29,6 +29,13 @@ def _watched() -> bool:
 
 
 @contextmanager
+def shapes_alone() -> Iterator[None]:
+    """Build models in the block on the device "meta", where they take no memory, also inside of `own_torch`."""
+    with torch._C._EnableTorchFunction(), torch.device("meta"):
+        yield
+
+
+@contextmanager
 def encoding_on(device: torch.device) -> Iterator[None]:
     """Compute tokens in the block: without gradients, autocast and default device, whatever the caller has chosen.
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from colbert_video.base.access import os_problem, read_problem
+from colbert_video.base.access import open_plain, os_problem, read_problem
 from colbert_video.base.json_values import parse_json
 from colbert_video.base.user_files import user_path
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
@@ -32,8 +32,9 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 BACKBONES: dict[str, Callable[..., Backbone]] = {open_clip.CONFIG_FILE: open_clip.OpenClipBackbone.from_folder}
-"""How a checkpoint's backbone is built, by the name of the file that describes its architecture. Called with the folder,
-`Preprocess` and `shapes=` of all weights by name."""
+"""How a checkpoint's backbone is built, by the name of the file that describes its architecture.
+
+Called with the folder, `Preprocess` and `shapes=` of all weights by name."""
 TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
@@ -72,12 +73,7 @@ class Checkpoint:
         try:
             model.load_state_dict(load_file(self.weights), strict=True)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if (problem := read_problem(self.weights)) is not None:
-                raise ModelError(f"{self.weights} cannot be read: {problem}.") from error
-            raise ModelError(
-                f"{self.weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or "
-                "download the checkpoint again."
-            ) from error
+            raise _unfit(self.weights, error) from error
         check_weights(model, str(self.weights))
 
 
@@ -128,8 +124,8 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
             raise ModelError(f"there is no folder {shown(text)}, and {error}") from None
     shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
     raise ModelError(
-        f"there is no model {shown(text)}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG such as "
-        "'PE-Core-B-16:meta', nor a Hub id 'user/model'."
+        f"there is no model {shown(text)}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG "
+        "such as 'PE-Core-B-16:meta', nor a Hub id 'user/model'."
     )
 
 
@@ -207,17 +203,22 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
 
 def _weight_shapes(path: Path) -> dict[str, list[int]]:
     """Return the shape of each weight, from the file's header."""
+    if not path.exists():
+        raise ModelError(f"{path} is missing. Save or download the checkpoint again.")
+    if (problem := read_problem(path)) is not None:  # before it is opened: a named pipe would be waited for
+        raise ModelError(f"{path} cannot be read: {problem}.")
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        if not path.exists():
-            what = "is missing"
-        elif (problem := read_problem(path)) is not None:
-            what = f"cannot be read: {problem}"
-        else:
-            what = f"is damaged, or does not fit its configuration: {in_one_line(error)}"
-        raise ModelError(f"{path} {what}. Save or download the checkpoint again.") from error
+        raise _unfit(path, error) from error
+
+
+def _unfit(weights: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or download the "
+        "checkpoint again."
+    )
 
 
 def _check_size(config: ModelConfig, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
@@ -232,7 +233,8 @@ def _check_size(config: ModelConfig, shapes: Mapping[str, Sequence[int]], folder
 def _read_config(folder: Path) -> ModelConfig:
     path = folder / CONFIG_FILE
     try:
-        values = parse_json(path.read_bytes())
+        with open_plain(path) as file:
+            values = parse_json(file.read())
     except FileNotFoundError as error:
         raise ModelError(f"{folder} is not a checkpoint: {path.name} is missing.") from error
     except OSError as error:

@@ -86,8 +86,8 @@ class ModelConfig:
         """
         if num_frames is not None and num_frames > self.max_frames:
             raise SettingsError(
-                f"num_frames={num_frames} is more than the model takes: it has positions for {self.max_frames} frames. Give "
-                f"{self.max_frames} or fewer, or cut long videos into windows."
+                f"num_frames={num_frames} is more than the model takes: it has positions for {self.max_frames} frames. "
+                f"Give {self.max_frames} or fewer, or cut long videos into windows."
             )
         return SamplingSettings(
             num_frames=self.num_frames if num_frames is None else num_frames,

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from colbert_video.base.once import ForkLock
-from colbert_video.base.torch_state import own_torch
+from colbert_video.base.torch_state import own_torch, shapes_alone
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
 
@@ -92,19 +92,15 @@ class OpenClipBackbone(nn.Module):
 
     @classmethod
     def outline(cls, name: str, preprocess: Preprocess | None = None) -> "OpenClipBackbone":
-        """Build an open_clip model of shapes alone, without weights and tokenizer, to check settings before it is loaded.
+        """Build an open_clip model of shapes alone, without weights and tokenizer, to check settings beforehand.
 
         Raises:
             ModelError: If the model is unknown or unsupported.
         """
-        import open_clip
-
         model_cfg = _model_cfg(name)
         _check_unsupported(name, model_cfg)
         preprocess = preprocess or _preprocess_from({}, model_cfg)
-        with _quiet_open_clip(), torch.device("meta"):
-            clip = open_clip.create_model(name, load_weights=False, device="meta")
-        return cls(clip, tokenizer=None, architecture=model_cfg, preprocess=preprocess)
+        return cls(_without_memory(name), tokenizer=None, architecture=model_cfg, preprocess=preprocess)
 
     @classmethod
     def from_folder(
@@ -159,7 +155,7 @@ class OpenClipBackbone(nn.Module):
             )
 
     def check_picture_size(self, preprocess: Preprocess) -> None:
-        """Check that the image tower takes the preprocessing's pictures, by trying where their size is not the tower's own.
+        """Check that the image tower takes the preprocessing's pictures; a size that is not its own is tried.
 
         Raises:
             ModelError: If it does not.
@@ -332,8 +328,8 @@ def _model_cfg(name: str) -> dict[str, Any]:
 
     if ":" in name:  # open_clip would take weights and preprocessing from there, past every check made here
         raise ModelError(
-            f"backbone {shown(name)} must be one of open_clip's own model names; for weights of your own, pass their file as "
-            "pretrained=."
+            f"backbone {shown(name)} must be one of open_clip's own model names; for weights of your own, pass their "
+            "file as pretrained=."
         )
     model_cfg = open_clip.get_model_config(name)
     if model_cfg is None:
@@ -359,9 +355,7 @@ def _check_unsupported(name: str, model_cfg: dict[str, Any]) -> None:
 
 
 def _check_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Check that an architecture stays on this machine and is no larger than its weights, before memory is taken for it."""
-    import open_clip
-
+    """Check that an architecture stays on this machine and is no larger than its weights, before it takes memory."""
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     timm_name = vision.get("timm_model_name") or ""
     if any(mark in timm_name for mark in ":/\\") or vision.get("timm_model_pretrained"):
@@ -370,12 +364,18 @@ def _check_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, S
     sizes = (*np.atleast_1d(vision.get("image_size", 0)), text.get("context_length", 0))
     fits = int(sum(layers)) <= len(shapes) and max(sizes) <= MAX_SIDE
     if fits:
-        with _quiet_open_clip(), torch.device("meta"):  # shapes alone, no memory
-            clip = open_clip.create_model(name, load_weights=False, device="meta")
-        wanted = sum(parameter.numel() for parameter in clip.parameters())
+        wanted = sum(parameter.numel() for parameter in _without_memory(name).parameters())
         fits = wanted <= sum(math.prod(shape) for shape in shapes.values())
     if not fits:
         raise ModelError(f"{name}: it describes a larger model than its weights are; download the checkpoint again.")
+
+
+def _without_memory(name: str) -> nn.Module:
+    """Build a model of shapes alone, on the device "meta"."""
+    import open_clip
+
+    with _quiet_open_clip(), shapes_alone():
+        return open_clip.create_model(name, load_weights=False, device="meta")
 
 
 def _check_tag(name: str, pretrained: str, model_cfg: dict[str, Any]) -> None:
@@ -409,8 +409,8 @@ def _preprocess(name: str, pretrained: str | None, model_cfg: dict[str, Any]) ->
     }
     if len(candidates) != 1 and pretrained is not None:
         raise ModelError(
-            f"weight file {shown(pretrained)}: the published weights of {name} use {len(candidates)} kinds of preprocessing, "
-            "so the right one is not known. Pass preprocess=Preprocess(...)."
+            f"weight file {shown(pretrained)}: the published weights of {name} use {len(candidates)} kinds of "
+            "preprocessing, so the right one is not known. Pass preprocess=Preprocess(...)."
         )
     return min(candidates, key=repr) if candidates else _preprocess_from({}, model_cfg)
 
@@ -427,8 +427,8 @@ def _preprocess_from(tag_cfg: dict[str, Any], model_cfg: dict[str, Any]) -> Prep
 
     height, width = _picture_size(model_cfg)
     return Preprocess(
-        height=int(height),
-        width=int(width),
+        height=height,
+        width=width,
         mean=tuple(tag_cfg.get("mean") or OPENAI_DATASET_MEAN),
         std=tuple(tag_cfg.get("std") or OPENAI_DATASET_STD),
         interpolation=tag_cfg.get("interpolation") or "bicubic",
@@ -458,7 +458,8 @@ def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:
     if Path(pretrained).is_file():
         return f"the weight file {shown(pretrained)} does not load into {name}: {in_one_line(error)}."
     return (
-        f"the weights {shown(pretrained)} of {name} could not be loaded: {in_one_line(error)}. To fetch them beforehand, run "
+        f"the weights {shown(pretrained)} of {name} could not be loaded: {in_one_line(error)}. To fetch them "
+        "beforehand, run "
         f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{pretrained}')\" on a machine with "
         "network and copy ~/.cache/huggingface here, or pass the path of a weight file as pretrained=."
     )

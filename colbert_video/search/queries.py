@@ -78,10 +78,6 @@ class QueryModel:
         """
         return self._loaded.get(settings, lambda: self._checked(settings))
 
-    def __reduce__(self) -> "tuple[type[QueryModel], tuple[Any, ...]]":
-        """Send what was given to other processes; a model that was loaded by its name is loaded again there."""
-        return QueryModel, (self._path, self.given, self._device)
-
     def _checked(self, settings: IndexSettings) -> VideoColBERT:
         model = self._load(settings)
         check_model(model, settings, self._path)
@@ -196,8 +192,8 @@ def clip_query(
     Args:
         model: Encodes it.
         path: The file.
-        settings: Of the index that is searched: as many frames are read, for the bags that it stores, of the same stream if
-            the clip has as many.
+        settings: Of the index that is searched: as many frames are read, for the bags that it stores, of the same
+            stream if the clip has as many.
         window: Only this part of the file, [start, end) in seconds.
 
     Returns:
@@ -254,8 +250,8 @@ def _image_file(image: Any) -> Any:
 def _rgb(image: np.ndarray | Tensor) -> UInt8[np.ndarray, "height width 3"]:
     """Return pixels as bytes, channels last.
 
-    Floats are 0 to 1. Where both ends have three values, arrays are taken for (height, width, 3), tensors for (3, height,
-    width), which is how each is usually held.
+    Floats are 0 to 1. Where both ends have three values, arrays are taken for (height, width, 3), tensors for
+    (3, height, width), which is how each is usually held.
     """
     pixels = as_tensor(image, "the pixels of the image").cpu()
     shape, first = tuple(pixels.shape), isinstance(image, Tensor)
@@ -274,16 +270,16 @@ def _rgb(image: np.ndarray | Tensor) -> UInt8[np.ndarray, "height width 3"]:
 
 def _not_rgb(pixels: Tensor) -> SettingsError:
     return SettingsError(
-        f"the image is {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}; give RGB pixels, (height, "
-        "width, 3) or (3, height, width), uint8 or floats from 0 to 1."
+        f"the image is {str(pixels.dtype).removeprefix('torch.')} of shape {tuple(pixels.shape)}; give RGB pixels, "
+        "(height, width, 3) or (3, height, width), uint8 or floats from 0 to 1."
     )
 
 
 def _check_sides(width: int, height: int) -> None:
     if max(width, height) > MAX_PICTURE_SIDE:
         raise SettingsError(
-            f"the image has {width}×{height} pixels; give one of at most {MAX_PICTURE_SIDE} on each side: resizing longer "
-            "ones takes gigabytes."
+            f"the image has {width}×{height} pixels; give one of at most {MAX_PICTURE_SIDE} on each side: resizing "
+            "longer ones takes gigabytes."
         )
 
 
@@ -305,9 +301,10 @@ def _read_clip(
     model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
 ) -> SampledFrames:
     streams = dict.fromkeys((settings.video_stream, None))
-    requests = (FrameRequest(str(user_path(path, "the clip")), window=window, stream=stream) for stream in streams)
+    name = str(user_path(path, "the clip"))
     with FramePool(model.config.sampling(settings.num_frames), workers=1) as pool:
-        for result in pool.read_many(requests):
+        for stream in streams:  # the second is read only if the first is not there
+            (result,) = pool.read_many([FrameRequest(name, window=window, stream=stream)])
             if result.error is None or result.error.kind is not FailureKind.NO_VIDEO:
                 break
     if result.frames is None:

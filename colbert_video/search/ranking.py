@@ -35,8 +35,8 @@ class Ranking:
         """Rank what any system has scored.
 
         Args:
-            run: Score by video id by query id. Of equal scores, the one that comes first ranks first. Ids that are whole
-                numbers become text.
+            run: Score by video id by query id. Of equal scores, the one that comes first ranks first. Ids that are
+                whole numbers become text.
 
         Raises:
             SettingsError: If a score is NaN or no number, or an id is no text.

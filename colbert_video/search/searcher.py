@@ -148,8 +148,8 @@ class Searcher:
             Hits, best first: a list, with `to_pandas`.
 
         Raises:
-            SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not valid, an id is not in the index, or
-                `exact` is asked of engine="colbert".
+            SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not
+                valid, an id is not in the index, or `exact` is asked of engine="colbert".
         """
         check_text(query, "search")
         wanted = SearchSettings(k, where, ids, exact, group)
@@ -173,8 +173,8 @@ class Searcher:
         the very picture scores about 1.
 
         Args:
-            image: An image file, its content as bytes, an open file, a PIL image, or RGB pixels: an array or tensor, (height,
-                width, 3) or (3, height, width), uint8 or floats from 0 to 1.
+            image: An image file, its content as bytes, an open file, a PIL image, or RGB pixels: an array or tensor,
+                (height, width, 3) or (3, height, width), uint8 or floats from 0 to 1.
             k: Most hits to return.
             where: Search only videos that pass this filter.
             ids: Search only these videos or windows.
@@ -355,7 +355,8 @@ class Searcher:
 
         A model in memory goes along; one that was loaded by its name is loaded again there.
         """
-        return _opened_again, (type(self), str(self.path.absolute()), self._model, self._settings, self._preload)
+        settings = {**self._settings, "model": self._model.given, "preload": self._preload}
+        return _opened_again, (type(self), self.path, settings)
 
     def _view(self) -> AbstractContextManager[Searchable]:
         """Lend one state of what is searched, for all of a search.
@@ -382,7 +383,5 @@ class Searcher:
         return len(self._index)
 
 
-def _opened_again(
-    kind: type[Searcher], path: str, model: QueryModel, settings: dict[str, Any], preload: bool
-) -> Searcher:
-    return kind(path, model=model.given, preload=preload, **settings)
+def _opened_again(kind: type[Searcher], path: Path, settings: dict[str, Any]) -> Searcher:
+    return kind(path, **settings)

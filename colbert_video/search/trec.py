@@ -1,4 +1,6 @@
-r"""Text files of evaluation: TREC's runs (query Q0 video rank score name) and qrels (query 0 video relevance), and queries.
+r"""Text files of evaluation: TREC's runs and qrels, and queries.
+
+A row of a run is "query Q0 video rank score name", one of qrels "query 0 video relevance".
 
 Columns of TREC's files are separated by blanks and tabs, lines end with "\n" or "\r\n"; no other character separates
 anything. Other programs also separate at the white space of Unicode, so an id that is written cannot hold any. Such ids
@@ -15,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from colbert_video.base.checks import id_text, score_of, whole_number
-from colbert_video.base.user_files import read_text, user_path
+from colbert_video.base.user_files import expand_path, read_text, user_path
 from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError, shown
 
@@ -165,8 +167,8 @@ def write_tabbed(path: str | Path, rows: Iterable[tuple[list[str], str]]) -> Pat
         for name in ids:
             if not name or any(char in name for char in UNWRITABLE) or name != name.strip() or name[0] == BOM:
                 raise SettingsError(
-                    f"id {shown(name)} does not fit into a column: it is empty, holds a tab, a line break or a zero byte, or begins "
-                    "or ends with white space; rename it."
+                    f"id {shown(name)} does not fit into a column: it is empty, holds a tab, a line break or a zero "
+                    "byte, or begins or ends with white space; rename it."
                 )
         lines.append("\t".join([*ids, rest]))
     return _write_lines(path, lines)
@@ -183,9 +185,9 @@ def check_columns(names: Iterable[str], *, escape: bool) -> None:
 
 
 def _write_lines(path: str | Path, lines: Iterable[str]) -> Path:
-    target = user_path(path)
+    target = expand_path(path)
     write_text(target, "".join(f"{line}\n" for line in lines))
-    return Path(path)
+    return target
 
 
 def _column(name: str, escape: bool) -> str:

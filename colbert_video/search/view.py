@@ -240,8 +240,8 @@ def _frame_by_frame(
     count = max(item.frame_tokens) + 1 if item.frame_tokens else len(item.frame_times)
     if count > similarity.shape[1]:
         raise IndexFolderError(
-            f"the catalog says that video {shown(item.id)} has {count} frame tokens, its segment has {similarity.shape[1]} "
-            f"tokens; {RESTORE}."
+            f"the catalog says that video {shown(item.id)} has {count} frame tokens, its segment has "
+            f"{similarity.shape[1]} tokens; {RESTORE}."
         )
     if not item.frame_tokens:
         return similarity

@@ -172,6 +172,13 @@ def test_fields_of_another_type_are_refused_by_name(name: str, value: Any) -> No
         changed(**{name: value})
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_text_is_no_path(value: str) -> None:
+    """It would become the working folder."""
+    with pytest.raises(SettingsError, match=r"^path is empty: give a path"):
+        changed(path=value)
+
+
 def _settings() -> list[Callable[[], Any]]:
     from colbert_video.indexing.index.index_settings import IndexSettings
     from colbert_video.indexing.scan.stock import PlaidSettings

@@ -16,6 +16,7 @@ from tiny_models import build_tiny
 from training_fakes import PLAIN, FakeData
 
 from colbert_video import Indexer, Searcher, VideoColBERT
+from colbert_video.base.torch_state import plain_torch, shapes_alone
 from colbert_video.model.interaction import INTERACTIONS
 from colbert_video.training.run.trainer import Trainer
 
@@ -179,3 +180,10 @@ def test_the_number_of_threads_changes_no_order(threads: int, built: Path, tiny_
         torch.set_num_threads(before)
     assert [hit["id"] for hit in found] == [hit["id"] for hit in expected]
     assert [hit["score"] for hit in found] == pytest.approx([hit["score"] for hit in expected], abs=1e-5)
+
+
+def test_shapes_take_no_memory_whatever_the_default_device_is() -> None:
+    with torch.device("cpu"), plain_torch():
+        with shapes_alone():
+            assert torch.nn.Linear(10**6, 10**6).weight.is_meta  # 4 TB
+        assert torch.zeros(1).device.type == "cpu"

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,6 +197,15 @@ def test_settings_larger_than_the_weights_are_refused_before_memory_is_taken(nam
 def test_a_missing_file_is_named(name: str, saved: Path) -> None:
     (saved / name).unlink()
     with pytest.raises(ModelError, match=f"{name}.* is missing"):
+        VideoColBERT.from_pretrained(saved, device=CPU)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_named_pipe_is_not_waited_for(name: str, saved: Path) -> None:
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(ModelError, match=f"{name} cannot be read: it is a named pipe, not a plain file"):
         VideoColBERT.from_pretrained(saved, device=CPU)
 
 

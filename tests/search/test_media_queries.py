@@ -13,15 +13,17 @@ from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import SettingsError, VideoError
+from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.model.tokens import TokenBags
-from colbert_video.search.queries import image_query, read_picture
+from colbert_video.search.queries import clip_query, image_query, read_picture
 from colbert_video.search.view import search_bagwise
 from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SampledFrames, SamplingSettings
+from colbert_video.video.workers.pool import FramePool
 
 CLIPS = amount(6, thorough=12)
 
@@ -246,3 +248,18 @@ def test_pictures_with_a_side_that_takes_gigabytes_are_refused(tmp_path: Path, s
         with pytest.raises(SettingsError, match=f"{size[0]}×{size[1]} pixels; give one of at most 32768 on each side"):
             read_picture(given)
     assert read_picture(Image.new("RGB", (2**15, 1))).size == (2**15, 1)
+
+
+@pytest.mark.parametrize(("stream", "read"), [(None, [None]), (0, [0]), (1, [1, None])])
+def test_the_default_stream_is_read_where_a_clip_lacks_that_of_the_index(
+    stream: int | None,
+    read: list[int | None],
+    world: list[WorldClip],
+    tiny_trained_model: VideoColBERT,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, submit = [], FramePool._submit
+    monkeypatch.setattr(FramePool, "_submit", lambda pool, one: asked.append(one.stream) or submit(pool, one))
+    settings = IndexSettings(dim=tiny_trained_model.dim, bags=("frame", "video"), video_stream=stream)
+    assert set(clip_query(tiny_trained_model, world[0].path, settings, window=None)) == {"frame", "video"}
+    assert asked == read

@@ -138,6 +138,12 @@ def test_names_that_are_no_text_leave_the_old_file(tmp_path: Path, escape: bool)
     assert (tmp_path / "r").read_text() == "old"
 
 
+def test_the_path_that_comes_back_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert write_queries("~/q", {"a": "x"}) == tmp_path / "q"
+    assert (tmp_path / "q").read_text() == "a\tx\n"
+
+
 def test_queries_without_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="query 'b' has no words"):
         write_queries(tmp_path / "q", {"a": "x", "b": " \n"})

@@ -275,7 +275,8 @@ def _check_groups(rows: Sequence[ManifestRow], batch_size: int) -> None:
     largest = max(sizes, key=lambda group: sizes[group], default=None)
     if largest is not None and sizes[largest] > batch_size:
         raise SettingsError(
-            f"group {shown(largest)} has {sizes[largest]} rows and batch_size is {batch_size}; a group must fit into a batch."
+            f"group {shown(largest)} has {sizes[largest]} rows and batch_size is {batch_size}; a group must fit into a "
+            "batch."
         )
 
 

@@ -61,10 +61,10 @@ def read_manifest(path: str | Path, *, train_split: str = "train") -> list[Manif
     """Read a manifest.
 
     Args:
-        path: A .jsonl, .json, .csv or .tsv file in UTF-8, or a pipe such as /dev/stdin, whose form is found by its content. A
-            .json file holds a list of rows, or a list for each column. Paths of videos are relative to the file's folder,
-            those of a pipe to the working folder. A row's `group`, where it has one, is kept; else `pair`, the
-            id (file name without ending) of the video's partner, makes a group of two.
+        path: A .jsonl, .json, .csv or .tsv file in UTF-8, or a pipe such as /dev/stdin, whose form is found by its
+            content. A .json file holds a list of rows, or a list for each column. Paths of videos are relative to the
+            file's folder, those of a pipe to the working folder. A row's `group`, where it has one, is kept; else
+            `pair`, the id (file name without ending) of the video's partner, makes a group of two.
         train_split: The split that models are trained on. A file of it must not be in another split; one in two of the
             others, such as val and test, is a warning.
 
@@ -72,8 +72,8 @@ def read_manifest(path: str | Path, *, train_split: str = "train") -> list[Manif
         Its rows, in order.
 
     Raises:
-        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one of its split, or
-            a file is in the training split and in another, however it is spelled; the text names the line.
+        SettingsError: If the file cannot be read, has no rows, a row is incomplete or repeats another one of its split,
+            or a file is in the training split and in another, however it is spelled; the text names the line.
     """
     path = user_path(path, "the manifest")
     places, rows = [], []
@@ -91,7 +91,7 @@ def read_manifest(path: str | Path, *, train_split: str = "train") -> list[Manif
 
 
 def merge_spellings(rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-    """Return rows in which each file has one id, the first of its spellings: links and "./a.mp4" are no further videos."""
+    """Return rows in which each file has one id, the first of its spellings: a link or "./a.mp4" is no other video."""
     return _merged(rows, _identities(rows))
 
 
@@ -104,7 +104,7 @@ def _merged(rows: Sequence[ManifestRow], identities: Mapping[str, Identity]) -> 
 
 
 def _identities(rows: Iterable[ManifestRow]) -> dict[str, Identity]:
-    """Return the file of each video; looking at a file takes a while on some disks, so each spelling is looked at once."""
+    """Return the file of each video; each spelling is looked at once, as that takes a while on some disks."""
     paths = {row.video: row.path for row in rows}
     return {video: file_identity(video if ADDRESS.match(video) else path) for video, path in paths.items()}
 
@@ -331,7 +331,8 @@ def _check_repeats(path: Path, places: Sequence[str], rows: Sequence[ManifestRow
         key = (row.video, row.caption, row.split, str(row.metadata.get("caption_id", "")))
         if key in seen:
             raise SettingsError(
-                f"{path}, {place}: repeats {seen[key]} (video {shown(row.video)}, caption {shown(row.caption)}); remove one."
+                f"{path}, {place}: repeats {seen[key]} (video {shown(row.video)}, caption {shown(row.caption)}); "
+                "remove one."
             )
         seen[key] = place
 

@@ -16,7 +16,7 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, dic
     """Yield line number, from 1, and values by column of each row of a CSV or TSV file with a header.
 
     Args:
-        path: The file; columns are separated by tabs if it ends in .tsv, else by commas.
+        path: The file; columns are separated by tabs if it ends in .tsv or .tab, else by commas.
         columns: Columns that the header must have.
 
     Raises:
@@ -40,14 +40,14 @@ def parse_csv(
         for values in reader:
             if None in values or None in values.values():
                 raise SettingsError(
-                    f"{path}, line {reader.line_num}: the header has {len(reader.fieldnames or ())} columns and the row "
-                    f"another number; quote texts that hold a {'tab' if tabbed else 'comma'}."
+                    f"{path}, line {reader.line_num}: the header has {len(reader.fieldnames or ())} columns and the "
+                    f"row another number; quote texts that hold a {'tab' if tabbed else 'comma'}."
                 )
             yield reader.line_num, values
     except csv.Error as error:
         raise SettingsError(
-            f"{path}, line {reader.reader.line_num}: not {'TSV' if tabbed else 'CSV'}: {error}; write a quotation mark in "
-            "a quoted text twice."
+            f"{path}, line {reader.reader.line_num}: not {'TSV' if tabbed else 'CSV'}: {error}; write a quotation mark "
+            "in a quoted text twice."
         ) from error
 
 

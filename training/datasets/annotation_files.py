@@ -74,7 +74,8 @@ def field(record: Any, name: str, path: Path, place: str) -> Any:
     record = mapping(record, path, place)
     if name not in record:
         raise SettingsError(
-            f"{path}: {place} has no {shown(name)} but {', '.join(map(repr, record)) or 'nothing'}; is it the right file?"
+            f"{path}: {place} has no {shown(name)} but {', '.join(map(repr, record)) or 'nothing'}; is it the right "
+            "file?"
         )
     return record[name]
 

@@ -192,8 +192,8 @@ def _check_scores(scores: Float[Tensor, "queries videos"]) -> None:
     if broken:
         video = int(scores[broken[0]].isnan().nonzero()[0])
         raise SettingsError(
-            f"scores of query {broken[0]} are NaN, that of video {video} first ({len(broken)} queries in all); the model has "
-            "diverged."
+            f"scores of query {broken[0]} are NaN, that of video {video} first ({len(broken)} queries in all); the "
+            "model has diverged."
         )
 
 

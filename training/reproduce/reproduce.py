@@ -211,6 +211,7 @@ def _with_remedy(error: ModelError, plan: ReproducePlan) -> ModelError:
     """Add how to bring weights without a network; nothing else is downloaded."""
     backbone, _, tag = plan.model_name.partition(":")
     return ModelError(
-        f"{error} Without a network, run VideoColBERT.from_backbone({shown(backbone)}, {shown(tag)}).save_pretrained('backbone') where "
+        f"{error} Without a network, run VideoColBERT.from_backbone({shown(backbone)}, "
+        f"{shown(tag)}).save_pretrained('backbone') where "
         "there is one, copy the folder here, and pass --weights backbone: it has the tokenizer too."
     )

@@ -97,8 +97,8 @@ def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries
     everyone = gather_strings(video_ids)
     if len(everyone) < 2:
         raise SettingsError(
-            f"the batch holds one pair alone ({shown(everyone[0])}); a contrastive loss needs at least 2. Were the other "
-            "videos unreadable?"
+            f"the batch holds one pair alone ({shown(everyone[0])}); a contrastive loss needs at least 2. Were the "
+            "other videos unreadable?"
         )
     if kind == "diagonal":
         return diagonal_labels(len(everyone), len(everyone)), everyone

@@ -22,7 +22,6 @@ from colbert_video.device import Device, resolve_device
 from colbert_video.errors import DependencyError, SettingsError, shown
 from colbert_video.model.tokens import TokenBags
 
-CHOSEN_DEVICE = "ACCELERATE_TORCH_DEVICE"
 TIMEOUT = timedelta(hours=6)
 """Longest wait of processes for each other, for instance while the first one validates."""
 PLAIN = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU", "MULTI_NPU")
@@ -36,9 +35,9 @@ def build_accelerator(device: Device | None = None) -> Any:
         device: "cpu", or None for this process's GPU, else the CPU. A single process may name its GPU, "cuda:1".
 
     Raises:
-        SettingsError: If the device is not there, one of several processes names its GPU, this process trains on another
-            device already, the launcher asks for sharded models, or it restarted processes so that they cannot find each
-            other.
+        SettingsError: If the device is not there, one of several processes names its GPU, this process trains on
+            another device already, the launcher asks for sharded models, or it restarted processes so that they cannot
+            find each other.
         DependencyError: If accelerate is not installed.
     """
     wanted = _single_device(device)
@@ -78,8 +77,8 @@ def _single_device(device: Device | None) -> torch.device | None:
         return None
     if wanted.type != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError(
-            f"device={shown(str(device))}: several processes train together, and each takes a GPU of its own; leave the device "
-            "out, and limit GPUs by CUDA_VISIBLE_DEVICES."
+            f"device={shown(str(device))}: several processes train together, and each takes a GPU of its own; leave "
+            "the device out, and limit GPUs by CUDA_VISIBLE_DEVICES."
         )
     return wanted
 
@@ -90,13 +89,12 @@ def _chosen_device(device: torch.device | None) -> Iterator[None]:
     if device is None:
         yield
         return
+    from accelerate.utils import patch_environment
+
     if device.type == "cuda":
         torch.cuda.set_device(device)  # random numbers are drawn there
-    os.environ[CHOSEN_DEVICE] = str(device)
-    try:
+    with patch_environment(ACCELERATE_TORCH_DEVICE=device):
         yield
-    finally:
-        del os.environ[CHOSEN_DEVICE]
 
 
 def _join_after_restart(*, cpu: bool) -> None:

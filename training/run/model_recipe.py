@@ -16,14 +16,13 @@ from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.config import ModelConfig
+from colbert_video.model.config import MINIMA, ModelConfig
 from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.typed_settings import build_section, check_unknown, typed_values
 
 BUILT_FIELDS = ("backbone", "pretrained", "preprocess", "trained", "interaction")
 """Fields of `ModelConfig` that a recipe gives elsewhere or that training sets."""
-MIN_QUERY_LENGTH = 3
 _ANY_PREPROCESS = Preprocess(224, 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
 
 
@@ -62,14 +61,14 @@ class ModelRecipe:
         own_form = self.backbone_config is not None
         if own_form and self.pretrained is not None and not _file_of(self.pretrained).is_file():
             raise SettingsError(
-                f"model.pretrained={shown(self.pretrained)}: a backbone of its own form has no published weights; give a "
-                "weight file or leave it out."
+                f"model.pretrained={shown(self.pretrained)}: a backbone of its own form has no published weights; give "
+                "a weight file or leave it out."
             )
         allowed = [name for name in ModelConfig.__dataclass_fields__ if name not in BUILT_FIELDS]
         check_unknown("model.settings", self.settings, allowed)
         typed = typed_values(ModelConfig, self.settings, "model.settings")
         with _named_as_in_recipes(self):  # ranges, before the weights are fetched
-            ModelConfig("any", None, _ANY_PREPROCESS, **{"query_length": MIN_QUERY_LENGTH, **typed})
+            ModelConfig("any", None, _ANY_PREPROCESS, **{"query_length": MINIMA["query_length"], **typed})
 
     @property
     def preprocessing(self) -> Preprocess | None:

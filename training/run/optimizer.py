@@ -51,8 +51,8 @@ def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
         matched = [full for full in parameters if any(fnmatchcase(full, pattern) for pattern in patterns)]
         if not matched:
             raise SettingsError(
-                f"freeze names {shown(name)}, which matches no parameter of {model.config.backbone}; leave it out, or use "
-                f"one of {', '.join(FAMILIES)} or a pattern of parameter names such as 'temporal.blocks.0.*'."
+                f"freeze names {shown(name)}, which matches no parameter of {model.config.backbone}; leave it out, or "
+                f"use one of {', '.join(FAMILIES)} or a pattern of parameter names such as 'temporal.blocks.0.*'."
             )
         for full in matched:
             parameters[full].requires_grad_(False)

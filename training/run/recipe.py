@@ -204,7 +204,7 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 
 def _loader(yaml: Any) -> Any:
-    """Return PyYAML's safe loader, made to refuse a key that comes twice: PyYAML keeps the last and drops the others."""
+    """Return PyYAML's safe loader, made to refuse a key that comes twice, of which PyYAML keeps the last."""
 
     class UniqueKeys(yaml.SafeLoader):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -227,7 +227,8 @@ class Trainer:
         value = metrics.get(name, math.nan)
         if not math.isfinite(value):
             raise SettingsError(
-                f"metric={shown(name)} is no number after epoch {epoch}; validation gave {metrics}: choose one of these."
+                f"metric={shown(name)} is no number after epoch {epoch}; validation gave {metrics}: choose one of "
+                "these."
             )
         logger.info("epoch %d: %s %.4f", epoch, name, value)
         if self.state.best is None or value > self.state.best:

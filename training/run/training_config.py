@@ -110,7 +110,8 @@ class TrainingConfig:
         _check_positive(self, "eps", "clip", "loss_scale")
         if self.metric in RANK_METRICS:
             raise SettingsError(
-                f"metric={shown(self.metric)} is better when it is smaller; choose one that grows, such as R@1 or nDCG@10."
+                f"metric={shown(self.metric)} is better when it is smaller; choose one that grows, such as R@1 or "
+                "nDCG@10."
             )
         if self.batch_size < 2:
             raise SettingsError(
@@ -129,18 +130,20 @@ class TrainingConfig:
         combined = self.loss.startswith("combined")
         if combined and self.interaction in ONE_LEVEL:
             raise SettingsError(
-                f"loss={shown(self.loss)} combines two levels, but interaction={shown(self.interaction)} has one; use the dual "
-                "loss, which then sees that level alone."
+                f"loss={shown(self.loss)} combines two levels, but interaction={shown(self.interaction)} has one; use "
+                "the dual loss, which then sees that level alone."
             )
         if combined and (self.lambda_frame, self.lambda_video) != (1.0, 1.0):
             raise SettingsError(
-                f"lambda_frame and lambda_video weigh the levels of dual losses; loss={shown(self.loss)} has none to weigh."
+                f"lambda_frame and lambda_video weigh the levels of dual losses; loss={shown(self.loss)} has none to "
+                "weigh."
             )
         weights = {"mms_f": self.lambda_frame, "mp_f": self.lambda_frame}
         weights |= {"mms_v": self.lambda_video, "mp_v": self.lambda_video}
         if weights.get(self.interaction, self.lambda_frame + self.lambda_video) == 0:
             raise SettingsError(
-                f"the lambdas give every level that interaction={shown(self.interaction)} reads the weight 0; raise one."
+                f"the lambdas give every level that interaction={shown(self.interaction)} reads the weight 0; raise "
+                "one."
             )
         if self.loss.endswith("infonce") and self.loss_bias is not None:
             raise SettingsError(f"loss_bias={self.loss_bias} has no effect on {shown(self.loss)}; leave it out.")
@@ -198,12 +201,13 @@ class DataConfig:
         for split in (self.validation_split, self.train_split):
             if split is not None and is_test_split(split):
                 raise SettingsError(
-                    f"split {shown(split)} is for the final figures alone: training on it or choosing a model by it would "
-                    "inflate them. Use a held-out part of the training data."
+                    f"split {shown(split)} is for the final figures alone: training on it or choosing a model by it "
+                    "would inflate them. Use a held-out part of the training data."
                 )
         if self.train_split == self.validation_split:
             raise SettingsError(
-                f"train_split and validation_split are both {shown(self.train_split)}; hold some videos out for validation."
+                f"train_split and validation_split are both {shown(self.train_split)}; hold some videos out for "
+                "validation."
             )
         _check_at_least(self, 1, "num_frames")
         _check_at_least(self, 0, "workers", "random_shift")

@@ -112,6 +112,6 @@ def _check_same_settings(corpus: ShardedCorpus, every: list[IndexSettings]) -> N
             ours, theirs = getattr(first, key), getattr(settings, key)
             if ours != theirs:
                 raise IndexFolderError(
-                    f"{corpus.path / name} has {key} {shown(theirs)}, {corpus.names[0]} {shown(ours)}: their scores cannot be "
-                    "compared; shard one index again."
+                    f"{corpus.path / name} has {key} {shown(theirs)}, {corpus.names[0]} {shown(ours)}: their scores "
+                    "cannot be compared; shard one index again."
                 )

@@ -142,4 +142,8 @@ def test_accelerate_takes_the_device_that_is_chosen(monkeypatch: pytest.MonkeyPa
     with _chosen_device(torch.device("cuda", 1)):
         assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cuda:1"
     assert "ACCELERATE_TORCH_DEVICE" not in os.environ
-    assert chosen == [torch.device("cuda", 1)]
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cuda:0")
+    with _chosen_device(torch.device("cuda", 1)):
+        assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cuda:1"
+    assert os.environ["ACCELERATE_TORCH_DEVICE"] == "cuda:0"  # what was set for the whole process stays
+    assert chosen == [torch.device("cuda", 1)] * 2
