@@ -219,8 +219,8 @@ def _reach(address: str) -> None:
 
 def _silent(address: str) -> str:
     return (
-        f"{address} accepts connections, but no Ray cluster answered; is that the port of its head (6379 by default), and is "
-        "its token the one of this machine?"
+        f"{address} accepts connections, but no Ray cluster answered; is that the port of its head (6379 by default), "
+        "and is its token the one of this machine?"
     )
 
 

@@ -51,7 +51,8 @@ class MediaFolder:
             return path
         if self.most_bytes is not None and self.bytes + len(data) > self.most_bytes:
             raise SettingsError(
-                f"the videos take more than most_bytes={self.most_bytes} in {self.path}; allow more, or index a part of them."
+                f"the videos take more than most_bytes={self.most_bytes} in {self.path}; allow more, or index a "
+                "part of them."
             )
         self._write(data, path)
         self.bytes += len(data)

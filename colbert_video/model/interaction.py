@@ -23,8 +23,10 @@ INTERACTIONS: tuple[str, ...] = get_args(Interaction)
 RRF_CONSTANT = 60
 """The k of reciprocal rank fusion (Cormack et al., SIGIR 2009)."""
 SCORE_RESOLUTION = 1e-6
-"""Scores closer than this count as equal. The last bits of a float32 MeanMaxSim depend on how a batch was cut, on the number of
-threads and on the processor, so an order within this distance says nothing about the videos."""
+"""Scores closer than this count as equal.
+
+The last bits of a float32 MeanMaxSim depend on how a batch was cut, on the number of threads and on the processor, so an
+order within this distance says nothing about the videos."""
 SIMILARITY_BUDGET = 2**26
 """Similarities held at once; more videos are scored in chunks."""
 

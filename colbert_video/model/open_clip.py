@@ -309,7 +309,8 @@ class OpenClipBackbone(nn.Module):
         blocks = list(self.text.transformer.resblocks)
         if count > len(blocks):
             raise ModelError(
-                f"temporal_layers={count}, but the text tower has {len(blocks)} layers to copy from; use that many at most, or temporal_init='random'."
+                f"temporal_layers={count}, but the text tower has {len(blocks)} layers to copy from; use that "
+                "many at most, or temporal_init='random'."
             )
         return blocks[:count]
 

@@ -76,8 +76,8 @@ def _check_opcodes(path: Path, data: bytes) -> None:
         for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             if opcode.name not in PLAIN:
                 raise SettingsError(
-                    f"{path} is refused: at byte {position}, {opcode.name} {_shown(argument)}would make an object of a class; "
-                    "only strings, numbers and containers are read. Do not open this file with pickle."
+                    f"{path} is refused: at byte {position}, {opcode.name} {_shown(argument)}would make an object of a "
+                    "class; only strings, numbers and containers are read. Do not open this file with pickle."
                 )
             # An index far beyond the values so far would let the memo grow to any size.
             if opcode.name in MEMO_WRITES and isinstance(argument, int) and argument > number:

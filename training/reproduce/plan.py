@@ -118,7 +118,12 @@ class ReproducePlan:
         }
 
     def recipe(self, manifest: Path, **reading: Any) -> Recipe:
-        """Load the shipped recipe with all changes of the row, the data and the user; `reading` are settings of `DataConfig`."""
+        """Load the shipped recipe with all changes of the row, the data and the user.
+
+        Args:
+            manifest: The videos and captions.
+            **reading: Settings of `DataConfig`.
+        """
         given = dict(self.settings)
         settings = load_recipe(self.row.recipe).model.settings
         settings = {**settings, **self.row.model, **given.pop("model.settings", {})}

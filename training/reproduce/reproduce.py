@@ -178,8 +178,8 @@ def _check_incomplete(evaluation: Evaluation, allowed: bool) -> None:
         return
     listed = list_some([f"{video} ({reason})" for video, reason in evaluation.missing.items()])
     raise SettingsError(
-        f"{len(evaluation.missing)} of {evaluation.expected} test videos cannot be read: {listed}. Repair them and repeat the "
-        "command; or repeat it with --allow-missing, and the row is marked as incomplete."
+        f"{len(evaluation.missing)} of {evaluation.expected} test videos cannot be read: {listed}. Repair them and repeat "
+        "the command; or repeat it with --allow-missing, and the row is marked as incomplete."
     )
 
 

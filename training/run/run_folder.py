@@ -178,8 +178,8 @@ class RunFolder:
             state = RunState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise TrainingError(
-                f"the checkpoint {newest} is damaged or another model's: {in_one_line(error)}. Remove it to continue from an "
-                "older one, or start again in another folder."
+                f"the checkpoint {newest} is damaged or another model's: {in_one_line(error)}. Remove it to continue "
+                "from an older one, or start again in another folder."
             ) from error
         return state, random_states
 

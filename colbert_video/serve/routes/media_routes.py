@@ -108,7 +108,7 @@ async def media(
     path, stream = (await asyncio.to_thread(index.rows, id))[0].path, index.video_stream
     if copy is not None:
         made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream))
-        if made.waiting:
+        if made.state in ("queued", "running"):
             waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
             return JSON(waiting, 202, headers={"Retry-After": "2"})
         path, stream = str(made.path), None

@@ -1,8 +1,8 @@
 """A decoding process: reads requests from its standard input, writes answers to what was its standard output.
 
-A request asks for frames, for what a file's header says, or for how its pictures are shown. `FramePool` starts the process as
-`python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of this descriptor, if one
-is given. It ends when its input ends, even in the middle of a file, so that it never outlives its parent.
+A request asks for frames, for what a file's header says, or for how its pictures are shown. `FramePool` starts the
+process as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of this
+descriptor, if one is given. It ends when its input ends, even in the middle of a file, so that it never outlives its parent.
 """
 
 import os
