@@ -7,10 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+
+from colbert_video.cli.tables import cell, score_text
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.indexer import Indexer
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.search.hit import Hit
+from colbert_video.search.hit import Hit, format_moment
 from colbert_video.search.searcher import Searcher
 from colbert_video.training.world import WorldClip, write_world
 
@@ -100,3 +104,19 @@ def _shown(rows: Sequence[DemoRow], world: Sequence[WorldClip]) -> tuple[DemoRow
             if name is not None and by_id[name] not in shown and len(shown) < QUERIES_SHOWN:
                 shown.append(by_id[name])
     return tuple(shown)
+
+
+def demo_parts(result: DemoResult) -> list[RenderableType]:
+    """Return a table of the demo's queries with their hits, and a summary."""
+    table = Table(title="Queries and the best three videos of each")
+    for column in ("query", "", "video", "moment", "score", ""):
+        table.add_column(column)
+    for row in result.rows:
+        for hit in row.hits:
+            right = "✓" if hit.id == row.expected else ""
+            query = cell(row.query) if hit.rank == 1 else ""
+            table.add_row(
+                query, str(hit.rank), cell(hit.id), format_moment(hit.start, hit.end), score_text(hit.score), right
+            )
+        table.add_section()
+    return [table, result.summary()]

@@ -32,8 +32,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 
     Everything at work in about a minute, with the tiny checkpoint that ships in the package; nothing is downloaded.
     """
-    from colbert_video.cli.demo import run_demo
-    from colbert_video.cli.tables import demo_parts
+    from colbert_video.cli.demo import demo_parts, run_demo
 
     result = run_demo(keep=keep, clips=clips, seed=seed)
     print_report(result, demo_parts(result), as_json=as_json)

@@ -7,7 +7,6 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from colbert_video.cli.demo import DemoResult
 from colbert_video.errors import printable
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
@@ -36,25 +35,27 @@ def hit_table(hits: Sequence[Hit]) -> RenderableType:
     if further:
         table.add_column("also at")
     for hit in hits:
-        scores = [_score(score) for score in (hit.score, hit.frame_score, hit.video_score)]
+        scores = [score_text(score) for score in (hit.score, hit.frame_score, hit.video_score)]
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         moment = format_moment(hit.start, hit.end)
-        table.add_row(str(hit.rank), _cell(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
+        table.add_row(str(hit.rank), cell(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
     return table
 
 
-def _cell(text: str, *, lines: bool = False) -> Text:
+def cell(text: str, *, lines: bool = False) -> Text:
+    """Return a text as a table shows it: escaped, without markup."""
     return Text(printable(text, lines=lines))
 
 
-def _score(value: float | None) -> str:
+def score_text(value: float | None) -> str:
+    """Return a score with three decimals, "-" where there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def explanation_table(explanation: Explanation) -> RenderableType:
     """Return a table of the best match of each query token in each bag; padding tokens share one row of means."""
     bags = list(explanation.similarities)
-    table = Table(title=_cell(f"Why {explanation.id}"))
+    table = Table(title=cell(f"Why {explanation.id}"))
     table.add_column("token")
     for bag in bags:
         table.add_column(f"{bag} token at")
@@ -63,15 +64,15 @@ def explanation_table(explanation: Explanation) -> RenderableType:
     for token in explanation.tokens:
         if token.token != PADDING:
             matches = [token.matches[bag] for bag in bags]
-            table.add_row(_cell(token.token), *(cell for match in matches for cell in _match_cells(match)))
+            table.add_row(cell(token.token), *(cell for match in matches for cell in _match_cells(match)))
     if padding:
         means = [sum(token.matches[bag].score for token in padding) / len(padding) for bag in bags]
-        table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", _score(mean))))
+        table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", score_text(mean))))
     return table
 
 
 def _match_cells(match: TokenMatch) -> tuple[str, str]:
-    return ("expansion" if match.time is None else format_time(match.time)), _score(match.score)
+    return ("expansion" if match.time is None else format_time(match.time)), score_text(match.score)
 
 
 def report_text(report: IndexReport) -> str:
@@ -145,21 +146,5 @@ def description_table(description: Mapping[str, Any]) -> RenderableType:
         if name == "failures":
             texts = (f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
             value = "\n".join(map(printable, texts)) or "none"
-        table.add_row(name.replace("_", " "), _cell(str(value), lines=name == "failures"))
+        table.add_row(name.replace("_", " "), cell(str(value), lines=name == "failures"))
     return table
-
-
-def demo_parts(result: DemoResult) -> list[RenderableType]:
-    """Return a table of the demo's queries with their hits, and a summary."""
-    table = Table(title="Queries and the best three videos of each")
-    for column in ("query", "", "video", "moment", "score", ""):
-        table.add_column(column)
-    for row in result.rows:
-        for hit in row.hits:
-            right = "✓" if hit.id == row.expected else ""
-            query = _cell(row.query) if hit.rank == 1 else ""
-            table.add_row(
-                query, str(hit.rank), _cell(hit.id), format_moment(hit.start, hit.end), _score(hit.score), right
-            )
-        table.add_section()
-    return [table, result.summary()]

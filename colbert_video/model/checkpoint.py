@@ -60,7 +60,7 @@ class Checkpoint:
     """What `VideoColBERT.from_pretrained` loads it by."""
     config: ModelConfig
     backbone: Backbone
-    """The architecture, with random weights."""
+    """The architecture; its weights are to be loaded."""
     weights: Path
     """File of all weights."""
 

@@ -25,6 +25,8 @@ from colbert_video.base.once import ForkLock
 from colbert_video.base.torch_state import own_torch, shapes_alone
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
+from colbert_video.model.clip_tokenizer import ClipTokenizer
+from colbert_video.model.clip_towers import ClipTowers, give_memory, plain_towers
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
@@ -106,7 +108,7 @@ class OpenClipBackbone(nn.Module):
     def from_folder(
         cls, folder: Path, preprocess: Preprocess, *, shapes: Mapping[str, Sequence[int]]
     ) -> "OpenClipBackbone":
-        """Build the model described by a checkpoint's folder, with random weights.
+        """Build the model described by a checkpoint's folder; its weights are to be loaded.
 
         Args:
             folder: The checkpoint, which may be a stranger's.
@@ -116,15 +118,11 @@ class OpenClipBackbone(nn.Module):
         Raises:
             ModelError: If the description is unusable, larger than the weights, or names other files or machines.
         """
-        import open_clip
-
         name = f"local-dir:{folder}"
         try:
-            model_cfg = open_clip.get_model_config(name)
+            model_cfg = _read_model_cfg(folder)
             _check_unsupported(str(folder), model_cfg)
-            _check_stranger(name, model_cfg, shapes)
-            with _quiet_open_clip():
-                clip = open_clip.create_model(name, load_weights=False)
+            clip = _build_stranger(name, model_cfg, shapes)
         except ModelError:
             raise
         except Exception as error:
@@ -132,7 +130,7 @@ class OpenClipBackbone(nn.Module):
             raise ModelError(
                 f"{description} describes no model that open_clip can build: {in_one_line(error)}."
             ) from error
-        tokenizer = _tokenizer(name)
+        tokenizer = (ClipTokenizer.find() if isinstance(clip, ClipTowers) else None) or _tokenizer(name)
         try:
             backbone = cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
             backbone.check_picture_size(preprocess)
@@ -355,20 +353,42 @@ def _check_unsupported(name: str, model_cfg: dict[str, Any]) -> None:
         raise ModelError(f"{name}: {reason}, which gives no token features. Supported families: {SUPPORTED_FAMILIES}.")
 
 
+def _read_model_cfg(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    model_cfg: dict[str, Any] = content.get("model_cfg", content)
+    return model_cfg
+
+
+def _build_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """Build an architecture that stays on this machine and is no larger than its weights, which is checked first."""
+    _check_stranger(name, model_cfg, shapes)
+    towers = plain_towers(model_cfg)
+    outline = _without_memory(name) if towers is None else towers
+    wanted = sum(parameter.numel() for parameter in outline.parameters())
+    if wanted > sum(math.prod(shape) for shape in shapes.values()):
+        raise _too_large(name)
+    if towers is not None:
+        return give_memory(towers)
+    import open_clip
+
+    with _quiet_open_clip():
+        return open_clip.create_model(name, load_weights=False)
+
+
 def _check_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Check that an architecture stays on this machine and is no larger than its weights, before it takes memory."""
+    """Check that an architecture is all on this machine, and that it has no more layers than its weights."""
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     timm_name = vision.get("timm_model_name") or ""
     if any(mark in timm_name for mark in ":/\\") or vision.get("timm_model_pretrained"):
         raise ModelError(f"{name}: its image tower is loaded from elsewhere ({shown(timm_name)}), which is refused.")
     layers = [np.sum(part.get("layers", 0)) for part in (vision, text)]
     sizes = (*np.atleast_1d(vision.get("image_size", 0)), text.get("context_length", 0))
-    fits = int(sum(layers)) <= len(shapes) and max(sizes) <= MAX_SIDE
-    if fits:
-        wanted = sum(parameter.numel() for parameter in _without_memory(name).parameters())
-        fits = wanted <= sum(math.prod(shape) for shape in shapes.values())
-    if not fits:
-        raise ModelError(f"{name}: it describes a larger model than its weights are; download the checkpoint again.")
+    if int(sum(layers)) > len(shapes) or max(sizes) > MAX_SIDE:
+        raise _too_large(name)
+
+
+def _too_large(name: str) -> ModelError:
+    return ModelError(f"{name}: it describes a larger model than its weights are; download the checkpoint again.")
 
 
 def _without_memory(name: str) -> nn.Module:

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone
+from colbert_video.model.clip_towers import ClipBlock
 from colbert_video.model.config import ModelConfig
 
 EXPANSION_STD = 0.02
@@ -123,10 +124,8 @@ class TemporalEncoder(nn.Module):
 
 
 def _random_blocks(dim: int, layers: int) -> list[nn.Module]:
-    from open_clip.transformer import ResidualAttentionBlock
-
     heads = dim // 64 if dim % 64 == 0 else 1  # CLIP's head width
-    return [ResidualAttentionBlock(dim, heads) for _ in range(layers)]
+    return [ClipBlock(dim, heads) for _ in range(layers)]
 
 
 def _stretch(table: Float[Tensor, "context dim"], rows: int) -> Float[Tensor, "rows dim"]:

@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 
 from colbert_video import Searcher
-from colbert_video.cli.demo import QUERIES_SHOWN, DemoResult, run_demo
-from colbert_video.cli.tables import demo_parts
+from colbert_video.cli.demo import QUERIES_SHOWN, DemoResult, demo_parts, run_demo
 from colbert_video.errors import SettingsError
 
 
