@@ -29,7 +29,7 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4.3",
     "torch>=2.7",
     "torchvision>=0.22",
-    "transformers>=4.40",
+    "transformers>=5",
     "ujson>=5",
 ]
 TRAIN = ["accelerate>=1.0", "matplotlib>=3.8", "pyyaml>=6", "tensorboard>=2.16"]

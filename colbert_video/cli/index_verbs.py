@@ -40,7 +40,8 @@ class WindowLength(click.ParamType):
 @click.option(
     "--model",
     required=True,
-    help="toy; a checkpoint folder; a Hub id; or an open_clip model with its weights, such as PE-Core-B-16:meta.",
+    help="toy; a checkpoint folder; a Hub id; an open_clip model with its weights, such as PE-Core-B-16:meta; or a model "
+    "of Hugging Face transformers, such as hf:google/siglip2-base-patch16-224 or hf:FOLDER.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option(

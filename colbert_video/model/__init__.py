@@ -1,7 +1,7 @@
 """Text and videos become bags of unit token vectors; MeanMaxSim scores them.
 
-`video_colbert` is the model (paper, sections 3.1 to 3.4), `backbone` what it needs of a dual encoder, `open_clip` the one
-there is, `temporal` the transformer that makes video tokens, `checkpoint` the folder that a model is saved as.
+`video_colbert` is the model (paper, sections 3.1 to 3.4), `backbone` what it needs of a dual encoder, `open_clip` and
+`transformers_backbone` those that there are, `temporal` the transformer that makes video tokens, `checkpoint` the folder that a model is saved as.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from colbert_video.model.tokens import QueryTokens as QueryTokens
     from colbert_video.model.tokens import TokenBags as TokenBags
     from colbert_video.model.tokens import VideoTokens as VideoTokens
+    from colbert_video.model.transformers_backbone import TransformersBackbone as TransformersBackbone
     from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
 
 __all__, __getattr__, __dir__ = lazy_names(
@@ -41,6 +42,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.model.open_clip": ["OpenClipBackbone"],
         "colbert_video.model.pooling": ["Pooling", "pool"],
         "colbert_video.model.tokens": ["QueryTokens", "TokenBags", "VideoTokens"],
+        "colbert_video.model.transformers_backbone": ["TransformersBackbone"],
         "colbert_video.model.video_colbert": ["VideoColBERT"],
     },
 )

@@ -1,7 +1,7 @@
 """What the model needs of a dual encoder: every text token, one token per frame, and how both inputs are prepared.
 
-`OpenClipBackbone` is the one implementation. Another is an `nn.Module` with the members of `Backbone`, and an entry in
-`checkpoint.BACKBONES`.
+`OpenClipBackbone` and `TransformersBackbone` are its implementations. Another is an `nn.Module` with the members of
+`Backbone`, and an entry in `checkpoint.BACKBONES`.
 """
 
 from dataclasses import dataclass, fields
@@ -99,7 +99,12 @@ class TokenizedQueries:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A dual encoder (an `nn.Module`) whose text tower gives all its tokens, not only the pooled one."""
+    """A dual encoder (an `nn.Module`) whose text tower gives all its tokens, not only the pooled one.
+
+    A text tower that pools the mean of its words has one attribute more: `pooling = "mean"`. Then the mean over words of their
+    inner products is the pooled score, so that an untrained model searches with all words. The mean is its last token, where
+    `TokenizedQueries.pooled` points; it is no content, and counts in the context length.
+    """
 
     preprocess: Preprocess
     """How its weights expect frames."""

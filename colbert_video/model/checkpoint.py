@@ -1,7 +1,7 @@
 """Saving and loading a model as a folder of safetensors and JSON; nothing is unpickled.
 
 - config.json: the model's settings and preprocessing
-- open_clip_config.json: the backbone's architecture, in open_clip's own form
+- open_clip_config.json or transformers_config.json: the backbone's architecture, in the form of its library
 - model.safetensors: all weights
 - tokenizer files: only for backbones with a Hugging Face tokenizer
 
@@ -15,39 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from colbert_video.base.access import open_plain, os_problem, read_problem
 from colbert_video.base.json_values import parse_json
 from colbert_video.base.user_files import user_path
+from colbert_video.base.weight_files import WEIGHTS_FILE, unfit, weight_shapes
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
-from colbert_video.model import open_clip
+from colbert_video.model import open_clip, transformers_backbone
 from colbert_video.model.backbone import Backbone
 from colbert_video.model.config import ModelConfig
+from colbert_video.model.transformers_files import PREFIX, TOKENIZER_FILES, ModelSource
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-BACKBONES: dict[str, Callable[..., Backbone]] = {open_clip.CONFIG_FILE: open_clip.OpenClipBackbone.from_folder}
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    open_clip.CONFIG_FILE: open_clip.OpenClipBackbone.from_folder,
+    transformers_backbone.CONFIG_FILE: transformers_backbone.TransformersBackbone.from_folder,
+}
 """How a checkpoint's backbone is built, by the name of the file that describes its architecture.
 
 Called with the folder, `Preprocess` and `shapes=` of all weights by name."""
-TOKENIZER_FILES = (
-    "added_tokens.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
-"""What Hugging Face tokenizers may consist of; nothing else is downloaded with a checkpoint."""
 SHIPPED = Path(__file__).parent / "checkpoints"
 """Checkpoints that come with the package; "toy" is one."""
 
@@ -73,7 +64,7 @@ class Checkpoint:
         try:
             model.load_state_dict(load_file(self.weights), strict=True)
         except (OSError, SafetensorError, RuntimeError) as error:
-            raise _unfit(self.weights, error) from error
+            raise unfit(self.weights, error) from error
         check_weights(model, str(self.weights))
 
 
@@ -101,7 +92,8 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
             "user/model@revision".
 
     Returns:
-        The checkpoint; None if the name has the form BACKBONE:TAG, which is no checkpoint but a backbone with its weights.
+        The checkpoint; None if the name has the form BACKBONE:TAG or hf:NAME, which is no checkpoint but a backbone with
+        its weights.
 
     Raises:
         ModelError: If the name leads nowhere or the checkpoint is unusable.
@@ -113,6 +105,8 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
         return open_checkpoint(folder, name=str(folder.resolve()))
     if isinstance(name, Path):
         raise ModelError(f"there is no folder {name}: check the path.")
+    if text.startswith(PREFIX):
+        return None
     backbone, _, tag = text.partition(":")
     if tag and "/" not in backbone:
         return None
@@ -125,7 +119,7 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
     shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
     raise ModelError(
         f"there is no model {shown(text)}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG "
-        "such as 'PE-Core-B-16:meta', nor a Hub id 'user/model'."
+        "such as 'PE-Core-B-16:meta', nor a Hub id 'user/model'. For a model of Hugging Face transformers, write 'hf:' before its name."
     )
 
 
@@ -138,10 +132,21 @@ def settled_name(name: str | Path) -> str | Path:
     folder = _path_of(name)
     if isinstance(name, Path):
         return folder
+    if name.startswith(PREFIX) and not folder.is_dir():
+        return backbone_name(name)
     if _is_shipped(name) or not folder.is_dir():
         backbone, _, tag = name.partition(":")
         return f"{backbone}:{weights_name(tag)}" if tag and "/" not in backbone else name
     return str(folder)
+
+
+def backbone_name(name: str) -> str:
+    """Return the name of a backbone that means the same in every working folder: "hf:FOLDER" gets an absolute path.
+
+    Raises:
+        ModelError: If it begins with "hf:" and leads nowhere.
+    """
+    return ModelSource.from_name(name).name if name.startswith(PREFIX) else name
 
 
 def weights_name(pretrained: str) -> str:
@@ -195,30 +200,10 @@ def open_checkpoint(folder: Path, *, name: str) -> Checkpoint:
     for description, build in BACKBONES.items():
         if (folder / description).is_file():
             weights = folder / WEIGHTS_FILE
-            shapes = _weight_shapes(weights)
+            shapes = weight_shapes(weights)
             _check_size(config, shapes, folder)
             return Checkpoint(name, config, build(folder, config.preprocess, shapes=shapes), weights)
     raise ModelError(f"{folder} is not a complete checkpoint: {' or '.join(BACKBONES)} is missing.")
-
-
-def _weight_shapes(path: Path) -> dict[str, list[int]]:
-    """Return the shape of each weight, from the file's header."""
-    if not path.exists():
-        raise ModelError(f"{path} is missing. Save or download the checkpoint again.")
-    if (problem := read_problem(path)) is not None:  # before it is opened: a named pipe would be waited for
-        raise ModelError(f"{path} cannot be read: {problem}.")
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise _unfit(path, error) from error
-
-
-def _unfit(weights: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"{weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or download the "
-        "checkpoint again."
-    )
 
 
 def _check_size(config: ModelConfig, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
@@ -243,7 +228,9 @@ def _read_config(folder: Path) -> ModelConfig:
     except ValueError as error:
         raise ModelError(f"{folder} is not a checkpoint: its {path.name} is no JSON ({error}).") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT or "model" not in values:
-        raise ModelError(f"{path} has no format {FORMAT}; it was written by another program or a newer version.")
+        other = isinstance(values, dict) and "model_type" in values
+        hint = " For a model of Hugging Face transformers, write 'hf:' before its name." if other else ""
+        raise ModelError(f"{path} has no format {FORMAT}; it was written by another program or a newer version.{hint}")
     try:
         return ModelConfig.from_dict(values["model"])
     except ColBERTVideoError as error:
@@ -324,6 +311,9 @@ def _move_into_place(complete: Path, folder: Path, *, aside: Path) -> None:
 def model_card(config: ModelConfig, dim: int, repository: str) -> str:
     """Return the README.md of a repository that holds a model of `dim` dimensions per token."""
     weights = f"with the weights `{config.pretrained}`" if config.pretrained else "with weights of its own"
+    start = f"open_clip model `{config.backbone}` {weights}"
+    if config.backbone.startswith(PREFIX):
+        start = f"Hugging Face transformers model `{config.backbone.removeprefix(PREFIX)}`"
     state = (
         "trained: every query token is compared with frame tokens and video tokens"
         if config.trained
@@ -337,7 +327,7 @@ tags: [colbert_video, video-retrieval, late-interaction]
 # {repository}
 
 A Video-ColBERT model (Reddy et al., CVPR 2025) for late-interaction text-to-video search. It started from the
-open_clip model `{config.backbone}` {weights}, and is {state}. Tokens have {dim} dimensions; {config.num_frames}
+{start}, and is {state}. Tokens have {dim} dimensions; {config.num_frames}
 frames are sampled from each video.
 
 ```python

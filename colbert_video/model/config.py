@@ -19,9 +19,9 @@ class ModelConfig:
     """Settings of the model; the defaults are the paper's (sections 4 and 5.2)."""
 
     backbone: str
-    """open_clip's name of the dual encoder."""
+    """open_clip's name of the dual encoder, or "hf:" with the name of a model of Hugging Face transformers."""
     pretrained: str | None
-    """Tag or file its weights came from; None for random weights."""
+    """Tag or file its weights came from; None for random weights, and for those that "hf:" names bring."""
     preprocess: Preprocess
     """How frames become pixels."""
     query_length: int

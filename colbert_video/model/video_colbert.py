@@ -22,6 +22,7 @@ from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.checkpoint import (
     Checkpoint,
+    backbone_name,
     check_weights,
     fetch_checkpoint,
     find_checkpoint,
@@ -34,6 +35,8 @@ from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
+from colbert_video.model.transformers_backbone import TransformersBackbone
+from colbert_video.model.transformers_files import PREFIX
 
 logger = logging.getLogger(__name__)
 MAX_QUERY_CHARACTERS = 2**14
@@ -84,13 +87,15 @@ class VideoColBERT(nn.Module):
         device: Device | None = None,
         **settings: Any,
     ) -> "VideoColBERT":
-        """Start from an open_clip model, with the paper's configuration.
+        """Start from a model of open_clip or Hugging Face transformers, with the paper's configuration.
 
-        The result is untrained: it searches with the pooled query token over frame tokens until it is trained.
+        The result is untrained: until it is trained, it searches over frame tokens with the pooled query token, or with all
+        words where the text tower pools their mean.
 
         Args:
-            name: open_clip model, such as "ViT-B-32-quickgelu", "ViT-B-16-SigLIP" or "PE-Core-B-16".
-            pretrained: Tag of its weights or a weight file; None for random weights.
+            name: open_clip model, such as "ViT-B-32-quickgelu", "ViT-B-16-SigLIP" or "PE-Core-B-16"; or a model of
+                transformers with its weights, as "hf:user/model", "hf:user/model@revision" or "hf:FOLDER".
+            pretrained: Tag of an open_clip model's weights or a weight file; None for random weights, and for "hf:".
             preprocess: Overrides the preprocessing that the weights' tag prescribes.
             device: Where to put the model; None for the first GPU, else the CPU.
             **settings: Fields of `ModelConfig`.
@@ -104,28 +109,34 @@ class VideoColBERT(nn.Module):
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))[:MAX_SHOWN]}; see ModelConfig.")
         pretrained = None if pretrained is None else weights_name(pretrained)
+        family = TransformersBackbone if name.startswith(PREFIX) else OpenClipBackbone
         with plain_torch():
+            name = backbone_name(name)
             if settings:  # a wrong one should cost no download
                 with torch.random.fork_rng(devices=[]):
-                    cls._on_backbone(OpenClipBackbone.outline(name, preprocess), name, pretrained, settings)
-            backbone = OpenClipBackbone.from_name(name, pretrained, preprocess=preprocess)
-            if pretrained is not None:
-                check_weights(backbone, f"the weights {shown(pretrained)}")
+                    cls._on_backbone(family.outline(name, preprocess), name, pretrained, settings)
+            backbone = family.from_name(name, pretrained, preprocess=preprocess)
+            weights = name if family is TransformersBackbone else pretrained
+            if weights is not None:
+                check_weights(backbone, f"the weights {shown(weights)}")
             model = cls._on_backbone(backbone, name, pretrained, settings).to(target).eval()
-        model.name = f"{name}:{pretrained}" if pretrained else None
+        model.name = f"{name}:{pretrained}" if pretrained else weights
         return model
 
     @classmethod
     def _on_backbone(
         cls, backbone: Backbone, name: str, pretrained: str | None, settings: Mapping[str, Any]
     ) -> "VideoColBERT":
-        chosen = {"query_length": default_query_length(backbone), **settings}
+        chosen = {**default_settings(backbone), **settings}
         config = ModelConfig(backbone=name, pretrained=pretrained, preprocess=backbone.preprocess, **chosen)
         return cls(config, backbone)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: Device | None = None) -> "VideoColBERT":
-        """Load a saved model: "toy" (shipped), a folder, "BACKBONE:TAG" untrained, or a Hub id "user/model[@revision]".
+        """Load a saved model: "toy" (shipped), a folder, a Hub id "user/model[@revision]", or a backbone.
+
+        A backbone with its weights is an untrained model: "BACKBONE:TAG" of open_clip, or "hf:NAME" of Hugging Face
+        transformers.
 
         Raises:
             ModelError: If there is no such model or it cannot be used.
@@ -135,6 +146,8 @@ class VideoColBERT(nn.Module):
             checkpoint = find_checkpoint(name)
         if checkpoint is not None:
             return cls._from_checkpoint(checkpoint, target)
+        if str(name).startswith(PREFIX):
+            return cls.from_backbone(str(name), device=target)
         backbone, _, tag = str(name).partition(":")
         return cls.from_backbone(backbone, pretrained=tag, device=target)
 
@@ -239,6 +252,10 @@ class VideoColBERT(nn.Module):
         """Device of the weights."""
         return self.backbone.device
 
+    @property
+    def _searches_pooled(self) -> bool:
+        return not self.config.trained and not pools_mean(self.backbone)
+
     def mark_trained(self, trained: bool = True) -> None:
         """Switch between all tokens in both bags (trained) and the zero-shot pooled token (untrained)."""
         if trained != self.config.trained:
@@ -310,7 +327,11 @@ class VideoColBERT(nn.Module):
         # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
         length = config.query_length if config.trained else backbone.context_length
         batch = backbone.tokenize([_beginning(text) for text in texts], length=length, pad_id=config.pad_id)
-        scored = torch.ones_like(batch.content) if config.query_augmentation else batch.content.clone()
+        means = pools_mean(backbone)
+        augmented = config.query_augmentation and (config.trained or not means)
+        scored = torch.ones_like(batch.content) if augmented else batch.content.clone()
+        if means:
+            scored.scatter_(1, batch.pooled[:, None], False)  # the mean is no word
         starts = backbone.start_id is not None and not backbone.bidirectional
         if starts and not config.score_start_token:
             scored[:, 0] = False
@@ -319,7 +340,7 @@ class VideoColBERT(nn.Module):
     def query_token_texts(self, text: str) -> list[str]:
         """Return what each token of `encode_queries(text)` stands for, in the same order."""
         batch = self.tokenize([text])
-        if not self.config.trained:
+        if self._searches_pooled:
             return [text.strip()]
         words = self.backbone.token_texts(batch.ids[0], batch.content[0])
         return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
@@ -332,7 +353,8 @@ class VideoColBERT(nn.Module):
             batch_size: Queries sent through the text tower at once.
 
         Returns:
-            Query tokens (queries, query_tokens, dim): all tokens of a trained model, the pooled one of an untrained.
+            Query tokens (queries, query_tokens, dim): all tokens of a trained model, the pooled one of an untrained; its
+            words if their mean is what its text tower pools.
 
         Raises:
             SettingsError: If there is no query or one is empty.
@@ -348,7 +370,7 @@ class VideoColBERT(nn.Module):
             parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
             queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
             _check_directions(queries, "query")
-            return queries if self.config.trained else _pooled_only(queries)
+            return _pooled_only(queries) if self._searches_pooled else queries
 
     def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
         """Encode videos for an index.
@@ -453,6 +475,21 @@ def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[li
         yield batch
 
 
+def pools_mean(backbone: Backbone) -> bool:
+    """Return True if the text tower pools the mean of its words, which can then be searched with before training."""
+    return getattr(backbone, "pooling", "token") == "mean"
+
+
+def default_settings(backbone: Backbone) -> dict[str, Any]:
+    """Return the settings that a model of this backbone has if no others are given."""
+    settings: dict[str, Any] = {"query_length": default_query_length(backbone)}
+    if pools_mean(backbone):
+        settings["query_augmentation"] = False  # its padding was never part of the mean
+    if backbone.text_positions.shape[1] != backbone.dim:
+        settings["temporal_init"] = "random"  # layers of another width cannot be copied
+    return settings
+
+
 def default_query_length(backbone: Backbone) -> int:
     """Return 32 for causal towers (or their context, if shorter), the full context for bidirectional ones."""
     if backbone.bidirectional:
@@ -493,4 +530,5 @@ def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> No
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:
         more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
-        logger.warning("query %s%s is longer than %d tokens; the rest is not read", shown(cut[0]), more, length)
+        most = length - pools_mean(backbone)  # the mean is no word
+        logger.warning("query %s%s is longer than %d tokens; the rest is not read", shown(cut[0]), more, most)

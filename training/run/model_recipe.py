@@ -1,4 +1,4 @@
-"""The model of a recipe: a backbone of open_clip or of its own form, or a saved model to continue from."""
+"""The model of a recipe: a backbone of open_clip, of transformers or of its own form, or a saved model to continue from."""
 
 import json
 import re
@@ -18,6 +18,7 @@ from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.config import MINIMA, ModelConfig
 from colbert_video.model.open_clip import OpenClipBackbone
+from colbert_video.model.transformers_backbone import TransformersBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.typed_settings import build_section, check_unknown, typed_values
 
@@ -31,7 +32,7 @@ class ModelRecipe:
     """The model that a recipe trains: a backbone with new temporal layers, or a saved model."""
 
     backbone: str | None = None
-    """open_clip's name of the dual encoder, or a new name for `backbone_config`."""
+    """Name of the dual encoder, as `VideoColBERT.from_backbone` takes it, or a new name for `backbone_config`."""
     pretrained: str | None = None
     """Tag or file of its weights, or folder of a saved untrained model that brings backbone and tokenizer; None for
     random weights."""
@@ -133,7 +134,7 @@ def _from_saved_backbone(folder: Path, recipe: ModelRecipe) -> VideoColBERT:
             preprocess=recipe.preprocessing or saved.config.preprocess,
             **{"query_length": saved.config.query_length, **recipe.settings},
         )
-        if isinstance(saved.backbone, OpenClipBackbone):
+        if isinstance(saved.backbone, OpenClipBackbone | TransformersBackbone):
             saved.backbone.check_picture_size(config.preprocess)
         return VideoColBERT(config, saved.backbone).eval()
 

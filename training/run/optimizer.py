@@ -18,15 +18,35 @@ from colbert_video.model.video_colbert import VideoColBERT
 Schedule = Literal["linear", "cosine", "constant"]
 """Course of the learning rate after warm-up: linear or cosine to zero, or constant."""
 
-BACKBONE = "backbone.clip."
+BACKBONE = "backbone."
 """Prefix of the names of pretrained parameters."""
+TOWERS = ("backbone.clip.", "backbone.towers.")
+"""Prefixes of the names in models of open_clip and of Hugging Face transformers."""
 FAMILIES = {
-    "token_embedding": ("token_embedding.*", "text.token_embedding.*"),
-    "text_positions": ("positional_embedding", "text.positional_embedding"),
-    "vision_positions": ("visual.positional_embedding", "visual.trunk.pos_embed"),
-    "patch_embedding": ("visual.conv1.*", "visual.trunk.patch_embed.*"),
-    "class_token": ("visual.class_embedding", "visual.trunk.cls_token"),
-    "vision_tower": ("visual.*",),
+    "token_embedding": (
+        "token_embedding.*",
+        "text.token_embedding.*",
+        "text_model.embeddings.token_embedding.*",
+        "text_model.embeddings.word_embeddings.*",
+    ),
+    "text_positions": (
+        "positional_embedding",
+        "text.positional_embedding",
+        "text_model.embeddings.position_embedding*",
+    ),
+    "vision_positions": (
+        "visual.positional_embedding",
+        "visual.trunk.pos_embed",
+        "vision_model.embeddings.position_embedding*",
+    ),
+    "patch_embedding": ("visual.conv1.*", "visual.trunk.patch_embed.*", "vision_model.embeddings.patch_embed*"),
+    "class_token": (
+        "visual.class_embedding",
+        "visual.trunk.cls_token",
+        "vision_model.embeddings.class_embedding",
+        "vision_model.embeddings.cls_token",
+    ),
+    "vision_tower": ("visual.*", "vision_model.*", "visual_projection.*"),
     "text_tower": (
         "token_embedding.*",
         "positional_embedding",
@@ -34,9 +54,10 @@ FAMILIES = {
         "ln_final.*",
         "text_projection*",
         "text.*",
+        "text_model.*",
     ),
 }
-"""Families that can be frozen, and patterns of open_clip's names in CLIP, SigLIP and PE-Core."""
+"""Families that can be frozen, and patterns of names in models of open_clip and of Hugging Face transformers."""
 
 
 def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
@@ -47,7 +68,7 @@ def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
     """
     parameters = dict(model.named_parameters())
     for name in names:
-        patterns = [BACKBONE + pattern for pattern in FAMILIES[name]] if name in FAMILIES else [name]
+        patterns = [tower + pattern for tower in TOWERS for pattern in FAMILIES[name]] if name in FAMILIES else [name]
         matched = [full for full in parameters if any(fnmatchcase(full, pattern) for pattern in patterns)]
         if not matched:
             raise SettingsError(
