@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from colbert_video.base.network import CACHED_PATIENCE_SECONDS, PATIENCE_SECONDS, hub_problem
 from colbert_video.errors import HubError, SettingsError, in_one_line, shown
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class HubRepository:
 
         files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
         with self._explained("pushed to"):
+            self._check_answers("pushed to")
             hub = self._hub()
             hub.create_repo(self.id, repo_type=self.kind, private=private, exist_ok=True)
             if self.revision is not None:
@@ -104,7 +106,7 @@ class HubRepository:
         return str(commit.commit_url)
 
     def fetch(self, names: Sequence[str], *, cache_dir: Path | None = None) -> Path:
-        """Download some files, or find them in the cache.
+        """Download some files, or find them in the cache if the Hub does not answer.
 
         Args:
             names: Files; those that the repository lacks are left out.
@@ -116,19 +118,54 @@ class HubRepository:
         Raises:
             HubError: If the Hub refuses, or cannot be reached and the files are not in the cache.
         """
+        with self._explained("fetched"):
+            cached = self._cached(names, cache_dir)
+            problem = hub_problem(self.endpoint, patience=CACHED_PATIENCE_SECONDS if cached else PATIENCE_SECONDS)
+            if problem is None:
+                return self._snapshot(names, cache_dir)
+            if cached is None:
+                raise HubError(self._unanswered("fetched", problem))
+            logger.info("%s is taken from the cache, and %s", self.name, problem)
+            return cached
+
+    def _snapshot(self, names: Sequence[str], cache_dir: Path | None, *, local_files_only: bool = False) -> Path:
         import huggingface_hub
 
-        with self._explained("fetched"):
-            folder = huggingface_hub.snapshot_download(
-                self.id,
-                repo_type=self.kind,
-                revision=self.revision,
-                token=self.token,
-                endpoint=self.endpoint,
-                cache_dir=cache_dir,
-                allow_patterns=list(names),
-            )
+        folder = huggingface_hub.snapshot_download(
+            self.id,
+            repo_type=self.kind,
+            revision=self.revision,
+            token=self.token,
+            endpoint=self.endpoint,
+            cache_dir=cache_dir,
+            allow_patterns=list(names),
+            local_files_only=local_files_only,
+        )
         return Path(folder)
+
+    def _cached(self, names: Sequence[str], cache_dir: Path | None) -> Path | None:
+        """Return the folder in the cache, if it holds any of the files."""
+        try:
+            folder = self._snapshot(names, cache_dir, local_files_only=True)
+        except Exception as error:  # whatever the cache holds, the Hub may have it whole
+            logger.debug("%s is not in the cache: %s", self.name, self._text(error))
+            return None
+        return folder if any((folder / name).is_file() for name in names) else None
+
+    def _check_answers(self, doing: str) -> None:
+        problem = hub_problem(self.endpoint)
+        if problem is not None:
+            raise HubError(self._unanswered(doing, problem))
+
+    def _unanswered(self, doing: str, problem: str) -> str:
+        here = f"the {self.kind} repository {shown(self.id)} cannot be {doing}"
+        if doing != "fetched":
+            return f"{here}: {problem}. Check the network."
+        kind = "" if self.kind == "model" else f" --repo-type {self.kind}"
+        return (
+            f"{here}: it is not in the cache, and {problem}. Check the network, or fetch it where there is one "
+            f"(`hf download {self.id}{kind}`) and copy ~/.cache/huggingface here."
+        )
 
     def _hub(self) -> Any:
         from huggingface_hub import HfApi
@@ -140,6 +177,8 @@ class HubRepository:
         """Turn errors into HubError; the original, whose request carries the token, stays out of tracebacks."""
         try:
             yield
+        except HubError:
+            raise
         except Exception as error:
             raise HubError(self._reason(error, doing)) from None
 

@@ -27,6 +27,7 @@ from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
 from colbert_video.model.clip_tokenizer import ClipTokenizer
 from colbert_video.model.clip_towers import ClipTowers, give_memory, plain_towers
+from colbert_video.model.open_clip_downloads import fetch_weights, fetching_remedy, load_tokenizer
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
@@ -76,16 +77,20 @@ class OpenClipBackbone(nn.Module):
             ModelError: If the model is unknown or unsupported, the tag does not fit, or a download fails.
         """
         import open_clip
+        from open_clip.pretrained import get_pretrained_cfg
 
         model_cfg = _model_cfg(name)
         _check_unsupported(name, model_cfg)
         if pretrained is not None:
             _check_tag(name, pretrained, model_cfg)
         preprocess = preprocess or _preprocess(name, pretrained, model_cfg)
-        tokenizer = _tokenizer(name)
+        with _quiet_open_clip():
+            tag_cfg = get_pretrained_cfg(name, pretrained) if pretrained else {}
+            tokenizer = load_tokenizer(name, model_cfg, pretrained=pretrained if tag_cfg else None)
+            weights = fetch_weights(name, pretrained, tag_cfg) if tag_cfg else pretrained
         try:
             with _quiet_open_clip():
-                clip = open_clip.create_model(name, pretrained=pretrained, load_weights=pretrained is not None)
+                clip = open_clip.create_model(name, pretrained=weights, load_weights=weights is not None)
         except Exception as error:
             raise ModelError(_failed_build(name, pretrained, error)) from error
         backbone = cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
@@ -130,7 +135,7 @@ class OpenClipBackbone(nn.Module):
             raise ModelError(
                 f"{description} describes no model that open_clip can build: {in_one_line(error)}."
             ) from error
-        tokenizer = (ClipTokenizer.find() if isinstance(clip, ClipTowers) else None) or _tokenizer(name)
+        tokenizer = (ClipTokenizer.find() if isinstance(clip, ClipTowers) else None) or _folder_tokenizer(name)
         try:
             backbone = cls(clip, tokenizer=tokenizer, architecture=model_cfg, preprocess=preprocess)
             backbone.check_picture_size(preprocess)
@@ -456,21 +461,17 @@ def _preprocess_from(tag_cfg: dict[str, Any], model_cfg: dict[str, Any]) -> Prep
     )
 
 
-def _tokenizer(name: str) -> Any:
+def _folder_tokenizer(name: str) -> Any:
     import open_clip
 
     try:
         with _quiet_open_clip():
             return open_clip.get_tokenizer(name)
     except Exception as error:
-        if name.startswith("local-dir:"):
-            remedy = "The checkpoint lacks its tokenizer files, or they are damaged: save or download it again."
-        else:
-            remedy = (
-                'It is a Hugging Face download: fetch it on a machine with network (python -c "import open_clip; '
-                f"open_clip.get_tokenizer('{name}')\") and copy ~/.cache/huggingface here."
-            )
-        raise ModelError(f"the tokenizer of {name} could not be loaded: {in_one_line(error)}. {remedy}") from error
+        raise ModelError(
+            f"the tokenizer of {name} could not be loaded: {in_one_line(error)}. The checkpoint lacks its tokenizer "
+            "files, or they are damaged: save or download it again."
+        ) from error
 
 
 def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:
@@ -478,12 +479,8 @@ def _failed_build(name: str, pretrained: str | None, error: Exception) -> str:
         return f"open_clip could not build {name}: {in_one_line(error)}."
     if Path(pretrained).is_file():
         return f"the weight file {shown(pretrained)} does not load into {name}: {in_one_line(error)}."
-    return (
-        f"the weights {shown(pretrained)} of {name} could not be loaded: {in_one_line(error)}. To fetch them "
-        "beforehand, run "
-        f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{pretrained}')\" on a machine with "
-        "network and copy ~/.cache/huggingface here, or pass the path of a weight file as pretrained=."
-    )
+    what = f"the weights {shown(pretrained)} of {name} could not be loaded: {in_one_line(error)}"
+    return f"{what}. {fetching_remedy(name, pretrained)}"
 
 
 class _OtherThreads(logging.Filter):

@@ -13,8 +13,9 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import TINY_SIGLIP
+from tiny_models import TINY_SIGLIP, save_word_tokenizer
 
+from colbert_video import hub
 from colbert_video.errors import ModelError
 from colbert_video.model import checkpoint
 from colbert_video.model.backbone import Preprocess
@@ -132,6 +133,7 @@ def test_a_backbone_and_its_weights_are_a_name(tiny_model: VideoColBERT, monkeyp
 def test_hub_names_are_fetched(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
+    monkeypatch.setattr(hub, "hub_problem", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(saved))
     assert VideoColBERT.from_pretrained("user/model", device=CPU).name == "user/model"
 
@@ -142,6 +144,7 @@ def test_without_network_hub_names_have_a_remedy(monkeypatch: pytest.MonkeyPatch
     def offline(*_: Any, **__: Any) -> None:
         raise ConnectionError("cannot\nreach the Hub.")
 
+    monkeypatch.setattr(hub, "hub_problem", lambda *_, **__: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(ModelError, match=r"no folder 'user/model', and .*: cannot reach the Hub\. Check the network"):
         VideoColBERT.from_pretrained("user/model", device=CPU)
@@ -316,16 +319,7 @@ def test_an_unwritable_folder_is_an_error_that_names_it(tiny_trained_model: Vide
 
 
 def word_level_tokenizer(folder: Path) -> Any:
-    """A SigLIP-like tokenizer that needs no network: padded with its end-of-text token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {"<pad>": 0, "</s>": 1, "<unk>": 2, "a": 3, "dog": 4, "two": 5}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))  # type: ignore[arg-type]
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])  # type: ignore[assignment]
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="</s>", eos_token="</s>", unk_token="<unk>")
-    fast.save_pretrained(folder)
+    save_word_tokenizer(folder)
     return open_clip.tokenizer.HFTokenizer(folder, context_length=16)
 
 

@@ -17,6 +17,7 @@ from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError, in_one_line
 from colbert_video.model import open_clip as open_clip_models
+from colbert_video.model import open_clip_downloads
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.open_clip import OpenClipBackbone
 
@@ -145,15 +146,17 @@ def offline(*_: Any, **__: Any) -> None:
 
 
 def test_a_failed_download_says_how_to_fetch_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_clip, "create_model", offline)
+    monkeypatch.setattr(open_clip_downloads, "hub_problem", lambda: None)
+    monkeypatch.setattr(open_clip, "download_pretrained", offline)
     command = r"open_clip.create_model\('ViT-B-32-quickgelu', pretrained='openai'\)"
     with pytest.raises(
-        ModelError, match=f"could not be loaded: cannot reach the hub\\. To fetch .*{command}.* or pass"
+        ModelError, match=f"could not be fetched: cannot reach the hub\\. To fetch .*{command}.* or pass"
     ):
         OpenClipBackbone.from_name("ViT-B-32-quickgelu", "openai")
 
 
 def test_a_failed_tokenizer_says_how_to_fetch_it_before_any_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_clip_downloads, "hub_problem", lambda: None)
     monkeypatch.setattr(open_clip, "get_tokenizer", offline)
     monkeypatch.delattr(open_clip, "create_model")
     with pytest.raises(
