@@ -6,6 +6,7 @@ through the same projection, and parity tests hold the pooled one equal to the m
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,15 +97,14 @@ class TransformersBackbone(nn.Module):
         source.check_whole()
         preprocess = preprocess or preprocess_of(source, family, config.vision_config)
         tokenizer = _tokenizer(source.folder, config, source.name)
-        outline = cls(_without_memory(config), tokenizer=tokenizer, architecture=_plain(config), preprocess=preprocess)
-        outline.check_tokenizer(source.name)
+        architecture, outline = _plain(config), _without_memory(config, source.name)
+        checked = cls(outline, tokenizer=tokenizer, architecture=architecture, preprocess=preprocess)
+        checked.check_tokenizer(source.name)
+        checked.check_picture_size(preprocess)
         source = source.fetch(WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetensors")
         _check_size(config, source.weight_shapes(), source.name)
-        backbone = cls(
-            _with_weights(source, config), tokenizer=tokenizer, architecture=_plain(config), preprocess=preprocess
-        )
-        backbone.check_picture_size(preprocess)
-        return backbone
+        towers = _with_weights(source, config)
+        return cls(towers, tokenizer=tokenizer, architecture=architecture, preprocess=preprocess)
 
     @classmethod
     def outline(cls, name: str, preprocess: Preprocess | None = None) -> "TransformersBackbone":
@@ -117,7 +117,8 @@ class TransformersBackbone(nn.Module):
         if preprocess is None:
             source = source.fetch(MODEL_FILE, *PICTURE_FILES)
             preprocess = preprocess_of(source, family, config.vision_config)
-        return cls(_without_memory(config), tokenizer=None, architecture=_plain(config), preprocess=preprocess)
+        towers = _without_memory(config, source.name)
+        return cls(towers, tokenizer=None, architecture=_plain(config), preprocess=preprocess)
 
     @classmethod
     def from_folder(
@@ -173,7 +174,7 @@ class TransformersBackbone(nn.Module):
                 weights[name].requires_grad_(False)
 
     def check_picture_size(self, preprocess: Preprocess) -> None:
-        """Check that the image tower takes the preprocessing's pictures, by trying one.
+        """Check that the image tower takes the preprocessing's pictures, by trying one; shapes alone are enough.
 
         Raises:
             ModelError: If it does not.
@@ -182,7 +183,8 @@ class TransformersBackbone(nn.Module):
         size = (preprocess.height, preprocess.width)
         try:
             with torch.no_grad(), own_torch():
-                self.eval().frame_tokens(torch.zeros(1, 3, *size, device=self.device))
+                picture = torch.zeros(1, 3, *size, device=self.device)
+                self._as_patches(picture) if self.family.patches else self.eval().frame_tokens(picture)
         except (RuntimeError, ValueError) as error:
             raise ModelError(
                 f"preprocess has pictures of {size[0]}×{size[1]}, and the image tower does not take them: "
@@ -252,6 +254,11 @@ class TransformersBackbone(nn.Module):
         return not self.family.causal and not self.family.masks_padding
 
     @property
+    def masks_padding(self) -> bool:
+        """True if no text token sees the padding, which is known by its id."""
+        return self.family.masks_padding
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of token ids."""
         return int(self._text_config.vocab_size)
@@ -303,17 +310,11 @@ class TransformersBackbone(nn.Module):
 
         Raises:
             SettingsError: If the tokenizer finds no token in a text.
-            ModelError: If the tokenizer writes ids that the text tower does not have, or the padding is of another id
-                than that which the text tower masks.
+            ModelError: If the tokenizer writes ids that the text tower does not have.
         """
-        if pad_id not in (None, self.padding_id) and self.family.masks_padding:
-            raise ModelError(
-                f"pad_id={pad_id}, but {self.family.title} masks its padding, which has the id {self.padding_id}: leave "
-                "pad_id out."
-            )
         width = length - (self.pooling == "mean")
         rows = self._ids(texts, width)
-        ids = torch.full((len(rows), length), self.padding_id if pad_id is None else pad_id, device="cpu")
+        ids = torch.full((len(rows), length), pad_id if pad_id is not None else self.padding_id, device="cpu")
         content = torch.zeros(ids.shape, dtype=torch.bool, device="cpu")
         for number, row in enumerate(rows):
             start = width - len(row) if self._pads_left else 0
@@ -431,7 +432,11 @@ def _config(values: Mapping[str, Any], name: str) -> Any:
 
         try:
             kind = CONFIG_MAPPING[values["model_type"]]
-            return kind.from_dict(_plain(kind.from_dict(dict(values))))
+            architecture = _plain(kind.from_dict(dict(values)))
+            check_bounds(architecture, name)
+            return kind.from_dict(architecture)
+        except ModelError:
+            raise
         except KeyError as error:
             raise ModelError(
                 f"{name} is a model of the type {shown(values['model_type'])}, which the installed transformers lacks: "
@@ -456,16 +461,15 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _check_size(config: Any, shapes: Mapping[str, Sequence[int]], name: str) -> None:
     """Check that a model is no larger than its weights, before it takes memory."""
-    check_bounds(_plain(config), shapes, name)
-    wanted = sum(parameter.numel() for parameter in _without_memory(config).parameters())
+    wanted = sum(parameter.numel() for parameter in _without_memory(config, name).parameters())
     if wanted > sum(math.prod(shape) for shape in shapes.values()) + len(OPTIONAL_WEIGHTS):
         raise larger_than_weights(name)
 
 
-def _without_memory(config: Any) -> Any:
+def _without_memory(config: Any, name: str) -> Any:
     """Build a model of shapes alone, on the device "meta"."""
     with _quiet_transformers(), shapes_alone():
-        return _built(config, str(config.model_type))
+        return _built(config, name)
 
 
 def _built(config: Any, name: str) -> Any:
@@ -488,17 +492,18 @@ def _with_weights(source: ModelSource, config: Any) -> Any:
                 dtype=torch.float32,
                 attn_implementation="sdpa",
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # refused below, with the name of one
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
     except Exception as error:
         raise ModelError(f"the weights of {source.name} do not load: {in_one_line(error)}.") from error
-    missing = sorted(set(report["missing_keys"]) - OPTIONAL_WEIGHTS)
+    missing = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])} - OPTIONAL_WEIGHTS
     if missing:
         raise ModelError(
-            f"the weights of {source.name} lack {len(missing)} that its configuration describes, such as "
-            f"{shown(missing[0])}; download the whole model."
+            f"the weights of {source.name} lack {len(missing)} of its configuration's, or have them in other shapes, such as "
+            f"{shown(min(missing))}; download the whole model."
         )
     return towers
 
@@ -526,7 +531,8 @@ def _quiet_transformers() -> Iterator[None]:
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging as chatter
 
-    with _BUILDING:
+    with _BUILDING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         verbosity, bars, downloads = (
             chatter.get_verbosity(),
             chatter.is_progress_bar_enabled(),

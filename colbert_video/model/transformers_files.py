@@ -8,7 +8,7 @@ taken for it.
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ TOKENIZER_FILES = (
 )
 """What tokenizers may consist of; nothing else is downloaded with them."""
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+MAX_LAYERS = 512
+"""Most layers of a tower; those of the largest models have some 60."""
 FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the filters that frames can be resized with."""
 
@@ -191,21 +193,20 @@ def write_object(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def check_bounds(architecture: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], name: str) -> None:
-    """Check an architecture's numbers against its weights, before anything is built of them.
+def check_bounds(architecture: Mapping[str, Any], name: str) -> None:
+    """Check that an architecture has no more layers and no longer sides than a model can have, before it is built.
 
     Raises:
-        ModelError: If it has more layers than there are weights, or longer sides than a model can have.
+        ModelError: If it has.
     """
     for part in (architecture["text_config"], architecture["vision_config"]):
-        layers = part.get("num_hidden_layers", 0)
         sizes = _numbers(part.get("image_size"), part.get("max_position_embeddings"), part.get("num_register_tokens"))
-        if layers > len(shapes) or max(sizes, default=0) > MAX_SIDE:
+        if not 1 <= part["num_hidden_layers"] <= MAX_LAYERS or max(sizes, default=0) > MAX_SIDE:
             raise larger_than_weights(name)
 
 
 def larger_than_weights(name: str) -> ModelError:
-    """Return the error for an architecture that would take more memory than its weights."""
+    """Return the error for an architecture that would take more memory than any weights, or its own."""
     return ModelError(f"{name}: it describes a larger model than its weights are; download it again.")
 
 

@@ -513,6 +513,11 @@ def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
             f"query_length={config.query_length}, but {config.backbone}'s text tower is bidirectional and was trained at "
             f"{backbone.context_length} tokens: any other length changes every token. Use {backbone.context_length}."
         )
+    if config.pad_id is not None and getattr(backbone, "masks_padding", False):
+        raise ModelError(
+            f"pad_id={config.pad_id}, but {config.backbone}'s text tower masks its padding, which it knows by the "
+            "tokenizer's own id: leave pad_id out."
+        )
     if config.pad_id is not None and not 0 <= config.pad_id < backbone.vocabulary_size:
         raise ModelError(
             f"pad_id={config.pad_id}, but {config.backbone} has token ids from 0 to {backbone.vocabulary_size - 1}."
