@@ -101,7 +101,8 @@ class TransformersBackbone(nn.Module):
         checked = cls(outline, tokenizer=tokenizer, architecture=architecture, preprocess=preprocess)
         checked.check_tokenizer(source.name)
         checked.check_picture_size(preprocess)
-        source = source.fetch(WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetensors")
+        if not source.has(WEIGHTS_FILE):
+            source = source.fetch(WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetensors")
         _check_size(config, source.weight_shapes(), source.name)
         towers = _with_weights(source, config)
         return cls(towers, tokenizer=tokenizer, architecture=architecture, preprocess=preprocess)

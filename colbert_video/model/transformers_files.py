@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,7 @@ class ModelSource:
             folder = self.repository.fetch(files)
         except HubError as error:
             raise ModelError(f"there is no folder {shown(self.name.removeprefix(PREFIX))}, and {error}") from None
-        at_commit = HubRepository(self.repository.id, "model", folder.name)
-        return ModelSource(self.name, folder, at_commit)
+        return ModelSource(self.name, folder, replace(self.repository, revision=folder.name))
 
     def has(self, file: str) -> bool:
         """Return True if a file is there, or was fetched."""
@@ -143,8 +142,8 @@ class ModelSource:
                 f"{self.name} has its weights as {pickled} only, which is not read: a pickle can run code. Save them as "
                 "safetensors: AutoModel.from_pretrained(FOLDER).save_pretrained(OTHER_FOLDER)."
             )
-        where = "its folder" if self.repository is None else "the repository or, without a network, the Hub's cache"
-        return f"{self.name} has no weights: {where} lacks {WEIGHTS_FILE}. Download the whole model."
+        where = "its folder" if self.repository is None else "its repository"
+        return f"{self.name} has no weights that are read: {where} lacks {WEIGHTS_FILE}. Give a model that has it."
 
     def check_whole(self) -> None:
         """Check that weights are nowhere else: an adapter would bring them from another repository.

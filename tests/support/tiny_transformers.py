@@ -97,9 +97,11 @@ def save_tiny(kind: str, folder: Path, **changes: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModel.from_config(config)
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.25)  # large enough for texts to differ
+            elif name.endswith("final_layer_norm.weight"):
+                torch.nn.init.uniform_(parameter, 0.25, 2)  # gains, so that tokens differ in length
     model.eval().save_pretrained(folder)
     word_tokenizer(kind).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PICTURES[kind]))
