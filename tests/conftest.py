@@ -19,11 +19,17 @@ import hypothesis
 import numpy as np
 import pytest
 from paths import PROGRAMS, ROOT
+from type_checks import check_cheaply
 
-from colbert_video import progress
-from colbert_video.progress import show_progress
+check_cheaply()  # before anything of ours is imported
+
+from warm_workers import warm_workers  # noqa: E402
+
+from colbert_video import progress  # noqa: E402
+from colbert_video.progress import show_progress  # noqa: E402
 
 COMPILATION = pytest.StashKey["subprocess.Popen[bytes]"]()
+REAL_FSYNC = os.fsync
 STOCK_PROGRAM = PROGRAMS / "stock_colbert_scores.py"
 
 hypothesis.settings.register_profile("colbert_video", deadline=None)  # a busy machine is no failure
@@ -49,9 +55,20 @@ def rendered_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have several workers take the files in our order; xdist's own has long files of few tests at the end."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with the stock colbert-ai package come last: its C++ is compiled meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("stock") is not None)
+    """Long files come first, so that all workers end together, and those with stock's C++ last: it is compiled meanwhile."""
+    slow, stock = _files_marked("slow", items), _files_marked("stock", items)
+    items.sort(key=lambda item: (item.path in stock, item.path not in slow))
+
+
+def _files_marked(name: str, items: list[pytest.Item]) -> set[Path]:
+    return {item.path for item in items if item.get_closest_marker(name) is not None}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -117,6 +134,27 @@ def switches_stay_as_they_are() -> Iterator[None]:
     yield
     show_progress(bars)
     assert (logging.root.level, logging.root.manager.disable) == before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workers_stay_warm() -> Iterator[None]:
+    """Pools hand their decoding processes on from test to test; tests of the processes themselves start their own."""
+    with warm_workers():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_is_not_waited_for() -> Iterator[None]:
+    """What is written need not outlast a power cut; tests of that it does use `real_fsync`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture
+def real_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the disk."""
+    monkeypatch.setattr(os, "fsync", REAL_FSYNC)
 
 
 @pytest.fixture(scope="session")

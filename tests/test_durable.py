@@ -7,6 +7,8 @@ import pytest
 from colbert_video import durable as files
 from colbert_video.durable import checksum, fsync_folder, link_or_copy, sync_tree, write_bytes_durably
 
+pytestmark = pytest.mark.usefixtures("real_fsync")
+
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
