@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import socket
 import sqlite3
 import traceback
@@ -43,15 +44,20 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]
         yield hub
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
-    path = tmp_path / "my.index"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("hub") / "my.index"
     add_tokens(path, "abcd", seed=0, add=False)
     add_tokens(path, "be", seed=1)
     with Catalog.open(path, writable=True) as catalog:
         entry = catalog.entries(["a"])[0]
         catalog.update([type(entry)(**{**vars(entry), "path": "/secret/a.mp4"})])
     return path
+
+
+@pytest.fixture
+def index(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "my.index")
 
 
 @pytest.fixture

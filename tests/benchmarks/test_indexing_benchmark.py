@@ -1,8 +1,7 @@
 """The indexing benchmark: its figures, and that the page holds them."""
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -38,13 +37,11 @@ def test_a_run_is_measured_in_a_process_of_its_own(load: Any, tmp_path: Path) ->
     assert asdict(measures.Case("toy", 5, 1, 1, "cpu", frames=2)).items() <= row.items()
 
 
-def test_the_script_needs_a_folder_for_its_files() -> None:
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "indexing.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
-    )
-    assert done.returncode == 2
-    assert "the following arguments are required: --work" in done.stderr
+def test_the_script_needs_a_folder_for_its_files(
+    load: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["indexing.py"])
+    with pytest.raises(SystemExit) as refused:
+        runpy.run_path(str(BENCHMARKS / "indexing.py"), run_name="__main__")
+    assert refused.value.code == 2
+    assert "the following arguments are required: --work" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The verbs of an index that is kept: exit codes, JSON, one-line errors."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,17 @@ from command_line import run
 from operations import add_tokens
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("upkeep") / "i"
+    add_tokens(path, "abcd", seed=0, add=False)
+    add_tokens(path, "be", seed=1)
+    return path
+
+
 @pytest.fixture
-def index(tmp_path: Path) -> str:
-    add_tokens(tmp_path / "i", "abcd", seed=0, add=False)
-    add_tokens(tmp_path / "i", "be", seed=1)
-    return str(tmp_path / "i")
+def index(made: Path, tmp_path: Path) -> str:
+    return str(shutil.copytree(made, tmp_path / "i"))
 
 
 def test_compact(index: str, capsys: pytest.CaptureFixture[str]) -> None:

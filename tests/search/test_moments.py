@@ -56,19 +56,29 @@ def overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
     return max(0.0, shared) / (max(first[1], second[1]) - min(first[0], second[0]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("cut", [{"num_frames": 48}, {"num_frames": 12, "window": 6.0}, {"window": "shots"}])
-def test_captions_find_their_clip_in_joined_videos(tmp_path: Path, cut: dict) -> None:
-    """Of the captions that find their video, four of five at least find the time of their clip."""
-    scenes = sample_scenes(30, seed=7, split="test", paired_fraction=0.0)
+Shown = list[tuple[str, str, tuple[float, float]]]
+"""Caption, file and time of each clip in joined videos."""
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
+    """Five videos of six clips each."""
+    scenes, folder = sample_scenes(30, seed=7, split="test", paired_fraction=0.0), tmp_path_factory.mktemp("joined")
     shown = []
-    (tmp_path / "videos").mkdir()
     for number in range(5):
-        part, path = scenes[6 * number : 6 * number + 6], tmp_path / "videos" / f"{number}.mp4"
+        part, path = scenes[6 * number : 6 * number + 6], folder / f"{number}.mp4"
         times = render_moments(part, path)
         shown += [(scene.caption, path.name, time) for scene, time in zip(part, times, strict=True)]
+    return folder, shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [{"num_frames": 48}, {"num_frames": 12, "window": 6.0}, {"window": "shots"}])
+def test_captions_find_their_clip_in_joined_videos(joined: tuple[Path, Shown], tmp_path: Path, cut: dict) -> None:
+    """Of the captions that find their video, four of five at least find the time of their clip."""
+    folder, shown = joined
     model = VideoColBERT.from_pretrained("toy", device="cpu")
-    Indexer(tmp_path / "i", model=model, workers=1, **cut).index(tmp_path / "videos")
+    Indexer(tmp_path / "i", model=model, workers=1, **cut).index(folder)
     with Searcher(tmp_path / "i", model=model) as searcher:
         hits = {
             caption: next(hit for hit in searcher.search(caption, k=5) if hit.id == video)

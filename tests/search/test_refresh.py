@@ -6,15 +6,22 @@ from pathlib import Path
 
 import pytest
 from operations import QUERY, add_tokens
+from thorough import amount
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError, SettingsError
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("refresh") / "i"
+    add_tokens(path, "abcd", seed=0, add=False)
+    return path
+
+
 @pytest.fixture
-def index(tmp_path: Path) -> Path:
-    add_tokens(tmp_path / "i", "abcd", seed=0, add=False)
-    return tmp_path / "i"
+def index(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "i")
 
 
 def ids(searcher: Searcher) -> set[str]:
@@ -91,7 +98,7 @@ def test_searches_in_many_threads_survive_commits(index: Path) -> None:
         threads = [threading.Thread(target=search) for _ in range(3)]
         for thread in threads:
             thread.start()
-        for seed in range(1, 5):
+        for seed in range(1, 1 + amount(2, thorough=4)):
             add_tokens(index, "cd", seed=seed)
             Indexer(index).remove(["c", "d"]) if seed % 2 else Indexer(index).compact()
         done.set()

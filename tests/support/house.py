@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from paths import ROOT
@@ -151,7 +152,12 @@ def import_graph(tree: Tree) -> Graph:
 
 
 def _imports(tree: Tree, text: str) -> Iterator[str]:
-    parsed = ast.parse(text)
+    return (found for name in _names_imported(text) if (found := _file_of(tree, name)) is not None)
+
+
+@cache
+def _names_imported(text: str) -> list[str]:
+    parsed = _parsed(text)
     never_run = {
         id(child)
         for node in ast.walk(parsed)
@@ -159,12 +165,7 @@ def _imports(tree: Tree, text: str) -> Iterator[str]:
         for statement in node.body
         for child in ast.walk(statement)
     }
-    for node in ast.walk(parsed):
-        if id(node) not in never_run:
-            for name in _imported_names(node):
-                found = _file_of(tree, name)
-                if found is not None:
-                    yield found
+    return [name for node in ast.walk(parsed) if id(node) not in never_run for name in _imported_names(node)]
 
 
 def _imported_names(node: ast.AST) -> list[str]:
@@ -172,7 +173,7 @@ def _imported_names(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:
         return [f"{node.module}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "import_module":
+    if isinstance(node, ast.Call) and "import_module" in (getattr(node.func, "attr", ""), getattr(node.func, "id", "")):
         return [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
     return []
 
@@ -237,13 +238,18 @@ def _name(path: str) -> str:
     return Path(path).stem
 
 
+@cache
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def _sentences(text: str) -> int:
-    described = ast.get_docstring(ast.parse(text)) or ""
+    described = ast.get_docstring(_parsed(text)) or ""
     return len(re.findall(r"[.!?](?=\s|$)", re.sub(r"`[^`]*`", "", described)))
 
 
 def _classes(text: str) -> dict[str, ast.ClassDef]:
-    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)}
+    return {node.name: node for node in _parsed(text).body if isinstance(node, ast.ClassDef)}
 
 
 def _inherited(tree: Tree, path: str, found: ast.ClassDef) -> dict[str, str]:
@@ -263,7 +269,7 @@ def _origins(tree: Tree, path: str) -> dict[str, str]:
     """Names that a file imports from files of this package, with these files."""
     return {
         alias.asname or alias.name: origin
-        for node in ast.walk(ast.parse(tree[path]))
+        for node in ast.walk(_parsed(tree[path]))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if (origin := _file_of(tree, f"{node.module}.{alias.name}")) is not None

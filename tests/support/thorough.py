@@ -20,4 +20,9 @@ def amount(default: Amount, *, thorough: Amount) -> Amount:
 
 def cases(default: list[Amount], *, thorough: list[Amount]) -> list[Any]:
     """Cases of a parametrized test: those of the default run, and further ones that only the thorough run has."""
-    return [*default, *(pytest.param(case, marks=thorough_only) for case in thorough)]
+    return [*default, *(pytest.param(*_values(case), marks=thorough_only) for case in thorough)]
+
+
+def _values(case: Any) -> tuple[Any, ...]:
+    """The values of one case: of several parameters, or of one."""
+    return case if isinstance(case, tuple) else (case,)

@@ -1,6 +1,7 @@
 """Reading ahead: the system is asked for the files that searches map, each from front to back."""
 
 import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -16,10 +17,16 @@ Hint = tuple[Path, int, int]
 """File, first byte and number of bytes."""
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("preload") / "i"
+    add_tokens(path, "abcd", seed=0, add=False)
+    return path
+
+
 @pytest.fixture
-def index(tmp_path: Path) -> Path:
-    add_tokens(tmp_path / "i", "abcd", seed=0, add=False)
-    return tmp_path / "i"
+def index(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "i")
 
 
 @pytest.fixture

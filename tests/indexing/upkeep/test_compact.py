@@ -1,5 +1,6 @@
 """Compaction copies what is stored, byte for byte, and a crash or damage leaves the index as it was."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,15 +18,20 @@ from colbert_video.indexing.upkeep import compact as module
 from colbert_video.indexing.upkeep.stored import open_segments
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three segments, with a replaced and two removed videos."""
-    path = tmp_path / "i"
+    path = tmp_path_factory.mktemp("compact") / "i"
     add_tokens(path, "abcdefgh", seed=0, add=False)
     add_tokens(path, "ijkb", seed=1)
     add_tokens(path, "lm", seed=2)
     Indexer(path).remove(["c", "j"])
     return path
+
+
+@pytest.fixture
+def index(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "i")
 
 
 def test_compacting_changes_no_score_and_frees_what_was_removed(index: Path) -> None:

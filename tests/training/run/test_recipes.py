@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from thorough import cases
 
 from colbert_video import VideoColBERT
-from colbert_video.training.run.recipe import load_recipe, recipe_names
+from colbert_video.training.run.recipe import StageRecipe, load_recipe, recipe_names
 from colbert_video.training.run.recipe_run import run_recipe
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer
@@ -16,6 +17,8 @@ from colbert_video.training.world import write_world
 DATASETS = ("msrvtt", "msvd", "vatex", "didemo", "activitynet")
 BACKBONES = ("clip-b32", "clip-b16", "siglip-b16")
 PAPER = [f"{dataset}-{backbone}" for dataset in DATASETS for backbone in BACKBONES]
+EVERY_PART = [f"{dataset}-{BACKBONES[number % len(BACKBONES)]}" for number, dataset in enumerate(DATASETS)]
+"""Each dataset and each backbone at least once."""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,8 @@ def test_every_row_of_the_paper_has_a_recipe() -> None:
     assert set(recipe_names()) == {*PAPER, "toy"}
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_two_steps(name: str, manifest: Path, tmp_path: Path, tiny_model: VideoColBERT) -> None:
+def load_small(name: str, manifest: Path) -> StageRecipe:
+    """The one stage of a recipe, for few steps on the clips of the manifest."""
     small = {
         "data.manifest": str(manifest),
         "data.num_frames": 2,
@@ -46,6 +49,18 @@ def test_two_steps(name: str, manifest: Path, tmp_path: Path, tiny_model: VideoC
         "training.max_steps": 2,
     }
     (stage,) = load_recipe(name, overrides=small).stages
+    return stage
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_recipe_is_read(name: str, manifest: Path) -> None:
+    stage = load_small(name, manifest)
+    assert (stage.data.manifest, stage.training.max_steps) == (str(manifest), 2)
+
+
+@pytest.mark.parametrize("name", cases(EVERY_PART, thorough=[name for name in PAPER if name not in EVERY_PART]))
+def test_two_steps(name: str, manifest: Path, tmp_path: Path, tiny_model: VideoColBERT) -> None:
+    stage = load_small(name, manifest)
     trainer = Trainer(
         copy.deepcopy(tiny_model), stage.training, ManifestData(stage.data), output=tmp_path / "run", device="cpu"
     )
