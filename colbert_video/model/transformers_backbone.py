@@ -24,6 +24,7 @@ from colbert_video.model.backbone import Preprocess, TokenizedQueries
 from colbert_video.model.transformers_families import EncoderBlock, Family, family_of, inner
 from colbert_video.model.transformers_files import (
     INDEX_FILE,
+    MAX_LAYERS,
     MODEL_FILE,
     PICTURE_FILES,
     PREFIX,
@@ -136,7 +137,7 @@ class TransformersBackbone(nn.Module):
             ModelError: If the description is unusable or larger than the weights, or the tokenizer is missing.
         """
         path = folder / CONFIG_FILE
-        config = _config(read_object(path), str(path))
+        config = _config(read_object(path), str(path), most_layers=min(MAX_LAYERS, len(shapes)))
         _check_size(config, shapes, str(path))
         tokenizer = _tokenizer(folder, config, str(folder))
         with _quiet_transformers():
@@ -420,7 +421,7 @@ def _described(name: str) -> tuple[ModelSource, Any, Family]:
     return source, config, family_of(config.model_type, source.name)
 
 
-def _config(values: Mapping[str, Any], name: str) -> Any:
+def _config(values: Mapping[str, Any], name: str, *, most_layers: int = MAX_LAYERS) -> Any:
     """Return the configuration of transformers, made of what its class declares and nothing else.
 
     So it names no code, no other files, no attention kernel and no quantisation.
@@ -434,7 +435,7 @@ def _config(values: Mapping[str, Any], name: str) -> Any:
         try:
             kind = CONFIG_MAPPING[values["model_type"]]
             architecture = _plain(kind.from_dict(dict(values)))
-            check_bounds(architecture, name)
+            check_bounds(architecture, name, most_layers=most_layers)
             return kind.from_dict(architecture)
         except ModelError:
             raise

@@ -192,15 +192,15 @@ def write_object(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def check_bounds(architecture: Mapping[str, Any], name: str) -> None:
-    """Check that an architecture has no more layers and no longer sides than a model can have, before it is built.
+def check_bounds(architecture: Mapping[str, Any], name: str, *, most_layers: int) -> None:
+    """Check that an architecture has no more layers in a tower and no longer sides than its model can have.
 
     Raises:
         ModelError: If it has.
     """
     for part in (architecture["text_config"], architecture["vision_config"]):
         sizes = _numbers(part.get("image_size"), part.get("max_position_embeddings"), part.get("num_register_tokens"))
-        if not 1 <= part["num_hidden_layers"] <= MAX_LAYERS or max(sizes, default=0) > MAX_SIDE:
+        if not 1 <= part["num_hidden_layers"] <= most_layers or max(sizes, default=0) > MAX_SIDE:
             raise larger_than_weights(name)
 
 
