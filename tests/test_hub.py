@@ -16,6 +16,7 @@ from command_line import run
 from hub_stand_in import READER, TOKEN, HubStandIn, running_hub
 from huggingface_hub import constants, file_download
 from operations import add_tokens, everything
+from tiny_transformers import save_tiny
 
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import ColBERTVideoError, HubError, IndexFolderError, ModelError, SettingsError
@@ -137,6 +138,67 @@ def test_a_fetched_model_is_found_without_the_hub(hub: HubStandIn, tiny_model: V
     nowhere = f"http://127.0.0.1:{free_port()}"
     loaded = VideoColBERT.from_hub("me/model", endpoint=nowhere, device="cpu")
     assert loaded.fingerprint() == tiny_model.fingerprint()
+
+
+# Models of Hugging Face transformers
+
+
+def publish(hub: HubStandIn, folder: Path, **more: bytes) -> None:
+    """Put a tiny model of transformers, and what its owner has beside it, into a repository."""
+    save_tiny("siglip", folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.add("model", "owner/siglip", {**files, **more})
+
+
+def test_a_model_of_transformers_is_fetched_by_its_name(hub: HubStandIn, tmp_path: Path) -> None:
+    publish(hub, tmp_path / "model", **{"pytorch_model.bin": b"x", "modeling.py": b"import os", "README.md": b"x"})
+    model = VideoColBERT.from_pretrained("hf:owner/siglip", device="cpu")
+    assert (model.name, model.config.backbone) == ("hf:owner/siglip", "hf:owner/siglip")
+    assert model.fingerprint() == VideoColBERT.from_pretrained(f"hf:{tmp_path / 'model'}", device="cpu").fingerprint()
+    assert hub.downloaded() == {
+        "config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_a_fetched_model_of_transformers_is_found_without_the_hub(
+    hub: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub, tmp_path / "model")
+    before = VideoColBERT.from_pretrained("hf:owner/siglip@main", device="cpu").fingerprint()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    assert VideoColBERT.from_pretrained("hf:owner/siglip@main", device="cpu").fingerprint() == before
+    with pytest.raises(
+        ModelError, match="the model repository 'owner/other' cannot be fetched: it is not in the cache"
+    ):
+        VideoColBERT.from_pretrained("hf:owner/other", device="cpu")
+
+
+def test_a_model_of_another_type_is_refused_before_more_is_fetched(hub: HubStandIn) -> None:
+    config = {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x", "tokenizer.json": b"x"}
+    hub.add("model", "owner/bert", config)
+    with pytest.raises(ModelError, match="hf:owner/bert is a model of the type 'bert'"):
+        VideoColBERT.from_pretrained("hf:owner/bert", device="cpu")
+    assert hub.downloaded() == {"config.json"}
+
+
+def test_settings_that_do_not_fit_are_refused_before_weights_are_fetched(hub: HubStandIn, tmp_path: Path) -> None:
+    publish(hub, tmp_path / "model")
+    with pytest.raises(ModelError, match="query_length=99"):
+        VideoColBERT.from_backbone("hf:owner/siglip", device="cpu", query_length=99)
+    assert hub.downloaded() == {"config.json", "preprocessor_config.json"}
+
+
+def test_a_model_made_of_transformers_travels_through_the_hub(hub: HubStandIn, tmp_path: Path) -> None:
+    publish(hub, tmp_path / "model")
+    model = VideoColBERT.from_backbone("hf:owner/siglip", device="cpu", trained=True)
+    model.push_to_hub("me/model", token=TOKEN, endpoint=hub.url)
+    assert (
+        "Hugging Face transformers model `owner/siglip`"
+        in hub.repositories["model", "me/model"].files()["README.md"].decode()
+    )
+    loaded = VideoColBERT.from_hub("me/model", token=TOKEN, endpoint=hub.url, device="cpu")
+    assert loaded.fingerprint() == model.fingerprint()
+    assert torch.equal(loaded.encode_queries("a dog").tokens, model.encode_queries("a dog").tokens)
 
 
 # Indexes

@@ -31,7 +31,17 @@ def _watched() -> bool:
 @contextmanager
 def shapes_alone() -> Iterator[None]:
     """Build models in the block on the device "meta", where they take no memory, also inside of `own_torch`."""
-    with torch._C._EnableTorchFunction(), torch.device("meta"):
+    with own_device("meta"):
+        yield
+
+
+@contextmanager
+def own_device(device: str) -> Iterator[None]:
+    """Make tensors in the block on a device, and let libraries choose others by a mode of torch, also inside of `own_torch`.
+
+    Hugging Face transformers does so while it loads weights.
+    """
+    with torch._C._EnableTorchFunction(), torch.device(device):
         yield
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from colbert_video.base.once import ForkLock
-from colbert_video.base.torch_state import own_torch, shapes_alone
+from colbert_video.base.torch_state import own_device, own_torch, shapes_alone
 from colbert_video.base.weight_files import WEIGHTS_FILE
 from colbert_video.errors import ModelError, SettingsError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
@@ -140,7 +140,7 @@ class TransformersBackbone(nn.Module):
         config = _config(read_object(path), str(path), most_layers=min(MAX_LAYERS, len(shapes)))
         _check_size(config, shapes, str(path))
         tokenizer = _tokenizer(folder, config, str(folder))
-        with _quiet_transformers():
+        with _quiet_transformers(), own_device("cpu"):
             towers = _built(config, str(path))
         try:
             backbone = cls(towers, tokenizer=tokenizer, architecture=_plain(config), preprocess=preprocess)
@@ -487,7 +487,7 @@ def _with_weights(source: ModelSource, config: Any) -> Any:
     from transformers import AutoModel
 
     try:
-        with _quiet_transformers():
+        with _quiet_transformers(), own_device("cpu"):
             towers, report = AutoModel.from_pretrained(
                 source.folder,
                 config=config,

@@ -184,6 +184,39 @@ def test_a_saved_model_makes_the_same_tokens(kind: str, load: Load, tmp_path: Pa
     assert MODEL_FILE == "config.json"  # which is our own file in a checkpoint
 
 
+@pytest.mark.parametrize("kind", ["clip", "tipsv2"])
+def test_what_a_program_has_set_in_torch_changes_nothing(
+    kind: str, published: Published, load: Load, tmp_path: Path
+) -> None:
+    before = load(kind)
+    clip = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    tokens, frames = before.encode_queries(TEXTS).tokens, before.encode_videos([clip]).frame.tokens
+    before.save_pretrained(tmp_path / "saved")
+    with torch.device("meta"), torch.autocast("cpu", dtype=torch.bfloat16):
+        for name in (f"hf:{published(kind)[0]}", tmp_path / "saved"):
+            torch.set_default_dtype(torch.float64)
+            try:
+                model = VideoColBERT.from_pretrained(name, device="cpu")
+            finally:
+                torch.set_default_dtype(torch.float32)
+            assert model.fingerprint() == before.fingerprint()
+            assert torch.equal(model.encode_queries(TEXTS).tokens, tokens)
+            assert torch.equal(model.encode_videos([clip]).frame.tokens, frames)
+
+
+def test_loading_leaves_the_logging_of_transformers_alone(
+    published: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging as chatter
+
+    before = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    folder = published("siglip")[0]
+    capsys.readouterr()
+    TransformersBackbone.from_name(f"hf:{folder}")
+    assert (chatter.get_verbosity(), chatter.is_progress_bar_enabled()) == before
+    assert capsys.readouterr().err == ""
+
+
 # Towers that pool the mean of their words
 
 
