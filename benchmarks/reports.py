@@ -14,6 +14,12 @@ from colbert_video.durable import write_text
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
+TINY = {
+    "embed_dim": 64,
+    "vision_cfg": {"image_size": 64, "layers": 4, "width": 64, "head_width": 32, "patch_size": 8},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
+}
+"""A CLIP that is built in a moment, with CLIP's own vocabulary."""
 
 
 def arguments(description: str | None, name: str | None = None) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from reports import arguments, save
+from reports import TINY, arguments, save
 
 from colbert_video.device import resolve_device
 from colbert_video.model.tokens import QueryTokens
@@ -32,11 +32,6 @@ from colbert_video.training.run.model_recipe import register_backbone
 from colbert_video.training.run.training_config import TrainingConfig
 
 WAYS = ("plain", "gradcache", "gradcache + checkpointing", "straightforward loop")
-TINY = {
-    "embed_dim": 64,
-    "vision_cfg": {"image_size": 64, "layers": 4, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 4},
-}
 GIGABYTE = 2**30
 
 
@@ -121,7 +116,7 @@ def measure(case: Case) -> dict[str, Any]:
     )
     learner = Learner(model, config, build_accelerator("cpu" if case.device == "cpu" else None))
     with learner.prepared():
-        return timed(case, lambda batch: learner.step(batch, learning_rate_factor=1.0, place="the benchmark"), batches)
+        return timed(case, lambda batch: learner.step(batch, learning_rate_factor=1.0, where="the benchmark"), batches)
 
 
 def timed(case: Case, step: Callable[[TrainingBatch], Any], batches: list[TrainingBatch]) -> dict[str, Any]:

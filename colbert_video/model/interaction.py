@@ -198,7 +198,9 @@ def _check_scorable(queries: TokenBags, bags: TokenBags) -> None:
         raise SettingsError(
             f"query tokens have {queries.shape[-1]} dimensions and bags {bags.shape[-1]}; they must agree."
         )
-    for name, batch in (("query", queries), ("video", bags)):
-        empty = (~batch.mask.any(dim=1)).nonzero().flatten().tolist()
-        if empty:
-            raise SettingsError(f"{name} {empty[0]} has no unmasked token; every {name} needs at least one.")
+    scorable = torch.cat([queries.mask.any(dim=1), bags.mask.any(dim=1)])  # (queries + videos,)
+    if bool(scorable.all()):  # the only time that a GPU is waited for
+        return
+    empty = int((~scorable).nonzero()[0])
+    name, row = ("query", empty) if empty < len(queries) else ("video", empty - len(queries))
+    raise SettingsError(f"{name} {row} has no unmasked token; every {name} needs at least one.")

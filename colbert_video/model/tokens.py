@@ -123,7 +123,8 @@ class TokenBags:
 
     def unpadded(self) -> list[Float[Tensor, "_ dim"]]:
         """Return every bag without its padding, each (tokens, dim)."""
-        return [self[index] for index in range(len(self))]
+        lengths = self.mask.sum(dim=1).tolist()  # bag by bag, a GPU would be waited for as often as there are bags
+        return [bag.clone() for bag in self.tokens[self.mask].split(lengths)]
 
     def to(self: Bags, device: Device) -> Bags:
         """Return the same bags on another device."""

@@ -446,9 +446,10 @@ def _unit_bags(features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, 
 
 def _check_directions(bags: TokenBags, kind: str) -> None:
     """Check that tokens have the length 1: sums of huge weights overflow, and infinities have no direction."""
-    lengths = torch.linalg.vector_norm(bags.tokens, dim=-1)[bags.mask]  # (scored tokens,)
-    if not bool((lengths > 0.5).all()):  # false for NaN, too
-        length = float(lengths[~(lengths > 0.5)][0])
+    lengths = torch.linalg.vector_norm(bags.tokens, dim=-1)  # (bags, tokens)
+    broken = bags.mask & ~(lengths > 0.5)  # true for NaN, too
+    if bool(broken.any()):
+        length = float(lengths[broken][0])
         raise ModelError(
             f"the model makes a {kind} token of length {length:.3g}, which must be 1: its weights are damaged, or "
             "overflow their precision. Load its weights again, or use float32."

@@ -131,11 +131,10 @@ def _encode(
     with callers_code():
         tokens = model.encode_videos([frames.pixels for _, frames in batch])
     watch.encoding += time.monotonic() - started
+    made = {"frame": tokens.frame, "video": tokens.video}
+    bags = {bag: found.to("cpu") for bag, found in made.items() if found is not None}
     for row, (item, frames) in enumerate(batch):
-        bags = {"frame": tokens.frame[row].cpu()}  # (frames, dim)
-        if tokens.video is not None:
-            bags["video"] = tokens.video[row].cpu()  # (frames + expansion, dim)
-        stored = {bag: bags[bag] for bag in model.config.bags}
+        stored = {bag: bags[bag][row] for bag in model.config.bags}  # (tokens, dim) each
         encoded = EncodedVideo(_with_times(item, frames), stored, Note(frames.damage))
         yield encoded if pooling is None else _pooled(encoded, pooling)
 

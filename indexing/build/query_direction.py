@@ -71,7 +71,7 @@ TYPICAL_QUERIES = (
 def typical_direction(model: VideoColBERT) -> Float[Tensor, "dim"] | None:
     """Return the direction that a model's queries share; None if they share none."""
     with callers_code():
-        queries = model.encode_queries(TYPICAL_QUERIES).unpadded()
+        queries = model.encode_queries(TYPICAL_QUERIES).to("cpu").unpadded()
     return shared_direction(queries)
 
 

@@ -1,13 +1,13 @@
 """Index and search from precomputed tokens: no model, no video, every number checked against the naive score."""
 
 import inspect
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from real_gpu import needs_cuda
 from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher
@@ -197,9 +197,8 @@ def test_a_gpu_that_is_not_there_is_refused(index: Path, monkeypatch: pytest.Mon
         Searcher(index, device="cuda")
 
 
+@needs_cuda
 def test_an_index_on_a_gpu_finds_the_same(index: Path, corpus: tuple) -> None:
-    if not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1":
-        pytest.skip("no GPU; set FAIL_WITHOUT_CUDA=1 to fail instead")
     query = corpus[1][7]
     here, there = (Searcher(index, device=device).search_tokens(query, k=10) for device in ("cpu", "cuda"))
     assert [hit.id for hit in there] == [hit.id for hit in here]

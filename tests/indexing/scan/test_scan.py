@@ -1,6 +1,5 @@
 """The search of a segment, by the compiled kernels and by torch, against the naive score of decoded tokens."""
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_gpu import needs_cuda
 from thorough import amount
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -36,7 +36,6 @@ from colbert_video.indexing.segments.segment import open_bag, write_bag
 pytestmark = pytest.mark.numeric
 
 DIM = 64
-WITHOUT_CUDA = not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1"
 
 
 @pytest.fixture(scope="module", params=["kernels", "torch"])
@@ -369,9 +368,8 @@ def test_centroid_interaction_orders_as_in_single_precision(
     assert worst_chosen >= best_left - 0.02  # a byte is 1/255 of the range of similarities
 
 
+@needs_cuda
 def test_a_segment_on_another_device_finds_the_same(tmp_path: Path) -> None:
-    if WITHOUT_CUDA:
-        pytest.skip("no GPU; set FAIL_WITHOUT_CUDA=1 to fail instead")
     segment, codecs = _segment(tmp_path, {"frame": [3, 1] * 300, "video": [4] * 600})
     query = _unit(33, DIM, seed=4)
     here = search_segment(segment, codecs, query, k=20)
