@@ -1,6 +1,7 @@
 """A model in MTEB: a task of its own making, without a network, scored as the evaluation of this library scores it."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from colbert_video.training.data.manifest import ManifestRow, read_manifest
 from colbert_video.training.evaluation.evaluate import evaluate_model
 from colbert_video.training.world import write_world
 
-mteb = pytest.importorskip("mteb")
-datasets = pytest.importorskip("datasets")
+# Imported by the tests that need them: each worker collects this file, and one runs it.
+pytestmark = pytest.mark.skipif(not (find_spec("mteb") and find_spec("datasets")), reason="needs mteb and datasets")
 VIDEOS = 6
 
 
@@ -26,6 +27,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[ManifestRow]:
 
 def corpus_of(rows: list[ManifestRow], more: dict[str, Any] | None = None) -> Any:
     """Every other video as bytes, as parquet files hold them."""
+    import datasets
+
     values: list[Any] = [
         {"bytes": row.path.read_bytes(), "path": None} if number % 2 else str(row.path)
         for number, row in enumerate(rows)
@@ -37,6 +40,8 @@ def corpus_of(rows: list[ManifestRow], more: dict[str, Any] | None = None) -> An
 
 
 def queries_of(rows: list[ManifestRow]) -> Any:
+    import datasets
+
     ids = [f"q{number}" for number in range(len(rows))]
     return datasets.Dataset.from_dict({"id": ids, "text": [row.caption for row in rows]})
 
@@ -77,6 +82,8 @@ def encoder(tiny_trained_model: Any, rows: list[ManifestRow]) -> VideoColBERTEnc
 
 
 def test_mteb_scores_as_this_library_does(tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
+    import mteb
+
     encoder = VideoColBERTEncoder(tiny_trained_model, name="me/tiny", workers=0)
     result = mteb.evaluate(encoder, task_of(rows), cache=None)
     scores = result.task_results[0].scores["test"][0]
