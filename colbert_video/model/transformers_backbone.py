@@ -248,7 +248,8 @@ class TransformersBackbone(nn.Module):
     @property
     def context_length(self) -> int:
         """Most tokens a query can have; one more than the tower's positions where the mean takes one."""
-        return len(self.text_positions) + (self.pooling == "mean")
+        positions = len(self.text_positions)
+        return min(positions, self.family.context or positions) + (self.pooling == "mean")
 
     @property
     def bidirectional(self) -> bool:
@@ -290,7 +291,7 @@ class TransformersBackbone(nn.Module):
     @property
     def text_positions(self) -> Float[Tensor, "context width"]:
         """Position embeddings of the text tower; sines and cosines where it learns none."""
-        table = self._text.embeddings.position_embedding
+        table = inner(self._text, self.family.text_positions)
         return (table.weight if isinstance(table, nn.Embedding) else table.weights).detach()
 
     def text_blocks(self, count: int) -> list[nn.Module]:
@@ -404,10 +405,9 @@ class TransformersBackbone(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in both towers."""
-        if enable:
-            self.towers.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            self.towers.gradient_checkpointing_disable()
+        kind = "activation" if hasattr(self.towers, "activation_checkpointing_enable") else "gradient"  # its older name
+        switch = getattr(self.towers, f"{kind}_checkpointing_{'enable' if enable else 'disable'}")
+        switch({"use_reentrant": False}) if enable else switch()
 
 
 def _described(name: str) -> tuple[ModelSource, Any, Family]:

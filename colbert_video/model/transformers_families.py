@@ -40,8 +40,12 @@ class Family:
     """Path of the layer that maps text tokens into the shared space; None if they are made in it."""
     image_projection: str | None = "visual_projection"
     """Path of the layer that maps the pooled picture into the shared space; None if it is made in it."""
+    context: int | None = None
+    """Tokens of the texts it was trained with, where its text tower has positions for more."""
     text_layers: str = "encoder.layers"
     """Path of the text tower's layers."""
+    text_positions: str = "embeddings.position_embedding"
+    """Path of the text tower's table of positions."""
     heads: str = "self_attn.num_heads"
     """Path in a layer of the number of its attention heads."""
     patches: bool = False
@@ -63,6 +67,28 @@ FAMILIES: dict[str, Family] = {
     "metaclip_2": Family("MetaCLIP 2", "end", causal=True, normalisation=OPENAI, crops=True),
     "aimv2": Family(
         "AIMv2", "end", causal=True, needs_mask=True, heads="attention.num_heads", normalisation=OPENAI, crops=True
+    ),
+    "chinese_clip": Family(
+        "Chinese-CLIP",
+        "first",
+        masks_padding=True,
+        context=52,
+        text_layers="encoder.layer",
+        text_positions="embeddings.position_embeddings",
+        heads="attention.self.num_attention_heads",
+        normalisation=OPENAI,
+        crops=True,
+    ),
+    "altclip": Family(
+        "AltCLIP",
+        "first",
+        masks_padding=True,
+        context=77,
+        text_layers="roberta.encoder.layers",
+        text_positions="roberta.embeddings.position_embeddings",
+        heads="attention.self.num_attention_heads",
+        normalisation=OPENAI,
+        crops=True,
     ),
     "siglip": _SIGLIP,
     "siglip2": Family(
@@ -89,6 +115,8 @@ FAMILIES: dict[str, Family] = {
 WITHOUT_TOKENS = {
     "videoprism": "its text tower appends a class token",
     "pe_audio_video": "its text tower pools a class token",
+    "embedding_gemma2": "its pictures are read by its language model",
+    "blip": "its text tower pools through a layer that other tokens are not made for",
     "owlvit": "it detects objects",
     "owlv2": "it detects objects",
     "vision_text_dual_encoder": "its text tower may be of any kind",

@@ -26,6 +26,8 @@ TEXTS = ["a dog catches the frisbee", "two people", "photo " * 60]
 CLOSE = {"atol": 1e-5, "rtol": 1e-4}
 CLIPS = ("clip", "metaclip_2", "aimv2")
 """Kinds whose text towers are causal and end with a token that they pool."""
+BERTS = ("chinese_clip", "altclip")
+"""Kinds whose text towers pool their first token, and have positions for longer texts than they know."""
 
 Published = Callable[[str], tuple[Path, Any]]
 
@@ -93,7 +95,7 @@ def own_ids(kind: str, folder: Path, texts: list[str], length: int) -> dict[str,
 def test_the_pooled_token_is_the_models_own_text_feature(kind: str, published: Published, load: Load) -> None:
     (folder, theirs), backbone = published(kind), load(kind).backbone
     assert isinstance(backbone, Backbone)
-    positions = CONFIGS[kind]["text_config"]["max_position_embeddings"]
+    positions = {"chinese_clip": 52, "altclip": 77}.get(kind, CONFIGS[kind]["text_config"]["max_position_embeddings"])
     batch = backbone.tokenize(TEXTS, length=backbone.context_length)
     with torch.inference_mode():
         tokens = backbone.text_tokens(batch.ids)
@@ -123,7 +125,7 @@ def test_every_text_token_goes_through_the_projection_of_the_pooled_one(
         torch.testing.assert_close(tokens[words], project(hidden)[words], **CLOSE)
 
 
-@pytest.mark.parametrize("kind", [*CLIPS, "tipsv2"])
+@pytest.mark.parametrize("kind", [*CLIPS, *BERTS, "tipsv2"])
 def test_padding_changes_no_word_where_the_tower_does_not_see_it(kind: str, load: Load) -> None:
     backbone = load(kind).backbone
     assert not backbone.bidirectional
@@ -303,12 +305,12 @@ def test_clip_is_padded_with_zeros_as_it_was_trained(load: Load) -> None:
     assert load("metaclip_2").backbone.tokenize(["a dog"], length=8).ids.tolist() == [[2, 4, 5, 3, 1, 1, 1, 1]]
 
 
-@pytest.mark.parametrize("kind", CLIPS)
+@pytest.mark.parametrize("kind", [*CLIPS, *BERTS])
 def test_a_long_query_is_cut_and_keeps_its_end(kind: str, load: Load) -> None:
     backbone = load(kind).backbone
     batch = backbone.tokenize(["dog " * 50], length=8)
     assert batch.ids.tolist() == [[2, *[5] * 6, 3]]
-    assert batch.pooled.tolist() == [7]
+    assert batch.pooled.tolist() == [0 if kind in BERTS else 7]
     assert backbone.too_long(["dog " * 6, "dog " * 7], length=8) == [False, True]
 
 
@@ -442,11 +444,12 @@ def test_one_step_of_training_moves_every_weight_that_makes_tokens(kind: str, pu
     assert {name for name, p in model.named_parameters() if p.requires_grad} == plain.keys()
     model.set_grad_checkpointing()
     again = gradients()
-    assert model.backbone.towers.text_model.encoder.layers[0].gradient_checkpointing
+    first = model.backbone.text_blocks(1)[0].layer
+    assert first.gradient_checkpointing
     for name, gradient in plain.items():
         torch.testing.assert_close(again[name], gradient, atol=1e-5, rtol=1e-3)
     model.set_grad_checkpointing(False)
-    assert not model.backbone.towers.text_model.encoder.layers[0].gradient_checkpointing
+    assert not first.gradient_checkpointing
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

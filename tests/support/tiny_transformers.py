@@ -7,6 +7,12 @@ from typing import Any
 WORDS = ["a", "dog", "cat", "photo", "of", "catches", "frisbee", "on", "the", "beach", "two", "people", "red", "circle"]
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2}
 VISION = {**TOWER, "num_hidden_layers": 2, "image_size": 32, "patch_size": 8}
+BERT = {
+    "vocab_size": 64,
+    "max_position_embeddings": 90,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 OPENAI_MEAN, OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 CLIP_PICTURES = {
@@ -34,6 +40,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vision_config": VISION,
         "projection_dim": 32,
     },
+    "chinese_clip": {
+        "text_config": {**TOWER, **BERT, "pad_token_id": 1},
+        "vision_config": VISION,
+        "projection_dim": 32,
+    },
+    "altclip": {
+        "text_config": {**TOWER, **BERT, "pad_token_id": 1, "project_dim": 48},
+        "vision_config": VISION,
+        "projection_dim": 32,
+    },
     "siglip": {
         "text_config": {**TOWER, "vocab_size": 64, "max_position_embeddings": 16, "pad_token_id": 1, "eos_token_id": 3},
         "vision_config": VISION,
@@ -52,13 +68,15 @@ PICTURES: dict[str, dict[str, Any]] = {
     "clip": CLIP_PICTURES,
     "metaclip_2": CLIP_PICTURES,
     "aimv2": CLIP_PICTURES,
+    "chinese_clip": CLIP_PICTURES,
+    "altclip": CLIP_PICTURES,
     "siglip": SIGLIP_PICTURES,
     "siglip2": {"max_num_patches": 16, "patch_size": 8, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3},
     "tipsv2": {"size": {"height": 32, "width": 32}, "resample": 2, "do_normalize": False},
 }
 """Each family's `preprocessor_config.json`."""
-ENDINGS = {"clip": "<s> $A </s>", "metaclip_2": "<s> $A </s>", "aimv2": "<s> $A </s>", "tipsv2": "$A"}
-"""What a family's tokenizer writes around a text; the others end it alone."""
+ENDINGS = {"siglip": "$A </s>", "siglip2": "$A </s>", "tipsv2": "$A"}
+"""What a family's tokenizer writes around a text; the others write a start and an end."""
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
@@ -80,7 +98,7 @@ def word_tokenizer(kind: str) -> Any:
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    template = ENDINGS.get(kind, "$A </s>")
+    template = ENDINGS.get(kind, "<s> $A </s>")
     backend.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 2), ("</s>", 3)])
     control = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
     if kind == "clip":
