@@ -66,6 +66,24 @@ def test_videos_wait_a_few_times_a_batch_however_many_they_are(
     assert_same_bags(videos.video, expected.video)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_make_float32_tokens(
+    gpu: StandInGPU, both: tuple[VideoColBERT, VideoColBERT], dtype: torch.dtype
+) -> None:
+    here, there = both
+    there = there.to(dtype)
+    stacks = frame_stacks(4, 6, 3)  # of several lengths: the mask is of the weights' type, too
+    pairs = [
+        (there.encode_queries(QUERIES), here.encode_queries(QUERIES)),
+        *zip(there.encode_videos(stacks), here.encode_videos(stacks), strict=True),
+    ]
+    for found, expected in pairs:
+        if expected is not None:
+            assert found.tokens.dtype == torch.float32
+            cosines = (found.tokens.cpu() * expected.tokens).sum(dim=-1)[expected.mask]
+            assert cosines.min() > 0.99
+
+
 def test_videos_whose_tokens_are_on_the_gpu_already(gpu: StandInGPU, both: tuple[VideoColBERT, VideoColBERT]) -> None:
     here, there = both
     stacks = [torch.from_numpy(frames) for frames in frame_stacks(3, 3)]
