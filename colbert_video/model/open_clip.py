@@ -87,7 +87,7 @@ class OpenClipBackbone(nn.Module):
         with _quiet_open_clip():
             tag_cfg = get_pretrained_cfg(name, pretrained) if pretrained else {}
             tokenizer = load_tokenizer(name, model_cfg, pretrained=pretrained if tag_cfg else None)
-            weights = fetch_weights(name, pretrained, tag_cfg) if tag_cfg else pretrained
+            weights = fetch_weights(name, pretrained, tag_cfg) if pretrained and tag_cfg else pretrained
         try:
             with _quiet_open_clip():
                 clip = open_clip.create_model(name, pretrained=weights, load_weights=weights is not None)
