@@ -57,6 +57,11 @@ class TestReader:
         for block in read_blocks(page):
             reader.read(block)
 
+    def test_a_comment_further_up_is_no_marker(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read(
+            tmp_path, monkeypatch, "<!-- figures: x -->\n\n<!-- not run: no such file -->\n```bash\npython no.py\n```\n"
+        )
+
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [

@@ -33,7 +33,7 @@ STAND_INS = {"PE-Core-B-16:meta": "toy", "--clips 60": "--clips 6"}
 INSTALLERS = ("pip install", "python -m pip", "python3 -m venv")
 SHELL = frozenset("|&;<>")
 FENCE = re.compile(
-    r"(?:^ *<!-- (?P<marker>.*?) -->\n)?^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)``` *$",
+    r"(?:^ *<!-- (?P<marker>[^\n]*?) -->\n)?^(?P<indent> *)```(?P<language>[\w-]*)[^\n]*\n(?P<text>.*?)^(?P=indent)``` *$",
     flags=re.MULTILINE | re.DOTALL,
 )
 SHIM = "import sys; from colbert_video.cli import main; main(['-q', *sys.argv[1:]])"
