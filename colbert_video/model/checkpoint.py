@@ -119,7 +119,8 @@ def find_checkpoint(name: str | Path) -> Checkpoint | None:
     shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir())) if SHIPPED.is_dir() else "none"
     raise ModelError(
         f"there is no model {shown(text)}: it is neither a shipped one ({shipped}), nor a folder, nor BACKBONE:TAG "
-        "such as 'PE-Core-B-16:meta', nor a Hub id 'user/model'. For a model of Hugging Face transformers, write 'hf:' before its name."
+        "such as 'PE-Core-B-16:meta', nor a Hub id 'user/model'. For a model of Hugging Face transformers, write 'hf:' before "
+        "its name."
     )
 
 

@@ -219,6 +219,19 @@ def test_loading_leaves_the_logging_of_transformers_alone(
     assert capsys.readouterr().err == ""
 
 
+def test_weights_of_half_precision_in_several_files_are_read(published: Published, load: Load, tmp_path: Path) -> None:
+    folder, theirs = published("siglip")
+    shutil.copytree(folder, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    halved = copy.deepcopy(theirs).half()
+    halved.save_pretrained(tmp_path / "model", max_shard_size="50KB")
+    assert len(list((tmp_path / "model").glob("model-*-of-*.safetensors"))) > 1
+    model = VideoColBERT.from_backbone(f"hf:{tmp_path / 'model'}", device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.backbone.towers.text_model.head.weight, halved.text_model.head.weight.float())
+    cosines = (model.encode_queries(TEXTS).tokens * load("siglip").encode_queries(TEXTS).tokens).sum(dim=-1)
+    assert cosines.min() > 0.999
+
+
 # Towers that pool the mean of their words
 
 
