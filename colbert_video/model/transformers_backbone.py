@@ -5,6 +5,7 @@ through the same projection, and parity tests hold the pooled one equal to the m
 "hf:user/model" or "hf:FOLDER", and no code or pickle of theirs is run.
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -432,18 +433,18 @@ def _config(values: Mapping[str, Any], name: str, *, most_layers: int = MAX_LAYE
     with _quiet_transformers():
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+        if values["model_type"] not in CONFIG_MAPPING:
+            raise ModelError(
+                f"{name} is a model of the type {shown(values['model_type'])}, which the installed transformers lacks: "
+                "pip install -U transformers."
+            )
+        kind = CONFIG_MAPPING[values["model_type"]]
         try:
-            kind = CONFIG_MAPPING[values["model_type"]]
             architecture = _plain(kind.from_dict(dict(values)))
             check_bounds(architecture, name, most_layers=most_layers)
             return kind.from_dict(architecture)
         except ModelError:
             raise
-        except KeyError as error:
-            raise ModelError(
-                f"{name} is a model of the type {shown(values['model_type'])}, which the installed transformers lacks: "
-                "pip install -U transformers."
-            ) from error
         except Exception as error:
             raise ModelError(f"{name} describes no model that transformers can build: {in_one_line(error)}.") from error
 
@@ -453,7 +454,7 @@ def _plain(config: Any) -> dict[str, Any]:
     from transformers import PreTrainedConfig
 
     kinds = type(config).__mro__[: type(config).__mro__.index(PreTrainedConfig)]
-    names = {name for kind in kinds for name in vars(kind).get("__annotations__", {}) if not name.startswith("_")}
+    names = {name for kind in kinds for name in inspect.get_annotations(kind) if not name.startswith("_")}
     values: dict[str, Any] = {"model_type": config.model_type}
     for name in sorted(names - {"model_type"}):
         value = getattr(config, name)

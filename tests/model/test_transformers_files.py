@@ -151,6 +151,16 @@ def test_an_image_tower_without_its_head_is_refused(tiny: dict[str, Path], tmp_p
         VideoColBERT.from_pretrained(f"hf:{tmp_path / 'model'}", device="cpu")
 
 
+def test_a_type_that_the_installed_transformers_lacks_says_so(
+    tiny: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.models.auto import configuration_auto
+
+    monkeypatch.setattr(configuration_auto, "CONFIG_MAPPING", {})
+    with pytest.raises(ModelError, match=r"the type 'tipsv2', which the installed transformers lacks: pip install -U"):
+        VideoColBERT.from_pretrained(f"hf:{tiny['tipsv2']}", device="cpu")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
