@@ -36,8 +36,9 @@ from colbert_video.indexing.upkeep.export import ExportReport, export_index
 from colbert_video.indexing.upkeep.index_hub import push_index
 from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
-from colbert_video.model.checkpoint import settled_name
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import Model, ModelChoice
+from colbert_video.model.precision import Precision
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import Sources, Videos, find_videos
 from colbert_video.video.windows import check_window_ids
@@ -51,8 +52,7 @@ class Indexer:
 
     Args:
         path: The index folder.
-        model: The model that encodes videos, or a name for `VideoColBERT.from_pretrained`; an existing index knows its
-            own.
+        model: The encoder of the videos, or a name for `load_encoder`; an existing index knows its own.
         dim: Dimensions of tokens, needed only for `index_tokens` without a model.
         nbits: Bits kept of each residual dimension: 1, 2, 4 or 8. None for 4.
         buckets: How residual buckets are chosen: "lloyd_max", or stock ColBERT's "quantile". None for "lloyd_max".
@@ -81,6 +81,9 @@ class Indexer:
         max_pixels: Largest picture to decode, width times height; a file with larger ones is refused.
         max_memory: Bytes of memory that a decoding process may take; a file that needs more is refused.
         device: Where a model given by name runs; None for the first GPU, else the CPU.
+        precision: Precision in which the model computes: "fp32", "bf16", "fp16" or "auto" for the fastest that the device
+            multiplies in hardware. None for "auto", and for that of a model in memory. The index notes it; a model of
+            another precision may search it.
 
     Raises:
         SettingsError: If a setting is of the wrong type, or `decoder`, `timeout` or `workers` is out of range.
@@ -90,7 +93,7 @@ class Indexer:
         self,
         path: str | Path,
         *,
-        model: VideoColBERT | str | Path | None = None,
+        model: Model | None = None,
         dim: int | None = None,
         nbits: int | None = None,
         buckets: Literal["lloyd_max", "quantile"] | None = None,
@@ -110,11 +113,11 @@ class Indexer:
         max_memory: int = SamplingSettings.max_memory,
         video_stream: int | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.path = user_path(path, "the index")
-        self._model = model if model is None or isinstance(model, VideoColBERT) else settled_name(model)
+        self._model = ModelChoice.from_given(model, device, precision)
         self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory)
-        self._device = device
         given: dict[str, Any] = {
             "dim": dim,
             "nbits": nbits,
@@ -196,7 +199,7 @@ class Indexer:
             settings = self._stored_settings(catalog)
             _check_ids(settings, (record.id for record in sources.records))
             model = self._load_model(settings)
-            work = Work(self.path, settings, self._decoding)
+            work = self._work(settings)
             changes = find_changes(catalog, sources.records, checksum=checksum)
             changes, failed = try_windows_again(catalog, sources.records, changes, work, model)
             unchanged = len(sources.records) - len(changes.changed)
@@ -292,7 +295,7 @@ class Indexer:
         bags = {bag: tokens for bag, tokens in given.items() if tokens is not None}
         with writing(self.path, create=not add) as catalog:
             settings = self._stored_settings(catalog) if add else self._token_settings(tuple(bags))
-            if add and self._model is not None and settings.model_fingerprint is not None:
+            if add and self._model.given is not None and settings.model_fingerprint is not None:
                 self._load_model(settings)
             if tuple(bags) != settings.bags:
                 raise SettingsError(f"the index stores the bags {settings.bags}, but {tuple(bags)} were given.")
@@ -350,7 +353,7 @@ class Indexer:
             settings, reencoded, direction = load_settings(catalog), None, None
             if retrain == "paths":
                 model = self._load_model(settings)
-                work = Work(self.path, settings, self._decoding)
+                work = self._work(settings)
                 reencoded = encode_again(catalog, settings, LocalHelpers(work, model))
                 direction = typical_direction(model)
             return compact_index(
@@ -431,7 +434,7 @@ class Indexer:
                     check_not_finished(self.path)  # another run may have finished meanwhile
                 checksums = find_checksums(sources.records) if checksum else {}
                 prepare_staging(catalog, settings)
-                with self._helpers(joined, Work(self.path, settings, self._decoding), model) as helpers:
+                with self._helpers(joined, self._work(settings), model) as helpers:
                     staged, committed = ingest(
                         catalog,
                         sources.records,
@@ -450,28 +453,26 @@ class Indexer:
                     ignored=sources.ignored,
                 )
 
-    def _helpers(self, cluster: Cluster | None, work: Work, model: VideoColBERT) -> AbstractContextManager[Helpers]:
+    def _work(self, settings: IndexSettings) -> Work:
+        return Work(self.path, settings, self._decoding, self._model.precision)
+
+    def _helpers(self, cluster: Cluster | None, work: Work, model: VideoEncoder) -> AbstractContextManager[Helpers]:
         """Return who encodes and compresses, as a context manager: the cluster's machines, or this process."""
         if cluster is None:
             return nullcontext(LocalHelpers(work, model))
-        by_name = not isinstance(self._model, VideoColBERT)
-        return cluster.helpers(work, model, by_name=by_name, device=self._device)
+        return cluster.helpers(work, model, by_name=self._model.by_name, device=self._model.device)
 
-    def _load_model(self, settings: IndexSettings | None) -> VideoColBERT:
+    def _load_model(self, settings: IndexSettings | None) -> VideoEncoder:
         """Load the model that was given, or the one that an existing index names."""
-        source = self._model if self._model is not None or settings is None else settings.model
-        if source is None:
+        model = self._model.load(None if settings is None else settings.model)
+        if model is None:
             this_index = "; this index was made from precomputed tokens, use index_tokens" if settings else ""
             raise SettingsError(
                 f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
             )
-        if isinstance(source, VideoColBERT):
-            model = source
-        else:
-            model = VideoColBERT.from_pretrained(source, device=self._device)
         mismatch = None if settings is None else find_mismatch(model, settings, self.path)
         if mismatch is not None:
-            raise IndexFolderError(mismatch) if self._model is None else SettingsError(mismatch)
+            raise IndexFolderError(mismatch) if self._model.given is None else SettingsError(mismatch)
         return model
 
     def _stored_settings(self, catalog: Catalog) -> IndexSettings:
@@ -480,22 +481,27 @@ class Indexer:
         settings.check_given(self._given, self.path)
         return settings
 
-    def _new_settings(self, model: VideoColBERT) -> IndexSettings:
-        model.config.sampling(self._given.get("num_frames"))  # raises here, before anything is decoded
-        defaults = {"num_frames": model.config.num_frames, "bags": model.config.bags}
+    def _new_settings(self, model: VideoEncoder) -> IndexSettings:
+        model.sampling(self._given.get("num_frames"))  # raises here, before anything is decoded
+        defaults = {"num_frames": model.sampling().num_frames, "bags": model.bags}
         return IndexSettings(**{**defaults, **self._given, **self._made_by(model)})
 
-    def _made_by(self, model: VideoColBERT) -> dict[str, Any]:
+    def _made_by(self, model: VideoEncoder) -> dict[str, Any]:
         """Return what an index stores of the model that makes its tokens."""
         if self._given.get("dim", model.dim) != model.dim:
             raise SettingsError(
                 f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim "
                 "out."
             )
-        return {"dim": model.dim, "model": model.name, "model_fingerprint": model.fingerprint()}
+        return {
+            "dim": model.dim,
+            "model": model.name,
+            "model_fingerprint": model.fingerprint(),
+            "precision": model.precision,
+        }
 
     def _token_settings(self, bags: tuple[str, ...]) -> IndexSettings:
-        made_by = {} if self._model is None else self._made_by(self._load_model(None))
+        made_by = {} if self._model.given is None else self._made_by(self._load_model(None))
         dim = self._given.get("dim", made_by.get("dim"))
         if dim is None:
             raise SettingsError("dim is missing: Indexer(path, dim=512) for tokens of 512 dimensions.")

@@ -6,7 +6,8 @@ from pathlib import Path
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.loading import load_encoder
+from colbert_video.model.precision import Precision
 from colbert_video.search.searcher import Searcher
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import ManifestRow, read_manifest, select_split
@@ -45,6 +46,7 @@ def evaluate_command(
     cache: str | Path | None = None,
     workers: int | None = None,
     device: Device | None = None,
+    precision: Precision | None = None,
     trec: str | Path | None = None,
     escape: bool = False,
 ) -> Evaluation:
@@ -67,13 +69,13 @@ def evaluate_command(
         files.check()
     if index is not None:
         queries, relevant = caption_queries(_rows(data, split), captions)
-        with Searcher(index, model=model, device=device) as searcher:
+        with Searcher(index, model=model, device=device, precision=precision) as searcher:
             return evaluate_index(searcher, queries, relevant, k=k, exact=exact, missing=missing, trec=files)
     if model is None:
         raise SettingsError("nothing to evaluate: give --model NAME, --index FOLDER, or --run with --qrels.")
     if data == TOY:
         return evaluate_toy(
-            VideoColBERT.from_pretrained(model, device=device),
+            load_encoder(model, device=device, precision=precision),
             split=split,
             seed=seed,
             clips=clips,
@@ -84,7 +86,7 @@ def evaluate_command(
     # Before the model is loaded: a wrong name should cost no time.
     rows, frames = _rows(data, split), None if cache is None else FrameCache(cache)
     return evaluate_model(
-        VideoColBERT.from_pretrained(model, device=device),
+        load_encoder(model, device=device, precision=precision),
         rows,
         interactions=interactions or None,
         captions=captions,

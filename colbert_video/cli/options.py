@@ -38,6 +38,11 @@ FOLDER = PathType()
 index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")
 device_option = click.option("--device", help="auto, cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    help="Of the model's weights and products. Default: auto, the fastest that the device multiplies in hardware.",
+)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )
@@ -58,6 +63,7 @@ def decoding_options(command: Command) -> Command:
     """Add the options of every verb that reads video files, named as the parameters of `Indexer`."""
     for option in (
         device_option,
+        precision_option,
         workers_option,
         click.option(
             "--timeout",

@@ -46,6 +46,13 @@ from colbert_video.errors import SettingsError
 )
 @workers_option
 @device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="In which the row is evaluated.",
+)
 @json_option
 def reproduce(
     dataset: str | None,
@@ -61,6 +68,7 @@ def reproduce(
     cache: Path | None,
     workers: int | None,
     device: str | None,
+    precision: Any,
     **planned: Any,
 ) -> None:
     """Reproduce a row of the paper: prepare DATASET, train, evaluate, and compare.
@@ -94,6 +102,7 @@ def reproduce(
         cache=cache,
         workers=workers,
         device=device,
+        precision=precision,
     )
     if result is None:  # one of several training processes; the first one reports
         return

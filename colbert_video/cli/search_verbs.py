@@ -12,6 +12,7 @@ from colbert_video.cli.options import (
     escape_option,
     index_option,
     json_option,
+    precision_option,
     print_report,
     print_result,
     print_written,
@@ -62,6 +63,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--explain", is_flag=True, help="Show which frame of the best hit answers each word.")
 @click.option("--model", help="The model's new name or folder, if it moved since the index was made.")
 @device_option
+@precision_option
 @json_option
 def search(
     query: str | None,

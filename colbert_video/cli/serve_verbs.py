@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import FOLDER, device_option
+from colbert_video.cli.options import FOLDER, device_option, precision_option
 from colbert_video.errors import DependencyError
 
 THREADS, CLUSTER_THREADS = 2, 16
@@ -54,6 +54,7 @@ THREADS, CLUSTER_THREADS = 2, 16
 @click.option("--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead.")
 @click.option("--model", help="Where the indexes' model is now, if it moved.")
 @device_option
+@precision_option
 def serve(
     indexes: tuple[str, ...],
     host: str,
@@ -70,6 +71,7 @@ def serve(
     preload: bool,
     model: str | None,
     device: str | None,
+    precision: Any,
 ) -> None:
     """Serve indexes over HTTP: a search page, and an interface for programs.
 
@@ -106,6 +108,7 @@ def serve(
         settings,
         model=model,
         device=device,
+        precision=precision,
         opened=opened,
         announce=lambda address: _say(f"serving {address}"),
     )

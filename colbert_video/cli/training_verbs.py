@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import FOLDER, device_option, escape_option, json_option, print_result, workers_option
+from colbert_video.cli.options import (
+    FOLDER,
+    device_option,
+    escape_option,
+    json_option,
+    precision_option,
+    print_result,
+    workers_option,
+)
 
 
 @click.command()
@@ -73,6 +81,7 @@ def train(as_json: bool, **options: Any) -> None:
 @escape_option
 @workers_option
 @device_option
+@precision_option
 @json_option
 def evaluate(as_json: bool, **options: Any) -> None:
     """Measure caption-to-video retrieval: R@1/5/10, median and mean rank, nDCG@10.

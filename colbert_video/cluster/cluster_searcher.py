@@ -13,7 +13,8 @@ from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replica
 from colbert_video.cluster.session import Session, connect
 from colbert_video.device import Device
 from colbert_video.errors import ClusterError, ColBERTVideoError, ShardsUnavailableError, shown
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.loading import Model
+from colbert_video.model.precision import Precision
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
@@ -50,6 +51,7 @@ class ClusterSearcher(ShardedSearcher):
         preload: Each actor asks its machine to read its shard's files ahead before it answers; see `Searcher`.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs.
+        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.
 
     Raises:
@@ -70,15 +72,16 @@ class ClusterSearcher(ShardedSearcher):
         threads: int = 2,
         cpus: float = 0.0,
         preload: bool = False,
-        model: VideoColBERT | str | Path | None = None,
+        model: Model | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         replicas, threads = (
             whole_number(name, number, least=1) for name, number in (("replicas", replicas), ("threads", threads))
         )
         self._process = os.getpid()
-        self._open_corpus(path, model, device)
+        self._open_corpus(path, model, device, precision)
         self.deadline: float = real_number("deadline", deadline, above=0)
         self._hedge = real_number("hedge", hedge, above=0)
         self.shards: list[ShardReplicas] = []

@@ -7,6 +7,7 @@ from typing import Any
 from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.cluster.session import import_ray
 from colbert_video.device import Device
+from colbert_video.model.precision import Precision
 from colbert_video.serve.app import create_app
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
@@ -28,6 +29,7 @@ def serve_deployment(
     cluster: Mapping[str, Any] | None = None,
     model: str | None = None,
     device: Device | None = None,
+    precision: Precision | None = None,
     **options: Any,
 ) -> Any:
     """Wrap the service for `ray.serve.run`.
@@ -40,6 +42,7 @@ def serve_deployment(
         cluster: Arguments of `ClusterSearcher`, such as {"replicas": 2}.
         model: Encodes queries; None for the model that the shards name.
         device: Where models run.
+        precision: Precision in which models compute; None for "auto".
         **options: Options of the deployment, such as num_replicas or ray_actor_options.
 
     Returns:
@@ -57,6 +60,7 @@ def serve_deployment(
             corpora,
             model=model,
             device=device,
+            precision=precision,
             refresh_seconds=limits.refresh_seconds,
             opened=cluster_opener(**(cluster or {})),
         )

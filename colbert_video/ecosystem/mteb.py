@@ -18,7 +18,10 @@ from torch import Tensor
 from colbert_video.base.checks import whole_number
 from colbert_video.ecosystem.huggingface import dataset_videos
 from colbert_video.errors import DependencyError, SettingsError
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.interaction import best_first
+from colbert_video.model.loading import Model, ModelChoice
+from colbert_video.model.precision import Precision
 from colbert_video.model.tokens import VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.evaluation.gallery import Scoring, applicable_interactions, encode_gallery, score_gallery
@@ -36,11 +39,12 @@ class VideoColBERTEncoder:
     class. Instructions are not read, and no prompt is added.
 
     Args:
-        model: The model, or a name for `VideoColBERT.from_pretrained`.
+        model: The encoder, or a name for `load_encoder`.
         name: "organisation/model" for MTEB's results; None for the model's own name.
         interaction: Score of the bags; None for the model's own.
         num_frames: Frames of a video; None for the model's own number.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
+        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
 
     Raises:
         DependencyError: If mteb is not installed.
@@ -54,16 +58,16 @@ class VideoColBERTEncoder:
 
     def __init__(
         self,
-        model: VideoColBERT | str | Path,
+        model: Model,
         *,
         name: str | None = None,
         interaction: Scoring | None = None,
         num_frames: int | None = None,
         workers: int | None = None,
+        precision: Precision | None = None,
     ) -> None:
-        self.model = model if isinstance(model, VideoColBERT) else VideoColBERT.from_pretrained(model)
-        own: Scoring = self.model.config.interaction if self.model.config.trained else "mms_f"
-        (self.interaction,) = applicable_interactions(self.model, [interaction or own])
+        self.model = cast("VideoEncoder", ModelChoice.from_given(model, precision=precision).load(None))
+        (self.interaction,) = applicable_interactions(self.model, [interaction or own_interaction(self.model)])
         self.num_frames = num_frames
         self.workers = workers
         self.mteb_model_meta = _describe(self.model, name, self.interaction)
@@ -144,21 +148,22 @@ class VideoColBERTEncoder:
         return found
 
 
-def _describe(model: VideoColBERT, name: str | None, interaction: str) -> Any:
+def _describe(model: VideoEncoder, name: str | None, interaction: str) -> Any:
     try:
         from mteb.models.model_meta import ModelMeta, ScoringFunction
     except ImportError as error:
         raise DependencyError(
             'VideoColBERTEncoder needs mteb; install it with: pip install "colbert_video[mteb]".'
         ) from error
-    known = name or model.name or model.config.backbone
+    known = name or model.name or (model.config.backbone if isinstance(model, VideoColBERT) else type(model).__name__)
+    parameters = sum(weights.numel() for weights in model.parameters()) if isinstance(model, nn.Module) else None
     return ModelMeta.create_empty(
         {
             "name": known if known.count("/") == 1 else f"colbert_video/{Path(known).name}",
             "revision": model.fingerprint()[:16],
-            "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "n_parameters": parameters,
             "embed_dim": model.dim,
-            "max_tokens": float(model.config.query_length),
+            "max_tokens": float(model.config.query_length) if isinstance(model, VideoColBERT) else None,
             "similarity_fn_name": ScoringFunction.MAX_SIM,
             "framework": ["PyTorch"],
             "languages": ["eng-Latn"],

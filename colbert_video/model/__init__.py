@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from colbert_video.model.backbone import Preprocess as Preprocess
     from colbert_video.model.backbone import TokenizedQueries as TokenizedQueries
     from colbert_video.model.config import ModelConfig as ModelConfig
+    from colbert_video.model.encoder import VideoEncoder as VideoEncoder
+    from colbert_video.model.encoder import check_encoder as check_encoder
     from colbert_video.model.interaction import Interaction as Interaction
     from colbert_video.model.interaction import fuse as fuse
     from colbert_video.model.interaction import mean_max_sim as mean_max_sim
     from colbert_video.model.interaction import mean_pool_sim as mean_pool_sim
     from colbert_video.model.interaction import reciprocal_rank_fusion as reciprocal_rank_fusion
+    from colbert_video.model.loading import load_encoder as load_encoder
     from colbert_video.model.open_clip import OpenClipBackbone as OpenClipBackbone
     from colbert_video.model.pooling import Pooling as Pooling
     from colbert_video.model.pooling import pool as pool
+    from colbert_video.model.precision import Precision as Precision
     from colbert_video.model.tokens import QueryTokens as QueryTokens
     from colbert_video.model.tokens import TokenBags as TokenBags
     from colbert_video.model.tokens import VideoTokens as VideoTokens
@@ -39,8 +43,11 @@ __all__, __getattr__, __dir__ = lazy_names(
             "mean_pool_sim",
             "reciprocal_rank_fusion",
         ],
+        "colbert_video.model.encoder": ["VideoEncoder", "check_encoder"],
+        "colbert_video.model.loading": ["load_encoder"],
         "colbert_video.model.open_clip": ["OpenClipBackbone"],
         "colbert_video.model.pooling": ["Pooling", "pool"],
+        "colbert_video.model.precision": ["Precision"],
         "colbert_video.model.tokens": ["QueryTokens", "TokenBags", "VideoTokens"],
         "colbert_video.model.transformers_backbone": ["TransformersBackbone"],
         "colbert_video.model.video_colbert": ["VideoColBERT"],

@@ -69,14 +69,14 @@ class Preprocess:
                 f"frames are {tensor.dtype} of shape {tuple(tensor.shape)}; give RGB bytes, torch.uint8 or numpy.uint8 of "
                 "shape (frames, height, width, 3), with at least one pixel."
             )
-        pixels = tensor.to(device).permute(0, 3, 1, 2).float() / 255  # (frames, 3, height, width)
+        pixels = tensor.to(device).permute(0, 3, 1, 2).float().div_(255)  # (frames, 3, height, width)
         if pixels.shape[2:] != (self.height, self.width):
             pixels = nn.functional.interpolate(
                 pixels, (self.height, self.width), mode=self.interpolation, antialias=True
-            ).clamp(0, 1)
+            ).clamp_(0, 1)
         mean = torch.tensor(self.mean, device=device, dtype=torch.float32)[:, None, None]
         std = torch.tensor(self.std, device=device, dtype=torch.float32)[:, None, None]
-        return (pixels - mean) / std
+        return pixels.sub_(mean).div_(std)
 
 
 @dataclass(frozen=True, eq=False)

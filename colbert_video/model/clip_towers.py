@@ -1,6 +1,6 @@
 """The two transformers of CLIP (Radford et al., 2021), with the names that open_clip gives to their weights.
 
-They compute what open_clip's `CLIP` computes, bit by bit, and need torch alone: importing open_clip takes longer than a
+They compute what open_clip's `CLIP` computes, and need torch alone: importing open_clip takes longer than a
 search. Only the plain architecture is here, that of OpenAI's and most of open_clip's ViT models; see `plain_towers`.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from colbert_video.base.torch_state import shapes_alone
+from colbert_video.model.tower_block import QuickGelu, TowerBlock
 
 MLP_RATIO = 4
 """Width of a block's hidden layer over that of its tokens."""
@@ -24,53 +25,33 @@ VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "head_widt
 TEXT_DEFAULTS = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
 
 
-class QuickGELU(nn.Module):
-    """The activation of OpenAI's weights."""
-
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Return the activations."""
-        return x * torch.sigmoid(1.702 * x)
-
-
-class ClipBlock(nn.Module):
-    """A transformer block with layer norms before attention and MLP."""
-
-    def __init__(self, width: int, heads: int, *, quick_gelu: bool = False) -> None:
-        super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.ln_2 = nn.LayerNorm(width)
-        layers = {
-            "c_fc": nn.Linear(width, MLP_RATIO * width),
-            "gelu": QuickGELU() if quick_gelu else nn.GELU(),
-            "c_proj": nn.Linear(MLP_RATIO * width, width),
-        }
-        self.mlp = nn.Sequential(OrderedDict(layers))
-
-    def forward(self, x: Float[Tensor, "batch tokens width"], attn_mask: Tensor | None = None) -> Tensor:
-        """Return the tokens after the block.
-
-        Args:
-            x: Tokens.
-            attn_mask: Added to the attention's logits, (tokens, tokens) or (batch * heads, tokens, tokens).
-        """
-        mask = None if attn_mask is None else attn_mask.to(x.dtype)
-        normed = self.ln_1(x)  # (batch, tokens, width)
-        x = x + self.attn(normed, normed, normed, need_weights=False, attn_mask=mask)[0]
-        return x + self.mlp(self.ln_2(x))
+def plain_block(width: int, heads: int, *, quick_gelu: bool = False) -> TowerBlock:
+    """Build a block of CLIP's towers, with torch's random start values."""
+    attention = nn.MultiheadAttention(width, heads, batch_first=True)
+    layers = {
+        "c_fc": nn.Linear(width, MLP_RATIO * width),
+        "gelu": QuickGelu() if quick_gelu else nn.GELU(),
+        "c_proj": nn.Linear(MLP_RATIO * width, width),
+    }
+    return TowerBlock(
+        ln_1=nn.LayerNorm(width), attn=attention, ln_2=nn.LayerNorm(width), mlp=nn.Sequential(OrderedDict(layers))
+    )
 
 
 class ClipTransformer(nn.Module):
     """A stack of blocks."""
 
-    def __init__(self, width: int, heads: int, layers: int, *, quick_gelu: bool) -> None:
+    def __init__(self, width: int, heads: int, layers: int, *, quick_gelu: bool, first_only: bool = False) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(ClipBlock(width, heads, quick_gelu=quick_gelu) for _ in range(layers))
+        blocks = [plain_block(width, heads, quick_gelu=quick_gelu) for _ in range(layers)]
+        blocks[-1].first_only = first_only
+        self.resblocks = nn.ModuleList(blocks)
         self.grad_checkpointing = False
 
     def get_cast_dtype(self) -> torch.dtype:
         """Return the type that the blocks compute in."""
-        return self.resblocks[0].mlp.c_fc.weight.dtype
+        block: Any = self.resblocks[0]
+        return block.get_weight_dtype()
 
     def forward(self, x: Float[Tensor, "batch tokens width"], attn_mask: Tensor | None = None) -> Tensor:
         """Return the tokens after the last block."""
@@ -95,7 +76,7 @@ class ClipImageTower(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty((size // patch) ** 2 + 1, width), requires_grad=learnt)
         self.ln_pre = nn.LayerNorm(width)
         heads = width // settings["head_width"]
-        self.transformer = ClipTransformer(width, heads, settings["layers"], quick_gelu=quick_gelu)
+        self.transformer = ClipTransformer(width, heads, settings["layers"], quick_gelu=quick_gelu, first_only=True)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, dim))
 
@@ -104,7 +85,7 @@ class ClipImageTower(nn.Module):
         x = self.conv1(pixels).flatten(2).permute(0, 2, 1)  # (frames, patches, width)
         first = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)  # (frames, 1, width)
         x = torch.cat([first, x], dim=1) + self.positional_embedding.to(x.dtype)  # (frames, tokens, width)
-        x = self.ln_post(self.transformer(self.ln_pre(x)))  # (frames, tokens, width)
+        x = self.ln_post(self.transformer(self.ln_pre(x)))  # (frames, 1, width): the class token alone
         return x[:, 0] @ self.proj
 
 

@@ -28,6 +28,7 @@ from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
 from colbert_video.model.clip_tokenizer import ClipTokenizer
 from colbert_video.model.clip_towers import ClipTowers, give_memory, plain_towers
 from colbert_video.model.open_clip_downloads import fetch_weights, fetching_remedy, load_tokenizer
+from colbert_video.model.tower_block import use_tower_blocks
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
@@ -60,6 +61,9 @@ class OpenClipBackbone(nn.Module):
         self.preprocess = preprocess
         self._check_text_tower()
         self._freeze_unused()
+        if not isinstance(clip, ClipTowers):  # these have such blocks
+            use_tower_blocks(self.text.transformer)
+            _use_image_blocks(self.clip.visual)
 
     @classmethod
     def from_name(
@@ -325,6 +329,14 @@ class OpenClipBackbone(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trade compute for memory in both towers."""
         self.clip.set_grad_checkpointing(enable)
+
+
+def _use_image_blocks(tower: Any) -> None:
+    """Compute an image tower of open_clip's own by `TowerBlock`; those of timm have such blocks already."""
+    from open_clip.transformer import VisionTransformer
+
+    if type(tower) is VisionTransformer:
+        use_tower_blocks(tower.transformer, first_only=tower.attn_pool is None and tower.pool_type == "tok")
 
 
 def _model_cfg(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone
-from colbert_video.model.clip_towers import ClipBlock
+from colbert_video.model.clip_towers import plain_block
 from colbert_video.model.config import ModelConfig
 
 EXPANSION_STD = 0.02
@@ -79,21 +79,26 @@ class TemporalEncoder(nn.Module):
         )
 
     def forward(
-        self, frames: Float[Tensor, "videos frames dim"], mask: Bool[Tensor, "videos frames"]
-    ) -> tuple[Float[Tensor, "videos tokens dim"], Bool[Tensor, "videos tokens"]]:
+        self, frames: Float[Tensor, "videos frames dim"], mask: Bool[Tensor, "videos frames"] | None
+    ) -> tuple[Float[Tensor, "videos tokens dim"], Bool[Tensor, "videos tokens"] | None]:
         """Return video tokens (frames, then expansion tokens), not normalised, and their mask.
+
+        The residual around the blocks is added in float32, whatever their precision.
+
+        Args:
+            frames: Frame features.
+            mask: True where a frame is real; None if all are, for which None is returned.
 
         Raises:
             SettingsError: If there are more frames than positions.
         """
-        frames = frames.to(self.expansion.dtype)
-        x = self._with_positions(frames)  # (videos, frames, dim)
+        x = self._with_positions(frames.to(self.expansion.dtype))  # (videos, frames, dim)
         expansion = self.expansion.expand(len(frames), -1, -1)  # (videos, expansion, dim)
         x = torch.cat([x, expansion.to(x.dtype)], dim=1)  # (videos, tokens, dim)
-        full_mask = torch.cat([mask, mask.new_ones(expansion.shape[:2])], dim=1)  # (videos, tokens)
-        x = self._attend(x, full_mask)
+        full_mask = None if mask is None else torch.cat([mask, mask.new_ones(expansion.shape[:2])], dim=1)
+        x = self._attend(x, full_mask)  # (videos, tokens, dim)
         if self.outer_residual:
-            zeros = torch.zeros_like(expansion)  # nothing is added to expansion tokens
+            zeros = torch.zeros_like(expansion, dtype=frames.dtype)  # nothing is added to expansion tokens
             x = x + torch.cat([frames, zeros], dim=1)  # (videos, tokens, dim)
         return x, full_mask
 
@@ -108,10 +113,10 @@ class TemporalEncoder(nn.Module):
         return frames + self.positions[: frames.shape[1]]
 
     def _attend(
-        self, x: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]
+        self, x: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"] | None
     ) -> Float[Tensor, "videos tokens dim"]:
         attention_mask = None
-        if self.blocks and not bool(mask.all()):
+        if self.blocks and mask is not None:
             bias = x.new_zeros(mask.shape).masked_fill(~mask, float("-inf"))  # (videos, tokens)
             attention_mask = bias[:, None, None, :].expand(-1, self.heads, mask.shape[1], -1)
             attention_mask = attention_mask.flatten(0, 1)  # (videos * heads, tokens, tokens)
@@ -125,7 +130,7 @@ class TemporalEncoder(nn.Module):
 
 def _random_blocks(dim: int, layers: int) -> list[nn.Module]:
     heads = dim // 64 if dim % 64 == 0 else 1  # CLIP's head width
-    return [ClipBlock(dim, heads) for _ in range(layers)]
+    return [plain_block(dim, heads) for _ in range(layers)]
 
 
 def _stretch(table: Float[Tensor, "context dim"], rows: int) -> Float[Tensor, "rows dim"]:

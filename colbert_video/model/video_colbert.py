@@ -1,5 +1,6 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
+import copy
 import hashlib
 import logging
 import tempfile
@@ -8,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from colbert_video.base.checks import check_flags, text_list, whole_number
@@ -31,12 +31,15 @@ from colbert_video.model.checkpoint import (
     weights_name,
 )
 from colbert_video.model.config import MAXIMA, ModelConfig
+from colbert_video.model.encoder import FrameStack
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.open_clip import OpenClipBackbone
+from colbert_video.model.precision import DTYPES, Precision, choose_precision, precision_of
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.model.transformers_backbone import TransformersBackbone
 from colbert_video.model.transformers_files import PREFIX
+from colbert_video.video.frames import SamplingSettings
 
 logger = logging.getLogger(__name__)
 MAX_QUERY_CHARACTERS = 2**14
@@ -44,8 +47,6 @@ MAX_QUERY_CHARACTERS = 2**14
 
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
-FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
-"""RGB frames of one video (frames, height, width, 3), values 0 to 255."""
 CAUSAL_QUERY_LENGTH = 32
 """Query length of the paper for CLIP; bidirectional towers always run at their full context."""
 
@@ -74,6 +75,7 @@ class VideoColBERT(nn.Module):
         self.config = config
         self.backbone = backbone
         self.name: str | None = None
+        self._fingerprint: str | None = None
         with plain_torch():
             self.temporal = TemporalEncoder.from_config(config, backbone)
 
@@ -85,6 +87,7 @@ class VideoColBERT(nn.Module):
         *,
         preprocess: Preprocess | None = None,
         device: Device | None = None,
+        precision: Precision = "fp32",
         **settings: Any,
     ) -> "VideoColBERT":
         """Start from a model of open_clip or Hugging Face transformers, with the paper's configuration.
@@ -98,6 +101,7 @@ class VideoColBERT(nn.Module):
             pretrained: Tag of an open_clip model's weights or a weight file; None for random weights, and for "hf:".
             preprocess: Overrides the preprocessing that the weights' tag prescribes.
             device: Where to put the model; None for the first GPU, else the CPU.
+            precision: As for `from_pretrained`.
             **settings: Fields of `ModelConfig`.
 
         Raises:
@@ -105,6 +109,7 @@ class VideoColBERT(nn.Module):
             SettingsError: If a setting is out of range.
         """
         target = resolve_device(device)
+        chosen = choose_precision(precision, target)
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
             raise SettingsError(f"unknown model settings: {', '.join(sorted(unknown))[:MAX_SHOWN]}; see ModelConfig.")
@@ -119,9 +124,9 @@ class VideoColBERT(nn.Module):
             weights = name if family is TransformersBackbone else pretrained
             if weights is not None:
                 check_weights(backbone, f"the weights {shown(weights)}")
-            model = cls._on_backbone(backbone, name, pretrained, settings).to(target).eval()
+            model = cls._on_backbone(backbone, name, pretrained, settings).eval()
         model.name = f"{name}:{pretrained}" if pretrained else weights
-        return model
+        return model._converted(chosen).to(target)
 
     @classmethod
     def _on_backbone(
@@ -132,24 +137,35 @@ class VideoColBERT(nn.Module):
         return cls(config, backbone)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, device: Device | None = None) -> "VideoColBERT":
+    def from_pretrained(
+        cls, name: str | Path, *, device: Device | None = None, precision: Precision = "fp32"
+    ) -> "VideoColBERT":
         """Load a saved model: "toy" (shipped), a folder, a Hub id "user/model[@revision]", or a backbone.
 
         A backbone with its weights is an untrained model: "BACKBONE:TAG" of open_clip, or "hf:NAME" of Hugging Face
         transformers.
 
+        Args:
+            name: The model.
+            device: Where to put it; None for the first GPU, else the CPU.
+            precision: Of weights and products: "fp32", which training needs, "bf16", "fp16", or "auto" for the fastest that
+                the device multiplies in hardware and that keeps tokens as they are but for noise. Tokens are float32 in
+                each.
+
         Raises:
             ModelError: If there is no such model or it cannot be used.
+            SettingsError: If the device does not compute in the precision.
         """
         target = resolve_device(device)
+        chosen = choose_precision(precision, target)
         with plain_torch():
             checkpoint = find_checkpoint(name)
         if checkpoint is not None:
-            return cls._from_checkpoint(checkpoint, target)
+            return cls._from_checkpoint(checkpoint, target, chosen)
         if str(name).startswith(PREFIX):
-            return cls.from_backbone(str(name), device=target)
+            return cls.from_backbone(str(name), device=target, precision=precision)
         backbone, _, tag = str(name).partition(":")
-        return cls.from_backbone(backbone, pretrained=tag, device=target)
+        return cls.from_backbone(backbone, pretrained=tag, device=target, precision=precision)
 
     @classmethod
     def from_hub(
@@ -161,6 +177,7 @@ class VideoColBERT(nn.Module):
         cache_dir: str | Path | None = None,
         endpoint: str | None = None,
         device: Device | None = None,
+        precision: Precision = "fp32",
     ) -> "VideoColBERT":
         """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
 
@@ -171,25 +188,69 @@ class VideoColBERT(nn.Module):
             cache_dir: Where downloads are kept; None for huggingface_hub's cache.
             endpoint: Address of another Hub than huggingface.co.
             device: Where to put the model; None for the first GPU, else the CPU.
+            precision: As for `from_pretrained`.
 
         Raises:
             HubError: If there is no such repository, it may not be read, or the Hub cannot be reached.
             ModelError: If it holds no usable model.
         """
         target = resolve_device(device)
+        chosen = choose_precision(precision, target)
         where = HubRepository(repository, "model", revision, token, endpoint)
         folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         with plain_torch():
             checkpoint = fetch_checkpoint(where, cache_dir=folder)
-        return cls._from_checkpoint(checkpoint, target)
+        return cls._from_checkpoint(checkpoint, target, chosen)
 
     @classmethod
-    def _from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device) -> "VideoColBERT":
+    def _from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device, precision: str) -> "VideoColBERT":
         with plain_torch():
             model = cls(checkpoint.config, checkpoint.backbone)
             checkpoint.load_weights(model)
             model.name = checkpoint.name
-            return model.to(device).eval()
+            return model.eval()._converted(precision).to(device)
+
+    def at_precision(self, precision: Precision) -> "VideoColBERT":
+        """Return the model in another precision, to encode with: itself if it has that one, else a converted copy.
+
+        Args:
+            precision: As for `from_pretrained`; "auto" is chosen for the device of the weights.
+
+        Raises:
+            SettingsError: If the device does not compute in it, or the weights have lost the digits that it needs.
+        """
+        chosen = choose_precision(precision, self.device)
+        if chosen == self.precision:
+            return self
+        if self.precision != "fp32":
+            raise SettingsError(
+                f"precision={precision!r}: this model is in {self.precision} and has lost the digits of its weights; load it "
+                "again, in fp32 or in the wanted precision."
+            )
+        with plain_torch():
+            return copy.deepcopy(self).eval()._converted(chosen)
+
+    def _converted(self, precision: str) -> "VideoColBERT":
+        """Convert the weights in place, for encoding alone; the fingerprint stays that of the weights as they were."""
+        if precision != self.precision:
+            self._fingerprint = self.fingerprint()
+            self.requires_grad_(False).to(DTYPES[precision])
+        return self
+
+    def check_full_precision(self, purpose: str) -> None:
+        """Check that the weights have all their digits.
+
+        Args:
+            purpose: What needs them, for the error: "training", for example.
+
+        Raises:
+            SettingsError: If they were converted.
+        """
+        if self.precision != "fp32":
+            raise SettingsError(
+                f"{purpose} needs weights in fp32, and this model is in {self.precision}, for encoding alone; load it with "
+                "precision='fp32'."
+            )
 
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
         """Write weights, configuration and tokenizer to a folder that `from_pretrained` reads.
@@ -203,8 +264,10 @@ class VideoColBERT(nn.Module):
 
         Raises:
             ModelError: If the folder cannot be written, or holds files that are no checkpoint's.
+            SettingsError: If the model was converted to another precision.
         """
         check_flags(half=half)
+        self.check_full_precision("saving")
         save_checkpoint(user_path(folder, "the folder"), self.config, self.backbone, self.state_dict(), half=half)
 
     def push_to_hub(
@@ -233,8 +296,10 @@ class VideoColBERT(nn.Module):
         Raises:
             HubError: If the Hub cannot be reached or refuses.
             ModelError: If the disk for temporary files is full.
+            SettingsError: If the model was converted to another precision.
         """
         check_flags(private=private)
+        self.check_full_precision("pushing")
         where = HubRepository(repository, "model", revision, token, endpoint)
         card = model_card(self.config, self.dim, repository)
         with tempfile.TemporaryDirectory() as work:
@@ -256,18 +321,39 @@ class VideoColBERT(nn.Module):
     def _searches_pooled(self) -> bool:
         return not self.config.trained and not pools_mean(self.backbone)
 
+    @property
+    def bags(self) -> tuple[str, ...]:
+        """Bags that the model's interaction reads: "frame", "video" or both."""
+        return self.config.bags
+
+    @property
+    def precision(self) -> str:
+        """Precision of the weights: "fp32", "bf16" or "fp16"."""
+        return precision_of(self.temporal.expansion.dtype)
+
+    def sampling(self, num_frames: int | None = None, **settings: Any) -> SamplingSettings:
+        """Return how frames of a video are taken for the model; see `ModelConfig.sampling`."""
+        return self.config.sampling(num_frames, **settings)
+
     def mark_trained(self, trained: bool = True) -> None:
-        """Switch between all tokens in both bags (trained) and the zero-shot pooled token (untrained)."""
+        """Switch between all tokens in both bags (trained) and the zero-shot pooled token (untrained).
+
+        Raises:
+            SettingsError: If the model was converted to another precision.
+        """
         if trained != self.config.trained:
+            self.check_full_precision("marking a model as trained")
             self.config = replace(self.config, trained=trained)
             self.name = None  # by its name, the model as it was would be loaded
 
     def fingerprint(self) -> str:
         """Return a hex digest of configuration and weights: models with equal fingerprints make equal tokens.
 
-        The temporal transformer of an untrained model is left out: it makes no tokens, and its random start would
+        A model that was converted to another precision keeps the digest of its weights as they were. The temporal transformer of an untrained model is left out: it makes no tokens, and its random start would
         give one backbone a new fingerprint at every load.
         """
+        if self._fingerprint is not None:
+            return self._fingerprint
         settings, weights = self.config.to_dict(), self.state_dict()
         if not self.config.trained:
             settings = {name: settings[name] for name in ("preprocess", "pad_id", "trained")}
@@ -302,15 +388,18 @@ class VideoColBERT(nn.Module):
 
         Args:
             pixels: Preprocessed frames, padded to the longest video.
-            frame_mask: True where a frame is real; None if all are.
+            frame_mask: True where a frame is real; None if all are, which is faster.
         """
-        mask = pixels.new_ones(pixels.shape[:2], dtype=torch.bool) if frame_mask is None else frame_mask
-        features = self._frame_features(pixels, mask)
-        return VideoTokens(_unit_bags(features, mask), _unit_bags(*self.temporal(features, mask)))
+        if frame_mask is not None and frame_mask.device.type == "cpu" and bool(frame_mask.all()):
+            frame_mask = None  # on a GPU, looking would wait for it
+        features = self._frame_features(pixels, frame_mask)
+        return VideoTokens(_unit_bags(features, frame_mask), _unit_bags(*self.temporal(features, frame_mask)))
 
     def _frame_features(
-        self, pixels: Float[Tensor, "videos frames 3 height width"], mask: Bool[Tensor, "videos frames"]
+        self, pixels: Float[Tensor, "videos frames 3 height width"], mask: Bool[Tensor, "videos frames"] | None
     ) -> Float[Tensor, "videos frames dim"]:
+        if mask is None:
+            return self.backbone.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
         encoded = self.backbone.frame_tokens(pixels[mask]).float()  # (real frames, dim)
         return encoded.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], encoded)
 
@@ -414,9 +503,11 @@ class VideoColBERT(nn.Module):
     def _encode_batch(self, videos: Sequence[FrameStack]) -> VideoTokens:
         prepare = self.config.preprocess.to_pixels
         pixels = [prepare(frames, device=self.device) for frames in videos]  # (frames, 3, height, width) each
-        lengths = torch.tensor([len(stack) for stack in pixels], device=self.device)
         padded = nn.utils.rnn.pad_sequence(pixels, batch_first=True)  # (videos, frames, 3, height, width)
-        mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]  # (videos, frames)
+        mask = None
+        if len({len(stack) for stack in pixels}) > 1:
+            lengths = torch.tensor([len(stack) for stack in pixels], device=self.device)
+            mask = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]  # (videos, frames)
         if self.config.trained:
             return self.embed_videos(padded, mask)
         return VideoTokens(_unit_bags(self._frame_features(padded, mask), mask), None)
@@ -440,7 +531,11 @@ class VideoColBERT(nn.Module):
         self.temporal.grad_checkpointing = enable
 
 
-def _unit_bags(features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"]) -> TokenBags:
+def _unit_bags(
+    features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"] | None = None
+) -> TokenBags:
+    if mask is None:
+        mask = features.new_ones(features.shape[:2], dtype=torch.bool)
     return TokenBags(nn.functional.normalize(features.float(), dim=-1), mask)
 
 

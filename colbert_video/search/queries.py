@@ -21,9 +21,10 @@ from colbert_video.device import Device, resolve_device
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, in_one_line, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.model.checkpoint import settled_name
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import Model, ModelChoice
+from colbert_video.model.precision import Precision
 from colbert_video.model.tokens import as_tensor, float_tokens
-from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
@@ -48,19 +49,26 @@ class QueryModel:
 
     Args:
         path: The index folder, for errors.
-        given: A model, or a name for `VideoColBERT.from_pretrained`; None for the model that the index names.
+        given: An encoder, or a name for `load_encoder`; None for the model that the index names.
         device: Where a model given by name runs.
+        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
     """
 
-    def __init__(self, path: Path, given: VideoColBERT | str | Path | None, device: Device | None) -> None:
+    def __init__(
+        self, path: Path, given: Model | None, device: Device | None, precision: Precision | None = None
+    ) -> None:
         self._path = path
-        self.given = given if given is None or isinstance(given, VideoColBERT) else settled_name(given)
-        self._device = None if device is None else resolve_device(device)
-        self._loaded: Once[VideoColBERT] = Once(most=1)
+        self._choice = ModelChoice.from_given(given, None if device is None else resolve_device(device), precision)
+        self._loaded: Once[VideoEncoder] = Once(most=1)
 
-    def use(self, model: VideoColBERT) -> None:
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments of a searcher that chooses the same model."""
+        return {"model": self._choice.given, "precision": self._choice.precision}
+
+    def use(self, model: VideoEncoder) -> None:
         """Encode with a model that is in memory already instead of what was given."""
-        self.given = model
+        self._choice = ModelChoice.from_given(model)
         self._loaded.clear()
 
     def encode(self, texts: list[str], settings: IndexSettings) -> list[Float[Tensor, "_ dim"]]:
@@ -68,7 +76,7 @@ class QueryModel:
         encoded = self.load(settings).encode_queries(texts).to("cpu")
         return [encoded[row] for row in range(len(texts))]
 
-    def load(self, settings: IndexSettings) -> VideoColBERT:
+    def load(self, settings: IndexSettings) -> VideoEncoder:
         """Return the model for an index of these settings; it stays in memory, and is loaded once for all threads.
 
         Raises:
@@ -78,28 +86,26 @@ class QueryModel:
         """
         return self._loaded.get(settings, lambda: self._checked(settings))
 
-    def _checked(self, settings: IndexSettings) -> VideoColBERT:
+    def _checked(self, settings: IndexSettings) -> VideoEncoder:
         model = self._load(settings)
         check_model(model, settings, self._path)
         return model
 
-    def _load(self, settings: IndexSettings) -> VideoColBERT:
-        source = settings.model if self.given is None else self.given
-        if source is None:
-            raise SettingsError(
-                f"{self._path} names no model: pass Searcher(path, model=...), or search with search_tokens."
-            )
-        if isinstance(source, VideoColBERT):
-            return source
+    def _load(self, settings: IndexSettings) -> VideoEncoder:
         try:
-            return VideoColBERT.from_pretrained(source, device=self._device)
+            model = self._choice.load(settings.model)
         except ModelError as error:
-            if self.given is not None:
+            if self._choice.given is not None:
                 raise
             raise ModelError(
                 f"the model that made {self._path} cannot be loaded: {error} If it moved, name its new place with model= "
                 "(--model)."
             ) from error
+        if model is None:
+            raise SettingsError(
+                f"{self._path} names no model: pass Searcher(path, model=...), or search with search_tokens."
+            )
+        return model
 
 
 def check_text(query: object, method: str) -> None:
@@ -160,7 +166,7 @@ def token_query(
     return PreparedQuery(query)
 
 
-def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) -> dict[str, PreparedQuery]:
+def image_query(model: VideoEncoder, image: Picture, settings: IndexSettings) -> dict[str, PreparedQuery]:
     """Encode a picture for one bag: the frame bag, or the video bag of an index that stores no other.
 
     Args:
@@ -177,7 +183,7 @@ def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) ->
     from PIL import Image
 
     bag = "frame" if "frame" in settings.bags else "video"
-    wanted = model.config.preprocess
+    wanted = model.sampling()
     # By Pillow, as bytes: the model could do it too, in twelve times the memory.
     size, filter_ = (wanted.width, wanted.height), Image.Resampling[wanted.interpolation.upper()]
     picture = np.array(read_picture(image).resize(size, filter_))
@@ -185,7 +191,7 @@ def image_query(model: VideoColBERT, image: Picture, settings: IndexSettings) ->
 
 
 def clip_query(
-    model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, *, window: Span | None
+    model: VideoEncoder, path: str | os.PathLike[str], settings: IndexSettings, *, window: Span | None
 ) -> dict[str, PreparedQuery]:
     """Encode a clip for each bag of an index.
 
@@ -298,11 +304,11 @@ def upright(image: "PIL.Image.Image") -> "PIL.Image.Image":
 
 
 def _read_clip(
-    model: VideoColBERT, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
+    model: VideoEncoder, path: str | os.PathLike[str], settings: IndexSettings, window: Span | None
 ) -> SampledFrames:
     streams = dict.fromkeys((settings.video_stream, None))
     name = str(user_path(path, "the clip"))
-    with FramePool(model.config.sampling(settings.num_frames), workers=1) as pool:
+    with FramePool(model.sampling(settings.num_frames), workers=1) as pool:
         for stream in streams:  # the second is read only if the first is not there
             (result,) = pool.read_many([FrameRequest(name, window=window, stream=stream)])
             if result.error is None or result.error.kind is not FailureKind.NO_VIDEO:
@@ -313,7 +319,7 @@ def _read_clip(
 
 
 def _encode_frames(
-    model: VideoColBERT, pixels: UInt8[np.ndarray, "frames height width 3"], bags: Collection[str]
+    model: VideoEncoder, pixels: UInt8[np.ndarray, "frames height width 3"], bags: Collection[str]
 ) -> dict[str, PreparedQuery]:
     encoded = model.encode_videos([pixels])
     tokens: dict[str, Tensor] = {"frame": encoded.frame[0]}

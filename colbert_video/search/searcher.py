@@ -18,7 +18,9 @@ from colbert_video.hub import HubRepository
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import Model
+from colbert_video.model.precision import Precision
 from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex
@@ -52,6 +54,7 @@ class Searcher:
         model: Encodes queries; None for the model that the index names, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the index too, in its compressed form, and scores on it.
             None for a model on the first GPU, else on the CPU, and an index on disk.
+        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
         engine: "native" looks at every video. "colbert" passes each query to stock colbert-ai's IndexScorer: the
             reference for scores, read in full when the index is opened. On CPUs it counts negative best matches as
             zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
@@ -73,8 +76,9 @@ class Searcher:
         self,
         path: str | Path,
         *,
-        model: VideoColBERT | str | Path | None = None,
+        model: Model | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
         engine: Literal["native", "colbert"] = "native",
         plaid: PlaidSettings | None = None,
         auto_refresh: bool = False,
@@ -89,7 +93,7 @@ class Searcher:
             "auto_refresh": auto_refresh,
         }
         self._preload = False
-        self._model = QueryModel(self.path, model, device)
+        self._model = QueryModel(self.path, model, device, precision)
         self._opened = PerProcess(self._open)
         if preload:
             self.preload()
@@ -298,7 +302,7 @@ class Searcher:
         return explain_similarities(item, labels, similarities)
 
     @property
-    def model(self) -> VideoColBERT:
+    def model(self) -> VideoEncoder:
         """The model that encodes queries.
 
         Raises:
@@ -308,7 +312,7 @@ class Searcher:
         with self._view() as view:
             return self._model.load(view.settings)
 
-    def use_model(self, model: VideoColBERT) -> None:
+    def use_model(self, model: VideoEncoder) -> None:
         """Encode queries with a model that is in memory already."""
         self._model.use(model)
 
@@ -355,7 +359,7 @@ class Searcher:
 
         A model in memory goes along; one that was loaded by its name is loaded again there.
         """
-        settings = {**self._settings, "model": self._model.given, "preload": self._preload}
+        settings = {**self._settings, **self._model.settings, "preload": self._preload}
         return _opened_again, (type(self), self.path, settings)
 
     def _view(self) -> AbstractContextManager[Searchable]:

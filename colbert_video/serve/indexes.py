@@ -17,7 +17,8 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.precision import Precision
 from colbert_video.search.hits import Hits
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
@@ -36,6 +37,7 @@ class ServedIndex:
         path: Its folder.
         model: Encodes queries; None for the model that the index names.
         device: Where that model runs.
+        precision: Precision in which it computes; None for "auto".
         preload: Ask the system to read its files ahead, and those of new commits.
         open_corpus: Opens a searcher of a sharded corpus elsewhere than in this process, with the arguments of
             `ShardedSearcher`; only corpora are served then. None to search here.
@@ -49,8 +51,9 @@ class ServedIndex:
         name: str,
         path: Path,
         *,
-        model: VideoColBERT | str | None = None,
+        model: VideoEncoder | str | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
         preload: bool = False,
         open_corpus: Callable[..., ShardedSearcher] | None = None,
     ) -> None:
@@ -58,7 +61,7 @@ class ServedIndex:
         self.path = path
         self.state: State = "loading"
         self.note: str | None = None
-        self.model: VideoColBERT | None = None
+        self.model: VideoEncoder | None = None
         self._names_model = model is not None
         self._preload = preload
         self._corpus = ShardedCorpus.open(path) if open_corpus is not None or is_corpus(path) else None
@@ -67,7 +70,7 @@ class ServedIndex:
         try:
             self.version = self._catalog.version
             open_searcher = Searcher if self._corpus is None else open_corpus or ShardedSearcher
-            self.searcher: Searcher = open_searcher(path, model=model, device=device)
+            self.searcher: Searcher = open_searcher(path, model=model, device=device, precision=precision)
         except BaseException:
             self._catalog.close()
             raise
@@ -95,7 +98,7 @@ class ServedIndex:
         if self._preload:
             self.searcher.preload()
 
-    def load_model(self, loaded: Mapping[str, VideoColBERT] | None = None) -> None:
+    def load_model(self, loaded: Mapping[str, VideoEncoder] | None = None) -> None:
         """Load the model and let it encode a first query, which is slower than later ones.
 
         Args:
@@ -153,7 +156,7 @@ class ServedIndex:
             raise ServiceError(404, "no_such_video", message, "Check the id.")
         return found[video_id]
 
-    def query_model(self) -> VideoColBERT:
+    def query_model(self) -> VideoEncoder:
         """Return the model, to encode a query.
 
         Raises:
@@ -214,8 +217,9 @@ class IndexRegistry:
         cls,
         folders: Sequence[str],
         *,
-        model: VideoColBERT | str | None = None,
+        model: VideoEncoder | str | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
         refresh_seconds: float = 1.0,
         opened: Opener = ServedIndex,
     ) -> "IndexRegistry":
@@ -225,6 +229,7 @@ class IndexRegistry:
             folders: Folders of indexes or sharded corpora, or NAME=FOLDER to choose the name; else it is the folder's.
             model: Encodes queries; None for the models that the indexes name.
             device: Where models run.
+            precision: Precision in which models compute; None for "auto".
             refresh_seconds: How often to look for new commits.
             opened: Opens one.
 
@@ -235,7 +240,7 @@ class IndexRegistry:
         indexes: list[ServedIndex] = []
         with ExitStack() as stack:
             for name, path in _named_folders(folders).items():
-                indexes.append(opened(name, path, model=model, device=device))
+                indexes.append(opened(name, path, model=model, device=device, precision=precision))
                 stack.callback(indexes[-1].close)
             stack.pop_all()
         return cls(indexes, refresh_seconds=refresh_seconds)
@@ -261,7 +266,7 @@ class IndexRegistry:
         """True if every index can be searched."""
         return all(index.state == "ready" for index in self)
 
-    def start(self, forget: Callable[[VideoColBERT], None]) -> None:
+    def start(self, forget: Callable[[VideoEncoder], None]) -> None:
         """Load models and watch for commits, in threads of the running event loop.
 
         Args:
@@ -278,8 +283,8 @@ class IndexRegistry:
         for index in self:
             index.close()
 
-    async def _look_after(self, forget: Callable[[VideoColBERT], None]) -> None:
-        loaded: dict[str, VideoColBERT] = {}
+    async def _look_after(self, forget: Callable[[VideoEncoder], None]) -> None:
+        loaded: dict[str, VideoEncoder] = {}
         for index in self:
             await asyncio.to_thread(index.preload)
             await asyncio.to_thread(index.load_model, loaded)

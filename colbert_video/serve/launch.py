@@ -9,7 +9,8 @@ import uvicorn
 
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.precision import Precision
 from colbert_video.serve.app import create_app
 from colbert_video.serve.connections import connection_class
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
@@ -38,8 +39,9 @@ def serve(
     folders: Sequence[str],
     settings: ServeSettings,
     *,
-    model: VideoColBERT | str | None = None,
+    model: VideoEncoder | str | None = None,
     device: Device | None = None,
+    precision: Precision | None = None,
     opened: Opener = ServedIndex,
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -50,6 +52,7 @@ def serve(
         settings: Limits and address.
         model: Encodes queries; None for the models that the indexes name.
         device: Where models run.
+        precision: Precision in which models compute; None for "auto".
         opened: Opens an index.
         announce: Called with the address once the port is open.
 
@@ -59,7 +62,12 @@ def serve(
     """
     with open_port(settings.host, settings.port) as port:
         indexes = IndexRegistry.open(
-            folders, model=model, device=device, refresh_seconds=settings.refresh_seconds, opened=opened
+            folders,
+            model=model,
+            device=device,
+            precision=precision,
+            refresh_seconds=settings.refresh_seconds,
+            opened=opened,
         )
         app = create_app(indexes, settings)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -12,7 +12,7 @@ from colbert_video.indexing.build.encoding import failure_of
 from colbert_video.indexing.build.index_run import Work
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.progress import progress_bar
 from colbert_video.video.files import exists, native_name, readable_name
 from colbert_video.video.sources import VideoRecord, Videos
@@ -173,7 +173,7 @@ def entry_stamp(entry: VideoEntry) -> tuple[Any, ...]:
 
 
 def try_windows_again(
-    catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, work: Work, model: VideoColBERT
+    catalog: Catalog, records: Sequence[VideoRecord], changes: Changes, work: Work, model: VideoEncoder
 ) -> tuple[Changes, list[Failure]]:
     """Read the failed windows of unchanged videos once more.
 

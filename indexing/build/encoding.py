@@ -13,8 +13,8 @@ from colbert_video.errors import ColBERTVideoError, VideoError, callers_code
 from colbert_video.indexing.build.index_run import Staged
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.staging import EncodedVideo, Note
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.pooling import Pooling, pool
-from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.files import file_stamp
 from colbert_video.video.frames import SampledFrames, SamplingSettings
 from colbert_video.video.sources import VideoRecord
@@ -65,7 +65,7 @@ def items_from_record(record: VideoRecord, spans: Sequence[Span] = ()) -> list[V
 
 def encode_items(
     items: Iterable[VideoEntry],
-    model: VideoColBERT,
+    model: VideoEncoder,
     processes: FramePool,
     *,
     watch: Stopwatch,
@@ -123,7 +123,7 @@ def videos_ahead(sampling: SamplingSettings) -> int:
 
 
 def _encode(
-    batch: list[tuple[VideoEntry, SampledFrames]], model: VideoColBERT, pooling: Pooling | None, watch: Stopwatch
+    batch: list[tuple[VideoEntry, SampledFrames]], model: VideoEncoder, pooling: Pooling | None, watch: Stopwatch
 ) -> Iterator[EncodedVideo]:
     if not batch:
         return
@@ -134,7 +134,7 @@ def _encode(
     made = {"frame": tokens.frame, "video": tokens.video}
     bags = {bag: found.to("cpu") for bag, found in made.items() if found is not None}
     for row, (item, frames) in enumerate(batch):
-        stored = {bag: bags[bag][row] for bag in model.config.bags}  # (tokens, dim) each
+        stored = {bag: bags[bag][row] for bag in model.bags}  # (tokens, dim) each
         encoded = EncodedVideo(_with_times(item, frames), stored, Note(frames.damage))
         yield encoded if pooling is None else _pooled(encoded, pooling)
 

@@ -17,7 +17,8 @@ from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.precision import Precision
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord
 
@@ -64,11 +65,13 @@ class Work:
     """The index folder, the same path on every machine."""
     settings: IndexSettings
     decoding: Decoding
+    precision: Precision | None = None
+    """Precision in which a model that is loaded by its name computes; None for "auto" on each machine."""
 
-    def sampling(self, model: VideoColBERT) -> SamplingSettings:
+    def sampling(self, model: VideoEncoder) -> SamplingSettings:
         """Return which frames the model wants of each video, and how they are read."""
         settings = self.settings
-        return model.config.sampling(
+        return model.sampling(
             settings.num_frames, snap=settings.snap, stream=settings.video_stream, **self.decoding.sampling
         )
 
@@ -114,7 +117,7 @@ class Cluster(Protocol):
     ) -> None: ...
 
     def helpers(
-        self, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
+        self, work: Work, model: VideoEncoder, *, by_name: bool, device: Device | None
     ) -> AbstractContextManager[Helpers]:
         """Return the machines as helpers of a run, whose workers end with the block.
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +21,7 @@ from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.folder import PENDING_KEY, sweep
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import EncodedVideo, StagedSource, StagingWriter, staged_notes
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.sources import VideoRecord
@@ -91,7 +92,8 @@ def prepare_staging(catalog: Catalog, settings: IndexSettings) -> None:
 
 def _why_useless(catalog: Catalog, settings: IndexSettings, staged: set[str]) -> str | None:
     """Return why staged videos cannot be used; None if they can."""
-    if catalog.settings().get(PENDING_KEY) != settings.to_dict():
+    pending = catalog.settings().get(PENDING_KEY)
+    if not isinstance(pending, Mapping) or _lasting(pending) != _lasting(settings.to_dict()):
         return "settings changed"
     try:
         StagedSource(catalog, ids=sorted(staged)).counts()
@@ -99,6 +101,11 @@ def _why_useless(catalog: Catalog, settings: IndexSettings, staged: set[str]) ->
     except IndexFolderError as error:
         return str(error)
     return None
+
+
+def _lasting(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the precision, in which another machine may continue."""
+    return {name: value for name, value in settings.items() if name != "precision"}
 
 
 def stage_videos(catalog: Catalog, records: Sequence[VideoRecord], helpers: Helpers) -> Staged:
@@ -126,7 +133,7 @@ def stage_videos(catalog: Catalog, records: Sequence[VideoRecord], helpers: Help
 class LocalHelpers:
     """This process and its decoding processes as `Helpers` of a run."""
 
-    def __init__(self, work: Work, model: VideoColBERT) -> None:
+    def __init__(self, work: Work, model: VideoEncoder) -> None:
         self._work, self._model = work, model
 
     def stage(self, catalog: Catalog, records: Sequence[VideoRecord]) -> Staged:

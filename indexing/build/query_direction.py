@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from colbert_video.errors import SettingsError, callers_code
 from colbert_video.indexing.build.arrays import Tokens
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.tokens import float_tokens
-from colbert_video.model.video_colbert import VideoColBERT
 
 TYPICAL_QUERIES = (
     "a man is cooking in a kitchen",
@@ -68,7 +68,7 @@ TYPICAL_QUERIES = (
 )
 
 
-def typical_direction(model: VideoColBERT) -> Float[Tensor, "dim"] | None:
+def typical_direction(model: VideoEncoder) -> Float[Tensor, "dim"] | None:
     """Return the direction that a model's queries share; None if they share none."""
     with callers_code():
         queries = model.encode_queries(TYPICAL_QUERIES).to("cpu").unpadded()

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from colbert_video.base.checks import check_fields
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.packing import check_nbits
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.pooling import Pooling
-from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.windows import Cutting
 
@@ -18,6 +18,9 @@ SAMPLE_BYTES = 2**30
 MIN_SAMPLE_BYTES = 2**20
 CODEC_SETTINGS = ("nbits", "buckets", "rotate", "seed", "sample_bytes")
 """Settings that apply to precomputed tokens too; the others say how videos are read."""
+
+NEWER: Mapping[str, tuple[str | None, ...]] = {"video_stream": (None,), "precision": (None, "fp32")}
+"""Settings that older releases do not know, and their values there."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,11 @@ class IndexSettings:
     seed: int = 0
     """Makes rotation, sample and centroids reproducible."""
     model: str | None = None
-    """Name that `VideoColBERT.from_pretrained` loads; None if the tokens came from elsewhere."""
+    """Name that `load_encoder` loads; None if the tokens came from elsewhere."""
     model_fingerprint: str | None = None
     """Digest of the model's configuration and weights."""
+    precision: str | None = None
+    """Precision in which the model made the first tokens, for information: one of another precision may search them."""
     num_frames: int | None = None
     """Frames sampled from each video or window."""
     window: float | Literal["shots"] | None = None
@@ -124,14 +129,12 @@ class IndexSettings:
             raise IndexFolderError(f"the index's settings are damaged: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, without `video_stream` if it is None: older releases do not know it."""
+        """Return plain values for JSON, without what older releases do not know, if it is as it was for them."""
         values = {**asdict(self), "bags": list(self.bags)}
-        if self.video_stream is None:
-            del values["video_stream"]
-        return values
+        return {name: value for name, value in values.items() if name not in NEWER or value not in NEWER[name]}
 
 
-def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> None:
+def check_model(model: VideoEncoder, settings: IndexSettings, path: Path) -> None:
     """Check that a model's tokens can be compared with those of an index.
 
     Raises:
@@ -142,7 +145,7 @@ def check_model(model: VideoColBERT, settings: IndexSettings, path: Path) -> Non
         raise IndexFolderError(mismatch)
 
 
-def find_mismatch(model: VideoColBERT, settings: IndexSettings, path: Path) -> str | None:
+def find_mismatch(model: VideoEncoder, settings: IndexSettings, path: Path) -> str | None:
     """Return why a model's tokens do not belong in the index at `path`; None if they do."""
     if model.dim != settings.dim:
         return f"{path} holds tokens of {settings.dim} dimensions, the model makes {model.dim}."

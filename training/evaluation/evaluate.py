@@ -17,7 +17,9 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import in_precision
+from colbert_video.model.precision import Precision
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.trec import Qrels, Run, read_qrels, read_run
 from colbert_video.training.data.frame_cache import FrameCache
@@ -35,7 +37,7 @@ Missing = Literal["refuse", "report"]
 
 
 def evaluate(
-    subject: VideoColBERT | Searcher | str | Path, data: Sequence[ManifestRow] | str | Path, **settings: Any
+    subject: VideoEncoder | Searcher | str | Path, data: Sequence[ManifestRow] | str | Path, **settings: Any
 ) -> Evaluation:
     """Evaluate a model, an index or a run.
 
@@ -61,7 +63,7 @@ def evaluate(
 
 
 def evaluate_model(
-    model: VideoColBERT,
+    model: VideoEncoder,
     rows: Sequence[ManifestRow],
     *,
     interactions: Sequence[str] | None = None,
@@ -71,6 +73,7 @@ def evaluate_model(
     cache: FrameCache | None = None,
     workers: int | None = None,
     trec: TrecFolder | None = None,
+    precision: Precision | None = None,
 ) -> Evaluation:
     """Evaluate a model on the rows of one split.
 
@@ -84,6 +87,7 @@ def evaluate_model(
         cache: Keeps decoded frames.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
         trec: Folder for queries, qrels and a run of each interaction.
+        precision: Precision in which a copy of the model computes; None for the model's own.
 
     Returns:
         Metrics by interaction; also R@1 within groups if rows have groups.
@@ -91,6 +95,7 @@ def evaluate_model(
     Raises:
         SettingsError: If there is no row, an interaction does not apply, or videos cannot be read.
     """
+    model = in_precision(model, precision)
     names = applicable_interactions(model, interactions)
     rows = _queries(merge_spellings(rows), captions)
     if trec is not None:
@@ -171,7 +176,7 @@ def evaluate_run(run_path: str | Path, qrels_path: str | Path, *, escaped: bool 
 
 
 def evaluate_toy(
-    model: VideoColBERT,
+    model: VideoEncoder,
     *,
     split: str = "test",
     seed: int = 0,

@@ -7,10 +7,11 @@ from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, VideoError, shown
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.interaction import (
     INTERACTIONS,
     SCORE_RESOLUTION,
@@ -45,7 +46,7 @@ KNOWN = tuple(dict.fromkeys((*INTERACTIONS, *ZERO_SHOT)))
 """Names of all scores."""
 
 
-def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = None) -> tuple[Scoring, ...]:
+def applicable_interactions(model: VideoEncoder, chosen: Sequence[str] | None = None) -> tuple[Scoring, ...]:
     """Return the interactions to evaluate a model with.
 
     Args:
@@ -55,7 +56,7 @@ def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = 
     Raises:
         SettingsError: If one is unknown or the model cannot score with it.
     """
-    possible = get_args(Interaction) if model.config.trained else FRAME_ONLY
+    possible = _possible(model)
     chosen = None if chosen is None else text_list("interactions", chosen)
     for name in chosen or ():
         if name not in KNOWN:
@@ -65,8 +66,20 @@ def applicable_interactions(model: VideoColBERT, chosen: Sequence[str] | None = 
     return tuple(possible if chosen is None else chosen)  # type: ignore[arg-type]
 
 
+def _possible(model: VideoEncoder) -> Sequence[str]:
+    makes_both = model.config.trained if isinstance(model, VideoColBERT) else len(model.bags) == 2
+    return get_args(Interaction) if makes_both else FRAME_ONLY
+
+
+def own_interaction(model: VideoEncoder) -> Interaction:
+    """Return the interaction that a search with a model computes."""
+    if isinstance(model, VideoColBERT) and model.config.trained:
+        return model.config.interaction
+    return "mms_fv" if len(model.bags) == 2 else "mms_f"
+
+
 def encode_gallery(
-    model: VideoColBERT,
+    model: VideoEncoder,
     videos: Mapping[str, Path],
     *,
     num_frames: int | None = None,
@@ -89,7 +102,7 @@ def encode_gallery(
     encoded: dict[str, VideoTokens] = {}
     refused: dict[str, VideoError] = {}
     names = list(videos)
-    sampling = model.config.sampling(num_frames)
+    sampling = model.sampling(num_frames)
     with (
         _evaluating(model),
         FrameReader(sampling, workers=workers, cache=cache) as reader,
@@ -108,7 +121,7 @@ def encode_gallery(
 
 
 def score_gallery(
-    model: VideoColBERT, captions: Sequence[str], gallery: Sequence[VideoTokens], interactions: Sequence[Scoring]
+    model: VideoEncoder, captions: Sequence[str], gallery: Sequence[VideoTokens], interactions: Sequence[Scoring]
 ) -> dict[str, Float[Tensor, "queries videos"]]:
     """Score captions against every video of a gallery.
 
@@ -167,7 +180,10 @@ def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:
 
 
 @contextmanager
-def _evaluating(model: VideoColBERT) -> Iterator[None]:
+def _evaluating(model: VideoEncoder) -> Iterator[None]:
+    if not isinstance(model, nn.Module):
+        yield
+        return
     training = model.training
     model.eval()
     try:

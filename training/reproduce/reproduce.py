@@ -14,6 +14,7 @@ from typing import Any
 
 from colbert_video.device import Device
 from colbert_video.errors import ModelError, SettingsError, shown
+from colbert_video.model.precision import Precision
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import list_some, read_manifest, select_split
@@ -42,6 +43,7 @@ def reproduce(
     cache: str | Path | None = None,
     workers: int | None = None,
     device: Device | None = None,
+    precision: Precision = "fp32",
 ) -> Reproduction | None:
     """Prepare, train, evaluate and compare; finished stages are not repeated.
 
@@ -52,6 +54,7 @@ def reproduce(
         cache: Folder that keeps decoded frames.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
         device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
+        precision: In which the row is evaluated, as for `VideoColBERT.from_pretrained`.
 
     Returns:
         The figures beside the published ones; None in all but the first of several training processes.
@@ -80,7 +83,7 @@ def reproduce(
             return None
     if not folder.evaluation.is_file():
         frames = None if cache is None else FrameCache(cache)
-        evaluation = _evaluate(plan, folder, reading, frames, device)
+        evaluation = _evaluate(plan, folder, reading, frames, device, precision)
         _check_incomplete(evaluation, allow_missing or plan.smoke)
         folder.write(folder.evaluation, evaluation.to_dict())
     result = _compare(plan, folder)
@@ -152,6 +155,7 @@ def _evaluate(
     reading: Mapping[str, Any],
     cache: FrameCache | None,
     device: Device | None,
+    precision: Precision,
 ) -> Evaluation:
     rows = select_split(read_manifest(folder.manifest), "test")
     if plan.zero_shot:
@@ -162,7 +166,13 @@ def _evaluate(
     else:
         model = VideoColBERT.from_pretrained(folder.model, device=device)
     return evaluate_model(
-        model, rows, interactions=_scored(plan), missing="report", cache=cache, workers=reading["workers"]
+        model,
+        rows,
+        interactions=_scored(plan),
+        missing="report",
+        cache=cache,
+        workers=reading["workers"],
+        precision=precision,
     )
 
 

@@ -28,8 +28,8 @@ class EncodableBatch:
     """The model in the wrapper that exchanges gradients between processes, or the model itself."""
     queries: TokenizedQueries
     frames: UInt8[Tensor, "videos frames height width 3"]
-    frame_mask: Bool[Tensor, "videos frames"]
-    """True where a frame is real."""
+    frame_mask: Bool[Tensor, "videos frames"] | None
+    """True where a frame is real; None if all are."""
     bfloat16: bool
     """True to compute the encoders in bfloat16."""
 
@@ -39,7 +39,8 @@ class EncodableBatch:
     ) -> "EncodableBatch":
         """Tokenise the captions and move everything to the model's device."""
         queries = model.tokenize(batch.captions).to(model.device)
-        frames, mask = batch.pixels.to(model.device), batch.frame_mask.to(model.device)
+        frames = batch.pixels.to(model.device)
+        mask = None if bool(batch.frame_mask.all()) else batch.frame_mask.to(model.device)
         return cls(model, wrapped, queries, frames, mask, bfloat16)
 
     def __len__(self) -> int:
@@ -52,7 +53,8 @@ class EncodableBatch:
         pixels = self.model.config.preprocess.to_pixels(frames.flatten(0, 1), device=device)
         pixels = pixels.unflatten(0, frames.shape[:2])  # (videos, frames, 3, height, width)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            tokens, videos = self.wrapped(self.queries.ids[rows], pixels, self.frame_mask[rows])
+            mask = None if self.frame_mask is None else self.frame_mask[rows]
+            tokens, videos = self.wrapped(self.queries.ids[rows], pixels, mask)
         return (
             tokens,
             self.queries.scored[rows],

@@ -94,6 +94,7 @@ class Trainer:
         device: Device | None = None,
     ) -> None:
         check_flags(resume=resume)
+        model.check_full_precision("training")
         self.model, self.config, self.data = model, config, data
         self.folder = RunFolder(output)
         self.folder.check_usable(resume=resume)

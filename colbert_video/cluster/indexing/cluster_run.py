@@ -22,6 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from colbert_video.cluster.indexing.cluster_worker import ChunkRows, Encoder, Receipt, read_compressed
 from colbert_video.cluster.indexing.crew import Crew, Job, Outcome
 from colbert_video.cluster.indexing.machines import Share, divide
@@ -40,7 +42,7 @@ from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.chunks import TokenSource
 from colbert_video.indexing.index.drift import SampledSource
 from colbert_video.indexing.index.staging import STAGING, StagedSource, chunk_file
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.video.sources import VideoRecord
 
@@ -87,7 +89,7 @@ class RayCluster:
 
     @contextmanager
     def helpers(
-        self, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
+        self, work: Work, model: VideoEncoder, *, by_name: bool, device: Device | None
     ) -> Iterator["ClusterHelpers"]:
         """Give the workers of a run, which start with the first job, and end with the block.
 
@@ -118,7 +120,7 @@ class ClusterHelpers:
     """
 
     def __init__(
-        self, session: Session, work: Work, model: VideoColBERT, *, by_name: bool, device: Device | None
+        self, session: Session, work: Work, model: VideoEncoder, *, by_name: bool, device: Device | None
     ) -> None:
         self._session, self._work, self._model = session, work, model
         self._by_name, self._device = by_name, device
@@ -244,8 +246,9 @@ class ClusterHelpers:
         name = self._model.name
         if self._by_name and name is not None:
             return str(Path(name).resolve()) if Path(name).is_dir() else name
-        on_gpu = any(weights.is_cuda for weights in self._model.parameters())
-        return self._session.ray.put(copy.deepcopy(self._model).cpu() if on_gpu else self._model)
+        model: Any = self._model
+        moved = isinstance(model, nn.Module) and model.device.type != "cpu"
+        return self._session.ray.put(copy.deepcopy(model).cpu() if moved else model)
 
 
 def _noted(failures: Sequence[Failure], bar: Bar) -> Sequence[Failure]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from colbert_video.durable import checksum, fsync_folder, naming, new_name
 from colbert_video.errors import ModelError
@@ -22,9 +23,9 @@ from colbert_video.indexing.build.ingest import cut_into_items
 from colbert_video.indexing.build.segment_builder import CompressedChunk, compress_chunk
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
-from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.index.staging import STAGING, EncodedVideo, chunk_file, read_chunk, select_rows, write_chunk
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import load_encoder
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool
 
@@ -63,9 +64,9 @@ class Encoder:
         device: Where it runs.
     """
 
-    def __init__(self, work: Work, model: VideoColBERT | str, device: str) -> None:
+    def __init__(self, work: Work, model: VideoEncoder | str, device: str) -> None:
         self._work = work
-        self._model = _loaded(model, device, work.settings)
+        self._model = _loaded(model, device, work)
         self._sampling = work.sampling(self._model)
         self._processes = FramePool(self._sampling, workers=work.decoding.workers)
         self._done = 0
@@ -148,12 +149,13 @@ def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str
     return name, size
 
 
-def _loaded(model: VideoColBERT | str, device: str, settings: IndexSettings) -> VideoColBERT:
+def _loaded(model: VideoEncoder | str, device: str, work: Work) -> VideoEncoder:
     """Return the model on its device; one that is loaded by name must be that of the index."""
-    if isinstance(model, VideoColBERT):
-        return model.to(torch.device(device)).eval()
-    found = VideoColBERT.from_pretrained(model, device=device)
-    if found.fingerprint() != settings.model_fingerprint:
+    if not isinstance(model, str):
+        other: Any = model
+        return other.to(torch.device(device)).eval() if isinstance(model, nn.Module) else other
+    found = load_encoder(model, device=device, precision=work.precision)
+    if found.fingerprint() != work.settings.model_fingerprint:
         raise ModelError(
             f"{model} is another model on this machine than on the one that runs the index; give all machines the same "
             "files, or pass the model itself."

@@ -10,7 +10,8 @@ from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
-from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.model.loading import Model
+from colbert_video.model.precision import Precision
 from colbert_video.search.queries import QueryModel
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
@@ -31,6 +32,7 @@ class ShardedSearcher(Searcher):
         path: The sharded corpus.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
+        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
         preload: True to ask the system to read the shards' files ahead; see `Searcher`.
 
     Raises:
@@ -44,14 +46,15 @@ class ShardedSearcher(Searcher):
         self,
         path: str | Path,
         *,
-        model: VideoColBERT | str | Path | None = None,
+        model: Model | None = None,
         device: Device | None = None,
+        precision: Precision | None = None,
         preload: bool = False,
     ) -> None:
         check_flags(preload=preload)
         self._settings: dict[str, Any] = {"device": device}
         self._preload = False
-        self._open_corpus(path, model, device)
+        self._open_corpus(path, model, device, precision)
         try:
             self._opened_shards = PerProcess(self._open_shards)
         except BaseException:
@@ -60,10 +63,12 @@ class ShardedSearcher(Searcher):
         if preload:
             self.preload()
 
-    def _open_corpus(self, path: str | Path, model: VideoColBERT | str | Path | None, device: Device | None) -> None:
+    def _open_corpus(
+        self, path: str | Path, model: Model | None, device: Device | None, precision: Precision | None
+    ) -> None:
         self.path = user_path(path, "the corpus")
         self.corpus = ShardedCorpus.open(self.path)
-        self._model = QueryModel(self.path, model, device)
+        self._model = QueryModel(self.path, model, device, precision)
         self.catalogs = CorpusCatalogs(self.corpus)
 
     @property

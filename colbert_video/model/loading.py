@@ -1,0 +1,99 @@
+"""Which model is meant: by its name or in memory, on which device, in which precision."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from colbert_video.device import Device
+from colbert_video.errors import SettingsError
+from colbert_video.model.checkpoint import settled_name
+from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
+from colbert_video.model.precision import Precision, check_precision
+from colbert_video.model.video_colbert import VideoColBERT
+
+Model = VideoEncoder | str | Path
+"""An encoder in memory, or a name that `load_encoder` takes."""
+
+
+def load_encoder(name: str | Path, *, device: Device | None = None, precision: Precision | None = None) -> VideoEncoder:
+    """Load an encoder by its name, to encode with it.
+
+    Args:
+        name: As for `VideoColBERT.from_pretrained`.
+        device: Where it computes; None for the first GPU, else the CPU.
+        precision: As for `VideoColBERT.from_pretrained`; None for "auto".
+
+    Raises:
+        ModelError: If there is no such model or it cannot be used.
+        SettingsError: If the device does not compute in the precision.
+    """
+    return VideoColBERT.from_pretrained(name, device=device, precision=precision or "auto")
+
+
+def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEncoder:
+    """Return an encoder in a precision: itself where None is given or it has that one, else a converted copy.
+
+    Raises:
+        SettingsError: If it cannot be converted.
+    """
+    if precision is None or precision == encoder.precision:
+        return encoder
+    if isinstance(encoder, VideoColBERT):
+        return encoder.at_precision(precision)
+    raise SettingsError(
+        f"precision={precision!r}: a {type(encoder).__name__} computes in {encoder.precision}; leave the precision out, or "
+        "choose it where the encoder is made."
+    )
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model that a user has chosen for an index or a search, which is loaded later."""
+
+    given: Model | None
+    """None for the model that the index names."""
+    device: Device | None
+    """Where a model given by name computes."""
+    precision: Precision | None
+    """None for "auto", and for that of a model in memory."""
+
+    @classmethod
+    def from_given(
+        cls, model: Model | None, device: Device | None = None, precision: Precision | None = None
+    ) -> "ModelChoice":
+        """Check what was given; the name of a folder becomes its absolute path.
+
+        Raises:
+            SettingsError: If the model is neither a name nor an encoder, or the precision is unknown.
+            ModelError: If the name is empty or cannot be one.
+        """
+        check_precision(precision)
+        if is_name(model):
+            name = model if isinstance(model, str) else Path(os.fspath(model))
+            model = settled_name(name)
+        elif model is not None:
+            check_encoder(model)
+        return cls(cast("Model | None", model), device, precision)
+
+    @property
+    def by_name(self) -> bool:
+        """True if the model is loaded by its name, rather than given."""
+        return self.given is None or is_name(self.given)
+
+    def load(self, named: str | None) -> VideoEncoder | None:
+        """Return the encoder; None if none was given and the index names none.
+
+        Args:
+            named: The model that the index names.
+
+        Raises:
+            ModelError: If it cannot be loaded.
+            SettingsError: If the device is not there, or does not compute in the precision.
+        """
+        source = named if self.given is None else self.given
+        if source is None:
+            return None
+        if isinstance(source, str | Path):
+            return load_encoder(source, device=self.device, precision=self.precision)
+        return in_precision(source, self.precision)
