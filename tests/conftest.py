@@ -28,6 +28,9 @@ from warm_workers import warm_workers  # noqa: E402
 from colbert_video import progress  # noqa: E402
 from colbert_video.progress import show_progress  # noqa: E402
 
+# Models that are loaded by name compute in float32 on every processor: oneDNN may not multiply in bfloat16.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+
 COMPILATION = pytest.StashKey["subprocess.Popen[bytes]"]()
 REAL_FSYNC = os.fsync
 STOCK_PROGRAM = PROGRAMS / "stock_colbert_scores.py"

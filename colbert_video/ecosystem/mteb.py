@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from colbert_video.base.checks import whole_number
 from colbert_video.ecosystem.huggingface import dataset_videos

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from colbert_video.model.config import ModelConfig as ModelConfig
     from colbert_video.model.encoder import VideoEncoder as VideoEncoder
     from colbert_video.model.encoder import check_encoder as check_encoder
+    from colbert_video.model.function_encoder import FunctionEncoder as FunctionEncoder
     from colbert_video.model.interaction import Interaction as Interaction
     from colbert_video.model.interaction import fuse as fuse
     from colbert_video.model.interaction import mean_max_sim as mean_max_sim
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from colbert_video.model.open_clip import OpenClipBackbone as OpenClipBackbone
     from colbert_video.model.pooling import Pooling as Pooling
     from colbert_video.model.pooling import pool as pool
-    from colbert_video.model.precision import Precision as Precision
     from colbert_video.model.tokens import QueryTokens as QueryTokens
     from colbert_video.model.tokens import TokenBags as TokenBags
     from colbert_video.model.tokens import VideoTokens as VideoTokens
@@ -36,6 +36,7 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "colbert_video.model.backbone": ["Backbone", "Preprocess", "TokenizedQueries"],
         "colbert_video.model.config": ["ModelConfig"],
+        "colbert_video.model.function_encoder": ["FunctionEncoder"],
         "colbert_video.model.interaction": [
             "Interaction",
             "fuse",
@@ -47,7 +48,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.model.loading": ["load_encoder"],
         "colbert_video.model.open_clip": ["OpenClipBackbone"],
         "colbert_video.model.pooling": ["Pooling", "pool"],
-        "colbert_video.model.precision": ["Precision"],
         "colbert_video.model.tokens": ["QueryTokens", "TokenBags", "VideoTokens"],
         "colbert_video.model.transformers_backbone": ["TransformersBackbone"],
         "colbert_video.model.video_colbert": ["VideoColBERT"],

@@ -1,7 +1,6 @@
 """What index, search, evaluation and service need of a model, whichever it is.
 
-`VideoColBERT` is one such encoder; `FunctionEncoder` makes one of two functions, and
-`colbert_video.ecosystem.SentenceTransformersEncoder` of a model of sentence-transformers.
+`VideoColBERT` is one such encoder; `FunctionEncoder` makes one of two functions.
 """
 
 import os
