@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,13 @@ from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.precision import Precision
 from colbert_video.model.tokens import VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.evaluation.gallery import Scoring, applicable_interactions, encode_gallery, score_gallery
+from colbert_video.training.evaluation.gallery import (
+    Scoring,
+    applicable_interactions,
+    encode_gallery,
+    own_interaction,
+    score_gallery,
+)
 
 logger = logging.getLogger(__name__)
 

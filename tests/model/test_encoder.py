@@ -68,7 +68,7 @@ def test_two_functions_index_search_explain_and_evaluate(films: Path, tmp_path: 
         both = searcher.search("red and blue", k=3)
         assert {hit.id for hit in both[:2]} == {"red.mp4", "blue.mp4"}
         explanation = searcher.explain("red and blue", "blue.mp4")
-        assert [token.text for token in explanation.tokens] == ["red", "blue"]
+        assert [token.token for token in explanation.tokens] == ["red", "blue"]
         assert searcher.search_video(films / "green.mp4", k=1)[0].id == "green.mp4"
     rows = [ManifestRow(f"{name}.mp4", films / f"{name}.mp4", name, "test") for name in COLOURS]
     result = evaluate_model(encoder, rows, workers=0)
