@@ -1,7 +1,8 @@
 """Text and videos become bags of unit token vectors; MeanMaxSim scores them.
 
-`video_colbert` is the model (paper, sections 3.1 to 3.4), `backbone` what it needs of a dual encoder, `open_clip` and
-`transformers_backbone` those that there are, `temporal` the transformer that makes video tokens, `checkpoint` the folder that a model is saved as.
+`encoder` says what index and search need of a model: `video_colbert` is one (paper, sections 3.1 to 3.4), made of a
+`backbone`, of which `backbones` holds two families, and of `temporal`, the transformer that makes video tokens.
+`checkpoint` is the folder that a model is saved as, `loading` finds it by its name.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from colbert_video.model.backbone import Backbone as Backbone
     from colbert_video.model.backbone import Preprocess as Preprocess
     from colbert_video.model.backbone import TokenizedQueries as TokenizedQueries
+    from colbert_video.model.backbones.open_clip import OpenClipBackbone as OpenClipBackbone
+    from colbert_video.model.backbones.transformers_backbone import TransformersBackbone as TransformersBackbone
     from colbert_video.model.config import ModelConfig as ModelConfig
     from colbert_video.model.encoder import VideoEncoder as VideoEncoder
     from colbert_video.model.encoder import check_encoder as check_encoder
@@ -22,13 +25,11 @@ if TYPE_CHECKING:
     from colbert_video.model.interaction import mean_pool_sim as mean_pool_sim
     from colbert_video.model.interaction import reciprocal_rank_fusion as reciprocal_rank_fusion
     from colbert_video.model.loading import load_encoder as load_encoder
-    from colbert_video.model.open_clip import OpenClipBackbone as OpenClipBackbone
     from colbert_video.model.pooling import Pooling as Pooling
     from colbert_video.model.pooling import pool as pool
     from colbert_video.model.tokens import QueryTokens as QueryTokens
     from colbert_video.model.tokens import TokenBags as TokenBags
     from colbert_video.model.tokens import VideoTokens as VideoTokens
-    from colbert_video.model.transformers_backbone import TransformersBackbone as TransformersBackbone
     from colbert_video.model.video_colbert import VideoColBERT as VideoColBERT
 
 __all__, __getattr__, __dir__ = lazy_names(
@@ -46,10 +47,10 @@ __all__, __getattr__, __dir__ = lazy_names(
         ],
         "colbert_video.model.encoder": ["VideoEncoder", "check_encoder"],
         "colbert_video.model.loading": ["load_encoder"],
-        "colbert_video.model.open_clip": ["OpenClipBackbone"],
+        "colbert_video.model.backbones.open_clip": ["OpenClipBackbone"],
         "colbert_video.model.pooling": ["Pooling", "pool"],
         "colbert_video.model.tokens": ["QueryTokens", "TokenBags", "VideoTokens"],
-        "colbert_video.model.transformers_backbone": ["TransformersBackbone"],
+        "colbert_video.model.backbones.transformers_backbone": ["TransformersBackbone"],
         "colbert_video.model.video_colbert": ["VideoColBERT"],
     },
 )

@@ -25,10 +25,10 @@ from colbert_video.base.user_files import user_path
 from colbert_video.base.weight_files import WEIGHTS_FILE, unfit, weight_shapes
 from colbert_video.errors import ColBERTVideoError, HubError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.hub import REPOSITORY, HubRepository
-from colbert_video.model import open_clip, transformers_backbone
 from colbert_video.model.backbone import Backbone
+from colbert_video.model.backbones import open_clip, transformers_backbone
+from colbert_video.model.backbones.transformers_files import PREFIX, TOKENIZER_FILES, ModelSource
 from colbert_video.model.config import ModelConfig
-from colbert_video.model.transformers_files import PREFIX, TOKENIZER_FILES, ModelSource
 
 FORMAT = 1
 CONFIG_FILE = "config.json"

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone
-from colbert_video.model.clip_towers import plain_block
+from colbert_video.model.backbones.clip_towers import plain_block
 from colbert_video.model.config import ModelConfig
 
 EXPANSION_STD = 0.02

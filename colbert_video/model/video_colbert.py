@@ -20,6 +20,9 @@ from colbert_video.device import Device, resolve_device
 from colbert_video.errors import MAX_SHOWN, ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
+from colbert_video.model.backbones.transformers_backbone import TransformersBackbone
+from colbert_video.model.backbones.transformers_files import PREFIX
 from colbert_video.model.checkpoint import (
     Checkpoint,
     backbone_name,
@@ -33,12 +36,9 @@ from colbert_video.model.checkpoint import (
 from colbert_video.model.config import MAXIMA, ModelConfig
 from colbert_video.model.encoder import FrameStack
 from colbert_video.model.interaction import Interaction, fuse
-from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.precision import DTYPES, Precision, choose_precision, precision_of
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
-from colbert_video.model.transformers_backbone import TransformersBackbone
-from colbert_video.model.transformers_files import PREFIX
 from colbert_video.video.frames import SamplingSettings
 
 logger = logging.getLogger(__name__)

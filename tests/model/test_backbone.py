@@ -16,8 +16,8 @@ from tiny_models import TINY_CLIP, TINY_SIGLIP, WordTokenizer
 from colbert_video.errors import ModelError
 from colbert_video.model import checkpoint
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.config import ModelConfig
-from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.video_colbert import VideoColBERT, default_query_length
 
 TEXTS = ["a dog catches a frisbee on the beach", "two people", "a " * 90]

@@ -19,7 +19,7 @@ from colbert_video import hub
 from colbert_video.errors import ModelError
 from colbert_video.model import checkpoint
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.open_clip import OpenClipBackbone
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colbert_video.errors import ColBERTVideoError, ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.open_clip import OpenClipBackbone
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.tokens import TokenBags, VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT, _batches
 

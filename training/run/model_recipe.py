@@ -16,9 +16,9 @@ from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.backbone import Preprocess
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
+from colbert_video.model.backbones.transformers_backbone import TransformersBackbone
 from colbert_video.model.config import MINIMA, ModelConfig
-from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.transformers_backbone import TransformersBackbone
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.typed_settings import build_section, check_unknown, typed_values
 

@@ -16,10 +16,10 @@ from open_clip.pretrained import list_pretrained
 from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError, in_one_line
-from colbert_video.model import open_clip as open_clip_models
 from colbert_video.model import open_clip_downloads
 from colbert_video.model.backbone import Preprocess
-from colbert_video.model.open_clip import OpenClipBackbone
+from colbert_video.model.backbones import open_clip as open_clip_models
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 HALF = Preprocess(height=32, width=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")

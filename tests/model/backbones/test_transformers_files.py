@@ -16,8 +16,8 @@ from tiny_transformers import save_tiny
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Preprocess
+from colbert_video.model.backbones.transformers_backbone import TransformersBackbone
 from colbert_video.model.checkpoint import settled_name
-from colbert_video.model.transformers_backbone import TransformersBackbone
 
 HALF = Preprocess(32, 32, (0.5,) * 3, (0.5,) * 3, "bicubic")
 AMPLE = {f"weight{number}": [1000] for number in range(200)}

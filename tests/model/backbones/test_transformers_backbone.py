@@ -16,9 +16,9 @@ from tokenizers import normalizers
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone, Preprocess
-from colbert_video.model.open_clip import OpenClipBackbone
-from colbert_video.model.transformers_backbone import TransformersBackbone
-from colbert_video.model.transformers_files import MODEL_FILE
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
+from colbert_video.model.backbones.transformers_backbone import TransformersBackbone
+from colbert_video.model.backbones.transformers_files import MODEL_FILE
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.optimizer import FAMILIES, freeze, parameter_groups
 

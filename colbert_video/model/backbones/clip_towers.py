@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from colbert_video.base.torch_state import shapes_alone
-from colbert_video.model.tower_block import QuickGelu, TowerBlock
+from colbert_video.model.backbones.tower_block import QuickGelu, TowerBlock
 
 MLP_RATIO = 4
 """Width of a block's hidden layer over that of its tokens."""

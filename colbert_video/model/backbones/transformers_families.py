@@ -1,7 +1,7 @@
 """The dual encoders of Hugging Face transformers whose text towers give their tokens, and how each is read.
 
 The towers of all families are called alike; they differ in which token they pool, in what their tokens see, and in where
-their layers lie. `tests/model/test_transformers_backbone.py` holds each equal to the model's own outputs.
+their layers lie. `tests/model/backbones/test_transformers_backbone.py` holds each equal to the model's own outputs.
 """
 
 import difflib

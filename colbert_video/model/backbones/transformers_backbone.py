@@ -22,8 +22,8 @@ from colbert_video.base.torch_state import own_device, own_torch, shapes_alone
 from colbert_video.base.weight_files import WEIGHTS_FILE
 from colbert_video.errors import ModelError, SettingsError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
-from colbert_video.model.transformers_families import EncoderBlock, Family, family_of, inner
-from colbert_video.model.transformers_files import (
+from colbert_video.model.backbones.transformers_families import EncoderBlock, Family, family_of, inner
+from colbert_video.model.backbones.transformers_files import (
     INDEX_FILE,
     MAX_LAYERS,
     MODEL_FILE,

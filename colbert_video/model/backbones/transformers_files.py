@@ -20,7 +20,7 @@ from colbert_video.base.weight_files import WEIGHTS_FILE, weight_shapes
 from colbert_video.errors import HubError, ModelError, SettingsError, shown
 from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.model.backbone import MAX_SIDE, Preprocess
-from colbert_video.model.transformers_families import UNCHANGED, Family
+from colbert_video.model.backbones.transformers_families import UNCHANGED, Family
 
 PREFIX = "hf:"
 """Beginning of the names of these models."""

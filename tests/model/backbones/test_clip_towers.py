@@ -13,12 +13,12 @@ from thorough import amount, cases
 from tiny_models import TINY_CLIP, TINY_SIGLIP
 
 from colbert_video.base.torch_state import shapes_alone
-from colbert_video.model import clip_tokenizer
 from colbert_video.model.backbone import Preprocess
+from colbert_video.model.backbones import clip_tokenizer
+from colbert_video.model.backbones.clip_tokenizer import ClipTokenizer
+from colbert_video.model.backbones.clip_towers import ClipTowers, give_memory, plain_towers
+from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.checkpoint import SHIPPED
-from colbert_video.model.clip_tokenizer import ClipTokenizer
-from colbert_video.model.clip_towers import ClipTowers, give_memory, plain_towers
-from colbert_video.model.open_clip import OpenClipBackbone
 from colbert_video.model.temporal import _random_blocks
 from colbert_video.model.video_colbert import VideoColBERT
 
@@ -127,7 +127,7 @@ def test_what_is_not_plain_is_left_to_open_clip(model_cfg: dict[str, Any]) -> No
 
 
 def test_the_shipped_checkpoint_is_equal_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    from colbert_video.model import open_clip as open_clip_models
+    from colbert_video.model.backbones import open_clip as open_clip_models
 
     ours = VideoColBERT.from_pretrained("toy", device="cpu")
     assert isinstance(ours.backbone.clip, ClipTowers)  # type: ignore[attr-defined]

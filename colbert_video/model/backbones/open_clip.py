@@ -25,10 +25,10 @@ from colbert_video.base.once import ForkLock
 from colbert_video.base.torch_state import own_torch, shapes_alone
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
-from colbert_video.model.clip_tokenizer import ClipTokenizer
-from colbert_video.model.clip_towers import ClipTowers, give_memory, plain_towers
-from colbert_video.model.open_clip_downloads import fetch_weights, fetching_remedy, load_tokenizer
-from colbert_video.model.tower_block import use_tower_blocks
+from colbert_video.model.backbones.clip_tokenizer import ClipTokenizer
+from colbert_video.model.backbones.clip_towers import ClipTowers, give_memory, plain_towers
+from colbert_video.model.backbones.open_clip_downloads import fetch_weights, fetching_remedy, load_tokenizer
+from colbert_video.model.backbones.tower_block import use_tower_blocks
 
 CONFIG_FILE = "open_clip_config.json"
 """The architecture in a checkpoint's folder, in open_clip's own form."""
