@@ -20,7 +20,7 @@ INSTALL_REQUIRES = [
     f"decord>=0.6.0; {DECORD_PLATFORMS}",
     f"faiss-cpu>=1.9; {NOT_LINUX_X86}",
     f"faiss-gpu>=1.14.3; {LINUX_X86}",
-    "huggingface_hub>=0.30",
+    "huggingface_hub>=1.3",
     "jaxtyping>=0.2.34",
     "numpy>=1.26",
     "open_clip_torch>=3.3.0",
@@ -38,6 +38,7 @@ CLUSTER = ["ray[serve]>=2.60"]
 PANDAS = ["pandas>=2"]
 DATASETS = ["datasets>=4"]
 MTEB = ["mteb>=2.26"]
+SENTENCE_TRANSFORMERS = ["sentence-transformers>=6.2"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"]
 TEST = [
     *TRAIN,
@@ -121,6 +122,7 @@ setup(
         "pandas": PANDAS,
         "datasets": DATASETS,
         "mteb": MTEB,
+        "sentence-transformers": SENTENCE_TRANSFORMERS,
         "docs": DOCS,
         "torchcodec": ["torchcodec>=0.13"],
         "test": TEST,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from colbert_video.ecosystem.fusion import fuse as fuse
     from colbert_video.ecosystem.huggingface import dataset_videos as dataset_videos
     from colbert_video.ecosystem.mteb import VideoColBERTEncoder as VideoColBERTEncoder
+    from colbert_video.ecosystem.multi_vector import SentenceTransformersEncoder as SentenceTransformersEncoder
+    from colbert_video.ecosystem.token_module import VideoColBERTModule as VideoColBERTModule
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
@@ -22,5 +24,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.ecosystem.fusion": ["fuse"],
         "colbert_video.ecosystem.huggingface": ["dataset_videos"],
         "colbert_video.ecosystem.mteb": ["VideoColBERTEncoder"],
+        "colbert_video.ecosystem.multi_vector": ["SentenceTransformersEncoder"],
+        "colbert_video.ecosystem.token_module": ["VideoColBERTModule"],
     },
 )

@@ -1,6 +1,7 @@
 """What index, search, evaluation and service need of a model, whichever it is.
 
-`VideoColBERT` is one such encoder; `FunctionEncoder` makes one of two functions.
+`VideoColBERT` is one such encoder; `FunctionEncoder` makes one of two functions, and
+`colbert_video.ecosystem.SentenceTransformersEncoder` one of a model of sentence-transformers.
 """
 
 import os
@@ -74,7 +75,8 @@ class VideoEncoder(Protocol):
     def encode_videos(self, videos: Sequence[FrameStack]) -> VideoTokens:
         """Return the bags of each video: float32 unit vectors (videos, tokens, dim), None for a bag that is not made.
 
-        The frame bag has a token for each frame, in their order; the video bag begins with one for each frame.
+        The frame bag has a token for each frame, in their order, or the same number of tokens for each. The video bag begins
+        with one for each frame.
 
         Raises:
             SettingsError: If there is no video, or one has no frame.

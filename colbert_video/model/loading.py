@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from colbert_video.device import Device
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
 from colbert_video.model.precision import Precision, check_precision
@@ -42,7 +42,7 @@ def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEnc
     if isinstance(encoder, VideoColBERT):
         return encoder.at_precision(precision)
     raise SettingsError(
-        f"precision={precision!r}: a {type(encoder).__name__} computes in {encoder.precision}; leave the precision out, or "
+        f"precision={shown(precision)}: a {type(encoder).__name__} computes in {encoder.precision}; leave the precision out, or "
         "choose it where the encoder is made."
     )
 

@@ -224,7 +224,7 @@ class VideoColBERT(nn.Module):
             return self
         if self.precision != "fp32":
             raise SettingsError(
-                f"precision={precision!r}: this model is in {self.precision} and has lost the digits of its weights; load it "
+                f"precision={shown(precision)}: this model is in {self.precision} and has lost the digits of its weights; load it "
                 "again, in fp32 or in the wanted precision."
             )
         with plain_torch():
@@ -318,7 +318,8 @@ class VideoColBERT(nn.Module):
         return self.backbone.device
 
     @property
-    def _searches_pooled(self) -> bool:
+    def searches_pooled(self) -> bool:
+        """True if a query is its pooled token alone: before training, unless its words' mean is what is pooled."""
         return not self.config.trained and not pools_mean(self.backbone)
 
     @property
@@ -429,7 +430,7 @@ class VideoColBERT(nn.Module):
     def query_token_texts(self, text: str) -> list[str]:
         """Return what each token of `encode_queries(text)` stands for, in the same order."""
         batch = self.tokenize([text])
-        if self._searches_pooled:
+        if self.searches_pooled:
             return [text.strip()]
         words = self.backbone.token_texts(batch.ids[0], batch.content[0])
         return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
@@ -459,7 +460,7 @@ class VideoColBERT(nn.Module):
             parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
             queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
             _check_directions(queries, "query")
-            return _pooled_only(queries) if self._searches_pooled else queries
+            return _pooled_only(queries) if self.searches_pooled else queries
 
     def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
         """Encode videos for an index.

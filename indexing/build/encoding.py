@@ -6,10 +6,14 @@ memory. An item is what becomes one row of the catalog: a video, or a window of 
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from colbert_video.errors import ColBERTVideoError, VideoError, callers_code
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from colbert_video.errors import ColBERTVideoError, ModelError, VideoError, callers_code
 from colbert_video.indexing.build.index_run import Staged
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.staging import EncodedVideo, Note
@@ -135,17 +139,29 @@ def _encode(
     bags = {bag: found.to("cpu") for bag, found in made.items() if found is not None}
     for row, (item, frames) in enumerate(batch):
         stored = {bag: bags[bag][row] for bag in model.bags}  # (tokens, dim) each
-        encoded = EncodedVideo(_with_times(item, frames), stored, Note(frames.damage))
+        timed = _with_times(item, frames, _tokens_per_frame(stored, len(frames)))
+        encoded = EncodedVideo(timed, stored, Note(frames.damage))
         yield encoded if pooling is None else _pooled(encoded, pooling)
 
 
-def _with_times(item: VideoEntry, frames: SampledFrames) -> VideoEntry:
+def _tokens_per_frame(bags: Mapping[str, Float[Tensor, "_ dim"]], frames: int) -> int:
+    """Return how many tokens of the frame bag stand for each frame: one, but for encoders that keep several."""
+    count = len(bags["frame"]) if "frame" in bags else frames
+    if count < frames or count % frames:
+        raise ModelError(
+            f"the encoder made {count} frame tokens of {frames} frames; it must make as many for each frame, one or more."
+        )
+    return count // frames
+
+
+def _with_times(item: VideoEntry, frames: SampledFrames, tokens_per_frame: int) -> VideoEntry:
+    """Note what the file said; several tokens of a frame are shown at its time, as several frames would be."""
     return replace(
         item,
         start=item.start or 0.0,
         end=frames.duration if item.end is None else min(item.end, frames.duration),
         duration=frames.duration,
-        frame_times=tuple(frames.times.tolist()),
+        frame_times=tuple(np.repeat(frames.times, tokens_per_frame).tolist()),
     )
 
 

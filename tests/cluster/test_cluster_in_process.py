@@ -14,6 +14,7 @@ from colbert_video.cluster.indexing import cluster_run as indexing
 from colbert_video.cluster.indexing.cluster_worker import _loaded
 from colbert_video.cluster.session import Session
 from colbert_video.errors import ClusterError, ModelError
+from colbert_video.indexing.build.index_run import Decoding, Work
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.verify import verify_index
@@ -125,4 +126,4 @@ def test_an_index_folder_that_is_not_shared_is_noticed(
 def test_a_worker_refuses_another_model_of_the_same_name() -> None:
     settings = IndexSettings(dim=64, bags=("frame", "video"), model="toy", model_fingerprint="another")
     with pytest.raises(ModelError, match="toy is another model on this machine than on the one that runs"):
-        _loaded("toy", "cpu", settings)
+        _loaded("toy", "cpu", Work(Path("i"), settings, Decoding()))

@@ -139,7 +139,7 @@ def test_where_nothing_can_be_done_the_error_says_so(indexer: Indexer, folder: P
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("x")
     with pytest.raises(IndexFolderError, match="is not an index"):
-        Indexer(tmp_path / "other", model=indexer._model, workers=1).sync(tmp_path / "bad")
+        Indexer(tmp_path / "other", model=indexer._model.given, workers=1).sync(tmp_path / "bad")
 
 
 def test_checksums_are_remembered_from_the_first_run(indexer: Indexer, folder: Path) -> None:

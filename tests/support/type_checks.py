@@ -29,9 +29,11 @@ def checked(*, typechecker: Callable[..., Any]) -> Callable[[Any], Any]:
     def decorate(checked_object: Any) -> Any:
         if not inspect.isfunction(checked_object):
             return ORIGINAL(typechecker=typechecker)(checked_object)
+        annotations = inspect.get_annotations(checked_object).values()
+        if any(map(_names_arguments, annotations)):
+            return ORIGINAL(typechecker=typechecker)(checked_object)
         function = typechecker(checked_object)
-        has_shapes = any(map(_may_have_shapes, inspect.get_annotations(checked_object).values()))
-        return _in_context(function) if has_shapes else function
+        return _in_context(function) if any(map(_may_have_shapes, annotations)) else function
 
     return decorate
 
@@ -45,6 +47,12 @@ def _in_context(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*given, **options)
 
     return call
+
+
+def _names_arguments(annotation: Any) -> bool:
+    """True for `UInt8[np.ndarray, "{height} 3"]`: jaxtyping alone knows the arguments of a call."""
+    is_array = inspect.isclass(annotation) and issubclass(annotation, jaxtyping.AbstractArray)
+    return (is_array and "{" in annotation.dim_str) or any(map(_names_arguments, get_args(annotation)))
 
 
 def _may_have_shapes(annotation: Any) -> bool:

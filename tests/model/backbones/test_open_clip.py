@@ -16,9 +16,9 @@ from open_clip.pretrained import list_pretrained
 from tiny_models import TINY_CLIP
 
 from colbert_video.errors import ModelError, in_one_line
-from colbert_video.model import open_clip_downloads
 from colbert_video.model.backbone import Preprocess
 from colbert_video.model.backbones import open_clip as open_clip_models
+from colbert_video.model.backbones import open_clip_downloads
 from colbert_video.model.backbones.open_clip import OpenClipBackbone
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -16,7 +16,7 @@ from tiny_models import TINY_CLIP, TINY_SIGLIP, save_word_tokenizer
 
 from colbert_video.base import network
 from colbert_video.errors import ModelError
-from colbert_video.model import open_clip_downloads
+from colbert_video.model.backbones import open_clip_downloads
 from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.backbones.open_clip_downloads import fetch_weights
 from colbert_video.model.video_colbert import VideoColBERT

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 from command_line import run
 
 from colbert_video.errors import ModelError, SettingsError
+from colbert_video.model.backbones import open_clip as open_clip_models
 from colbert_video.training.evaluation.evaluation import Evaluation
 from colbert_video.training.reproduce import reproduce as chain
 from colbert_video.training.reproduce.paper_rows import find_row
@@ -200,13 +200,10 @@ class TestWeights:
     def test_a_failed_download_names_the_remedies(
         self, plan: ReproducePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def offline(*names: Any, load_weights: bool = True, **options: Any) -> Any:
-            if load_weights:
-                raise OSError("cannot reach the hub")
-            return original(*names, load_weights=False, **options)
+        def offline(*names: Any) -> Any:
+            raise ModelError("cannot reach the hub")
 
-        original = open_clip.create_model
-        monkeypatch.setattr(open_clip, "create_model", offline)
+        monkeypatch.setattr(open_clip_models, "fetch_weights", offline)
         downloading = replace(plan, weights=None, settings={"training.batch_size": 4})
         saved = r"from_backbone\('ViT-B-32-quickgelu', 'openai'\)\.save_pretrained\('backbone'\)"
         with pytest.raises(ModelError, match=rf"cannot reach the hub.*{saved}.*--weights backbone"):
