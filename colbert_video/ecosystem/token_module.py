@@ -89,7 +89,7 @@ class VideoColBERTModule(InputModule):
         self.model.save_pretrained(output_path)
 
     @classmethod
-    def load(  # type: ignore[override] - of the places that it names, a folder is the one there is
+    def load(  # type: ignore[override]
         cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any
     ) -> "VideoColBERTModule":
         """Load what `save` wrote into a folder."""

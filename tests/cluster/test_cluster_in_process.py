@@ -126,4 +126,4 @@ def test_an_index_folder_that_is_not_shared_is_noticed(
 def test_a_worker_refuses_another_model_of_the_same_name() -> None:
     settings = IndexSettings(dim=64, bags=("frame", "video"), model="toy", model_fingerprint="another")
     with pytest.raises(ModelError, match="toy is another model on this machine than on the one that runs"):
-        _loaded("toy", "cpu", Work(Path("i"), settings, Decoding()))
+        _loaded("toy", "cpu", Work(Path("i"), settings, Decoding("pyav", 60.0, 1, 2**20, 2**30)))
