@@ -1,4 +1,4 @@
-"""With the packages of no extra installed, everything can be imported but the service, which is an extra itself."""
+"""With the packages of no extra installed, everything can be imported but what is an extra itself."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ OPTIONAL = (
     *("accelerate", "matplotlib", "tensorboard", "yaml"),  # train; yaml comes with others, but is not asked for
     *("fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"),  # serve
     *("ray", "torchcodec", "decord"),
-    *("colbert", "datasets", "httpx", "ir_measures", "mteb", "pandas", "ranx", "webdataset"),
+    *("colbert", "datasets", "httpx", "ir_measures", "mteb", "pandas", "ranx", "sentence_transformers", "webdataset"),
 )
 PROGRAM = f"""
 import importlib, json, pkgutil, sys
@@ -30,6 +30,7 @@ def offline(event, arguments):
 sys.meta_path.insert(0, Blocked())
 sys.addaudithook(offline)
 import colbert_video
+from colbert_video.errors import DependencyError
 
 failed, imported = {{}}, []
 for module in pkgutil.walk_packages(colbert_video.__path__, "colbert_video."):
@@ -40,10 +41,14 @@ for module in pkgutil.walk_packages(colbert_video.__path__, "colbert_video."):
         imported.append(module.name)
     except ModuleNotFoundError as error:
         failed[module.name] = error.name
+    except DependencyError as error:
+        failed[module.name] = error.__cause__.name
 torch = sys.modules.get("torch")
 print(json.dumps([imported, failed, torch is not None and torch.cuda.is_initialized()]))
 """
 SERVICE = ("colbert_video.serve.", "colbert_video.cluster.deployment")
+TOKEN_MODULE = "colbert_video.ecosystem.token_module"
+"""A module of sentence-transformers, which is its class's parent."""
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +62,11 @@ def outcome() -> tuple[list[str], dict[str, str], bool]:
     return imported, failed, cuda
 
 
-def test_only_the_service_needs_an_extra_to_be_imported(outcome: tuple[list[str], dict[str, str], bool]) -> None:
+def test_only_the_service_and_a_module_of_another_library_need_an_extra_to_be_imported(
+    outcome: tuple[list[str], dict[str, str], bool],
+) -> None:
     imported, failed, _ = outcome
+    assert failed.pop(TOKEN_MODULE) == "sentence_transformers"
     assert {name: missing for name, missing in failed.items() if not name.startswith(SERVICE)} == {}
     assert set(failed.values()) <= {"fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"}
     assert len(imported) > 100

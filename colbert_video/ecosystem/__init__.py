@@ -1,6 +1,6 @@
 """Work with the tools around: evaluation suites, datasets, notebooks, and the rankings of other retrievers.
 
-Each module imports its tool when it is used, and an error names the extra to install.
+Each module imports its tool when it is used, `token_module` when it is imported, and an error names the extra to install.
 """
 
 from typing import TYPE_CHECKING
