@@ -1,9 +1,10 @@
-"""What encoders cost: the towers of three models by this library, by open_clip, and by runtimes on the same exported weights.
+"""What encoders cost: the towers of a model by this library, by open_clip, and by runtimes on the same exported weights.
 
 Each engine runs in a process of its own, for one model and number of threads; the engines take turns, and the cheapest of the
 rounds counts. A video is 12 frames through the image tower, a query all tokens of one text through the text tower. Weights are
-random, the same for all; cosines are those to this library in fp32, whose time the ratios divide. Runtimes that are not installed get no row: `pip install
-onnxruntime onnx onnxscript openvino`, or `--python` of an environment that has them beside this library.
+random, the same for all; cosines are those to this library in fp32, whose time the ratios divide. Runtimes that are not
+installed get no row: `pip install onnxruntime onnx onnxscript openvino`, or `--python` of an environment that has them beside
+this library.
 
     python benchmarks/encoding.py                        # writes benchmarks/results/encoding.json
     python benchmarks/encoding.py --models tiny --rounds 1   # a quick look
@@ -46,9 +47,10 @@ def towers(name: str) -> Any:
 
     from colbert_video.model.backbone import Preprocess
     from colbert_video.model.backbones.open_clip import OpenClipBackbone
+    from colbert_video.training.run.model_recipe import register_backbone
 
     if name == "tiny":
-        open_clip.factory._MODEL_CONFIGS["tiny"] = TINY
+        register_backbone("tiny", TINY)
     torch.manual_seed(0)
     clip = open_clip.create_model(name, load_weights=False).eval()
     architecture = open_clip.get_model_config(name)
@@ -101,7 +103,7 @@ def our_towers(name: str, precision: str) -> tuple[Callable[[Any], Any], Callabl
     return backbone.frame_tokens, backbone.text_tokens
 
 
-def exported(name: str, key: str, example: Any) -> Any:
+def exported(name: str, key: str) -> Any:
     """One of the towers as a module of one input."""
     import torch
 
@@ -125,7 +127,7 @@ def onnx_runner(name: str, key: str, example: Any, threads: int, *, int8: bool) 
 
     with tempfile.TemporaryDirectory() as work:
         path = Path(work) / "tower.onnx"
-        torch.onnx.export(exported(name, key, example), (example,), str(path), input_names=["x"], dynamo=True)
+        torch.onnx.export(exported(name, key), (example,), str(path), input_names=["x"], dynamo=True)
         if int8:
             from onnxruntime.quantization import quantize_dynamic
 
@@ -142,7 +144,7 @@ def openvino_runner(name: str, key: str, example: Any, threads: int) -> Callable
     import openvino
     import torch
 
-    model = openvino.convert_model(exported(name, key, example), example_input=example)
+    model = openvino.convert_model(exported(name, key), example_input=example)
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": threads})
     return lambda x: torch.from_numpy(compiled(x.numpy())[0])
 

@@ -1,8 +1,13 @@
-"""Weight files of models: safetensors, whose header says what they hold before any memory is taken for it."""
+"""Weights of models: what a file of safetensors holds, before any memory is taken for it, and a digest of what was loaded."""
 
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from colbert_video.base.access import read_problem
 from colbert_video.errors import ModelError, in_one_line
@@ -33,3 +38,34 @@ def unfit(weights: Path, error: Exception) -> ModelError:
         f"{weights} is damaged, or does not fit its configuration: {in_one_line(error)}. Save or download the "
         "checkpoint again."
     )
+
+
+def check_no_larger(outline: nn.Module, shapes: Mapping[str, Sequence[int]], name: str, *, spare: int = 0) -> None:
+    """Check that an architecture is no larger than its weights, before it takes memory.
+
+    Args:
+        outline: It, on the device "meta".
+        shapes: Shape of each weight.
+        name: What it is called, for the error.
+        spare: Numbers that the weights may lack.
+
+    Raises:
+        ModelError: If it is.
+    """
+    wanted = sum(parameter.numel() for parameter in outline.parameters())
+    if wanted > sum(math.prod(shape) for shape in shapes.values()) + spare:
+        raise larger_than_weights(name)
+
+
+def larger_than_weights(name: str) -> ModelError:
+    """Return the error for an architecture that would take more memory than its weights, or any."""
+    return ModelError(f"{name}: it describes a larger model than its weights are; download it again.")
+
+
+def weights_digest(facts: object, weights: Mapping[str, Tensor]) -> str:
+    """Return a hex digest of weights by name, and of facts whose `repr` says all of them."""
+    digest = hashlib.sha256(repr(facts).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

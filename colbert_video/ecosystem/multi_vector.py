@@ -4,7 +4,6 @@ Their similarity "meanmaxsim" is our MeanMaxSim: of tokens that are kept whole, 
 `similarity`, up to compression.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from colbert_video.base.checks import text_list, whole_number
+from colbert_video.base.checks import whole_number
 from colbert_video.base.torch_state import encoding_on
+from colbert_video.base.weight_files import weights_digest
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import DependencyError, ModelError, SettingsError, in_one_line, shown
-from colbert_video.model.encoder import FrameStack
+from colbert_video.model.encoder import FrameStack, query_list, with_frames
 from colbert_video.model.pooling import Pooling, pool
 from colbert_video.model.precision import precision_of
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
@@ -75,7 +75,7 @@ class SentenceTransformersEncoder:
         self.model = _loaded(model, device) if isinstance(model, str | Path) else model
         _check_images(self.model)
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """Dimensions of every token."""
         dim = self.model.get_embedding_dimension()
@@ -93,9 +93,7 @@ class SentenceTransformersEncoder:
 
     def sampling(self, num_frames: int | None = None, **settings: Any) -> SamplingSettings:
         """Return how frames of a video are taken; see `VideoEncoder.sampling`."""
-        wanted = self._sampling
-        number = wanted.num_frames if num_frames is None else num_frames
-        return SamplingSettings(num_frames=number, height=wanted.height, width=wanted.width, **settings)
+        return with_frames(self._sampling, num_frames, settings)
 
     def fingerprint(self) -> str:
         """Return a digest of weights, modules, prompts and what becomes of a frame's tokens."""
@@ -104,15 +102,14 @@ class SentenceTransformersEncoder:
     @cached_property
     def _fingerprint(self) -> str:
         modules = [type(module).__qualname__ for module in self.model.modules()]
-        facts = (modules, sorted(self.model.prompts.items(), key=repr), self._tokens_per_frame, *self._frame_size())
-        digest = hashlib.sha256(repr(facts).encode())
-        for name, weights in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def _frame_size(self) -> tuple[int, int]:
-        return self._sampling.height, self._sampling.width
+        facts = (
+            modules,
+            sorted(self.model.prompts.items(), key=repr),
+            self._tokens_per_frame,
+            self._sampling.height,
+            self._sampling.width,
+        )
+        return weights_digest(facts, self.model.state_dict())
 
     def encode_queries(self, texts: Sequence[str]) -> QueryTokens:
         """Return the tokens of the model's query side.
@@ -121,11 +118,9 @@ class SentenceTransformersEncoder:
             SettingsError: If there is no query or one is empty.
             ModelError: If the model makes a token without direction.
         """
-        texts = text_list("texts", texts, ordered=True)
-        if not texts or not all(text.strip() for text in texts):
-            raise SettingsError("a query needs at least one word; give one query or more, none of them empty.")
+        texts = query_list(texts)
         with encoding_on(self.device):
-            made = self.model.encode_query(list(texts), show_progress_bar=False)
+            made = self.model.encode_query(texts, show_progress_bar=False)
             found = TokenBags.from_list([_unit(tokens, "query") for tokens in made])
             return QueryTokens(found.tokens, found.mask, found.mask.sum(dim=1) - 1)
 

@@ -5,7 +5,8 @@
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.tokens import QueryTokens, VideoTokens
 from colbert_video.video.frames import SamplingSettings
@@ -83,7 +85,10 @@ class VideoEncoder(Protocol):
         """
 
 
-MEMBERS = ("name", "dim", "bags", "precision", "device", "sampling", "fingerprint", "encode_queries", "encode_videos")
+MEMBERS = (
+    *("name", "dim", "bags", "precision", "device", "sampling", "fingerprint"),
+    *("encode_queries", "query_token_texts", "encode_videos"),
+)
 
 
 def is_name(model: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -97,10 +102,39 @@ def check_encoder(model: object) -> None:
     Raises:
         SettingsError: If it is anything else; the sentence names what it lacks.
     """
-    missing = [name for name in (*MEMBERS, "query_token_texts") if not hasattr(type(model), name)]
-    missing = [name for name in missing if not hasattr(model, name)]
+    missing = [name for name in MEMBERS if not hasattr(model, name)]
     if missing:
         raise SettingsError(
             f"model={shown(model)} is no encoder: a {type(model).__name__} has no {', '.join(missing)}. Give a name, a "
             "VideoColBERT, or an object that satisfies colbert_video.model.VideoEncoder."
         )
+
+
+def check_words(texts: Sequence[object]) -> None:
+    """Check that queries are texts with words.
+
+    Raises:
+        SettingsError: If one is empty or no text.
+    """
+    for number, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise SettingsError(f"query {number} is {shown(text)}; a query needs at least one word.")
+
+
+def query_list(texts: object) -> list[str]:
+    """Return the queries of `encode_queries` as a list.
+
+    Raises:
+        SettingsError: If there is none, or one is empty or no text.
+    """
+    queries = text_list("texts", texts, ordered=True)
+    if not queries:
+        raise SettingsError("no query was given; at least one is needed.")
+    check_words(queries)
+    return queries
+
+
+def with_frames(sampling: SamplingSettings, num_frames: int | None, settings: Mapping[str, Any]) -> SamplingSettings:
+    """Return an encoder's sampling with another number of frames, if one is given, and other settings."""
+    chosen: dict[str, Any] = {**settings} if num_frames is None else {**settings, "num_frames": num_frames}
+    return replace(sampling, **chosen)

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.base.checks import text_list, whole_number
+from colbert_video.base.checks import whole_number
 from colbert_video.base.torch_state import encoding_on
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import SettingsError, shown
-from colbert_video.model.encoder import FrameStack
+from colbert_video.model.encoder import FrameStack, query_list, with_frames
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens, float_tokens
 from colbert_video.video.frames import SamplingSettings
 
@@ -75,9 +75,7 @@ class FunctionEncoder:
 
     def sampling(self, num_frames: int | None = None, **settings: Any) -> SamplingSettings:
         """Return how frames of a video are taken; see `VideoEncoder.sampling`."""
-        wanted = self._sampling
-        number = wanted.num_frames if num_frames is None else num_frames
-        return SamplingSettings(num_frames=number, height=wanted.height, width=wanted.width, **settings)
+        return with_frames(self._sampling, num_frames, settings)
 
     def fingerprint(self) -> str:
         """Return the name of the weights."""
@@ -89,11 +87,9 @@ class FunctionEncoder:
         Raises:
             SettingsError: If a query is empty, or the function returns something else than tokens for each.
         """
-        texts = text_list("texts", texts, ordered=True)
-        if not texts or not all(text.strip() for text in texts):
-            raise SettingsError("a query needs at least one word; give one query or more, none of them empty.")
+        texts = query_list(texts)
         with encoding_on(self.device):
-            made = list(self._encode_queries(list(texts)))
+            made = list(self._encode_queries(texts))
             if len(made) != len(texts):
                 raise SettingsError(
                     f"encode_queries returned {len(made)} bags for {len(texts)} texts; return one for each."

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbone import Backbone
 from colbert_video.model.backbones.clip_towers import plain_block
+from colbert_video.model.backbones.tower_block import run_blocks
 from colbert_video.model.config import ModelConfig
 
 EXPANSION_STD = 0.02
@@ -120,12 +120,7 @@ class TemporalEncoder(nn.Module):
             bias = x.new_zeros(mask.shape).masked_fill(~mask, float("-inf"))  # (videos, tokens)
             attention_mask = bias[:, None, None, :].expand(-1, self.heads, mask.shape[1], -1)
             attention_mask = attention_mask.flatten(0, 1)  # (videos * heads, tokens, tokens)
-        for block in self.blocks:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, attn_mask=attention_mask, use_reentrant=False)
-            else:
-                x = block(x, attn_mask=attention_mask)
-        return x
+        return run_blocks(self.blocks, x, attention_mask, checkpointing=self.grad_checkpointing)
 
 
 def _random_blocks(dim: int, layers: int) -> list[nn.Module]:

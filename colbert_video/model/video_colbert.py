@@ -1,7 +1,6 @@
 """VideoColBERT: a dual encoder that turns queries and videos into bags of token vectors (Reddy et al., CVPR 2025)."""
 
 import copy
-import hashlib
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from colbert_video.base.checks import check_flags, text_list, whole_number
 from colbert_video.base.torch_state import encoding_on, plain_torch
 from colbert_video.base.user_files import user_path
+from colbert_video.base.weight_files import weights_digest
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import MAX_SHOWN, ModelError, SettingsError, shown
 from colbert_video.hub import HubRepository
@@ -34,21 +34,17 @@ from colbert_video.model.checkpoint import (
     weights_name,
 )
 from colbert_video.model.config import MAXIMA, ModelConfig
-from colbert_video.model.encoder import FrameStack
+from colbert_video.model.encoder import FrameStack, check_words
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.precision import DTYPES, Precision, choose_precision, precision_of
 from colbert_video.model.temporal import TemporalEncoder
+from colbert_video.model.text_limits import beginning, check_queries_fit, default_settings, pools_mean, warn_of_cuts
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.video.frames import SamplingSettings
 
 logger = logging.getLogger(__name__)
-MAX_QUERY_CHARACTERS = 2**14
-"""Of a longer text, only these are read: they are many times the tokens that a model has positions for."""
-
 FRAMES_PER_BATCH = 256
 """Frames that `encode_videos` sends through the backbone at once by default."""
-CAUSAL_QUERY_LENGTH = 32
-"""Query length of the paper for CLIP; bidirectional towers always run at their full context."""
 
 
 class VideoColBERT(nn.Module):
@@ -350,8 +346,9 @@ class VideoColBERT(nn.Module):
     def fingerprint(self) -> str:
         """Return a hex digest of configuration and weights: models with equal fingerprints make equal tokens.
 
-        A model that was converted to another precision keeps the digest of its weights as they were. The temporal transformer of an untrained model is left out: it makes no tokens, and its random start would
-        give one backbone a new fingerprint at every load.
+        A model that was converted to another precision keeps the digest of its weights as they were. The temporal
+        transformer of an untrained model is left out: it makes no tokens, and its random start would give one backbone a new
+        fingerprint at every load.
         """
         if self._fingerprint is not None:
             return self._fingerprint
@@ -359,11 +356,7 @@ class VideoColBERT(nn.Module):
         if not self.config.trained:
             settings = {name: settings[name] for name in ("preprocess", "pad_id", "trained")}
             weights = self.backbone.state_dict()
-        digest = hashlib.sha256(repr(sorted(settings.items())).encode())
-        for name, tensor in sorted(weights.items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return weights_digest(sorted(settings.items()), weights)
 
     def forward(
         self,
@@ -410,13 +403,11 @@ class VideoColBERT(nn.Module):
         Raises:
             SettingsError: If a query is empty.
         """
-        for number, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise SettingsError(f"query {number} is {shown(text)}; a query needs at least one word.")
+        check_words(texts)
         config, backbone = self.config, self.backbone
         # An untrained model scores the pooled token alone: padding adds nothing, so queries keep the full context.
         length = config.query_length if config.trained else backbone.context_length
-        batch = backbone.tokenize([_beginning(text) for text in texts], length=length, pad_id=config.pad_id)
+        batch = backbone.tokenize([beginning(text) for text in texts], length=length, pad_id=config.pad_id)
         means = pools_mean(backbone)
         augmented = config.query_augmentation and (config.trained or not means)
         scored = torch.ones_like(batch.content) if augmented else batch.content.clone()
@@ -570,67 +561,3 @@ def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[li
         batch.append(frames)
     if batch:
         yield batch
-
-
-def pools_mean(backbone: Backbone) -> bool:
-    """Return True if the text tower pools the mean of its words, which can then be searched with before training."""
-    return getattr(backbone, "pooling", "token") == "mean"
-
-
-def default_settings(backbone: Backbone) -> dict[str, Any]:
-    """Return the settings that a model of this backbone has if no others are given."""
-    settings: dict[str, Any] = {"query_length": default_query_length(backbone)}
-    if pools_mean(backbone):
-        settings["query_augmentation"] = False  # its padding was never part of the mean
-    if backbone.text_positions.shape[1] != backbone.dim:
-        settings["temporal_init"] = "random"  # layers of another width cannot be copied
-    return settings
-
-
-def default_query_length(backbone: Backbone) -> int:
-    """Return 32 for causal towers (or their context, if shorter), the full context for bidirectional ones."""
-    if backbone.bidirectional:
-        return backbone.context_length
-    return min(CAUSAL_QUERY_LENGTH, backbone.context_length)
-
-
-def check_queries_fit(config: ModelConfig, backbone: Backbone) -> None:
-    """Check that the backbone's text tower takes queries of these settings.
-
-    Raises:
-        ModelError: If the query length or the padding id does not fit the backbone.
-    """
-    if config.query_length > backbone.context_length:
-        raise ModelError(
-            f"query_length={config.query_length}, but {config.backbone} reads at most {backbone.context_length} "
-            "tokens: use that or fewer."
-        )
-    if backbone.bidirectional and config.query_length != backbone.context_length:
-        raise ModelError(
-            f"query_length={config.query_length}, but {config.backbone}'s text tower is bidirectional and was trained at "
-            f"{backbone.context_length} tokens: any other length changes every token. Use {backbone.context_length}."
-        )
-    if config.pad_id is not None and getattr(backbone, "masks_padding", False):
-        raise ModelError(
-            f"pad_id={config.pad_id}, but {config.backbone}'s text tower masks its padding, which it knows by the "
-            "tokenizer's own id: leave pad_id out."
-        )
-    if config.pad_id is not None and not 0 <= config.pad_id < backbone.vocabulary_size:
-        raise ModelError(
-            f"pad_id={config.pad_id}, but {config.backbone} has token ids from 0 to {backbone.vocabulary_size - 1}."
-        )
-
-
-def _beginning(text: str) -> str:
-    """Return as much of a text as is read; tokenizing megabytes takes minutes."""
-    return text if len(text) <= MAX_QUERY_CHARACTERS else text.strip()[:MAX_QUERY_CHARACTERS]
-
-
-def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:
-    """Log a warning for queries of more than `length` tokens, of which the last are not read."""
-    long = backbone.too_long([_beginning(text) for text in texts], length=length)
-    cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
-    if cut:
-        more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""
-        most = length - pools_mean(backbone)  # the mean is no word
-        logger.warning("query %s%s is longer than %d tokens; the rest is not read", shown(cut[0]), more, most)

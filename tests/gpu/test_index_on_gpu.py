@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from random_segments import DIM, random_segment, unit
 from stand_in_gpu import GPU, GPUTensor, StandInGPU
 from thorough import cases, thorough_only
 from torch import Tensor
@@ -20,15 +21,9 @@ from colbert_video.indexing.codec.fit import Sample, fit_codec
 from colbert_video.indexing.codec.kmeans import spherical_kmeans
 from colbert_video.indexing.scan.scan import score_videos, search_segment, video_similarities
 from colbert_video.indexing.segments.opened_segment import Segment
-from colbert_video.indexing.segments.segment import open_bag, write_bag
 from colbert_video.video.frames import SampledFrames
 
 pytestmark = pytest.mark.numeric
-DIM = 64
-
-
-def unit(*shape: int, seed: int = 0) -> Tensor:
-    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), device="cpu"), dim=-1)
 
 
 @pytest.mark.parametrize("kind", cases(["1 bits, feedback"], thorough=["2 bits", "4 bits, feedback", "8 bits"]))
@@ -84,22 +79,11 @@ def test_quantile_buckets_and_repeated_tokens(gpu: StandInGPU) -> None:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Segment, dict[str, ResidualCodec]]:
     """900 videos in both bags, one of them of several lengths, on the CPU."""
-    folder, bags, codecs = tmp_path_factory.mktemp("segment"), {}, {}
-    for number, (bag, doclens) in enumerate({"frame": [3, 1, 2] * 300, "video": [4] * 900}.items()):
-        tokens = unit(sum(doclens), DIM, seed=number)
-        codecs[bag] = ResidualCodec.train(tokens, nbits=4, seed=number)
-        encoded = codecs[bag].encode(tokens)
-        write_bag(
-            folder / bag,
-            codec=codecs[bag],
-            codes=encoded.codes,
-            residuals=encoded.residuals,
-            doclens=torch.tensor(doclens),
-        )
-        bags[bag] = open_bag(folder / bag)
+    lengths = {"frame": [3, 1, 2] * 300, "video": [4] * 900}
+    segment, codecs = random_segment(tmp_path_factory.mktemp("segment"), lengths)
     live = torch.ones(900, dtype=torch.bool)
     live[7] = False
-    return Segment("s", bags, live), codecs
+    return Segment("s", segment.bags, live), codecs
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -18,7 +18,8 @@ from colbert_video.model import checkpoint
 from colbert_video.model.backbone import Backbone, Preprocess, TokenizedQueries
 from colbert_video.model.backbones.open_clip import OpenClipBackbone
 from colbert_video.model.config import ModelConfig
-from colbert_video.model.video_colbert import VideoColBERT, default_query_length
+from colbert_video.model.text_limits import default_query_length
+from colbert_video.model.video_colbert import VideoColBERT
 
 TEXTS = ["a dog catches a frisbee on the beach", "two people", "a " * 90]
 HALF = Preprocess(height=224, width=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic")

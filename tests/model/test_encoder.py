@@ -11,7 +11,7 @@ from serving import write_colour
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.model import FunctionEncoder, VideoColBERT, VideoEncoder
-from colbert_video.model.encoder import check_encoder
+from colbert_video.model.encoder import MEMBERS, check_encoder
 from colbert_video.training.data.manifest import ManifestRow
 from colbert_video.training.evaluation.evaluate import evaluate_model
 
@@ -125,6 +125,10 @@ def test_as_many_tokens_as_frames_are_needed() -> None:
     stack = np.zeros((4, 16, 16, 3), np.uint8) + 1
     with pytest.raises(SettingsError, match="returned 3 tokens for 4 frames"):
         colour_encoder(encode_frames=lambda frames: encode_frames(frames)[:3]).encode_videos([stack])
+
+
+def test_every_member_of_the_protocol_is_checked() -> None:
+    assert {name for name in vars(VideoEncoder) if not name.startswith("_")} == set(MEMBERS)
 
 
 def test_models_are_encoders_and_other_objects_are_named(tiny_model: VideoColBERT) -> None:

@@ -17,6 +17,7 @@ import pytest
 from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PREFIX, running, watched
 from page_corpus import HOSTILE, SCENE_SECONDS, build_page_index, page_scenes
 from serving import TOKEN
+from thorough import cases
 
 from colbert_video.indexing.catalog.filters import compile_filter
 
@@ -27,6 +28,7 @@ FRAME_RATE = 12
 CAPTIONS = [scene.caption for scene in page_scenes(CLIPS)]
 ALL = 20  # more than there are videos
 AXE = find_spec("axe_playwright_python")
+EVERY_RULE = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 FRAME = """video => {
   const canvas = new OffscreenCanvas(8, 8), context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
@@ -436,11 +438,10 @@ def test_small_screens_need_no_sideways_scrolling(visit: Watched) -> None:
 
 @pytest.mark.skipif(AXE is None, reason="pip install axe-playwright-python")
 @pytest.mark.parametrize(
-    ("scheme", "rules"),
-    [("light", ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]), ("dark", ["color-contrast"])],
+    ("scheme", "rules"), cases([("light", EVERY_RULE), ("dark", ["color-contrast"])], thorough=[("dark", EVERY_RULE)])
 )
 def test_no_serious_accessibility_findings(visit: Watched, scheme: str, rules: list[str]) -> None:
-    """Everything on light pages; dark ones have other colours and nothing else."""
+    """Everything on light pages; of dark ones, which have other colours, these by default."""
     with visit(color_scheme=scheme) as page:
         page.goto("./")
         page.locator("#welcome .lead").wait_for()

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from colbert_video.base.torch_state import shapes_alone
-from colbert_video.model.backbones.tower_block import QuickGelu, TowerBlock
+from colbert_video.model.backbones.tower_block import QuickGelu, TowerBlock, run_blocks
 
 MLP_RATIO = 4
 """Width of a block's hidden layer over that of its tokens."""
@@ -55,12 +54,7 @@ class ClipTransformer(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch tokens width"], attn_mask: Tensor | None = None) -> Tensor:
         """Return the tokens after the last block."""
-        for block in self.resblocks:
-            if self.grad_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, attn_mask=attn_mask, use_reentrant=False)
-            else:
-                x = block(x, attn_mask=attn_mask)
-        return x
+        return run_blocks(self.resblocks, x, attn_mask, checkpointing=self.grad_checkpointing)
 
 
 class ClipImageTower(nn.Module):

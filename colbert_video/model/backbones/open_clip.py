@@ -8,7 +8,6 @@ pooled row equal to `encode_text`. Models are built by name, and every trap on t
 import difflib
 import json
 import logging
-import math
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from colbert_video.base.once import ForkLock
 from colbert_video.base.torch_state import own_torch, shapes_alone
+from colbert_video.base.weight_files import check_no_larger, larger_than_weights
 from colbert_video.errors import ModelError, in_one_line, shown
 from colbert_video.model.backbone import MAX_SIDE, Preprocess, TokenizedQueries
 from colbert_video.model.backbones.clip_tokenizer import ClipTokenizer
@@ -381,9 +381,7 @@ def _build_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, S
     _check_stranger(name, model_cfg, shapes)
     towers = plain_towers(model_cfg)
     outline = _without_memory(name) if towers is None else towers
-    wanted = sum(parameter.numel() for parameter in outline.parameters())
-    if wanted > sum(math.prod(shape) for shape in shapes.values()):
-        raise _too_large(name)
+    check_no_larger(outline, shapes, name)
     if towers is not None:
         return give_memory(towers)
     import open_clip
@@ -401,11 +399,7 @@ def _check_stranger(name: str, model_cfg: dict[str, Any], shapes: Mapping[str, S
     layers = [np.sum(part.get("layers", 0)) for part in (vision, text)]
     sizes = (*np.atleast_1d(vision.get("image_size", 0)), text.get("context_length", 0))
     if int(sum(layers)) > len(shapes) or max(sizes) > MAX_SIDE:
-        raise _too_large(name)
-
-
-def _too_large(name: str) -> ModelError:
-    return ModelError(f"{name}: it describes a larger model than its weights are; download the checkpoint again.")
+        raise larger_than_weights(name)
 
 
 def _without_memory(name: str) -> nn.Module:

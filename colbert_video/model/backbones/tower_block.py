@@ -5,11 +5,13 @@ weights; QuickGELU passes three times through four times the width of the tower.
 its matrix products, the more so where these are in bfloat16.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 ROWS_AT_ONCE = 1024
 """Tokens that go through a feed-forward layer together on a CPU: what lies between its two products stays in the cache."""
@@ -83,7 +85,7 @@ class TowerBlock(nn.Module):
         if self.first_only:
             query = query[:, :, :1]  # (batch, heads, 1, each)
         if mask is not None:
-            mask = mask.to(x.dtype)
+            mask = mask.to(query.dtype)
             mask = mask.unflatten(0, (len(x), heads)) if mask.ndim == 3 else mask
             mask = mask[..., : query.shape[2], :]
         attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -105,6 +107,29 @@ class QuickGelu(nn.Module):
         if torch.is_grad_enabled():
             return nn.functional.silu(x * QUICK_GELU_SCALE) / QUICK_GELU_SCALE
         return nn.functional.silu(x.mul_(QUICK_GELU_SCALE), inplace=True).div_(QUICK_GELU_SCALE)
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    x: Float[Tensor, "batch tokens width"],
+    mask: Float[Tensor, "*heads tokens tokens"] | None,
+    *,
+    checkpointing: bool,
+) -> Float[Tensor, "batch out width"]:
+    """Return the tokens after the last of several blocks.
+
+    Args:
+        blocks: Called in order as `block(x, attn_mask=mask)`.
+        x: Tokens.
+        mask: As for `TowerBlock`.
+        checkpointing: True to compute blocks again in the backward pass, which saves memory.
+    """
+    for block in blocks:
+        if checkpointing and torch.is_grad_enabled():
+            x = checkpoint(block, x, attn_mask=mask, use_reentrant=False)
+        else:
+            x = block(x, attn_mask=mask)
+    return x
 
 
 def use_tower_blocks(transformer: Any, *, first_only: bool = False) -> None:

@@ -6,7 +6,6 @@ through the same projection, and parity tests hold the pooled one equal to the m
 """
 
 import inspect
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from colbert_video.base.once import ForkLock
 from colbert_video.base.torch_state import own_device, own_torch, shapes_alone
-from colbert_video.base.weight_files import WEIGHTS_FILE
+from colbert_video.base.weight_files import WEIGHTS_FILE, check_no_larger
 from colbert_video.errors import ModelError, SettingsError, in_one_line, shown
 from colbert_video.model.backbone import Preprocess, TokenizedQueries
 from colbert_video.model.backbones.transformers_families import EncoderBlock, Family, family_of, inner
@@ -32,7 +31,6 @@ from colbert_video.model.backbones.transformers_files import (
     TOKENIZER_FILES,
     ModelSource,
     check_bounds,
-    larger_than_weights,
     preprocess_of,
     read_object,
     write_object,
@@ -464,9 +462,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _check_size(config: Any, shapes: Mapping[str, Sequence[int]], name: str) -> None:
     """Check that a model is no larger than its weights, before it takes memory."""
-    wanted = sum(parameter.numel() for parameter in _without_memory(config, name).parameters())
-    if wanted > sum(math.prod(shape) for shape in shapes.values()) + len(OPTIONAL_WEIGHTS):
-        raise larger_than_weights(name)
+    check_no_larger(_without_memory(config, name), shapes, name, spare=len(OPTIONAL_WEIGHTS))
 
 
 def _without_memory(config: Any, name: str) -> Any:

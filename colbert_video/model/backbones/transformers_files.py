@@ -16,7 +16,7 @@ from typing import Any
 from colbert_video.base.access import open_plain, os_problem, read_problem
 from colbert_video.base.json_values import parse_json
 from colbert_video.base.user_files import user_path
-from colbert_video.base.weight_files import WEIGHTS_FILE, weight_shapes
+from colbert_video.base.weight_files import WEIGHTS_FILE, larger_than_weights, weight_shapes
 from colbert_video.errors import HubError, ModelError, SettingsError, shown
 from colbert_video.hub import REPOSITORY, HubRepository
 from colbert_video.model.backbone import MAX_SIDE, Preprocess
@@ -202,11 +202,6 @@ def check_bounds(architecture: Mapping[str, Any], name: str, *, most_layers: int
         sizes = _numbers(part.get("image_size"), part.get("max_position_embeddings"), part.get("num_register_tokens"))
         if not 1 <= part["num_hidden_layers"] <= most_layers or max(sizes, default=0) > MAX_SIDE:
             raise larger_than_weights(name)
-
-
-def larger_than_weights(name: str) -> ModelError:
-    """Return the error for an architecture that would take more memory than any weights, or its own."""
-    return ModelError(f"{name}: it describes a larger model than its weights are; download it again.")
 
 
 def _numbers(*values: Any) -> list[int]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_segments import DIM, random_segment, unit
 from real_gpu import needs_cuda
 from thorough import amount
 from torch import Tensor
@@ -35,8 +36,6 @@ from colbert_video.indexing.segments.segment import open_bag, write_bag
 
 pytestmark = pytest.mark.numeric
 
-DIM = 64
-
 
 @pytest.fixture(scope="module", params=["kernels", "torch"])
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
@@ -52,31 +51,6 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _every_way(way: str) -> None:
     """All tests of this file run both ways."""
-
-
-def _unit(*shape: int, seed: int) -> Tensor:
-    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def _segment(
-    folder: Path, lengths: dict[str, list[int]], seed: int = 0, nbits: int = 4
-) -> tuple[Segment, dict[str, ResidualCodec]]:
-    """A segment of random tokens; `lengths` gives the tokens of each video in each bag."""
-    bags, codecs = {}, {}
-    for number, (bag, doclens) in enumerate(lengths.items()):
-        tokens = _unit(sum(doclens), DIM, seed=seed + number)
-        codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number)
-        encoded = codecs[bag].encode(tokens)
-        write_bag(
-            folder / bag,
-            codec=codecs[bag],
-            codes=encoded.codes,
-            residuals=encoded.residuals,
-            doclens=torch.tensor(doclens),
-        )
-        bags[bag] = open_bag(folder / bag)
-    videos = len(next(iter(lengths.values())))
-    return Segment("s", bags, torch.ones(videos, dtype=torch.bool)), codecs
 
 
 def _naive(segment: Segment, codecs: dict[str, ResidualCodec], query: Tensor) -> list[float]:
@@ -104,8 +78,8 @@ def test_exact_scores_are_the_naive_scores(
     tmp_path_factory: pytest.TempPathFactory, lengths: list[tuple[int, int]], query_tokens: int, seed: int
 ) -> None:
     frame, video = (list(column) for column in zip(*lengths, strict=True))
-    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": frame, "video": video}, seed)
-    query = _unit(query_tokens, DIM, seed=seed + 7)
+    segment, codecs = random_segment(tmp_path_factory.mktemp("s"), {"frame": frame, "video": video}, seed)
+    query = unit(query_tokens, DIM, seed=seed + 7)
     found = search_segment(segment, codecs, query, k=len(lengths), exact=True)
     naive = _naive(segment, codecs, query)
     assert sorted(found.rows.tolist()) == list(range(len(lengths)))
@@ -116,22 +90,22 @@ def test_exact_scores_are_the_naive_scores(
 
 
 def test_top_k_is_a_prefix_of_top_k_plus_one(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [3] * 50, "video": [4] * 50})
-    query = _unit(5, DIM, seed=3)
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 50, "video": [4] * 50})
+    query = unit(5, DIM, seed=3)
     everything = search_segment(segment, codecs, query, k=50).rows.tolist()
     for k in range(1, 50):
         assert search_segment(segment, codecs, query, k=k).rows.tolist() == everything[:k]
 
 
 def test_more_results_than_videos_gives_all(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [2, 1, 3]})
-    assert len(search_segment(segment, codecs, _unit(2, DIM, seed=1), k=100).rows) == 3
+    segment, codecs = random_segment(tmp_path, {"frame": [2, 1, 3]})
+    assert len(search_segment(segment, codecs, unit(2, DIM, seed=1), k=100).rows) == 3
 
 
 def test_a_bag_in_another_order_scores_the_same(tmp_path: Path) -> None:
-    tokens = _unit(6, DIM, seed=0)
+    tokens = unit(6, DIM, seed=0)
     codec = ResidualCodec.train(tokens, nbits=8)
-    query = _unit(3, DIM, seed=1)
+    query = unit(3, DIM, seed=1)
     totals = []
     for number, order in enumerate((torch.arange(6), torch.tensor([5, 3, 1, 0, 2, 4]))):
         encoded = codec.encode(tokens[order])
@@ -143,11 +117,11 @@ def test_a_bag_in_another_order_scores_the_same(tmp_path: Path) -> None:
 
 
 def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [2] * 20, "video": [3] * 20})
+    segment, codecs = random_segment(tmp_path, {"frame": [2] * 20, "video": [3] * 20})
     segment.live[[0, 5]] = False
     allowed = torch.zeros(20, dtype=torch.bool)
     allowed[[0, 1, 2]] = True
-    query = _unit(4, DIM, seed=9)
+    query = unit(4, DIM, seed=9)
     assert set(search_segment(segment, codecs, query, k=20).rows.tolist()) == set(range(20)) - {0, 5}
     assert set(search_segment(segment, codecs, query, k=20, allowed=allowed).rows.tolist()) == {1, 2}
     assert len(search_segment(segment, codecs, query, k=5, allowed=torch.zeros(20, dtype=torch.bool)).rows) == 0
@@ -156,7 +130,7 @@ def test_removed_and_filtered_videos_are_never_found(tmp_path: Path) -> None:
 def test_survivors_of_both_stages_hold_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "MIN_CANDIDATES", 100)
     monkeypatch.setattr(scan, "MIN_IN_EVERY_BAG", 20)
-    segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
     query = segment_query(segment, codecs, ordinal=123)
     pruned = search_segment(segment, codecs, query, k=1)
     assert pruned.rows.tolist() == [123]
@@ -169,12 +143,12 @@ def _clustered(
     folder: Path, videos: int, nbits: int, seed: int, *, alike: bool = False
 ) -> tuple[Segment, dict[str, ResidualCodec]]:
     """Videos whose tokens are noisy copies of their one scene, in both bags, or the same frames in all of them."""
-    scenes = _unit(videos, 1, DIM, seed=seed)
+    scenes = unit(videos, 1, DIM, seed=seed)
     bags, codecs = {}, {}
     for number, (bag, count) in enumerate({"frame": 3, "video": 4}.items()):
         own = scenes[:1].expand_as(scenes) if alike and bag == "frame" else scenes
         noise = 0.0 if alike and bag == "frame" else 0.7
-        noisy = own + noise * _unit(videos, count, DIM, seed=seed + 1 + number)
+        noisy = own + noise * unit(videos, count, DIM, seed=seed + 1 + number)
         tokens = normalize(noisy, dim=-1).flatten(0, 1)
         codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number, centroids=videos // 4)
         encoded = codecs[bag].encode(tokens)
@@ -196,7 +170,7 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path, al
     missed = 0
     for number in range(20):
         own = segment_query(segment, codecs, 30 * number, bag="video")
-        query = PreparedQuery(normalize(own + 0.5 * _unit(len(own), DIM, seed=number), dim=1))
+        query = PreparedQuery(normalize(own + 0.5 * unit(len(own), DIM, seed=number), dim=1))
         scorer = scorer_of(segment, codecs, query)
         best = scorer.score(segment.eligible()).best(1).rows
         kept = scorer.best_by_rounded_scores(segment.eligible(), 60, 1)
@@ -215,8 +189,10 @@ def test_videos_given_up_after_the_first_bag_are_not_the_best(tmp_path: Path, al
 def test_rounding_loses_none_of_the_best(
     tmp_path_factory: pytest.TempPathFactory, query_tokens: int, spread: float, nbits: int, seed: int
 ) -> None:
-    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits)
-    query = _unit(1, DIM, seed=seed + 2) * (1 - spread) + spread * _unit(query_tokens, DIM, seed=seed + 1)
+    segment, codecs = random_segment(
+        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
+    )
+    query = unit(1, DIM, seed=seed + 2) * (1 - spread) + spread * unit(query_tokens, DIM, seed=seed + 1)
     scorer = scorer_of(segment, codecs, PreparedQuery(normalize(query, dim=1)))
     best = scorer.score(segment.eligible()).best(20).rows
     assert set(best.tolist()) <= set(scorer.best_by_rounded_scores(segment.eligible(), 200, 20).tolist())
@@ -225,8 +201,8 @@ def test_rounding_loses_none_of_the_best(
 @pytest.mark.parametrize("spread", [0.0, 0.15, 1.0])
 def test_rounding_errors_are_as_large_as_expected_also_of_query_tokens_alike(tmp_path: Path, spread: float) -> None:
     """Padding gives a query many tokens alike: they meet the same tokens, so their errors do not average out."""
-    segment, codecs = _segment(tmp_path, {"frame": [6] * 300, "video": [7] * 300})
-    query = normalize(_unit(1, DIM, seed=50) + spread * 5 * _unit(32, DIM, seed=51), dim=1)
+    segment, codecs = random_segment(tmp_path, {"frame": [6] * 300, "video": [7] * 300})
+    query = normalize(unit(1, DIM, seed=50) + spread * 5 * unit(32, DIM, seed=51), dim=1)
     scorer = scorer_of(segment, codecs, PreparedQuery(query))
     if not isinstance(scorer, KernelScorer):
         pytest.skip("torch does not round")
@@ -238,14 +214,14 @@ def test_rounding_errors_are_as_large_as_expected_also_of_query_tokens_alike(tmp
 
 
 def test_somebodys_autocast_and_default_type_change_nothing(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [2] * 900, "video": [3] * 900})
-    query = _unit(3, DIM, seed=2)
+    segment, codecs = random_segment(tmp_path, {"frame": [2] * 900, "video": [3] * 900})
+    query = unit(3, DIM, seed=2)
     expected = search_segment(segment, codecs, query, k=5)
     with torch.autocast("cpu", torch.bfloat16):
         found = search_segment(segment, codecs, query, k=5)
     torch.testing.assert_close(found.total, expected.total, rtol=0, atol=0)
     assert torch.equal(found.rows, expected.rows)
-    fresh, codecs = _segment(tmp_path / "again", {"frame": [2] * 900, "video": [3] * 900})
+    fresh, codecs = random_segment(tmp_path / "again", {"frame": [2] * 900, "video": [3] * 900})
     torch.set_default_dtype(torch.bfloat16)
     try:
         found = search_segment(fresh, codecs, query, k=5)
@@ -256,15 +232,15 @@ def test_somebodys_autocast_and_default_type_change_nothing(tmp_path: Path) -> N
 
 def test_first_searches_of_many_threads_share_the_lengths_of_tokens(tmp_path: Path) -> None:
     """One array for all, whatever thread comes first: the kernels write into it through its address."""
-    segment, codecs = _segment(tmp_path, {"frame": [2] * 50})
-    expected = search_segment(segment, codecs, _unit(3, DIM, seed=2), k=5, exact=True)
+    segment, codecs = random_segment(tmp_path, {"frame": [2] * 50})
+    expected = search_segment(segment, codecs, unit(3, DIM, seed=2), k=5, exact=True)
     for _ in range(20):
         fresh = Segment("s", {bag: replace(stored) for bag, stored in segment.bags.items()}, segment.live)
         stored, start = fresh.bags["frame"], threading.Barrier(4)
 
         def first(fresh: Segment = fresh, start: threading.Barrier = start) -> int:
             start.wait()
-            found = search_segment(fresh, codecs, _unit(3, DIM, seed=2), k=5)
+            found = search_segment(fresh, codecs, unit(3, DIM, seed=2), k=5)
             assert torch.equal(found.rows, expected.rows)
             return fresh.bags["frame"].inverse_lengths.data_ptr()
 
@@ -275,15 +251,15 @@ def test_first_searches_of_many_threads_share_the_lengths_of_tokens(tmp_path: Pa
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_queries_that_are_no_numbers_are_refused(value: float) -> None:
-    query = _unit(3, DIM, seed=2)
+    query = unit(3, DIM, seed=2)
     query[1, 5] = value
     with pytest.raises(SettingsError, match="NaN or infinity"):
         PreparedQuery(query)
 
 
 def test_rounded_scores_leave_few(tmp_path: Path, way: str) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
-    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(8, DIM, seed=2)))
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 400, "video": [4] * 400})
+    scorer = scorer_of(segment, codecs, PreparedQuery(unit(8, DIM, seed=2)))
     kept = scorer.best_by_rounded_scores(segment.eligible(), 400, 10)
     assert 10 <= len(kept) <= 20 if way == "kernels" else len(kept) == 400
 
@@ -296,8 +272,8 @@ def segment_query(segment: Segment, codecs: dict[str, ResidualCodec], ordinal: i
 
 
 def test_scores_do_not_depend_on_the_chunk_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [1, 4, 2, 2, 5, 1, 3], "video": [3, 1, 1, 2, 2, 4, 1]})
-    query = _unit(4, DIM, seed=2)
+    segment, codecs = random_segment(tmp_path, {"frame": [1, 4, 2, 2, 5, 1, 3], "video": [3, 1, 1, 2, 2, 4, 1]})
+    query = unit(4, DIM, seed=2)
     whole = score_videos(segment, codecs, query, torch.arange(7)).total
     monkeypatch.setattr(torch_scorer, "VALUES_PER_CHUNK", 3 * DIM)
     assert torch.allclose(score_videos(segment, codecs, query, torch.arange(7)).total, whole, atol=1e-6)
@@ -313,8 +289,8 @@ def test_all_negative_similarities_are_not_clamped(tmp_path: Path) -> None:
 
 
 def test_video_similarities_are_cosines_of_one_video(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [2, 3], "video": [3, 4]})
-    query = _unit(4, DIM, seed=5)
+    segment, codecs = random_segment(tmp_path, {"frame": [2, 3], "video": [3, 4]})
+    query = unit(4, DIM, seed=5)
     matrix = video_similarities(segment, codecs["video"], "video", query, 1)
     assert matrix.shape == (4, 4)
     expected = score_videos(segment, codecs, query, torch.tensor([1])).bags["video"]
@@ -335,15 +311,15 @@ def test_videos_decoded_in_every_bag(survivors: int, k: int, expected: int) -> N
     assert num_in_every_bag(survivors, k) == expected
 
 
-def test_what_scores_a_segment(tmp_path: Path, way: str) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [3] * 5})
-    scorer = scorer_of(segment, codecs, PreparedQuery(_unit(2, DIM, seed=0)))
+def test_what_scores_arandom_segment(tmp_path: Path, way: str) -> None:
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 5})
+    scorer = scorer_of(segment, codecs, PreparedQuery(unit(2, DIM, seed=0)))
     assert isinstance(scorer, KernelScorer if way == "kernels" else TorchScorer)
 
 
 def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [3] * 60, "video": [4] * 60})
-    query = _unit(5, DIM, seed=3)
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 60, "video": [4] * 60})
+    query = unit(5, DIM, seed=3)
     prepared = PreparedQuery(query)
     plain = search_segment(segment, codecs, query, k=7)
     for _ in range(2):
@@ -357,8 +333,10 @@ def test_a_prepared_query_finds_the_same(tmp_path: Path) -> None:
 def test_centroid_interaction_orders_as_in_single_precision(
     tmp_path_factory: pytest.TempPathFactory, query_tokens: int, nbits: int, seed: int
 ) -> None:
-    segment, codecs = _segment(tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits)
-    prepared = PreparedQuery(_unit(query_tokens, DIM, seed=seed + 1))
+    segment, codecs = random_segment(
+        tmp_path_factory.mktemp("s"), {"frame": [3] * 200, "video": [4, 2] * 100}, seed, nbits
+    )
+    prepared = PreparedQuery(unit(query_tokens, DIM, seed=seed + 1))
     everyone = segment.eligible()
     scores = TorchScorer(segment, codecs, prepared).centroid_scores(everyone)
     chosen = scorer_of(segment, codecs, prepared).best_by_centroids(everyone, 20)
@@ -370,8 +348,8 @@ def test_centroid_interaction_orders_as_in_single_precision(
 
 @needs_cuda
 def test_a_segment_on_another_device_finds_the_same(tmp_path: Path) -> None:
-    segment, codecs = _segment(tmp_path, {"frame": [3, 1] * 300, "video": [4] * 600})
-    query = _unit(33, DIM, seed=4)
+    segment, codecs = random_segment(tmp_path, {"frame": [3, 1] * 300, "video": [4] * 600})
+    query = unit(33, DIM, seed=4)
     here = search_segment(segment, codecs, query, k=20)
     on_gpu = {bag: codec.to("cuda") for bag, codec in codecs.items()}
     there = search_segment(segment.to("cuda"), on_gpu, query, k=20)
