@@ -24,15 +24,22 @@ class KernelScorer:
         segment: The segment.
         codecs: The codec of each bag to score.
         query: The query.
+        weights: What each bag's score counts; a bag that is not named counts once.
     """
 
     def __init__(
-        self, kernels: Kernels, segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery
+        self,
+        kernels: Kernels,
+        segment: Segment,
+        codecs: Mapping[str, ResidualCodec],
+        query: PreparedQuery,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self._kernels = kernels
         self._segment = segment
         self._codecs = codecs
         self._query = query
+        self._weights = {bag: (weights or {}).get(bag, 1.0) for bag in codecs}
 
     def best_by_centroids(self, rows: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "candidates"]:
         """Return the videos of the largest fused centroid interaction, ascending.
@@ -77,33 +84,35 @@ class KernelScorer:
         query = self._query.tokens
         share = max(float(query.mean(dim=0).norm()) ** 2, 1 / len(query))
         variance = 0.0
-        for codec in self._codecs.values():
+        for bag, codec in self._codecs.items():
             rounded, scale = rounded_codec(codec), self._query.rounded(self._kernels, codec).scale
             squares = scale**2, rounded.centroid_scale**2, rounded.weight_scale**2
-            variance += share * sum(squares) / 12
+            variance += self._weights[bag] ** 2 * share * sum(squares) / 12
         return DEVIATIONS * math.sqrt(2 * variance)
 
     def _centroid_interaction(
         self, codecs: Mapping[str, ResidualCodec], rows: Int64[Tensor, "videos"]
     ) -> tuple[Int32[Tensor, "videos"], float]:
         """Return sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
-        tables, step = self._query.tables(self._kernels, self._codecs)
+        tables, step = self._query.tables(self._kernels, self._codecs, self._weights)
         sums = torch.zeros(len(rows), dtype=torch.int32, device="cpu")
-        for bag, codec in codecs.items():
-            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, tables[codec], sums)
+        for bag in codecs:
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, tables[bag], sums)
         return sums, step / len(self._query.tokens)
 
     def _add_rounded_scores(
         self, bag: str, codec: ResidualCodec, rows: Int64[Tensor, "videos"], scores: Float[Tensor, "videos"]
     ) -> None:
+        own = torch.zeros_like(scores)
         self._kernels.add_rounded_scores(
             self._segment.bags[bag],
             rounded_codec(codec),
             self._query.rounded(self._kernels, codec),
             self._query.products(self._kernels, codec).products,
             rows,
-            scores,
+            own,
         )
+        scores += self._weights[bag] * own
 
     def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
         """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision."""
@@ -115,6 +124,7 @@ class KernelScorer:
                 )
                 for bag, codec in self._codecs.items()
             },
+            self._weights,
         )
 
 

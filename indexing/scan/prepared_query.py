@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
@@ -13,7 +14,6 @@ from colbert_video.indexing.scan.kernels import Kernels, RoundedQuery, rounded_c
 
 MAX_BYTE = 255
 """What the best similarity of a query token and a centroid becomes in the byte tables."""
-FARTHEST = 2**30
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PreparedQuery:
         self._rotated: dict[ResidualCodec, Tensor] = {}
         self._rounded: dict[tuple[int, int], RoundedQuery] = {}
         self._products: dict[ResidualCodec, CentroidProducts] = {}
-        self._tables: dict[tuple[ResidualCodec, ...], tuple[Mapping[ResidualCodec, Tensor], float]] = {}
+        self._tables: dict[Any, tuple[Mapping[str, Tensor], float]] = {}
 
     def __reduce__(self) -> "tuple[type[PreparedQuery], tuple[Tensor]]":
         """Send the tokens alone to other processes; the copy holds no more of a larger tensor than these."""
@@ -78,24 +78,24 @@ class PreparedQuery:
         return self._products[codec]
 
     def tables(
-        self, kernels: Kernels, codecs: Mapping[str, ResidualCodec]
-    ) -> tuple[Mapping[ResidualCodec, UInt8[Tensor, "blocks _ lanes"]], float]:
-        """Return the products as bytes, on one scale for all bags: their sums of maxima can be added.
+        self, kernels: Kernels, codecs: Mapping[str, ResidualCodec], weights: Mapping[str, float]
+    ) -> tuple[Mapping[str, UInt8[Tensor, "blocks _ lanes"]], float]:
+        """Return each bag's products as bytes, on one scale for all bags: their sums of maxima can be added.
 
-        A byte is floor(255 * (similarity - lowest) / (highest - lowest)), over all centroids of all bags.
+        A byte is floor(weight * (similarity - lowest) / step), where `lowest` is the bag's own, which adds the same to
+        every video, and the step is 1 / 255 of the widest bag's weighted range.
 
         Returns:
-            The table of each codec, (blocks, centroids, lanes), and the similarity that 1 of a byte stands for.
+            The table of each bag, (blocks, centroids, lanes), and the weighted similarity that 1 of a byte stands for.
         """
-        key = tuple(codecs.values())
+        key = tuple((bag, codec, weights[bag]) for bag, codec in codecs.items())
         if key not in self._tables:
-            every = {codec: self.products(kernels, codec) for codec in key}
-            lowest = min(found.low * found.scale for found in every.values())
-            highest = max(found.high * found.scale for found in every.values())
-            step = max(highest - lowest, 1e-30) / MAX_BYTE
+            every = {bag: self.products(kernels, codec) for bag, codec in codecs.items()}
+            scales = {bag: weights[bag] * found.scale for bag, found in every.items()}
+            widest = max(scales[bag] * (found.high - found.low) for bag, found in every.items())
+            step = max(widest, 1e-30) / MAX_BYTE
             tables = {
-                codec: kernels.byte_table(found.products, _whole(lowest / found.scale), found.scale / step)
-                for codec, found in every.items()
+                bag: kernels.byte_table(found.products, found.low, scales[bag] / step) for bag, found in every.items()
             }
             self._tables[key] = tables, step
         return self._tables[key]
@@ -104,11 +104,3 @@ class PreparedQuery:
 def prepare(query: Float[Tensor, "query_tokens dim"] | PreparedQuery) -> PreparedQuery:
     """Return a query that is prepared already as it is, and prepare query tokens."""
     return query if isinstance(query, PreparedQuery) else PreparedQuery(query)
-
-
-def _whole(value: float) -> int:
-    """Return the nearest whole number, within a range that no product leaves and whose differences fit 32 bits.
-
-    Codecs of very different scales, as only a damaged file has them, would go beyond.
-    """
-    return max(-FARTHEST, min(round(value), FARTHEST))

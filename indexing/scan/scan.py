@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from colbert_video.errors import SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
@@ -51,6 +52,8 @@ def search_segment(
     k: int,
     allowed: Bool[Tensor, "videos"] | None = None,
     exact: bool = False,
+    threads: int = 1,
+    weights: Mapping[str, float] | None = None,
 ) -> Scored:
     """Find the k best videos of a segment.
 
@@ -65,11 +68,17 @@ def search_segment(
         k: Results wanted.
         allowed: True for videos that may be found; None for all live ones.
         exact: True to decode and score every allowed video in single precision instead of the candidates alone.
+        threads: Cores that may work on it; they are used where a segment is large enough.
+        weights: What each bag's MeanMaxSim counts, finite and at least 0; a bag that is not named counts once, one of
+            weight 0 is not looked at and missing in the result.
 
     Returns:
         At most k videos, on the CPU; tied scores are ordered by row.
+
+    Raises:
+        SettingsError: If no bag is left to be scored.
     """
-    scorer = scorer_of(segment, codecs, prepare(query))
+    scorer = scorer_of(segment, codecs, prepare(query), weights)
     rows = segment.eligible(allowed)  # (videos,), ascending
     if not exact:
         rows = scorer.best_by_centroids(rows, num_candidates(len(rows), k))
@@ -82,19 +91,39 @@ def score_videos(
     codecs: Mapping[str, ResidualCodec],
     query: Float[Tensor, "query_tokens dim"] | PreparedQuery,
     rows: Int64[Tensor, "videos"],
+    *,
+    weights: Mapping[str, float] | None = None,
 ) -> Scored:
     """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision; in the order of `rows`."""
-    return scorer_of(segment, codecs, prepare(query)).score(rows)
+    return scorer_of(segment, codecs, prepare(query), weights).score(rows)
 
 
 def scorer_of(
-    segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery
+    segment: Segment,
+    codecs: Mapping[str, ResidualCodec],
+    query: PreparedQuery,
+    weights: Mapping[str, float] | None = None,
 ) -> KernelScorer | TorchScorer:
     """Return what scores a segment: compiled kernels if they are installed and it lies in CPU memory, else torch."""
+    codecs = weighed(codecs, weights)
     kernels = compiled_kernels() if segment.live.device.type == "cpu" else None
     if kernels is None:
-        return TorchScorer(segment, codecs, query)
-    return KernelScorer(kernels, segment, codecs, query)
+        return TorchScorer(segment, codecs, query, weights)
+    return KernelScorer(kernels, segment, codecs, query, weights)
+
+
+def weighed(codecs: Mapping[str, ResidualCodec], weights: Mapping[str, float] | None) -> Mapping[str, ResidualCodec]:
+    """Return the bags that count.
+
+    Raises:
+        SettingsError: If there are none.
+    """
+    counting = {bag: codec for bag, codec in codecs.items() if (weights or {}).get(bag, 1.0)}
+    if not counting:
+        raise SettingsError(
+            f"no bag counts: weights={shown(str(dict(weights or {})))}; give one of {list(codecs)} more than 0"
+        )
+    return counting
 
 
 def video_similarities(

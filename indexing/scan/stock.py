@@ -31,6 +31,7 @@ from colbert_video.errors import DependencyError, IndexFolderError, SettingsErro
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.prepared_query import PreparedQuery, prepare
+from colbert_video.indexing.scan.scan import weighed
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 from colbert_video.indexing.segments.segment import StoredBag
 
@@ -122,6 +123,8 @@ class StockEngine:
         k: int,
         allowed: Bool[Tensor, "videos"] | None = None,
         exact: bool = False,
+        threads: int = 1,
+        weights: Mapping[str, float] | None = None,
     ) -> Scored:
         """Find the k best videos of a segment, as `scan.search_segment` does.
 
@@ -132,12 +135,14 @@ class StockEngine:
             k: Results wanted.
             allowed: True for videos that may be found; None for all live ones.
             exact: Must be False, as stock scores what PLAID retrieves.
+            threads: Changes nothing: stock's C++ uses the cores that torch may use.
+            weights: What each bag's MeanMaxSim counts, as in `scan.search_segment`.
 
         Returns:
             At most k videos, best first; equal scores are ordered by row.
 
         Raises:
-            SettingsError: If `exact`.
+            SettingsError: If `exact`, or no bag is left to be scored.
         """
         if exact:
             raise SettingsError(
@@ -146,13 +151,13 @@ class StockEngine:
         prepared = prepare(query)
         bags = {
             bag: _Bag(self._scorers[segment.name][bag], prepared.rotated(codec).cpu(), self._use_gpu)
-            for bag, codec in codecs.items()
+            for bag, codec in weighed(codecs, weights).items()
         }
         with torch.no_grad():
             eligible = segment.eligible(allowed).cpu()
             rows = _candidates(bags.values(), len(segment), eligible, k, self._settings)
             scores = {bag: scorer.mean_max(rows) for bag, scorer in bags.items()}
-        return Scored.from_bags(rows, scores).best(k)
+        return Scored.from_bags(rows, scores, weights).best(k)
 
 
 def _candidates(

@@ -25,12 +25,20 @@ class TorchScorer:
         segment: The segment.
         codecs: The codec of each bag to score, on the segment's device.
         query: The query.
+        weights: What each bag's score counts; a bag that is not named counts once.
     """
 
-    def __init__(self, segment: Segment, codecs: Mapping[str, ResidualCodec], query: PreparedQuery) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        codecs: Mapping[str, ResidualCodec],
+        query: PreparedQuery,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self._segment = segment
         self._codecs = codecs
         self._query = query
+        self._weights = {bag: (weights or {}).get(bag, 1.0) for bag in codecs}
 
     def best_by_centroids(self, rows: Int64[Tensor, "videos"], wanted: int) -> Int64[Tensor, "candidates"]:
         """Return the videos of the largest fused centroid interaction, ascending."""
@@ -51,7 +59,8 @@ class TorchScorer:
             stored = self._segment.bags[bag]
             with full_precision(codec.centroids):
                 table = codec.centroids @ self._query.rotated(codec).T  # (centroids, query_tokens)
-            total += _mean_max(stored, rows, partial(_looked_up, stored, table), width=table.shape[1])
+            scores = _mean_max(stored, rows, partial(_looked_up, stored, table), width=table.shape[1])
+            total += self._weights[bag] * scores
         return total
 
     def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
@@ -62,7 +71,7 @@ class TorchScorer:
             stored, query = self._segment.bags[bag], self._query.rotated(codec)
             similarities = partial(_decoded_similarities, stored, codec, query)
             bags[bag] = _mean_max(stored, rows, similarities, width=codec.dim).cpu()
-        return Scored.from_bags(rows.cpu(), bags)
+        return Scored.from_bags(rows.cpu(), bags, self._weights)
 
 
 def _looked_up(

@@ -77,12 +77,18 @@ class Scored:
     bags: Mapping[str, Float[Tensor, "videos"]]
     """MeanMaxSim in each bag."""
     total: Float[Tensor, "videos"]
-    """Their sum, by which videos are ranked."""
+    """Their weighted sum, by which videos are ranked."""
 
     @classmethod
-    def from_bags(cls, rows: Int64[Tensor, "videos"], bags: Mapping[str, Float[Tensor, "videos"]]) -> "Scored":
-        """Add up the scores of all bags."""
-        return cls(rows, bags, torch.stack(list(bags.values())).sum(dim=0))
+    def from_bags(
+        cls,
+        rows: Int64[Tensor, "videos"],
+        bags: Mapping[str, Float[Tensor, "videos"]],
+        weights: Mapping[str, float] | None = None,
+    ) -> "Scored":
+        """Add up the scores of all bags, each times its weight; a bag without one counts once."""
+        weighted = [scores * (weights or {}).get(bag, 1.0) for bag, scores in bags.items()]
+        return cls(rows, bags, torch.stack(weighted).sum(dim=0))
 
     def best(self, k: int) -> "Scored":
         """Return the k best, best first; tied scores stay in order."""

@@ -10,7 +10,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.buckets import lloyd_max
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.scan.kernels import compiled_kernels
-from colbert_video.indexing.scan.prepared_query import FARTHEST, MAX_BYTE, PreparedQuery
+from colbert_video.indexing.scan.prepared_query import MAX_BYTE, PreparedQuery
 
 needs_kernels = pytest.mark.skipif(compiled_kernels() is None, reason="no compiled kernels")
 
@@ -23,18 +23,19 @@ def codec(seed: int, *, length: float = 1.0) -> ResidualCodec:
 
 
 @needs_kernels
-def test_bytes_of_all_bags_are_on_one_scale() -> None:
+@pytest.mark.parametrize("weight", [1.0, 0.3, 2.5])
+def test_bytes_of_all_bags_are_on_one_scale(weight: float) -> None:
     kernels = compiled_kernels()
     assert kernels is not None
     query, codecs = unit_tokens(5, DIM, seed=1), {"frame": codec(2), "video": codec(3)}
-    tables, step = PreparedQuery(query).tables(kernels, codecs)
-    similarities = {one: one.centroids @ query.T for one in codecs.values()}
-    lanes = torch.cat([values.flatten() for values in similarities.values()])
-    lowest = min(float(lanes.min()), 0.0)  # lanes without a query token hold zeros
-    for one, values in similarities.items():
-        expected = ((values - lowest) / step).floor()
-        found = tables[one][0, :, : len(query)].float()
-        assert float((found - expected).abs().max()) <= 2  # of 255: query and centroids are rounded
+    weights = {"frame": 1.0, "video": weight}
+    tables, step = PreparedQuery(query).tables(kernels, codecs, weights)
+    for bag, one in codecs.items():
+        similarities = weights[bag] * one.centroids @ query.T
+        lowest = min(float(similarities.min()), 0.0)  # lanes without a query token hold zeros
+        expected = ((similarities - lowest) / step).floor()
+        found = tables[bag][0, :, : len(query)].float()
+        assert float((found - expected).abs().max()) <= 3  # of 255: query, centroids and the lowest are rounded
     highest = max(int(table.max()) for table in tables.values())
     assert highest in (MAX_BYTE, MAX_BYTE - 1)
 
@@ -45,11 +46,10 @@ def test_a_bag_of_another_scale_by_far_leaves_the_ranking_to_the_other(length: f
     kernels = compiled_kernels()
     assert kernels is not None
     query, ours, damaged = unit_tokens(5, DIM, seed=1), codec(2), codec(3, length=length)
-    alone, _ = PreparedQuery(query).tables(kernels, {"frame": ours})
-    both, _ = PreparedQuery(query).tables(kernels, {"frame": ours, "video": damaged})
-    assert torch.equal(both[ours], alone[ours])
-    assert int(both[damaged].max()) == int(both[damaged].min())
-    assert FARTHEST + 127 * 127 * 2**16 < 2**31
+    alone, _ = PreparedQuery(query).tables(kernels, {"frame": ours}, {"frame": 1.0})
+    both, _ = PreparedQuery(query).tables(kernels, {"frame": ours, "video": damaged}, {"frame": 1.0, "video": 1.0})
+    assert torch.equal(both["frame"], alone["frame"])
+    assert int(both["video"].max()) == int(both["video"].min())
 
 
 def test_a_query_that_is_no_number_is_refused() -> None:

@@ -89,6 +89,42 @@ def test_exact_scores_are_the_naive_scores(
     assert torch.allclose(found.bags["frame"] + found.bags["video"], found.total)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("names", [("frame", "video"), ("frame", "video", "speech", "caption")])
+def test_each_bag_counts_its_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], exact: bool, kernels: bool
+) -> None:
+    monkeypatch.setattr(scan, "MIN_CANDIDATES", 280)
+    monkeypatch.setattr(scan, "MIN_IN_EVERY_BAG", 200)
+    if not kernels:
+        monkeypatch.setattr(scan, "compiled_kernels", lambda: None)
+    segment, codecs = random_segment(tmp_path, {bag: [2 + n] * 300 for n, bag in enumerate(names)})
+    query, weights = unit(5, DIM, seed=3), {"frame": 0.4, "video": 2.5, "speech": 0.0}
+    found = search_segment(segment, codecs, query, k=9, exact=exact, weights=weights)
+    assert set(found.bags) == set(names) - {"speech"}
+    expected = sum(weights.get(bag, 1.0) * scores for bag, scores in found.bags.items())
+    assert torch.allclose(found.total, torch.as_tensor(expected))
+    every = [score_videos(segment, {bag: codecs[bag]}, query, torch.arange(300)).total for bag in names]
+    totals = sum(weights.get(bag, 1.0) * scores for bag, scores in zip(names, every, strict=True))
+    assert found.rows.tolist() == torch.as_tensor(totals).topk(9).indices.tolist()
+
+
+def test_weights_of_one_change_nothing_and_a_bag_of_weight_nothing_is_missing(tmp_path: Path) -> None:
+    segment, codecs = random_segment(tmp_path, {"frame": [3] * 900, "video": [4] * 900})
+    query = unit(5, DIM, seed=3)
+    plain = search_segment(segment, codecs, query, k=7)
+    ones = search_segment(segment, codecs, query, k=7, weights={"frame": 1.0, "video": 1.0})
+    assert torch.equal(ones.rows, plain.rows)
+    assert torch.equal(ones.total, plain.total)
+    without = search_segment(segment, codecs, query, k=7, weights={"video": 0.0})
+    alone = search_segment(segment, {"frame": codecs["frame"]}, query, k=7)
+    assert torch.equal(without.rows, alone.rows)
+    assert torch.equal(without.total, alone.total)
+    with pytest.raises(SettingsError, match="no bag counts"):
+        search_segment(segment, codecs, query, k=7, weights={"frame": 0.0, "video": 0.0})
+
+
 def test_top_k_is_a_prefix_of_top_k_plus_one(tmp_path: Path) -> None:
     segment, codecs = random_segment(tmp_path, {"frame": [3] * 50, "video": [4] * 50})
     query = unit(5, DIM, seed=3)
