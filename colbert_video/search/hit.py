@@ -13,6 +13,8 @@ class Moment:
     end: float
     score: float
     """Score of the window in which it was found."""
+    window: str = ""
+    """Id of that window, which `Searcher.explain` takes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Hit:
     moments: tuple[Moment, ...] = ()
     """Further moments of the same video, best first, none overlapping a better one: those of other windows that were
     among the best of the search."""
+    window: str | None = None
+    """Id of the window whose score this is, which `Searcher.explain` takes; None for a video that was indexed whole."""
 
     @property
     def middle(self) -> float | None:

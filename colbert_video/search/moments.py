@@ -97,21 +97,22 @@ def best_moment(
 
 
 def further_moments(
-    best: tuple[float | None, float | None], others: Iterable[tuple[tuple[float | None, float | None], float]]
+    best: tuple[float | None, float | None], others: Iterable[tuple[tuple[float | None, float | None], float, str]]
 ) -> tuple[Moment, ...]:
     """Return the first moments that overlap no better one, at most `MAX_FURTHER_MOMENTS`.
 
     Args:
         best: The video's best moment.
-        others: Moments of its other windows with their scores, best first; found one by one while more are wanted.
+        others: Moments of its other windows with their scores and ids, best first; found one by one while more are
+            wanted.
     """
     kept: list[Moment] = []
     taken = [best]
-    for (start, end), score in others:
+    for (start, end), score, window in others:
         if start is None or end is None:
             continue
         if all(a is None or b is None or end <= a or start >= b for a, b in taken):
-            kept.append(Moment(start, end, score))
+            kept.append(Moment(start, end, score, window))
             taken.append((start, end))
             if len(kept) == MAX_FURTHER_MOMENTS:
                 break

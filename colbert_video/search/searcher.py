@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.base.checks import check_flags, id_text
+from colbert_video.base.checks import check_flags, id_text, real_number
 from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
@@ -283,22 +283,26 @@ class Searcher:
             tokens = self._model.encode(list(texts.values()), view.settings)
             return view.ranking(dict(zip(texts, tokens, strict=True)), wanted)
 
-    def explain(self, query: str, video_id: str) -> Explanation:
+    def explain(self, query: str, video_id: str, *, time: float | None = None) -> Explanation:
         """Show which frame answers each query token, and how well, in both bags.
 
         Args:
             query: Words.
-            video_id: The video to look into; of one that was cut, the best window is explained.
+            video_id: The video or window to look into, such as `Hit.window`; of a video that was cut, the best window is
+                explained.
+            time: Of a video that was cut, explain the best of the windows that hold this time, in seconds; if none
+                does, of those next to it.
 
         Raises:
-            SettingsError: If the query is not a text or empty, or the video is not in the index.
+            SettingsError: If the query is not a text or empty, the video is not in the index, or `time` is no number.
         """
         check_text(query, "explain")
         video_id = id_text(video_id, "video_id")
+        time = None if time is None else real_number("time", time)
         with self._view() as view:
             (tokens,) = self._model.encode([query], view.settings)
             labels = self._model.load(view.settings).query_token_texts(query)
-            item, similarities = view.similarities(video_id, PreparedQuery(tokens))
+            item, similarities = view.similarities(video_id, PreparedQuery(tokens), time)
         return explain_similarities(item, labels, similarities)
 
     @property

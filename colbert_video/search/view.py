@@ -1,5 +1,6 @@
 """One commit of an index, as searches see it: its segments, and the engine that scores them."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,8 +72,10 @@ class Searchable(Protocol):
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments."""
 
-    def similarities(self, video_id: str, query: PreparedQuery) -> tuple[VideoEntry, Similarities]:
-        """Compare a query with all tokens of a video, or of its best window.
+    def similarities(
+        self, video_id: str, query: PreparedQuery, time: float | None = None
+    ) -> tuple[VideoEntry, Similarities]:
+        """Compare a query with all tokens of a video, or of its best window; see `Searcher.explain`.
 
         Raises:
             SettingsError: If the video is not there.
@@ -132,13 +135,18 @@ class SearchView:
         """
         return self.reader.allowed(wanted.where, wanted.ids)
 
-    def similarities(self, video_id: str, query: PreparedQuery) -> tuple[VideoEntry, Similarities]:
-        """Compare a query with all tokens of a video, or of its best window.
+    def similarities(
+        self, video_id: str, query: PreparedQuery, time: float | None = None
+    ) -> tuple[VideoEntry, Similarities]:
+        """Compare a query with all tokens of a video, or of its best window; see `Searcher.explain`.
 
         Raises:
             SettingsError: If it is not in the index.
         """
         items = self.reader.locate(video_id)
+        if time is not None:
+            least = min(_seconds_away(item, time) for _, _, item in items)
+            items = [found for found in items if _seconds_away(found[2], time) == least]
         scores = torch.tensor(
             [self._score(segment, row, query) for segment, row, _ in items], dtype=torch.float32, device="cpu"
         )  # (items,)
@@ -193,7 +201,7 @@ class SearchView:
         """Return a video, or those of its windows that were found, best first, as one hit."""
         best, item = matches[0], matches[0].item
         start, end = self._moment(best, query)
-        others = ((self._moment(match, query), match.score) for match in matches[1:])
+        others = ((self._moment(match, query), match.score, match.item.id) for match in matches[1:])
         return Hit(
             rank=rank,
             id=item.video if group else item.id,
@@ -205,6 +213,7 @@ class SearchView:
             path=item.path,
             metadata=item.metadata,
             parent=item.parent,
+            window=None if item.parent is None else item.id,
             moments=further_moments((start, end), others),
         )
 
@@ -227,6 +236,15 @@ class SearchView:
     def _score(self, segment: Segment, row: int, query: PreparedQuery) -> float:
         rows = segment.live.new_tensor([row], dtype=torch.int64)
         return float(score_videos(segment, self.reader.codecs(segment), query, rows).total[0])
+
+
+def _seconds_away(item: VideoEntry, time: float) -> float:
+    """Return how far a time is from a video or window [start, end), in seconds; 0 within it.
+
+    Its end is no part of it, and counts as farther than the begin of a window that starts there.
+    """
+    start, end = item.start or 0.0, math.inf if item.end is None else item.end
+    return start - time if time < start else 0.0 if time < end else math.nextafter(time - end, math.inf)
 
 
 def _frame_by_frame(

@@ -24,6 +24,7 @@ class MomentAnswer(BaseModel):
     start: float = Field(description="Seconds; the moment is [start, end).")
     end: float
     score: float
+    window: str = Field(description="Id of the window in which it was found, for `explain`.")
 
 
 class ResultAnswer(BaseModel):
@@ -39,6 +40,7 @@ class ResultAnswer(BaseModel):
     video_score: float | None
     start: float | None
     end: float | None
+    window: str | None = Field(description="Id of the window that was found, for `explain`; null for a whole video.")
     moments: list[MomentAnswer]
     parent: str | None
     metadata: dict[str, Any]

@@ -13,6 +13,8 @@ from window_corpus import SECONDS, commit_windows
 
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import SettingsError
+from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.model import FunctionEncoder
 from colbert_video.search.hit import Hit
 from colbert_video.search.moments import MAX_FURTHER_MOMENTS
 
@@ -139,3 +141,50 @@ def test_a_video_with_one_window_left_is_still_that_video(tmp_path: Path) -> Non
     with Searcher(tmp_path / "i") as opened:
         (hit,) = opened.search_tokens(unit_tokens(3, DIM, seed=6))
         assert (hit.id, hit.start, hit.end) == ("film", SECONDS, 2 * SECONDS)
+
+
+@pytest.fixture(scope="module")
+def worded(corpus: dict) -> Iterator[Searcher]:
+    """A searcher whose words are numbers of random query tokens."""
+    encoder = FunctionEncoder(
+        encode_queries=lambda texts: [unit_tokens(3, DIM, seed=int(text)) for text in texts],
+        encode_frames=lambda frames: frames,
+        fingerprint="random-words",
+        dim=DIM,
+    )
+    with Searcher(corpus["path"], model=encoder) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("word", ["201", "202", "203"])
+def test_each_moment_is_explained_by_the_window_that_scored_it(worded: Searcher, word: str) -> None:
+    moments = 0
+    for hit in worded.search(word, k=len(ALL)):
+        explained = worded.explain(word, hit.window or hit.id)
+        assert explained.scores["frame"] == pytest.approx(hit.frame_score, abs=1e-5)
+        assert explained.scores["video"] == pytest.approx(hit.video_score, abs=1e-5)
+        assert worded.explain(word, hit.id).scores == pytest.approx(explained.scores)
+        for moment in hit.moments:
+            assert sum(worded.explain(word, moment.window).scores.values()) == pytest.approx(moment.score, abs=1e-5)
+            moments += 1
+    assert moments >= 10  # as many chances to be wrong
+
+
+def test_without_a_result_the_best_window_that_holds_a_time_is_explained(worded: Searcher, searcher: Searcher) -> None:
+    windows = {hit.id: hit for hit in worded.search("201", k=WINDOWS, exact=True, group=False) if hit.parent == "film"}
+    spans = {entry.id: (entry.start, entry.end) for entry in entries_of(worded, "film")}
+    for time in (0.0, 1.5 * SECONDS, 20.25 * SECONDS):
+        holding = [name for name, (start, end) in spans.items() if start <= time < end]
+        best = max(holding, key=lambda name: windows[name].score)
+        assert worded.explain("201", "film", time=time).id == best
+    last = max(spans, key=lambda name: spans[name][1])
+    assert worded.explain("201", "film", time=1e9).id == last
+    assert worded.explain("201", "clip", time=1e9).id == "clip"
+    with pytest.raises(SettingsError, match="time=nan must be a finite number"):
+        worded.explain("201", "film", time=float("nan"))
+
+
+def entries_of(searcher: Searcher, video: str) -> list[VideoEntry]:
+    """The windows of a video."""
+    with searcher._view() as view:
+        return view.reader.known([video])  # type: ignore[attr-defined]

@@ -60,7 +60,7 @@ def test_a_frame_has_a_row_a_hit() -> None:
     assert frame["score"].tolist() == [1.0, 0.5]
     assert frame["metadata.channel"].tolist()[0] == "news"
     assert frame["metadata.channel"].isna().tolist() == [False, True]
-    assert frame["moments"].tolist()[0] == ({"start": 4.0, "end": 5.0, "score": 0.25},)
+    assert frame["moments"].tolist()[0] == ({"start": 4.0, "end": 5.0, "score": 0.25, "window": ""},)
     assert "metadata" not in frame.columns
 
 

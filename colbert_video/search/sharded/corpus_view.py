@@ -63,7 +63,9 @@ class CorpusView:
                 missing[name] = failed
         return Ranking.from_scored(scored, shards_failed=missing)
 
-    def similarities(self, video_id: str, query: PreparedQuery) -> tuple[VideoEntry, Similarities]:
+    def similarities(
+        self, video_id: str, query: PreparedQuery, time: float | None = None
+    ) -> tuple[VideoEntry, Similarities]:
         """Ask the shard that holds a video.
 
         Raises:
@@ -71,7 +73,7 @@ class CorpusView:
             ShardsUnavailableError: If its shard did not answer in time.
         """
         holders = self.catalogs.holders([video_id])
-        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query)))
+        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query, time)))
         if not answers:
             raise ShardsUnavailableError(failed, self.deadline)
         item, similarities = next(iter(answers.values()))

@@ -22,10 +22,12 @@ class Shard(OpenIndex):
         with self.view() as view:
             return view.scores(query, wanted, view.allowed(_present(view, wanted)))
 
-    def similarities(self, video_id: str, query: PreparedQuery) -> tuple[VideoEntry, Similarities]:
+    def similarities(
+        self, video_id: str, query: PreparedQuery, time: float | None = None
+    ) -> tuple[VideoEntry, Similarities]:
         """Compare a query with all tokens of one video of this shard, or of its best window."""
         with self.view() as view:
-            return view.similarities(video_id, query)
+            return view.similarities(video_id, query, time)
 
 
 def _present(view: SearchView, wanted: SearchSettings) -> SearchSettings:

@@ -22,6 +22,10 @@ router = APIRouter(tags=["search"])
 
 Text = Annotated[str, Query(description="Words that describe the video.")]
 Id = Annotated[str, Query(description="The video, or one of its windows.")]
+ExplainedTime = Annotated[
+    float | None,
+    Query(description="Of a video in windows, explain the best one that holds this time, in seconds.", ge=0),
+]
 Where = Annotated[str | None, Query(description='A filter on metadata as JSON: {"channel": "news"}.')]
 PICTURE = {
     "requestBody": {
@@ -114,12 +118,12 @@ async def search_image(request: Request, asked: Asked) -> JSON:
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
-async def explain(request: Request, query: Text, id: Id, index: Index) -> JSON:  # noqa: A002
+async def explain(request: Request, query: Text, id: Id, index: Index, t: ExplainedTime = None) -> JSON:  # noqa: A002
     """Show how well each query token fits each frame of a video, in both bags."""
     service = get_service(request)
     _check_query(query, service.settings)
     index.query_model()
-    return await service.searches.run(_explanation, index, query, id)
+    return await service.searches.run(_explanation, index, query, id, t)
 
 
 def _check_query(query: str, settings: ServeSettings) -> None:
@@ -185,8 +189,8 @@ def _search_answer(
     return JSON(answer)
 
 
-def _explanation(index: ServedIndex, query: str, video_id: str) -> JSON:
+def _explanation(index: ServedIndex, query: str, video_id: str, time: float | None) -> JSON:
     index.rows(video_id)
-    found = index.searcher.explain(query, video_id)
+    found = index.searcher.explain(query, video_id, time=time)
     shots = index.description.get("window") == SHOTS
     return JSON(ExplainAnswer.from_explanation(query, found, index.rows(found.id)[0], shots=shots))

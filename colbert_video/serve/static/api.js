@@ -1,10 +1,10 @@
 /** The service's addresses. All are relative to the page, so that it works under a reverse proxy's prefix. */
 
 /**
- * @typedef {{start: number, end: number, score: number}} Moment
+ * @typedef {{start: number, end: number, score: number, window: string}} Moment
  * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
- *   video_score: number | null, start: number | null, end: number | null, moments: Moment[], parent: string | null,
- *   metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
+ *   video_score: number | null, start: number | null, end: number | null, window: string | null, moments: Moment[],
+ *   parent: string | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
  *   thumbnail: string | null}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
  *   shards_failed: string[]}} Answer
@@ -90,9 +90,12 @@ export class Api {
     return this.#json(`api/search/image?${parameters(options)}`, { method: "POST", body: image, signal });
   }
 
-  /** @param {string} query @param {string} id @param {string} index @param {AbortSignal} signal */
-  explain(query, id, index, signal) {
-    return this.#json(`api/explain?${parameters({ query, id, index })}`, { signal });
+  /**
+   * @param {string} query @param {string} id @param {string} index @param {number | null} time Of a video in windows, those
+   *   that hold it. @param {AbortSignal} signal
+   */
+  explain(query, id, index, time, signal) {
+    return this.#json(`api/explain?${parameters({ query, id, index, t: time })}`, { signal });
   }
 
   /** @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<Video>} */

@@ -6,6 +6,7 @@ import { plain, score, sentence, span, time } from "./format.js";
 import { HeatStrips } from "./heatstrip.js";
 import { Player } from "./player.js";
 
+/** @typedef {import("./api.js").Moment} Moment */
 /** @typedef {import("./api.js").Result} Result */
 /** @typedef {import("./api.js").Video} Video */
 /**
@@ -67,7 +68,8 @@ export class Viewer {
     }
     this.#note("");
     this.#showVideo(this.#video, wanted);
-    await this.#explain(explainedId(this.#video, wanted.time, result));
+    const { window, time } = momentAt(wanted);
+    await this.#explain(window ?? id, window === null ? time : null);
   }
 
   /** @param {number} seconds */
@@ -102,9 +104,9 @@ export class Viewer {
   /** @param {Result | null} result */
   #showMoments(result) {
     if (!result || result.start === null) return;
-    const all = [{ start: result.start, end: result.end, score: result.score }, ...result.moments];
+    const all = momentsOf(result);
     const chips = all.map((moment) => {
-      const chip = button(span(moment.start, moment.end), () => this.#goTo(moment.start), {
+      const chip = button(span(moment.start, moment.end), () => this.#goTo(moment), {
         class: "chip", "data-start": moment.start, "data-end": moment.end,
       });
       chip.append(make("span", { class: "chip-score", text: score(moment.score) }));
@@ -122,10 +124,10 @@ export class Viewer {
     }
   }
 
-  /** @param {number} seconds Go to a moment, and explain the window that it is in. */
-  #goTo(seconds) {
-    this.#seek(seconds);
-    if (this.#video?.windows.length) void this.#explain(windowAt(this.#video, seconds));
+  /** @param {Moment} moment Go to it, and explain the window in which it was found. */
+  #goTo(moment) {
+    this.#seek(moment.start);
+    if (moment.window) void this.#explain(moment.window, null);
   }
 
   /** @param {number} seconds */
@@ -133,8 +135,8 @@ export class Viewer {
     this.#player?.seek(seconds);
   }
 
-  /** @param {string} id */
-  async #explain(id) {
+  /** @param {string} id @param {number | null} time Of a video in windows, one that holds it. */
+  async #explain(id, time) {
     const wanted = this.#wanted;
     if (!wanted || id === this.#explained) return;
     this.#explained = id; // a later call changes it, and then this answer comes too late
@@ -143,7 +145,7 @@ export class Viewer {
       return;
     }
     try {
-      const found = await this.api.explain(wanted.query, id, wanted.index, this.#loading.signal);
+      const found = await this.api.explain(wanted.query, id, wanted.index, time, this.#loading.signal);
       if (this.#explained !== id) return;
       this.#strips.show(found);
       if (this.#player?.isShowing) this.#strips.mark(this.#player.time);
@@ -202,16 +204,22 @@ function subtitle(id, result) {
   return [...name, `result ${result.rank}`, `score ${score(result.score)}`].join(" · ");
 }
 
-/** @param {Video} video @param {number | null} seconds @param {Result | null} result @returns {string} */
-function explainedId(video, seconds, result) {
-  const at = seconds ?? result?.start ?? null;
-  return video.windows.length && at !== null ? windowAt(video, at) : video.id;
+/** @param {Result} result @returns {Moment[]} All its moments, the best first. */
+function momentsOf(result) {
+  const { start, end, score: found, window } = result;
+  return [{ start: start ?? 0, end: end ?? 0, score: found, window: window ?? "" }, ...result.moments];
 }
 
-/** @param {Video} video @param {number} seconds @returns {string} The window in whose middle it is most. */
-function windowAt(video, seconds) {
-  const far = (/** @type {Video["windows"][0]} */ one) => Math.abs(((one.start ?? 0) + (one.end ?? 0)) / 2 - seconds - 0.01);
-  return video.windows.reduce((best, one) => (far(one) < far(best) ? one : best)).id;
+/**
+ * @param {Wanted} wanted
+ * @returns {{window: string | null, time: number | null}} The window to explain, where a moment of the result holds the
+ *   time at which it was opened; else the time alone, of which the service chooses the best window.
+ */
+function momentAt({ time, result }) {
+  if (!result) return { window: null, time };
+  if (time === null) return { window: result.window, time };
+  const holding = momentsOf(result).find((one) => time >= one.start && time < one.end);
+  return { window: holding?.window || null, time };
 }
 
 /** @param {Video} video */
