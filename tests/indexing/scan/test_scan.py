@@ -95,8 +95,8 @@ def test_exact_scores_are_the_naive_scores(
 def test_each_bag_counts_its_weight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], exact: bool, kernels: bool
 ) -> None:
-    monkeypatch.setattr(scan, "MIN_CANDIDATES", 280)
-    monkeypatch.setattr(scan, "MIN_IN_EVERY_BAG", 200)
+    monkeypatch.setattr(scan, "MIN_CANDIDATES", 295)
+    monkeypatch.setattr(scan, "MIN_IN_EVERY_BAG", 280)
     if not kernels:
         monkeypatch.setattr(scan, "compiled_kernels", lambda: None)
     segment, codecs = random_segment(tmp_path, {bag: [2 + n] * 300 for n, bag in enumerate(names)})
