@@ -7,6 +7,7 @@ from typing import Any, Literal
 import click
 
 from colbert_video.cli.options import (
+    FOLDER,
     SOME_FAILED,
     cluster_option,
     decoding_options,
@@ -14,6 +15,7 @@ from colbert_video.cli.options import (
     json_option,
     print_report,
     print_result,
+    some_index_option,
     sources_argument,
 )
 from colbert_video.errors import shown
@@ -136,15 +138,62 @@ def remove(ids: tuple[str, ...], index_path: Path, as_json: bool) -> None:
 
 
 @click.command()
-@index_option
+@click.argument("index", type=FOLDER, required=False)
+@some_index_option
 @json_option
-def info(index_path: Path, as_json: bool) -> None:
-    """Show what an index holds, how it was made, and which videos were refused."""
+def info(index: Path | None, index_path: Path | None, as_json: bool) -> None:
+    """Show what an INDEX holds, how it was made, and which videos were refused.
+
+    Without one, show this installation: versions, devices, and what is missing or slow.
+    """
+    folder = _one_index(index, index_path)
+    if folder is None:
+        from colbert_video.cli.installation import describe_installation, installation_table
+
+        installation = describe_installation()
+        print_result(installation if as_json else installation_table(installation))
+        return
     from colbert_video.cli.tables import description_table
     from colbert_video.indexing.upkeep.contents import describe_index
 
-    description = describe_index(index_path)
+    description = describe_index(folder)
     print_result(description if as_json else description_table(description))
+
+
+@click.command("list")
+@click.argument("index", type=FOLDER, required=False)
+@some_index_option
+@click.option("--where", help='List only videos that pass this filter, such as \'{"channel": "news"}\'.')
+@click.option("--windows", is_flag=True, help="List the windows of long videos instead of these.")
+@click.option("--limit", type=click.IntRange(min=1), help="Videos at most. Default: all.")
+@click.option("--after", default="", help="Begin after this id, the last one of a list with --limit.")
+@json_option
+def list_(
+    index: Path | None,
+    index_path: Path | None,
+    where: str | None,
+    windows: bool,
+    limit: int | None,
+    after: str,
+    as_json: bool,
+) -> None:
+    """List the videos of an INDEX by their ids, with length and text."""
+    from colbert_video.cli.tables import video_listing
+    from colbert_video.indexing.catalog.filters import parse_filter
+    from colbert_video.indexing.upkeep.contents import list_videos
+
+    folder = _one_index(index, index_path)
+    if folder is None:
+        raise click.UsageError("say which index: colbert-video list INDEX.")
+    condition = None if where is None else parse_filter(where)
+    videos = list_videos(folder, limit=limit or sys.maxsize, after=after, where=condition, windows=windows)
+    print_result({"videos": [vars(video) for video in videos]} if as_json else video_listing(videos))
+
+
+def _one_index(argument: Path | None, option: Path | None) -> Path | None:
+    if argument is not None and option is not None:
+        raise click.UsageError("give the index once: as INDEX or with --index.")
+    return option if argument is None else argument
 
 
 def _one_or_many(videos: tuple[str, ...]) -> Any:

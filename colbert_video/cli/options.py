@@ -36,6 +36,7 @@ class PathType(click.Path):
 FOLDER = PathType()
 
 index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")
+some_index_option = click.option("--index", "index_path", type=FOLDER, help="The index folder; or give it as INDEX.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines on stdout.")
 device_option = click.option("--device", help="auto, cpu, cuda or cuda:1. Default: the first GPU, else the CPU.")
 precision_option = click.option(
@@ -124,8 +125,13 @@ def print_result(value: Any) -> None:
         return
     from rich.console import Console
 
+    from colbert_video.cli.listing import Listing
+
     console = Console()
     for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, Listing):
+            part.show(console)
+            continue
         shown = printable(part, lines=True) if isinstance(part, str) else part
         # Sentences may hold commands and paths to copy: the terminal wraps them, not we.
         console.print(shown, highlight=False, markup=False, soft_wrap=isinstance(part, str))

@@ -18,7 +18,7 @@ from colbert_video.cli.console import (
 from colbert_video.cli.dataset_verbs import prepare
 from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
-from colbert_video.cli.index_verbs import add, index, info, remove
+from colbert_video.cli.index_verbs import add, index, info, list_, remove
 from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, search
@@ -39,6 +39,7 @@ VERBS = (
     compact,
     verify,
     info,
+    list_,
     export,
     import_,
     shard,
@@ -51,12 +52,25 @@ VERBS = (
     fuse,
 )
 
+CALLS = {
+    "`colbert-video index` or Indexer(...).index": "`colbert-video index`",
+    "Indexer(...).index": "`colbert-video index`",
+    "pass Searcher(path, model=...), or search with search_tokens": "name one with --model",
+    "pass the path of a weight file as pretrained=": "name a weight file after a colon, NAME:FILE",
+}
+"""Calls of Python that errors name as a remedy, and what the command line has for them."""
 PARAMETER = re.compile(r"""(?<![\w/.'"-])(?P<name>[a-z_]+)=(?P<value>'[^']*'|"[^"]*"|[\w.-]*\w|)""")
 """A parameter as errors write it: `num_frames=100`, `model='toy'`, `model=`."""
 
 
 class Program(click.Group):
     """The verbs; errors name the options that were typed, not the parameters behind them."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a verb, which takes -v and -q too."""
+        for flags, act in ((("-v", "--verbose"), _be_verbose), (("-q", "--quiet"), _be_quiet)):
+            cmd.params.append(click.Option(flags, is_flag=True, expose_value=False, hidden=True, callback=act))
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb.
@@ -71,10 +85,21 @@ class Program(click.Group):
             raise click.ClickException(in_options(str(error), verb)) from error
 
 
+def _be_verbose(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        log_to_stderr(logging.INFO)
+        logging.getLogger().setLevel(logging.INFO)
+
+
+def _be_quiet(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        show_progress(False)
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="colbert_video")
-@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bars.")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens, on stderr; also after the verb.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars; also after the verb.")
 def app(verbose: bool, quiet: bool) -> None:
     """Late-interaction video search: words in, moments of video out.
 
@@ -126,7 +151,12 @@ def _exit_code(arguments: list[str] | None) -> int:
 
 
 def in_options(message: str, verb: click.Command | None) -> str:
-    """Return an error's text with `name=value` as the verb's option, where it has one, such as "--frames 100"."""
+    """Return an error's text in words of the command line: calls of Python as verbs, and `name=value` as the verb's option, where it has one.
+
+    "num_frames=100" becomes "--frames 100".
+    """
+    for call, words in CALLS.items():
+        message = message.replace(call, words)
     options = {
         parameter.name: parameter
         for parameter in (verb.params if verb else ())

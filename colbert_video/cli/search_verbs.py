@@ -40,7 +40,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("query", required=False)
+@click.argument("query", nargs=-1)
 @index_option
 @click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words.")
 @click.option("--video", type=FOLDER, help="Look for what this clip shows, instead of words.")
@@ -66,7 +66,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @precision_option
 @json_option
 def search(
-    query: str | None,
+    query: tuple[str, ...],
     index_path: Path,
     image: Path | None,
     video: Path | None,
@@ -85,8 +85,10 @@ def search(
 
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
-    _check_what(query, image, video, queries, explain)
+    words = _one_text(query)
+    _check_what(words, image, video, queries, explain)
     _check_run(queries, trec, windows)
+    _check_exist(image, video, queries)
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.searcher import Searcher
 
@@ -103,20 +105,21 @@ def search(
             hits = searcher.search_image(image, **options)
         elif video is not None:
             hits = searcher.search_video(video, **options)
-        elif query is not None:
-            hits = searcher.search(query, **options)
-            explanation = searcher.explain(query, hits[0].id) if explain and hits else None
-    _print_hits(query if query is not None else str(image or video), hits, explanation, as_json)
+        elif words is not None:
+            hits = searcher.search(words, **options)
+            explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
+    _print_hits(words if words is not None else str(image or video), hits, explanation, as_json)
 
 
 def _print_hits(query: str, hits: Sequence[Any], explanation: Any, as_json: bool) -> None:
-    from colbert_video.cli.tables import explanation_table, hit_table
+    from colbert_video.cli.tables import explanation_table, hit_listing
 
     if as_json:
         why = {} if explanation is None else {"explanation": explanation.to_dict()}
         print_result({"query": query, "hits": [hit.to_dict() for hit in hits], **why})
         return
-    print_result([hit_table(hits), *([] if explanation is None else [explanation_table(explanation)])])
+    more = [] if explanation is None else [explanation_table(explanation)]
+    print_result([hit_listing(hits, bags=explanation is not None), *more])
 
 
 def _check_files(queries: Path, trec: Path, *, escape: bool) -> dict[str, str]:
@@ -144,6 +147,13 @@ def _write_run(
     return done if as_json else f"{len(ranking)} queries are answered in {trec}"
 
 
+def _one_text(words: tuple[str, ...]) -> str | None:
+    """Return the query; a shell hands over several words where the quotes are missing."""
+    if len(words) > 1:
+        raise click.UsageError(f'the query came as {len(words)} words; put it in quotes: "{" ".join(words)}".')
+    return words[0] if words else None
+
+
 def _check_what(query: str | None, image: Path | None, video: Path | None, queries: Path | None, explain: bool) -> None:
     if sum(given is not None for given in (query, image, video, queries)) != 1:
         raise click.UsageError(
@@ -151,6 +161,13 @@ def _check_what(query: str | None, image: Path | None, video: Path | None, queri
         )
     if explain and query is None:
         raise click.UsageError("--explain shows what words found; give a QUERY instead of a picture, a clip or a file.")
+
+
+def _check_exist(*files: Path | None) -> None:
+    """Notice missing files before a model is loaded."""
+    for file in files:
+        if file is not None and not file.exists():
+            raise click.UsageError(f"there is no file {file}; check the name.")
 
 
 def _check_run(queries: Path | None, trec: Path | None, windows: bool) -> None:

@@ -1,16 +1,19 @@
 """Tables and sentences in which the command line shows results to people."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from colbert_video.cli.listing import NOTHING, Column, Listing
 from colbert_video.errors import printable
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep.compact import CompactReport
+from colbert_video.indexing.upkeep.contents import ListedVideo
 from colbert_video.indexing.upkeep.verify import VerifyReport
 from colbert_video.search.explain import PADDING, Explanation, TokenMatch
 from colbert_video.search.hit import Hit, format_moment, format_time
@@ -21,25 +24,52 @@ MAX_MOMENTS = 3
 """Further moments of a hit in the table; --json has them all."""
 
 
-def hit_table(hits: Sequence[Hit]) -> RenderableType:
-    """Return a table with rank, id, moment and scores of each hit."""
-    if not hits:
-        return "no video is eligible"
+def hit_listing(hits: Sequence[Hit], *, bags: bool = False) -> Listing:
+    """Return rank, id, moment and score of each hit.
+
+    Args:
+        hits: Best first.
+        bags: True to show the score in each bag too.
+    """
     further = any(hit.moments for hit in hits)
-    table = Table()
-    table.add_column("", justify="right")
-    table.add_column("video")
-    table.add_column("moment")
-    for column in ("score", "frame bag", "video bag"):
-        table.add_column(column, justify="right")
-    if further:
-        table.add_column("also at")
+    columns = [Column("", right=True), Column("video", fold=True), Column("moment"), Column("score", right=True)]
+    columns += [Column("frame bag", right=True), Column("video bag", right=True)] if bags else []
+    columns += [Column("also at", fold=True)] if further else []
+    rows = []
     for hit in hits:
-        scores = [score_text(score) for score in (hit.score, hit.frame_score, hit.video_score)]
+        scores = (hit.score, hit.frame_score, hit.video_score) if bags else (hit.score,)
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
-        moment = format_moment(hit.start, hit.end)
-        table.add_row(str(hit.rank), cell(hit.id), moment, *scores, *([", ".join(moments)] if further else []))
-    return table
+        also = [", ".join(moments) or NOTHING] if further else []
+        rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), *map(score_text, scores), *also])
+    return Listing(columns, rows, "no video is eligible")
+
+
+def video_listing(videos: Sequence[ListedVideo]) -> Listing:
+    """Return id, length and text of each video of an index."""
+    windows = any(video.windows for video in videos)
+    columns = [Column("video", fold=True), Column("seconds", right=True)]
+    columns += [Column("windows", right=True)] if windows else []
+    columns += [Column("about", fold=True)]
+    rows = []
+    for video in videos:
+        counts = [str(video.windows)] if windows else []
+        rows.append([video.id, _length(video), *counts, _about(video.metadata)])
+    return Listing(columns, rows, "no video is listed")
+
+
+def _length(video: ListedVideo) -> str:
+    """Return the length of a video, or of a window of one as "20.0-30.0"."""
+    if video.parent is not None and video.start is not None and video.end is not None:
+        return f"{video.start:.1f}-{video.end:.1f}"
+    return NOTHING if video.duration is None else f"{video.duration:.1f}"
+
+
+def _about(metadata: Mapping[str, Any]) -> str:
+    """Return a video's text or caption, else the values of its metadata by name."""
+    for name in ("text", "caption", "title"):
+        if isinstance(metadata.get(name), str):
+            return str(metadata[name])
+    return ", ".join(f"{name}: {value}" for name, value in metadata.items()) or NOTHING
 
 
 def cell(text: str, *, lines: bool = False) -> Text:
@@ -138,13 +168,55 @@ def _listed(names: Sequence[str], remedy: str = "") -> list[str]:
 
 
 def description_table(description: Mapping[str, Any]) -> RenderableType:
-    """Return a table of the properties of an index, one per row."""
+    """Return a table of the properties of an index, one per row; properties without a value are left out."""
     table = Table(show_header=False)
     table.add_column("property")
-    table.add_column("value")
+    table.add_column("value", overflow="fold")
     for name, value in description.items():
         if name == "failures":
             texts = (f"{failure['id']}: {failure['kind']}: {failure['detail']}" for failure in value)
-            value = "\n".join(map(printable, texts)) or "none"
-        table.add_row(name.replace("_", " "), cell(str(value), lines=name == "failures"))
+            table.add_row("refused videos", cell("\n".join(map(printable, texts)) or "none", lines=True))
+        elif value is not None and value not in ([], {}):
+            label, text = PROPERTIES.get(name, (name.replace("_", " "), plain_value))
+            table.add_row(label, cell(text(value), lines=True))
     return table
+
+
+def plain_value(value: Any) -> str:
+    """Return a value in words: "yes" for True, parts of a list and a mapping separated by commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {plain_value(own)}" for name, own in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain_value, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def format_bytes(value: int) -> str:
+    """Return a number of bytes with its unit, such as "7.2 kB"."""
+    return decimal(value)
+
+
+def _seconds(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:g} seconds"
+
+
+PROPERTIES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "path": ("index", str),
+    "bytes": ("size on disk", format_bytes),
+    "bytes_per_video": ("size of a video", format_bytes),
+    "removed": ("removed, not yet compacted", plain_value),
+    "staged": ("encoded, not yet in the index", plain_value),
+    "kernels": ("scored by", lambda value: f"{value} kernels" if value != "torch" else "torch, without kernels"),
+    "dim": ("dimensions of a token", plain_value),
+    "nbits": ("bits of a dimension", plain_value),
+    "num_frames": ("frames of a video or window", plain_value),
+    "window": ("windows of", _seconds),
+    "stride": ("from window to window", _seconds),
+    "sample_bytes": ("sample to train the codec", format_bytes),
+    "seed": ("random seed", plain_value),
+    "codec_errors": ("errors of stored tokens", lambda value: plain_value(value.get("trained", value))),
+    "codec_drift": ("advice", str),
+}
+"""Properties of an index that people read in other words, or with units."""

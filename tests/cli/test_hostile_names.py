@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving import write_colour
 
 from colbert_video.cli.console import LogFormatter
-from colbert_video.cli.tables import hit_table, report_text, verify_text
+from colbert_video.cli.tables import hit_listing, report_text, verify_text
 from colbert_video.errors import printable
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
@@ -82,7 +82,7 @@ def test_tables_and_sentences_show_names_escaped() -> None:
     assert not any(line.startswith("error") or RAW.search(line) for line in lines)
     verified = VerifyReport(Path("i"), 1, 1, 1, (Problem(FORGED, "gone"),), (FORGED,))
     assert verify_text(verified).count(ESCAPED) == 2
-    cells = hit_table([Hit(1, FORGED, 1.0, 0.5, 0.5, 0.0, 1.0, None, {})]).columns[1]._cells  # type: ignore[union-attr]
+    cells = hit_listing([Hit(1, FORGED, 1.0, 0.5, 0.5, 0.0, 1.0, None, {})]).table().columns[1]._cells  # type: ignore[union-attr]
     assert [str(cell) for cell in cells] == [ESCAPED]
 
 

@@ -1,19 +1,64 @@
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from colbert_video.cli.tables import MAX_FAILURES, description_table, hit_table, report_text
+from colbert_video.cli.listing import Listing
+from colbert_video.cli.tables import MAX_FAILURES, description_table, hit_listing, report_text, video_listing
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
-from colbert_video.search.hit import Hit, format_moment, format_time
+from colbert_video.indexing.upkeep.contents import ListedVideo
+from colbert_video.search.hit import Hit, Moment, format_moment, format_time
 
 
 def _rendered(value: object) -> str:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(value)
     return console.export_text()
+
+
+def _shown(listing: Listing, *, width: int, terminal: bool = True) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=terminal, color_system=None)
+    listing.show(console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+LONG = "a-very-long-name-of-a-video-" * 4 + "end.mp4"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 400])
+@pytest.mark.parametrize("bags", [False, True])
+def test_a_table_cuts_neither_ids_nor_times(width: int, bags: bool) -> None:
+    moments = (Moment(5.0, 6.0, 0.5, "w"), Moment(7.0, 8.0, 0.4, "x"))
+    hits = [
+        Hit(1, LONG, 1.25, 0.5, 0.75, 3601.0, 3602.5, None, {}, moments=moments),
+        Hit(2, "b", 1, 1, 0, 1, 2, None, {}),
+    ]
+    text = _shown(hit_listing(hits, bags=bags), width=width)
+    assert "…" not in text
+    assert "60:01.0–60:02.5" in text
+    cells = [re.split("[│┃|\t]", line) for line in text.splitlines()]  # a line's cells; a table begins with a border
+    names = (row[2 if row[0] == "" else 1].strip() for row in cells if len(row) > 2)
+    assert LONG in "".join(names)
+    assert ("frame bag" in text) == (bags and "┃" in text)
+
+
+def test_a_pipe_gets_a_line_a_hit_with_tabs() -> None:
+    hits = [Hit(1, LONG, 1.25, 0.5, 0.75, 1.0, 2.5, None, {}), Hit(2, "b\nc", 1.0, 1.0, 0.0, None, None, None, {})]
+    lines = _shown(hit_listing(hits), width=20, terminal=False).splitlines()
+    assert lines == [f"1\t{LONG}\t0:01.0–0:02.5\t1.250", "2\tb\\nc\t-\t1.000"]
+
+
+def test_videos_are_listed_with_length_and_text() -> None:
+    videos = [
+        ListedVideo("a.mp4", None, None, None, 12.25, {"text": "a dog"}, 0),
+        ListedVideo("b.mp4", None, None, None, None, {"channel": "news", "views": 3}, 2),
+        ListedVideo("b.mp4#t=0,10", "b.mp4", 0.0, 10.0, None, {}, 0),
+    ]
+    lines = _shown(video_listing(videos), width=20, terminal=False).splitlines()
+    assert lines == ["a.mp4\t12.2\t0\ta dog", "b.mp4\t-\t2\tchannel: news, views: 3", "b.mp4#t=0,10\t0.0-10.0\t0\t-"]
 
 
 @pytest.mark.parametrize(
@@ -30,11 +75,11 @@ def test_a_moment_needs_both_ends() -> None:
 
 def test_hits_are_listed_with_markup_left_as_text() -> None:
     hit = Hit(1, "[bold]clip[/bold].mp4", 1.25, 0.5, 0.75, 1.0, 2.0, None, {})
-    text = _rendered(hit_table([hit]))
+    text = _shown(hit_listing([hit]), width=120)
     assert "[bold]clip[/bold].mp4" in text
     assert "0:01.0–0:02.0" in text
     assert "1.250" in text
-    assert _rendered(hit_table([])).strip() == "no video is eligible"
+    assert _shown(hit_listing([]), width=120).strip() == "no video is eligible"
 
 
 def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
