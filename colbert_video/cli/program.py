@@ -16,12 +16,11 @@ from colbert_video.cli.console import (
     say_failure,
 )
 from colbert_video.cli.dataset_verbs import prepare
-from colbert_video.cli.fusion_verbs import fuse
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, list_, remove
 from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
-from colbert_video.cli.search_verbs import demo, search
+from colbert_video.cli.search_verbs import demo, fuse, search
 from colbert_video.cli.serve_verbs import serve
 from colbert_video.cli.training_verbs import evaluate, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
