@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 import sys
 from typing import Any
 
@@ -51,6 +52,8 @@ VERBS = (
     fuse,
 )
 
+RESUMED = {"index": None, "add": None, "compact": None, "reproduce": None, "train": "--resume"}
+"""Verbs that go on where they stopped, with the option that this takes."""
 CALLS = {
     "`colbert-video index` or Indexer(...).index": "`colbert-video index`",
     "Indexer(...).index": "`colbert-video index`",
@@ -140,13 +143,25 @@ def _exit_code(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         return _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted; run the same command again to go on where it stopped\n")
+        sys.stderr.write(f"{interrupted_text(arguments)}\n")
         return INTERRUPTED
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except Exception as error:
         return _failed(error)
     return code if isinstance(code, int) else 0
+
+
+def interrupted_text(arguments: list[str] | None) -> str:
+    """Return what to say after Ctrl-C: how the work goes on, where the verb can go on."""
+    given = sys.argv[1:] if arguments is None else arguments
+    verb = next((name for name in given if name in app.commands), "")
+    if verb not in RESUMED:
+        return "interrupted"
+    option = RESUMED[verb]
+    if option is None or option in given:
+        return "interrupted; run the same command again to go on where it stopped"
+    return f"interrupted; to go on where it stopped: {shlex.join(['colbert-video', *given, option])}"
 
 
 def in_options(message: str, verb: click.Command | None) -> str:

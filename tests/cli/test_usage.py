@@ -11,7 +11,7 @@ from command_line import run
 
 from colbert_video.cli import program
 from colbert_video.cli.index_verbs import index
-from colbert_video.cli.program import VERBS, in_options
+from colbert_video.cli.program import VERBS, in_options, interrupted_text
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
@@ -92,6 +92,23 @@ def test_help_and_errors_import_nothing_heavy() -> None:
 def test_errors_name_options(text: str, shown: str | None) -> None:
     assert in_options(text, index) == (shown or text)
     assert in_options(text, None) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        (["train", "my recipe.yaml", "--output", "run"], "colbert-video train 'my recipe.yaml' --output run --resume"),
+        (["-q", "train", "toy", "--output", "run", "--resume"], "run the same command again"),
+        (["index", "clips", "--index", "i", "--model", "toy"], "run the same command again"),
+        (["search", "x", "--index", "i"], "interrupted"),
+        (["demo", "--keep", "folder"], "interrupted"),
+        ([], "interrupted"),
+    ],
+)
+def test_after_an_interruption_a_command_that_works_is_named(typed: list[str], advice: str) -> None:
+    text = interrupted_text(typed)
+    assert text.startswith("interrupted")
+    assert text.endswith(advice) or f"; {advice} to go on" in text
 
 
 @pytest.mark.parametrize("arguments", [["-v", "info", "missing"], ["info", "missing", "-v"], ["info", "-q", "missing"]])
