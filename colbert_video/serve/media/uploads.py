@@ -33,8 +33,8 @@ async def read_body(request: Request, *, most_bytes: int, seconds: float) -> byt
     try:
         return await asyncio.wait_for(_collected(request, most_bytes), seconds)
     except asyncio.TimeoutError as error:
-        message = f"the body took longer than {seconds:g} seconds."
-        raise ServiceError(408, "too_slow", message, "Send it faster.", CLOSE) from error
+        message = f"the file took longer than {seconds:g} seconds to arrive."
+        raise ServiceError(408, "too_slow", message, "Send a smaller one, or use a faster connection.", CLOSE) from error
 
 
 async def _collected(request: Request, most_bytes: int) -> bytes:
@@ -47,12 +47,12 @@ async def _collected(request: Request, most_bytes: int) -> bytes:
 
 
 def _too_large(most_bytes: int) -> ServiceError:
-    message = f"the body is larger than {most_bytes} bytes."
-    return ServiceError(413, "body_too_large", message, "Send a smaller one.", CLOSE)
+    message = f"this file is larger than {most_bytes / 1e6:.3g} MB."
+    return ServiceError(413, "body_too_large", message, "Use a smaller one.", CLOSE)
 
 
 def _too_many_pixels(message: str) -> ServiceError:
-    return ServiceError(413, "picture_too_large", message, "Send a smaller one.")
+    return ServiceError(413, "picture_too_large", message, "Use a smaller one.")
 
 
 def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
@@ -78,5 +78,5 @@ def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error
     except BAD_PICTURE as error:
-        message = "the body is no picture that can be read."
-        raise ServiceError(415, "not_a_picture", message, f"Send one of {', '.join(FORMATS)}.") from error
+        message = "this file is not a picture that can be read."
+        raise ServiceError(415, "not_a_picture", message, f"Use one of {', '.join(FORMATS)}.") from error

@@ -38,7 +38,7 @@ TOO_LARGE = {
     for code, text in (
         (408, "The picture was sent too slowly."),
         (413, "The picture is too large."),
-        (415, "The body is no picture."),
+        (415, "The file is not a picture that can be read."),
     )
 }
 
