@@ -34,7 +34,9 @@ async def read_body(request: Request, *, most_bytes: int, seconds: float) -> byt
         return await asyncio.wait_for(_collected(request, most_bytes), seconds)
     except asyncio.TimeoutError as error:
         message = f"the file took longer than {seconds:g} seconds to arrive."
-        raise ServiceError(408, "too_slow", message, "Send a smaller one, or use a faster connection.", CLOSE) from error
+        raise ServiceError(
+            408, "too_slow", message, "Send a smaller one, or use a faster connection.", CLOSE
+        ) from error
 
 
 async def _collected(request: Request, most_bytes: int) -> bytes:
