@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from colbert_video.durable import write_text
-
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 DOCS = HERE.parent / "docs"
@@ -42,6 +40,8 @@ def load(path: Path, default: Any = None) -> Any:
 
 def save(path: Path, figures: Any) -> None:
     """Write a report, whole or not at all."""
+    from colbert_video.durable import write_text  # here: other engines' processes have no such package
+
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(figures, indent=1) + "\n")
 

@@ -10,7 +10,8 @@ measured. Corpora and indexes stay in the work folder; figures that the report h
 are not measured again unless `--again` is given, so a command that was interrupted is simply repeated.
 
 Every engine runs on one thread in a process of its own, under this Python or another one (`--python`) that has its
-packages: fast-plaid (pip install fast-plaid), faiss-hnsw and faiss-ivf (pip install faiss-cpu), colbert (pip install
+packages: fast-plaid (pip install fast-plaid), lancedb (pip install lancedb), qdrant and qdrant-hnsw (pip install
+qdrant-edge-py), faiss-hnsw and faiss-ivf (pip install faiss-cpu), colbert (pip install
 colbert-ai faiss-cpu ninja; needs a C++ compiler), the others this package. CPU time is what the processor worked on a
 query; it hardly depends on what else the machine does. Queries a second by the clock does.
 """

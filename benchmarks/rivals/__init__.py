@@ -65,6 +65,9 @@ ENGINES = {
     "fast-plaid": Entry("fast-plaid, 4 bits", "fastplaid", {"nbits": 4}),
     "faiss-hnsw": Entry("faiss HNSW16-SQ8", "faiss_tokens", {"graph": True}),
     "faiss-ivf": Entry("faiss IVF-SQ8", "faiss_tokens", {"graph": False}),
+    "lancedb": Entry("LanceDB multivector, IVF-PQ", "lance"),
+    "qdrant": Entry("Qdrant Edge, int8 MaxSim, exhaustive", "qdrant", {"graph": False}),
+    "qdrant-hnsw": Entry("Qdrant Edge, int8 MaxSim, HNSW", "qdrant", {"graph": True}),
     "torch-fp32": Entry("torch, exhaustive fp32", "exhaustive", {"dtype": "float32"}),
     "torch-bf16": Entry("torch, exhaustive bf16", "exhaustive", {"dtype": "bfloat16"}),
 }

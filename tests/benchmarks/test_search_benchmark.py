@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,26 @@ def test_exhaustive_search_finds_everything(load: Any, corpus: Any, tmp_path: Pa
     engine.open(corpus, tmp_path / "index")
     found = [list(engine.search(query, 10)) for query in corpus.queries]
     assert load("search_measures").recall(found, corpus.truth) == 1.0
+
+
+def test_the_process_of_another_engine_needs_none_of_this_package() -> None:
+    hidden = "import sys; sys.modules['colbert_video'] = sys.modules['torch'] = None; import search_worker"
+    subprocess.run([sys.executable, "-c", hidden], check=True, env={**os.environ, "PYTHONPATH": str(BENCHMARKS)})
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("lancedb", "lancedb"), ("qdrant", "qdrant_edge"), ("qdrant-hnsw", "qdrant_edge")]
+)
+def test_a_database_finds_everything_in_a_small_corpus(
+    load: Any, corpus: Any, tmp_path: Path, name: str, package: str
+) -> None:
+    pytest.importorskip(package)
+    engine = load("rivals").ENGINES[name].load()
+    engine.build(corpus, tmp_path / "index")
+    engine.open(corpus, tmp_path / "index")
+    most = list(engine.settings.values())[-1]
+    found = [list(engine.search(query, 10, **most)) for query in corpus.queries[:8]]
+    assert load("search_measures").recall(found, corpus.truth[:8]) >= 0.95
 
 
 @thorough_only
