@@ -39,6 +39,8 @@ PANDAS = ["pandas>=2"]
 DATASETS = ["datasets>=4"]
 MTEB = ["mteb>=2.26"]
 SENTENCE_TRANSFORMERS = ["sentence-transformers>=6.2"]
+ONNX = ["onnx>=1.16", "onnxruntime>=1.20", "onnxscript>=0.5"]
+OPENVINO = ["openvino>=2025.0"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"]
 TEST = [
     *TRAIN,
@@ -123,6 +125,8 @@ setup(
         "datasets": DATASETS,
         "mteb": MTEB,
         "sentence-transformers": SENTENCE_TRANSFORMERS,
+        "onnx": ONNX,
+        "openvino": OPENVINO,
         "docs": DOCS,
         "torchcodec": ["torchcodec>=0.13"],
         "test": TEST,

@@ -29,6 +29,7 @@ QUERY_LENGTHS = (32, 64)
 ENGINES = {
     "colbert_video, auto": "torch",
     "colbert_video, fp32": "torch",
+    "colbert_video, compiled": "torch",
     "open_clip, fp32": "open_clip",
     "ONNX Runtime, fp32": "onnxruntime",
     "ONNX Runtime, int8": "onnxruntime",
@@ -94,12 +95,15 @@ def plain_towers(name: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 
 def our_towers(name: str, precision: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """This library's towers in a precision."""
+    """This library's towers in a precision, or "compiled" in that of "auto"."""
     import torch
 
     from colbert_video.model.precision import DTYPES, choose_precision
 
-    backbone = towers(name).to(DTYPES[choose_precision(precision, torch.device("cpu"))])
+    chosen = choose_precision("auto" if precision == "compiled" else precision, torch.device("cpu"))
+    backbone = towers(name).to(DTYPES[chosen])
+    if precision == "compiled":
+        return tuple(torch.compile(tower, dynamic=False) for tower in (backbone.frame_tokens, backbone.text_tokens))
     return backbone.frame_tokens, backbone.text_tokens
 
 

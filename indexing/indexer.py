@@ -84,8 +84,11 @@ class Indexer:
         precision: Precision in which the model computes: "fp32", "bf16", "fp16" or "auto" for the fastest that the device
             multiplies in hardware. None for "auto", and for that of a model in memory. The index notes it; a model of
             another precision may search it.
+        compile: True to compile the model with `torch.compile`, for long runs: it takes a minute or more when it first
+            encodes.
 
     Raises:
+        DependencyError: If `compile` lacks a compiler.
         SettingsError: If a setting is of the wrong type, or `decoder`, `timeout` or `workers` is out of range.
     """
 
@@ -114,9 +117,10 @@ class Indexer:
         video_stream: int | None = None,
         device: Device | None = None,
         precision: Precision | None = None,
+        compile: bool = False,
     ) -> None:
         self.path = user_path(path, "the index")
-        self._model = ModelChoice.from_given(model, device, precision)
+        self._model = ModelChoice.from_given(model, device, precision, compile)
         self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory)
         given: dict[str, Any] = {
             "dim": dim,
@@ -454,7 +458,7 @@ class Indexer:
                 )
 
     def _work(self, settings: IndexSettings) -> Work:
-        return Work(self.path, settings, self._decoding, self._model.precision)
+        return Work(self.path, settings, self._decoding, self._model.precision, self._model.compile)
 
     def _helpers(self, cluster: Cluster | None, work: Work, model: VideoEncoder) -> AbstractContextManager[Helpers]:
         """Return who encodes and compresses, as a context manager: the cluster's machines, or this process."""

@@ -44,6 +44,17 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     help="Of the model's weights and products. Default: auto, the fastest that the device multiplies in hardware.",
 )
+compile_option = click.option(
+    "--compile",
+    is_flag=True,
+    help="Compile the model with torch.compile, for long runs: its first use takes a minute or more.",
+)
+query_runtime_option = click.option(
+    "--query-runtime",
+    type=click.Choice(["torch", "onnx", "openvino"]),
+    help="What runs the text tower: torch, or ONNX Runtime or OpenVINO, which are faster on CPUs once they have it. "
+    "Default: torch.",
+)
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )
@@ -65,6 +76,7 @@ def decoding_options(command: Command) -> Command:
     for option in (
         device_option,
         precision_option,
+        compile_option,
         workers_option,
         click.option(
             "--timeout",

@@ -8,6 +8,7 @@ import click
 
 from colbert_video.cli.options import (
     FOLDER,
+    compile_option,
     device_option,
     escape_option,
     index_option,
@@ -16,6 +17,7 @@ from colbert_video.cli.options import (
     print_report,
     print_result,
     print_written,
+    query_runtime_option,
 )
 
 DEFAULT_HITS = 10
@@ -64,6 +66,8 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--model", help="The model's new name or folder, if it moved since the index was made.")
 @device_option
 @precision_option
+@compile_option
+@query_runtime_option
 @json_option
 def search(
     query: tuple[str, ...],

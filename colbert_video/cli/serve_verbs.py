@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from colbert_video.cli.options import FOLDER, device_option, precision_option
+from colbert_video.cli.options import FOLDER, compile_option, device_option, precision_option, query_runtime_option
 from colbert_video.errors import DependencyError
 
 THREADS, CLUSTER_THREADS = 2, 16
@@ -55,6 +55,8 @@ THREADS, CLUSTER_THREADS = 2, 16
 @click.option("--model", help="Where the indexes' model is now, if it moved.")
 @device_option
 @precision_option
+@compile_option
+@query_runtime_option
 def serve(
     indexes: tuple[str, ...],
     host: str,
@@ -71,7 +73,7 @@ def serve(
     preload: bool,
     model: str | None,
     device: str | None,
-    precision: Any,
+    **computing: Any,
 ) -> None:
     """Serve indexes over HTTP: a search page, and an interface for programs.
 
@@ -108,7 +110,7 @@ def serve(
         settings,
         model=model,
         device=device,
-        precision=precision,
+        **computing,
         opened=opened,
         announce=lambda address: _say(f"serving {address}"),
     )

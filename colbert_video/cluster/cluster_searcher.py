@@ -15,6 +15,7 @@ from colbert_video.device import Device
 from colbert_video.errors import ClusterError, ColBERTVideoError, ShardsUnavailableError, shown
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
+from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
@@ -52,6 +53,9 @@ class ClusterSearcher(ShardedSearcher):
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
+        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
+            and takes up to half a minute when the model is loaded; None for torch.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.
 
     Raises:
@@ -75,13 +79,15 @@ class ClusterSearcher(ShardedSearcher):
         model: Model | None = None,
         device: Device | None = None,
         precision: Precision | None = None,
+        compile: bool = False,
+        query_runtime: QueryRuntime | None = None,
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         replicas, threads = (
             whole_number(name, number, least=1) for name, number in (("replicas", replicas), ("threads", threads))
         )
         self._process = os.getpid()
-        self._open_corpus(path, model, device, precision)
+        self._open_corpus(path, model, device, precision=precision, compile=compile, query_runtime=query_runtime)
         self.deadline: float = real_number("deadline", deadline, above=0)
         self._hedge = real_number("hedge", hedge, above=0)
         self.shards: list[ShardReplicas] = []

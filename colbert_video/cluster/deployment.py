@@ -8,6 +8,7 @@ from colbert_video.cluster.cluster_searcher import ClusterSearcher
 from colbert_video.cluster.session import import_ray
 from colbert_video.device import Device
 from colbert_video.model.precision import Precision
+from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.serve.app import create_app
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
@@ -30,6 +31,8 @@ def serve_deployment(
     model: str | None = None,
     device: Device | None = None,
     precision: Precision | None = None,
+    compile: bool = False,
+    query_runtime: QueryRuntime | None = None,
     **options: Any,
 ) -> Any:
     """Wrap the service for `ray.serve.run`.
@@ -43,6 +46,8 @@ def serve_deployment(
         model: Encodes queries; None for the model that the shards name.
         device: Where models run.
         precision: Precision in which models compute; None for "auto".
+        compile: True to compile models, as for `Searcher`.
+        query_runtime: What runs the text tower, as for `Searcher`.
         **options: Options of the deployment, such as num_replicas or ray_actor_options.
 
     Returns:
@@ -61,6 +66,8 @@ def serve_deployment(
             model=model,
             device=device,
             precision=precision,
+            compile=compile,
+            query_runtime=query_runtime,
             refresh_seconds=limits.refresh_seconds,
             opened=cluster_opener(**(cluster or {})),
         )

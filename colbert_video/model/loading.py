@@ -3,32 +3,46 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+from colbert_video.base.checks import check_flags
 from colbert_video.device import Device
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
 from colbert_video.model.precision import Precision, check_precision
+from colbert_video.model.query_runtime import QueryRuntime, check_query_runtime
 from colbert_video.model.video_colbert import VideoColBERT
 
 Model = VideoEncoder | str | Path
 """An encoder in memory, or a name that `load_encoder` takes."""
 
 
-def load_encoder(name: str | Path, *, device: Device | None = None, precision: Precision | None = None) -> VideoEncoder:
+def load_encoder(
+    name: str | Path,
+    *,
+    device: Device | None = None,
+    precision: Precision | None = None,
+    compile: bool = False,
+    query_runtime: QueryRuntime | None = None,
+) -> VideoEncoder:
     """Load an encoder by its name, to encode with it.
 
     Args:
         name: As for `VideoColBERT.from_pretrained`.
         device: Where it computes; None for the first GPU, else the CPU.
         precision: As for `VideoColBERT.from_pretrained`; None for "auto".
+        compile: As for `VideoColBERT.from_pretrained`.
+        query_runtime: As for `VideoColBERT.with_query_runtime`.
 
     Raises:
         ModelError: If there is no such model or it cannot be used.
         SettingsError: If the device does not compute in the precision.
+        DependencyError: If a compiler or a runtime is missing.
     """
-    return VideoColBERT.from_pretrained(name, device=device, precision=precision or "auto")
+    check_query_runtime(query_runtime)
+    model = VideoColBERT.from_pretrained(name, device=device, precision=precision or "auto", compile=compile)
+    return model if query_runtime is None else model.with_query_runtime(query_runtime)
 
 
 def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEncoder:
@@ -47,6 +61,26 @@ def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEnc
     )
 
 
+def made_faster(encoder: VideoEncoder, *, compile: bool, query_runtime: QueryRuntime | None) -> VideoEncoder:
+    """Return an encoder with compiled towers, or queries in a runtime, as asked; the given one stays as it is.
+
+    Raises:
+        SettingsError: If it is no `VideoColBERT`.
+        DependencyError: If a compiler or a runtime is missing.
+    """
+    if not compile and query_runtime is None:
+        return encoder
+    if not isinstance(encoder, VideoColBERT):
+        option = "compile=True" if compile else f"query_runtime={query_runtime!r}"
+        raise SettingsError(
+            f"{option} is for models of this library, and a {type(encoder).__name__} computes by itself; leave it out."
+        )
+    model = encoder.with_query_runtime(query_runtime)
+    if compile:
+        model.compile()
+    return model
+
+
 @dataclass(frozen=True)
 class ModelChoice:
     """The model that a user has chosen for an index or a search, which is loaded later."""
@@ -57,24 +91,34 @@ class ModelChoice:
     """Where a model given by name computes."""
     precision: Precision | None
     """None for "auto", and for that of a model in memory."""
+    compile: bool = False
+    query_runtime: QueryRuntime | None = None
 
     @classmethod
     def from_given(
-        cls, model: Model | None, device: Device | None = None, precision: Precision | None = None
+        cls,
+        model: Model | None,
+        device: Device | None = None,
+        precision: Precision | None = None,
+        compile: bool = False,
+        query_runtime: QueryRuntime | None = None,
     ) -> "ModelChoice":
         """Check what was given; the name of a folder becomes its absolute path.
 
         Raises:
-            SettingsError: If the model is neither a name nor an encoder, or the precision is unknown.
+            SettingsError: If the model is neither a name nor an encoder, or the precision or runtime is unknown.
             ModelError: If the name is empty or cannot be one.
+            DependencyError: If the runtime is not installed.
         """
         check_precision(precision)
+        check_flags(compile=compile)
+        check_query_runtime(query_runtime)
         if is_name(model):
             name = model if isinstance(model, str) else Path(os.fspath(model))
             model = settled_name(name)
         elif model is not None:
             check_encoder(model)
-        return cls(cast("Model | None", model), device, precision)
+        return cls(cast("Model | None", model), device, precision, compile, query_runtime)
 
     @property
     def by_name(self) -> bool:
@@ -90,10 +134,15 @@ class ModelChoice:
         Raises:
             ModelError: If it cannot be loaded.
             SettingsError: If the device is not there, or does not compute in the precision.
+            DependencyError: If a compiler or a runtime is missing.
         """
         source = named if self.given is None else self.given
         if source is None:
             return None
         if isinstance(source, str | Path):
-            return load_encoder(source, device=self.device, precision=self.precision)
-        return in_precision(source, self.precision)
+            return load_encoder(source, device=self.device, precision=self.precision, **self._speed)
+        return made_faster(in_precision(source, self.precision), **self._speed)
+
+    @property
+    def _speed(self) -> dict[str, Any]:
+        return {"compile": self.compile, "query_runtime": self.query_runtime}

@@ -20,6 +20,11 @@ def pools_mean(backbone: Backbone) -> bool:
     return getattr(backbone, "pooling", "token") == "mean"
 
 
+def is_causal(backbone: Backbone) -> bool:
+    """Return True if no text token depends on a later one, so that padding at the end may be cut or added."""
+    return not (backbone.bidirectional or getattr(backbone, "masks_padding", False) or pools_mean(backbone))
+
+
 def default_settings(backbone: Backbone) -> dict[str, Any]:
     """Return the settings that a model of this backbone has if no others are given."""
     settings: dict[str, Any] = {"query_length": default_query_length(backbone)}

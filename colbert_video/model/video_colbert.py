@@ -33,12 +33,21 @@ from colbert_video.model.checkpoint import (
     save_checkpoint,
     weights_name,
 )
+from colbert_video.model.compiled_towers import CompiledTowers, check_compiler
 from colbert_video.model.config import MAXIMA, ModelConfig
 from colbert_video.model.encoder import FrameStack, check_words
 from colbert_video.model.interaction import Interaction, fuse
 from colbert_video.model.precision import DTYPES, Precision, choose_precision, precision_of
+from colbert_video.model.query_runtime import QueryRuntime, TextRuntime, check_query_runtime
 from colbert_video.model.temporal import TemporalEncoder
-from colbert_video.model.text_limits import beginning, check_queries_fit, default_settings, pools_mean, warn_of_cuts
+from colbert_video.model.text_limits import (
+    beginning,
+    check_queries_fit,
+    default_settings,
+    is_causal,
+    pools_mean,
+    warn_of_cuts,
+)
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.video.frames import SamplingSettings
 
@@ -72,6 +81,9 @@ class VideoColBERT(nn.Module):
         self.backbone = backbone
         self.name: str | None = None
         self._fingerprint: str | None = None
+        self._text_runtime: TextRuntime | None = None
+        self._compiling: str | None = None
+        self._compiled: CompiledTowers | None = None
         with plain_torch():
             self.temporal = TemporalEncoder.from_config(config, backbone)
 
@@ -84,6 +96,7 @@ class VideoColBERT(nn.Module):
         preprocess: Preprocess | None = None,
         device: Device | None = None,
         precision: Precision = "fp32",
+        compile: bool = False,
         **settings: Any,
     ) -> "VideoColBERT":
         """Start from a model of open_clip or Hugging Face transformers, with the paper's configuration.
@@ -98,13 +111,15 @@ class VideoColBERT(nn.Module):
             preprocess: Overrides the preprocessing that the weights' tag prescribes.
             device: Where to put the model; None for the first GPU, else the CPU.
             precision: As for `from_pretrained`.
+            compile: As for `from_pretrained`.
             **settings: Fields of `ModelConfig`.
 
         Raises:
             ModelError: If the backbone cannot be built or does not fit the settings.
             SettingsError: If a setting is out of range.
+            DependencyError: If `compile` lacks a compiler.
         """
-        target = resolve_device(device)
+        target = _target(device, compile)
         chosen = choose_precision(precision, target)
         unknown = settings.keys() - ModelConfig.__dataclass_fields__.keys()
         if unknown:
@@ -122,7 +137,7 @@ class VideoColBERT(nn.Module):
                 check_weights(backbone, f"the weights {shown(weights)}")
             model = cls._on_backbone(backbone, name, pretrained, settings).eval()
         model.name = f"{name}:{pretrained}" if pretrained else weights
-        return model._converted(chosen).to(target)
+        return model._converted(chosen).to(target)._compiled_if(compile)
 
     @classmethod
     def _on_backbone(
@@ -134,7 +149,7 @@ class VideoColBERT(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, device: Device | None = None, precision: Precision = "fp32"
+        cls, name: str | Path, *, device: Device | None = None, precision: Precision = "fp32", compile: bool = False
     ) -> "VideoColBERT":
         """Load a saved model: "toy" (shipped), a folder, a Hub id "user/model[@revision]", or a backbone.
 
@@ -147,21 +162,24 @@ class VideoColBERT(nn.Module):
             precision: Of weights and products: "fp32", which training needs, "bf16", "fp16", or "auto" for the fastest that
                 the device multiplies in hardware and that keeps tokens as they are but for noise. Tokens are float32 in
                 each.
+            compile: True to compile towers and temporal transformer with `torch.compile`, for services and long runs; see
+                `compile`.
 
         Raises:
             ModelError: If there is no such model or it cannot be used.
             SettingsError: If the device does not compute in the precision.
+            DependencyError: If `compile` lacks a compiler.
         """
-        target = resolve_device(device)
+        target = _target(device, compile)
         chosen = choose_precision(precision, target)
         with plain_torch():
             checkpoint = find_checkpoint(name)
         if checkpoint is not None:
-            return cls._from_checkpoint(checkpoint, target, chosen)
+            return cls._from_checkpoint(checkpoint, target, chosen)._compiled_if(compile)
         if str(name).startswith(PREFIX):
-            return cls.from_backbone(str(name), device=target, precision=precision)
+            return cls.from_backbone(str(name), device=target, precision=precision, compile=compile)
         backbone, _, tag = str(name).partition(":")
-        return cls.from_backbone(backbone, pretrained=tag, device=target, precision=precision)
+        return cls.from_backbone(backbone, pretrained=tag, device=target, precision=precision, compile=compile)
 
     @classmethod
     def from_hub(
@@ -174,6 +192,7 @@ class VideoColBERT(nn.Module):
         endpoint: str | None = None,
         device: Device | None = None,
         precision: Precision = "fp32",
+        compile: bool = False,
     ) -> "VideoColBERT":
         """Load a model from the Hugging Face Hub; `from_pretrained` does the same where no token or folder is needed.
 
@@ -185,18 +204,20 @@ class VideoColBERT(nn.Module):
             endpoint: Address of another Hub than huggingface.co.
             device: Where to put the model; None for the first GPU, else the CPU.
             precision: As for `from_pretrained`.
+            compile: As for `from_pretrained`.
 
         Raises:
             HubError: If there is no such repository, it may not be read, or the Hub cannot be reached.
             ModelError: If it holds no usable model.
+            DependencyError: If `compile` lacks a compiler.
         """
-        target = resolve_device(device)
+        target = _target(device, compile)
         chosen = choose_precision(precision, target)
         where = HubRepository(repository, "model", revision, token, endpoint)
         folder = None if cache_dir is None else user_path(cache_dir, "cache_dir")
         with plain_torch():
             checkpoint = fetch_checkpoint(where, cache_dir=folder)
-        return cls._from_checkpoint(checkpoint, target, chosen)
+        return cls._from_checkpoint(checkpoint, target, chosen)._compiled_if(compile)
 
     @classmethod
     def _from_checkpoint(cls, checkpoint: Checkpoint, device: torch.device, precision: str) -> "VideoColBERT":
@@ -224,7 +245,69 @@ class VideoColBERT(nn.Module):
                 "again, in fp32 or in the wanted precision."
             )
         with plain_torch():
-            return copy.deepcopy(self).eval()._converted(chosen)
+            converted = copy.deepcopy(self).eval()._converted(chosen)
+        return converted if self._text_runtime is None else converted.with_query_runtime(self._text_runtime.name)
+
+    def with_query_runtime(self, runtime: QueryRuntime | None) -> "VideoColBERT":
+        """Return the model with its text tower exported to a runtime, which `encode_queries` uses from then on.
+
+        For the few rows of a query, runtimes multiply faster than torch on CPUs. The export takes from several seconds to
+        half a minute, and keeps the weights as they are now; the given model shares its weights with the returned one and
+        stays as it is. Copies, pickled and forked models encode with torch.
+
+        Args:
+            runtime: "onnx" for ONNX Runtime, "openvino" for OpenVINO; "torch" or None for torch itself.
+
+        Raises:
+            SettingsError: If there is no such runtime, or the model is on a GPU.
+            DependencyError: If the runtime is not installed.
+            ModelError: If the text tower cannot be exported.
+        """
+        check_query_runtime(runtime)
+        other = copy.copy(self)
+        if runtime in (None, "torch"):
+            return other
+        if self.device.type != "cpu":
+            raise SettingsError(
+                f"query_runtime={runtime!r} computes on the CPU, and this model is on {self.device}: leave it out, or load "
+                "the model with device='cpu'."
+            )
+        other._text_runtime = TextRuntime(self.backbone, runtime, self.precision)
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what other processes and copies make themselves."""
+        return {**super().__getstate__(), "_text_runtime": None, "_compiled": None}
+
+    def compile(self, *, backend: str = "inductor") -> None:  # type: ignore[override]
+        """Compile towers and temporal transformer with `torch.compile`, in place, at their first use.
+
+        Each shape takes up to a minute then. To keep shapes few, batches are encoded in parts of a few sizes. Names of weights
+        stay as they are, and copies, pickled and forked models compile again when they are used.
+
+        Args:
+            backend: As for `torch.compile`.
+
+        Raises:
+            DependencyError: If the compiler is missing.
+        """
+        if backend == "inductor":
+            check_compiler(self.device)
+        self._compiling, self._compiled = backend, None
+
+    def _compiled_if(self, wanted: bool) -> "VideoColBERT":
+        if wanted:
+            self.compile()
+        return self
+
+    @property
+    def _computing(self) -> CompiledTowers | None:
+        """The compiled towers; None to compute without."""
+        if self._compiling is not None and self._compiled is None:
+            self._compiled = CompiledTowers(
+                self.backbone, self.temporal, frames=self.config.num_frames, backend=self._compiling
+            )
+        return self._compiled
 
     def _converted(self, precision: str) -> "VideoColBERT":
         """Convert the weights in place, for encoding alone; the fingerprint stays that of the weights as they were."""
@@ -371,7 +454,8 @@ class VideoColBERT(nn.Module):
 
     def embed_queries(self, ids: Int[Tensor, "queries query_tokens"]) -> Float[Tensor, "queries query_tokens dim"]:
         """Return every query token, normalised; padding too, whether or not it is scored."""
-        return nn.functional.normalize(self.backbone.text_tokens(ids).float(), dim=-1)
+        towers = self._computing or self.backbone
+        return nn.functional.normalize(towers.text_tokens(ids).float(), dim=-1)
 
     def embed_videos(
         self,
@@ -387,14 +471,19 @@ class VideoColBERT(nn.Module):
         if frame_mask is not None and frame_mask.device.type == "cpu" and bool(frame_mask.all()):
             frame_mask = None  # on a GPU, looking would wait for it
         features = self._frame_features(pixels, frame_mask)
-        return VideoTokens(_unit_bags(features, frame_mask), _unit_bags(*self.temporal(features, frame_mask)))
+        temporal = self.temporal if self._computing is None else self._computing.temporal
+        return VideoTokens(_unit_bags(features, frame_mask), _unit_bags(*temporal(features, frame_mask)))
 
     def _frame_features(
         self, pixels: Float[Tensor, "videos frames 3 height width"], mask: Bool[Tensor, "videos frames"] | None
     ) -> Float[Tensor, "videos frames dim"]:
+        towers = self._computing or self.backbone
         if mask is None:
-            return self.backbone.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
-        encoded = self.backbone.frame_tokens(pixels[mask]).float()  # (real frames, dim)
+            return towers.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
+        if self._compiling is not None and torch.is_grad_enabled():  # one shape, whatever is padded
+            features = towers.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
+            return features.masked_fill(~mask[..., None], 0)
+        encoded = towers.frame_tokens(pixels[mask]).float()  # (real frames, dim)
         return encoded.new_zeros(*mask.shape, self.dim).masked_scatter(mask[..., None], encoded)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedQueries:
@@ -448,10 +537,30 @@ class VideoColBERT(nn.Module):
         with encoding_on(self.device):
             batch = self.tokenize(texts).to(self.device)
             warn_of_cuts(texts, self.backbone, length=batch.ids.shape[1])
-            parts = [self.embed_queries(ids) for ids in batch.ids.split(batch_size)]
-            queries = QueryTokens(torch.cat(parts), batch.scored, batch.pooled)
+            tokens = self._query_tokens(self._needed_ids(batch), batch_size)
+            if self.searches_pooled:
+                queries = _pooled_only(tokens, batch.pooled)
+            else:
+                padding = batch.ids.shape[1] - tokens.shape[1]
+                queries = QueryTokens(nn.functional.pad(tokens, (0, 0, 0, padding)), batch.scored, batch.pooled)
             _check_directions(queries, "query")
-            return _pooled_only(queries) if self.searches_pooled else queries
+            return queries
+
+    def _needed_ids(self, batch: TokenizedQueries) -> Int[Tensor, "queries needed"]:
+        """Cut off the padding behind the last token that counts, where no token sees a later one."""
+        if not is_causal(self.backbone):
+            return batch.ids
+        wanted = nn.functional.one_hot(batch.pooled, batch.ids.shape[1]).bool()  # (queries, query_tokens)
+        if not self.searches_pooled:
+            wanted |= batch.scored
+        return batch.ids[:, : int(wanted.any(dim=0).nonzero().max()) + 1]
+
+    def _query_tokens(
+        self, ids: Int[Tensor, "queries query_tokens"], batch_size: int
+    ) -> Float[Tensor, "queries query_tokens dim"]:
+        runtime = self._text_runtime
+        embed = runtime if runtime is not None and runtime.usable else self.embed_queries
+        return torch.cat([embed(part) for part in ids.split(batch_size)])
 
     def encode_videos(self, videos: Sequence[FrameStack], *, frames_per_batch: int = FRAMES_PER_BATCH) -> VideoTokens:
         """Encode videos for an index.
@@ -523,6 +632,15 @@ class VideoColBERT(nn.Module):
         self.temporal.grad_checkpointing = enable
 
 
+def _target(device: Device | None, compile: bool) -> torch.device:
+    """Return the device of a model, and check what `compile` needs there before anything is loaded."""
+    check_flags(compile=compile)
+    target = resolve_device(device)
+    if compile:
+        check_compiler(target)
+    return target
+
+
 def _unit_bags(
     features: Float[Tensor, "videos tokens dim"], mask: Bool[Tensor, "videos tokens"] | None = None
 ) -> TokenBags:
@@ -543,10 +661,10 @@ def _check_directions(bags: TokenBags, kind: str) -> None:
         )
 
 
-def _pooled_only(queries: QueryTokens) -> QueryTokens:
-    tokens = queries.pooled_tokens()[:, None]  # (queries, 1, dim)
-    first = torch.zeros_like(queries.pooled)
-    return QueryTokens(tokens, torch.ones_like(tokens[..., 0], dtype=torch.bool), first)
+def _pooled_only(tokens: Float[Tensor, "queries query_tokens dim"], pooled: Int[Tensor, "queries"]) -> QueryTokens:
+    pooled_tokens = tokens[torch.arange(len(tokens), device=tokens.device), pooled][:, None]  # (queries, 1, dim)
+    scored = torch.ones_like(pooled_tokens[..., 0], dtype=torch.bool)
+    return QueryTokens(pooled_tokens, scored, torch.zeros_like(pooled))
 
 
 def _batches(videos: Sequence[FrameStack], frames_per_batch: int) -> Iterator[list[FrameStack]]:

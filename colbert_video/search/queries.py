@@ -23,7 +23,6 @@ from colbert_video.indexing.index.index_settings import IndexSettings, check_mod
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model, ModelChoice
-from colbert_video.model.precision import Precision
 from colbert_video.model.tokens import as_tensor, float_tokens
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
@@ -51,20 +50,25 @@ class QueryModel:
         path: The index folder, for errors.
         given: An encoder, or a name for `load_encoder`; None for the model that the index names.
         device: Where a model given by name runs.
-        precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
+        options: How the model computes: other arguments of `ModelChoice.from_given`.
     """
 
-    def __init__(
-        self, path: Path, given: Model | None, device: Device | None, precision: Precision | None = None
-    ) -> None:
+    def __init__(self, path: Path, given: Model | None, device: Device | None, **options: Any) -> None:
         self._path = path
-        self._choice = ModelChoice.from_given(given, None if device is None else resolve_device(device), precision)
+        target = None if device is None else resolve_device(device)
+        self._choice = ModelChoice.from_given(given, target, **options)
         self._loaded: Once[VideoEncoder] = Once(most=1)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Arguments of a searcher that chooses the same model."""
-        return {"model": self._choice.given, "precision": self._choice.precision}
+        choice = self._choice
+        return {
+            "model": choice.given,
+            "precision": choice.precision,
+            "compile": choice.compile,
+            "query_runtime": choice.query_runtime,
+        }
 
     def use(self, model: VideoEncoder) -> None:
         """Encode with a model that is in memory already instead of what was given."""

@@ -21,6 +21,7 @@ from colbert_video.indexing.upkeep.index_hub import fetched_index
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
+from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex
@@ -55,6 +56,9 @@ class Searcher:
         device: Where that model runs; a GPU that is named keeps the index too, in its compressed form, and scores on it.
             None for a model on the first GPU, else on the CPU, and an index on disk.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
+        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
+            and takes up to half a minute when the model is loaded; None for torch.
         engine: "native" looks at every video. "colbert" passes each query to stock colbert-ai's IndexScorer: the
             reference for scores, read in full when the index is opened. On CPUs it counts negative best matches as
             zero; it scores on a GPU if `device` names one. Its C++ is compiled at the first use on a machine.
@@ -66,7 +70,8 @@ class Searcher:
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
-        DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing.
+        DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing, or `compile` or `query_runtime`
+            needs what is not installed.
         SettingsError: If there is no such engine, or `plaid` is given for another engine.
     """
 
@@ -79,6 +84,8 @@ class Searcher:
         model: Model | None = None,
         device: Device | None = None,
         precision: Precision | None = None,
+        compile: bool = False,
+        query_runtime: QueryRuntime | None = None,
         engine: Literal["native", "colbert"] = "native",
         plaid: PlaidSettings | None = None,
         auto_refresh: bool = False,
@@ -93,7 +100,9 @@ class Searcher:
             "auto_refresh": auto_refresh,
         }
         self._preload = False
-        self._model = QueryModel(self.path, model, device, precision)
+        self._model = QueryModel(
+            self.path, model, device, precision=precision, compile=compile, query_runtime=query_runtime
+        )
         self._opened = PerProcess(self._open)
         if preload:
             self.preload()

@@ -11,14 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.base.user_files import user_path
-from colbert_video.device import Device
 from colbert_video.errors import ColBERTVideoError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.encoder import VideoEncoder
-from colbert_video.model.precision import Precision
 from colbert_video.search.hits import Hits
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
@@ -36,11 +34,10 @@ class ServedIndex:
         name: What clients call it.
         path: Its folder.
         model: Encodes queries; None for the model that the index names.
-        device: Where that model runs.
-        precision: Precision in which it computes; None for "auto".
         preload: Ask the system to read its files ahead, and those of new commits.
         open_corpus: Opens a searcher of a sharded corpus elsewhere than in this process, with the arguments of
             `ShardedSearcher`; only corpora are served then. None to search here.
+        options: How the model computes: `device`, `precision`, `compile` and `query_runtime` of `Searcher`.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
@@ -52,10 +49,9 @@ class ServedIndex:
         path: Path,
         *,
         model: VideoEncoder | str | None = None,
-        device: Device | None = None,
-        precision: Precision | None = None,
         preload: bool = False,
         open_corpus: Callable[..., ShardedSearcher] | None = None,
+        **options: Any,
     ) -> None:
         self.name = name
         self.path = path
@@ -70,7 +66,7 @@ class ServedIndex:
         try:
             self.version = self._catalog.version
             open_searcher = Searcher if self._corpus is None else open_corpus or ShardedSearcher
-            self.searcher: Searcher = open_searcher(path, model=model, device=device, precision=precision)
+            self.searcher: Searcher = open_searcher(path, model=model, **options)
         except BaseException:
             self._catalog.close()
             raise
@@ -218,20 +214,18 @@ class IndexRegistry:
         folders: Sequence[str],
         *,
         model: VideoEncoder | str | None = None,
-        device: Device | None = None,
-        precision: Precision | None = None,
         refresh_seconds: float = 1.0,
         opened: Opener = ServedIndex,
+        **options: Any,
     ) -> "IndexRegistry":
         """Open indexes.
 
         Args:
             folders: Folders of indexes or sharded corpora, or NAME=FOLDER to choose the name; else it is the folder's.
             model: Encodes queries; None for the models that the indexes name.
-            device: Where models run.
-            precision: Precision in which models compute; None for "auto".
             refresh_seconds: How often to look for new commits.
             opened: Opens one.
+            **options: How models compute: `device`, `precision`, `compile` and `query_runtime` of `Searcher`.
 
         Raises:
             SettingsError: If no folder is given, or two have one name.
@@ -240,7 +234,7 @@ class IndexRegistry:
         indexes: list[ServedIndex] = []
         with ExitStack() as stack:
             for name, path in _named_folders(folders).items():
-                indexes.append(opened(name, path, model=model, device=device, precision=precision))
+                indexes.append(opened(name, path, model=model, **options))
                 stack.callback(indexes[-1].close)
             stack.pop_all()
         return cls(indexes, refresh_seconds=refresh_seconds)

@@ -11,6 +11,7 @@ from colbert_video.device import Device
 from colbert_video.errors import SettingsError
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.precision import Precision
+from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.serve.app import create_app
 from colbert_video.serve.connections import connection_class
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
@@ -42,6 +43,8 @@ def serve(
     model: VideoEncoder | str | None = None,
     device: Device | None = None,
     precision: Precision | None = None,
+    compile: bool = False,
+    query_runtime: QueryRuntime | None = None,
     opened: Opener = ServedIndex,
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:
@@ -53,6 +56,8 @@ def serve(
         model: Encodes queries; None for the models that the indexes name.
         device: Where models run.
         precision: Precision in which models compute; None for "auto".
+        compile: True to compile models, as for `Searcher`.
+        query_runtime: What runs the text tower, as for `Searcher`.
         opened: Opens an index.
         announce: Called with the address once the port is open.
 
@@ -66,6 +71,8 @@ def serve(
             model=model,
             device=device,
             precision=precision,
+            compile=compile,
+            query_runtime=query_runtime,
             refresh_seconds=settings.refresh_seconds,
             opened=opened,
         )

@@ -67,6 +67,8 @@ class Work:
     decoding: Decoding
     precision: Precision | None = None
     """Precision in which a model that is loaded by its name computes; None for "auto" on each machine."""
+    compile: bool = False
+    """True to compile a model that is loaded by its name."""
 
     def sampling(self, model: VideoEncoder) -> SamplingSettings:
         """Return which frames the model wants of each video, and how they are read."""

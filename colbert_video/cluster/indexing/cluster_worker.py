@@ -155,7 +155,7 @@ def _loaded(model: VideoEncoder | str, device: str, work: Work) -> VideoEncoder:
     if not isinstance(model, str):
         other: Any = model
         return other.to(torch.device(device)).eval() if isinstance(model, nn.Module) else other
-    found = load_encoder(model, device=device, precision=work.precision)
+    found = load_encoder(model, device=device, precision=work.precision, compile=work.compile)
     if found.fingerprint() != work.settings.model_fingerprint:
         raise ModelError(
             f"{model} is another model on this machine than on the one that runs the index; give all machines the same "

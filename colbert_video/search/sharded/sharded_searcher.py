@@ -12,6 +12,7 @@ from colbert_video.device import Device
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
+from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.queries import QueryModel
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
@@ -33,6 +34,9 @@ class ShardedSearcher(Searcher):
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
+        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
+            and takes up to half a minute when the model is loaded; None for torch.
         preload: True to ask the system to read the shards' files ahead; see `Searcher`.
 
     Raises:
@@ -49,12 +53,14 @@ class ShardedSearcher(Searcher):
         model: Model | None = None,
         device: Device | None = None,
         precision: Precision | None = None,
+        compile: bool = False,
+        query_runtime: QueryRuntime | None = None,
         preload: bool = False,
     ) -> None:
         check_flags(preload=preload)
         self._settings: dict[str, Any] = {"device": device}
         self._preload = False
-        self._open_corpus(path, model, device, precision)
+        self._open_corpus(path, model, device, precision=precision, compile=compile, query_runtime=query_runtime)
         try:
             self._opened_shards = PerProcess(self._open_shards)
         except BaseException:
@@ -63,12 +69,10 @@ class ShardedSearcher(Searcher):
         if preload:
             self.preload()
 
-    def _open_corpus(
-        self, path: str | Path, model: Model | None, device: Device | None, precision: Precision | None
-    ) -> None:
+    def _open_corpus(self, path: str | Path, model: Model | None, device: Device | None, **options: Any) -> None:
         self.path = user_path(path, "the corpus")
         self.corpus = ShardedCorpus.open(self.path)
-        self._model = QueryModel(self.path, model, device, precision)
+        self._model = QueryModel(self.path, model, device, **options)
         self.catalogs = CorpusCatalogs(self.corpus)
 
     @property
