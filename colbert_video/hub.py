@@ -7,6 +7,7 @@ without code. A token is used and never shown.
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,10 @@ REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 TOKEN = re.compile(r"[!-~]+")
 KINDS = {"model": "model", "dataset": "index"}
 """What a repository of each kind holds."""
+SILENCE_SECONDS = 20.0
+"""How long a Hub that did not answer is not asked again for what is cached."""
+_SILENT: dict[str | None, tuple[str | None, float]] = {}
+"""Why the Hub at an address did not answer, and until when that is believed."""
 REMEDIES = {
     401: "log in again (`hf auth login`) or pass a valid token.",
     403: "the token may not do this; make one that may write.",
@@ -120,13 +125,26 @@ class HubRepository:
         """
         with self._explained("fetched"):
             cached = self._cached(names, cache_dir)
-            problem = hub_problem(self.endpoint, patience=CACHED_PATIENCE_SECONDS if cached else PATIENCE_SECONDS)
+            problem = self._problem_beside(cached)
             if problem is None:
                 return self._snapshot(names, cache_dir)
             if cached is None:
                 raise HubError(self._unanswered("fetched", problem))
             logger.info("%s is taken from the cache, and %s", self.name, problem)
             return cached
+
+    def _problem_beside(self, cached: Path | None) -> str | None:
+        """Return why the Hub does not answer; where a copy is cached, a silence of a moment ago counts as one of now.
+
+        The files of a model are fetched in several steps, and the network is waited for once.
+        """
+        if cached is None:
+            return hub_problem(self.endpoint, patience=PATIENCE_SECONDS)
+        problem, until = _SILENT.get(self.endpoint, (None, 0.0))
+        if problem is None or time.monotonic() > until:
+            problem = hub_problem(self.endpoint, patience=CACHED_PATIENCE_SECONDS)
+            _SILENT[self.endpoint] = problem, time.monotonic() + SILENCE_SECONDS
+        return problem
 
     def _snapshot(self, names: Sequence[str], cache_dir: Path | None, *, local_files_only: bool = False) -> Path:
         import huggingface_hub

@@ -19,6 +19,8 @@ from operations import add_tokens, everything
 from tiny_transformers import save_tiny
 
 from colbert_video import Indexer, Searcher, VideoColBERT
+from colbert_video import hub as hub_module
+from colbert_video.base import network
 from colbert_video.errors import ColBERTVideoError, HubError, IndexFolderError, ModelError, SettingsError
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -444,3 +446,31 @@ def test_push_and_pull(
     assert (code, "there is no dataset repository" in err, err.count("\n")) == (2, True, 1)
     code, _, err = run(["push", "me/videos"], capsys)
     assert (code, "give either --index or --model" in err) == (2, True)
+
+
+def test_a_silent_hub_is_waited_for_once_for_all_files_that_are_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    patience: list[float] = []
+
+    def silence(endpoint: str | None, *, patience: float, asked: list[float] = patience) -> str:
+        asked.append(patience)
+        return "it cannot be reached"
+
+    cached = {"config.json"}
+    monkeypatch.setattr(hub_module, "hub_problem", silence)
+    monkeypatch.setattr(hub_module, "_SILENT", {})
+    monkeypatch.setattr(HubRepository, "_snapshot", lambda self, names, cache_dir, local_files_only=False: tmp_path)
+    repository = HubRepository("me/model", "model", endpoint="http://127.0.0.1:9")
+    for _ in range(3):
+        assert repository.fetch(sorted(cached)) == tmp_path
+    assert patience == [network.CACHED_PATIENCE_SECONDS]
+    with pytest.raises(HubError, match="it cannot be reached"):  # what is not cached asks again, for longer
+        repository.fetch(["other.json"])
+    assert patience == [network.CACHED_PATIENCE_SECONDS, network.PATIENCE_SECONDS]
+    monkeypatch.setattr(hub_module, "SILENCE_SECONDS", -1.0)
+    hub_module._SILENT.clear()
+    for _ in range(2):  # a silence that is over is asked about again
+        repository.fetch(sorted(cached))
+    assert patience[2:] == [network.CACHED_PATIENCE_SECONDS] * 2
