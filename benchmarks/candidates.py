@@ -3,7 +3,7 @@
     python benchmarks/candidates.py --index plain-20000=WORK/plain-20000-512/ours-4bit ...
 
 For queries that no other benchmark asks, every video is decoded and scored; of the ten best, the share is printed that
-is left when a number of videos is kept by the centroid stage, and when a share of those is decoded in every bag. The
+is left when a number of videos is kept by the centroid stage, and when some of those are decoded in every bag first. The
 indexes are those that `benchmarks/search.py` built: their name gives the corpus, kind and size.
 """
 
@@ -21,14 +21,15 @@ from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.kernel_scorer import KernelScorer
 from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.scan import CANDIDATE_GROWTH, CANDIDATE_SCALE, SHARE_IN_EVERY_BAG, num_in_every_bag
+from colbert_video.indexing.scan.scan import CANDIDATE_GROWTH, CANDIDATE_SCALE, num_in_every_bag
 from colbert_video.indexing.segments.opened_segment import Segment
 
 QUERIES, K = 64, 10
 QUERY_STREAM = 99
 """Random stream of the queries; the corpora and the other benchmarks' queries use the first few."""
 SCALES = (0.2, 0.4, CANDIDATE_SCALE, 1.0, 1.5)
-SHARES = (1 / 10, SHARE_IN_EVERY_BAG, 2 / 5)
+IN_EVERY_BAG = (120, 240, 480)
+"""Numbers of videos decoded in every bag first that are tried."""
 
 
 def fresh_queries(world: World) -> Iterator[Tensor]:
@@ -52,7 +53,7 @@ def share_left(best: Tensor, left: Tensor) -> float:
 
 
 def measure(path: Path, world: World) -> list[dict[str, Any]]:
-    """Mean shares of the ten best, for each number of candidates and each share decoded in every bag."""
+    """Mean shares of the ten best, for each number of candidates and of those that are decoded in every bag first."""
     reader = IndexReader.open(path)
     settings = [(scale, math.ceil(scale * world.size**CANDIDATE_GROWTH)) for scale in SCALES]
     rows = [{"scale": scale, "candidates": count, "after_centroids": 0.0} for scale, count in settings]
@@ -63,9 +64,8 @@ def measure(path: Path, world: World) -> list[dict[str, Any]]:
         for row in rows:
             candidates = scorer.best_by_centroids(everyone, int(row["candidates"]))
             row["after_centroids"] += share_left(best, candidates) / QUERIES
-            count = len(candidates)
-            kept = {f"decoded_in_every_bag_{share:.2f}": math.ceil(share * count) for share in SHARES}
-            kept["decoded_as_by_default"] = num_in_every_bag(count, K)
+            kept = {f"decoded_in_every_bag_{count}": count for count in IN_EVERY_BAG}
+            kept["decoded_as_by_default"] = num_in_every_bag(K)
             for key, number in kept.items():
                 left = scorer.best_by_rounded_scores(candidates, number, K)
                 row[key] = row.get(key, 0.0) + share_left(best, left) / QUERIES

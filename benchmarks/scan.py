@@ -86,7 +86,7 @@ def stages(
         left["scanned"] = scorer.best_by_centroids(segment.eligible(), num_candidates(len(segment), K))
 
     def rounded() -> None:
-        left["rounded"] = scorer.best_by_rounded_scores(left["scanned"], num_in_every_bag(len(left["scanned"]), K), K)
+        left["rounded"] = scorer.best_by_rounded_scores(left["scanned"], num_in_every_bag(K), K)
 
     def single_precision() -> None:
         scorer.score(left["rounded"]).best(K)

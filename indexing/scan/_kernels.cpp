@@ -5,9 +5,13 @@
 //
 // The two headers are compiled once for each instruction set; the caller chooses among those the machine has.
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -23,6 +27,8 @@
 namespace {
 
 constexpr int LANES = 32;
+constexpr int ZERO = 64;              // the byte that stands for 0; bytes reach 127, query tokens from -63 to 63
+constexpr int GROUP = 4;              // distinct codes side by side
 constexpr int LINE = 64;              // bytes the memory delivers at once
 constexpr int MOST_PREFETCHED = 16;   // tokens of a video asked for ahead of time
 
@@ -34,7 +40,15 @@ struct Bag {
     float* inverse;            // (tokens), 1 / length of each decoded token; 0 until it is computed
 };
 
-// A codec in full precision and rounded to bytes. Bytes stand for (byte - 128) * scale, and their dimensions are
+// The codes of a bag, each once for a video that has it: most tokens share their centroid with another one. A video has
+// whole groups, the last filled up with a code that it has already; codes are below the number of centroids.
+struct Distinct {
+    const void* groups;      // (groups, GROUP), uint16_t, or int32_t where `wide`
+    const int64_t* starts;   // (videos + 1), where each video's groups start
+    int64_t wide;
+};
+
+// A codec in full precision and rounded to bytes. Bytes stand for (byte - ZERO) * scale, and their dimensions are
 // ordered by plane: first those in the highest bits of each packed byte, then the next ones.
 struct Codec {
     const uint8_t* centroids;   // (centroids, dim), rounded, by plane
@@ -52,7 +66,7 @@ struct Codec {
 // A query in full precision and rounded to bytes; unused lanes of the last block are zero.
 struct Query {
     const int8_t* bytes;   // (blocks, dim / 4, lanes, 4), rounded, dimensions by plane
-    const int32_t* start;  // (blocks, lanes), -128 * sum of each lane's bytes: undoes the 128 in centroids and weights
+    const int32_t* start;  // (blocks, lanes), -ZERO * sum of each lane's bytes: undoes ZERO in centroids and weights
     const float* tokens;   // (blocks, dim, lanes), in full precision, dimensions in order
     int64_t count;         // query tokens
     int64_t blocks;
@@ -63,6 +77,24 @@ struct Query {
 INLINE int64_t within(int32_t code, int64_t count) {
     const uint32_t last = static_cast<uint32_t>(count - 1), given = static_cast<uint32_t>(code);
     return given < last ? given : last;
+}
+
+// Call body(first, last) for parts of [0, count), each in a thread of its own; where the system has no more threads, the
+// calling one does the rest.
+template <class Body>
+void in_parts(int threads, int64_t count, Body body) {
+    const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(threads, count));
+    const auto start = [=](int64_t part) { return count / parts * part + std::min(part, count % parts); };
+    std::vector<std::thread> others;
+    int64_t part = 1;
+    try {
+        others.reserve(parts - 1);
+        for (; part < parts; part++) others.emplace_back(body, start(part), start(part + 1));
+    } catch (const std::system_error&) {
+    }
+    body(0, start(1));
+    if (part < parts) body(start(part), count);
+    for (std::thread& other : others) other.join();
 }
 
 // Loads and stores of a number that several threads may write at once; all write the same value.
@@ -77,6 +109,26 @@ INLINE void shared_store(float* to, float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, sizeof bits);
     __atomic_store_n(reinterpret_cast<uint32_t*>(to), bits, __ATOMIC_RELAXED);
+}
+
+template <class Code>
+void write_distinct(const Bag& bag, int64_t videos, int64_t centroids, Code* groups, int64_t* starts) {
+    std::vector<Code> codes;
+    int64_t group = 0;
+    for (int64_t video = 0; video < videos; video++) {
+        starts[video] = group;
+        codes.clear();
+        for (int64_t token = bag.offsets[video]; token < bag.offsets[video + 1]; token++) {
+            const Code code = static_cast<Code>(within(bag.codes[token], centroids));
+            if (codes.empty() || codes.back() != code) codes.push_back(code);
+        }
+        std::sort(codes.begin(), codes.end());
+        codes.erase(std::unique(codes.begin(), codes.end()), codes.end());
+        codes.resize((codes.size() + GROUP - 1) / GROUP * GROUP, codes.empty() ? Code{} : codes.back());
+        std::copy(codes.begin(), codes.end(), groups + group * GROUP);
+        group += static_cast<int64_t>(codes.size()) / GROUP;
+    }
+    starts[videos] = group;
 }
 
 }  // namespace
@@ -128,7 +180,7 @@ namespace avx512 {
 #endif
 
 // Raised with every change of a function or structure here; kernels.py loads no other version.
-API int kernels_version() { return 2; }
+API int kernels_version() { return 3; }
 
 // The best instruction set of this machine: 0 portable, 1 AVX2, 2 AVX-512 with VNNI.
 API int best_level() {
@@ -151,7 +203,7 @@ API float round_query(const float* rotated, int64_t count, int64_t dim, int64_t 
     const int64_t ids = 8 / nbits, plane = dim / ids;  // dimensions in one plane
     float most = 1e-30f;
     for (int64_t i = 0; i < count * dim; i++) most = std::fabs(rotated[i]) > most ? std::fabs(rotated[i]) : most;
-    const float scale = most / 127;
+    const float scale = most / (ZERO - 1);
     for (int64_t token = 0; token < count; token++) {
         const int64_t block = token / LANES, lane = token % LANES;
         int32_t sum = 0;
@@ -163,52 +215,75 @@ API float round_query(const float* rotated, int64_t count, int64_t dim, int64_t 
             tokens[(block * dim + d) * LANES + lane] = value;
             sum += static_cast<int32_t>(whole);
         }
-        start[token] = -128 * sum;
+        start[token] = -ZERO * sum;
     }
     return scale;
 }
 
+// Each video's distinct codes, in groups; `groups` has room for all tokens, `starts` for one number more than videos.
+API void distinct_codes(const Bag* bag, int64_t videos, int64_t centroids, int64_t wide, void* groups, int64_t* starts) {
+    if (wide)
+        write_distinct(*bag, videos, centroids, static_cast<int32_t*>(groups), starts);
+    else
+        write_distinct(*bag, videos, centroids, static_cast<uint16_t*>(groups), starts);
+}
+
 // Inner products of all centroids and query tokens, (blocks, centroids, lanes); `range` gets the least and the largest.
-API void centroid_products(int level, const Codec* codec, const Query* query, int32_t* products, int32_t* range) {
-    DISPATCH(level, centroid_products(*codec, *query, products, range));
+API void centroid_products(int level, int threads, const Codec* codec, const Query* query, int32_t* products,
+                           int32_t* range) {
+    std::atomic<int32_t> least{INT32_MAX}, most{INT32_MIN};
+    in_parts(threads, codec->count, [&](int64_t first, int64_t last) {
+        int32_t own[2];
+        DISPATCH(level, centroid_products(*codec, *query, first, last, products, own));
+        for (int32_t seen = least; own[0] < seen && !least.compare_exchange_weak(seen, own[0]);) {}
+        for (int32_t seen = most; own[1] > seen && !most.compare_exchange_weak(seen, own[1]);) {}
+    });
+    range[0] = least;
+    range[1] = most;
 }
 
 // Products as bytes: table = (product - low) * scale, rounded down, within 0 to 255.
-API void byte_table(int level, const int32_t* products, int64_t count, int32_t low, float scale, uint8_t* table) {
-    DISPATCH(level, byte_table(products, count, low, scale, table));
+API void byte_table(int level, int threads, const int32_t* products, int64_t count, int32_t low, float scale,
+                    uint8_t* table) {
+    in_parts(threads, count, [=](int64_t first, int64_t last) {
+        DISPATCH(level, byte_table(products + first, last - first, low, scale, table + first));
+    });
 }
 
-// Add to each video's sum: over lanes, the maximum of the table's rows at its tokens' codes.
-API void centroid_interaction(int level, const Bag* bag, const int64_t* ordinals, int64_t videos, const uint8_t* table,
-                              int64_t centroids, int64_t blocks, int32_t* sums) {
-    DISPATCH(level, centroid_interaction(*bag, ordinals, videos, table, centroids, blocks, sums));
+// Add to each video's sum: over lanes, the maximum of the table's rows at its codes.
+API void centroid_interaction(int level, int threads, const Distinct* codes, const int64_t* ordinals, int64_t videos,
+                              const uint8_t* table, int64_t centroids, int64_t blocks, int32_t* sums) {
+    in_parts(threads, videos, [=](int64_t first, int64_t last) {
+        DISPATCH(level, centroid_interaction(*codes, ordinals + first, last - first, table, centroids, blocks,
+                                             sums + first));
+    });
 }
 
 // Add each video's MeanMaxSim on its decoded tokens, in rounded arithmetic.
-API void rounded_scores(int level, const Bag* bag, const Codec* codec, const Query* query, const int32_t* products,
-                        const int64_t* ordinals, int64_t videos, float* scores) {
-    DISPATCH(level, rounded_scores(*bag, *codec, *query, products, ordinals, videos, scores));
+API void rounded_scores(int level, int threads, const Bag* bag, const Codec* codec, const Query* query,
+                        const int32_t* products, const int64_t* ordinals, int64_t videos, float* scores) {
+    in_parts(threads, videos, [=](int64_t first, int64_t last) {
+        DISPATCH(level, rounded_scores(*bag, *codec, *query, products, ordinals + first, last - first, scores + first));
+    });
 }
 
 // Each video's MeanMaxSim on its decoded tokens, in single precision.
-API void exact_scores(int level, const Bag* bag, const Codec* codec, const Query* query, const int64_t* ordinals,
-                      int64_t videos, float* scores) {
-    DISPATCH(level, exact_scores(*bag, *codec, *query, ordinals, videos, scores));
+API void exact_scores(int level, int threads, const Bag* bag, const Codec* codec, const Query* query,
+                      const int64_t* ordinals, int64_t videos, float* scores) {
+    in_parts(threads, videos, [=](int64_t first, int64_t last) {
+        DISPATCH(level, exact_scores(*bag, *codec, *query, ordinals + first, last - first, scores + first));
+    });
 }
 
 // Positions of the `wanted` largest of `count` sums, all within 0 to `most`, in ascending order; the first of equals.
-API void select_largest(const int32_t* sums, int64_t count, int32_t most, int64_t wanted, int64_t* positions) {
+API void select_largest(int level, const int32_t* sums, int64_t count, int32_t most, int64_t wanted,
+                        int64_t* positions) {
     std::vector<int64_t> histogram(static_cast<size_t>(most) + 1, 0);
     for (int64_t i = 0; i < count; i++) histogram[sums[i]]++;
     int32_t threshold = most;
     int64_t above = 0;  // sums greater than the threshold
     while (threshold > 0 && above + histogram[threshold] < wanted) above += histogram[threshold--];
-    int64_t equal = wanted - above, found = 0;
-    for (int64_t i = 0; i < count && found < wanted; i++) {
-        const bool taken = sums[i] > threshold || (sums[i] == threshold && equal-- > 0);
-        positions[found] = i;
-        found += taken;
-    }
+    DISPATCH(level, positions_from(sums, count, threshold, wanted - above, wanted, positions));
 }
 
 #ifdef KERNELS_PYTHON_MODULE

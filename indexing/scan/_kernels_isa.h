@@ -31,16 +31,11 @@ TARGET static INLINE void store(void* target, V value) {
 
 TARGET static INLINE Ints everywhere(int32_t value) { return Ints{} + value; }
 
+#if KERNELS_LEVEL != 1
 // Add to each lane the products of its four bytes (signed) with the four bytes of `token` (unsigned).
 TARGET static INLINE Ints dot4(Ints sum, Ints query, Ints token) {
 #if KERNELS_LEVEL == 2
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)token, (__m512i)query);
-#elif KERNELS_LEVEL == 1
-    const __m256i q = (__m256i)query, t = (__m256i)token;
-    const __m256i even = _mm256_madd_epi16(_mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8),
-                                           _mm256_and_si256(t, _mm256_set1_epi16(255)));
-    const __m256i odd = _mm256_madd_epi16(_mm256_srai_epi16(q, 8), _mm256_srli_epi16(t, 8));
-    return sum + (Ints)_mm256_add_epi32(even, odd);
 #elif defined(KERNELS_X86)
     const __m128i q = (__m128i)query, t = (__m128i)token;
     const __m128i even = _mm_madd_epi16(_mm_srai_epi16(_mm_slli_epi16(q, 8), 8), _mm_and_si128(t, _mm_set1_epi16(255)));
@@ -58,6 +53,18 @@ TARGET static INLINE Ints dot4(Ints sum, Ints query, Ints token) {
     return total;
 #endif
 }
+#endif
+
+// The same for eight bytes: `query` and `token` hold the first four, the others the next four.
+TARGET static INLINE Ints dot8(Ints sum, Ints query, Ints next_query, Ints token, Ints next_token) {
+#if KERNELS_LEVEL == 1  // four products of 127 * 63 fit into 16 bits
+    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16((__m256i)token, (__m256i)query),
+                                           _mm256_maddubs_epi16((__m256i)next_token, (__m256i)next_query));
+    return sum + (Ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+    return dot4(dot4(sum, query, token), next_query, next_token);
+#endif
+}
 
 // Inner products of T byte rows with a block of 32 lanes: products (T, lanes).
 template <int T>
@@ -69,13 +76,15 @@ TARGET static void dots(const uint8_t* rows, int64_t dim, const int8_t* query, c
             high[t] = load<Ints>(start + lane + PER_VECTOR);
         }
         const int8_t* lanes = query + 4 * lane;
-        for (int64_t d = 0; d < dim; d += 4, lanes += 4 * LANES) {
+        for (int64_t d = 0; d < dim; d += 8, lanes += 8 * LANES) {  // dim is a multiple of 8
             const Ints first = load<Ints>(lanes), second = load<Ints>(lanes + WIDTH);
+            const Ints next_first = load<Ints>(lanes + 4 * LANES), next_second = load<Ints>(lanes + 4 * LANES + WIDTH);
 #pragma GCC unroll 8
             for (int t = 0; t < T; t++) {
                 const Ints token = everywhere(load<int32_t>(rows + t * dim + d));
-                low[t] = dot4(low[t], first, token);
-                high[t] = dot4(high[t], second, token);
+                const Ints next = everywhere(load<int32_t>(rows + t * dim + d + 4));
+                low[t] = dot8(low[t], first, next_first, token, next);
+                high[t] = dot8(high[t], second, next_second, token, next);
             }
         }
         for (int t = 0; t < T; t++) {
@@ -124,10 +133,16 @@ TARGET static INLINE void dots_of(int64_t rows, Arguments... arguments) {
 }
 
 TARGET static INLINE int32_t sum_of_bytes(ByteLanes bytes) {
+#if KERNELS_LEVEL > 0
+    const __m256i quarters = _mm256_sad_epu8((__m256i)bytes, _mm256_setzero_si256());
+    const __m128i halves = _mm_add_epi64(_mm256_castsi256_si128(quarters), _mm256_extracti128_si256(quarters, 1));
+    return _mm_cvtsi128_si32(_mm_add_epi64(halves, _mm_unpackhi_epi64(halves, halves)));
+#else
     const Words even = Words{} + 0x00FF00FF00FF00FFull;
     const Words pairs = ((Words)bytes & even) + (((Words)bytes >> 8) & even);  // 16-bit fields, 510 at most
     const uint64_t fields = pairs[0] + pairs[1] + pairs[2] + pairs[3];
     return static_cast<int32_t>((fields * 0x0001000100010001ull) >> 48);
+#endif
 }
 
 // Rounded weights of one token, by plane.
@@ -177,28 +192,28 @@ TARGET static INLINE void decode(const Codec& codec, const uint8_t* packed, uint
             token[plane * bytes + done] = codec.planes[plane * 256 + packed[done]];
 }
 
-// Squared length of weights, and their inner product with a centroid; both rounded, bytes minus 128.
+// Squared length of weights, and their inner product with a centroid; both rounded, bytes minus ZERO.
 TARGET static INLINE void lengths(const uint8_t* token, const uint8_t* centroid, int64_t dim, int32_t* square,
                                   int32_t* product) {
 #if KERNELS_LEVEL == 2
-    const __m512i bias = _mm512_set1_epi8(-128), ones = _mm512_set1_epi8(1);
+    const __m512i bias = _mm512_set1_epi8(ZERO), ones = _mm512_set1_epi8(1);
     __m512i tt = {}, tc = {}, t1 = {}, c1 = {};
     for (int64_t d = 0; d < dim; d += 64) {
         const __mmask64 valid = dim - d < 64 ? (1ull << (dim - d)) - 1 : ~0ull;
         const __m512i t = _mm512_mask_loadu_epi8(bias, valid, token + d);
         const __m512i c = _mm512_mask_loadu_epi8(bias, valid, centroid + d);
-        const __m512i signed_t = _mm512_xor_si512(t, bias), signed_c = _mm512_xor_si512(c, bias);
+        const __m512i signed_t = _mm512_sub_epi8(t, bias), signed_c = _mm512_sub_epi8(c, bias);
         tt = _mm512_dpbusd_epi32(tt, t, signed_t);
         tc = _mm512_dpbusd_epi32(tc, t, signed_c);
         t1 = _mm512_dpbusd_epi32(t1, ones, signed_t);
         c1 = _mm512_dpbusd_epi32(c1, ones, signed_c);
     }
-    *square = _mm512_reduce_add_epi32(_mm512_sub_epi32(tt, _mm512_slli_epi32(t1, 7)));
-    *product = _mm512_reduce_add_epi32(_mm512_sub_epi32(tc, _mm512_slli_epi32(c1, 7)));
+    *square = _mm512_reduce_add_epi32(_mm512_sub_epi32(tt, _mm512_mullo_epi32(t1, _mm512_set1_epi32(ZERO))));
+    *product = _mm512_reduce_add_epi32(_mm512_sub_epi32(tc, _mm512_mullo_epi32(c1, _mm512_set1_epi32(ZERO))));
 #else
     int32_t tt = 0, tc = 0;
     for (int64_t d = 0; d < dim; d++) {
-        const int16_t t = static_cast<int16_t>(token[d] - 128), c = static_cast<int16_t>(centroid[d] - 128);
+        const int16_t t = static_cast<int16_t>(token[d] - ZERO), c = static_cast<int16_t>(centroid[d] - ZERO);
         tt += t * t;
         tc += t * c;
     }

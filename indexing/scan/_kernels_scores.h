@@ -6,12 +6,14 @@ TARGET static INLINE void prefetch_rows(const Codec& codec, int64_t first) {
     for (int64_t at = first * codec.dim; at < end * codec.dim; at += LINE) __builtin_prefetch(codec.centroids + at);
 }
 
-TARGET static void centroid_products(const Codec& codec, const Query& query, int32_t* products, int32_t* range) {
+// The products of the centroids [first, last).
+TARGET static void centroid_products(const Codec& codec, const Query& query, int64_t first, int64_t last,
+                                     int32_t* products, int32_t* range) {
     int32_t least = INT32_MAX, most = INT32_MIN;
     for (int64_t block = 0; block < query.blocks; block++) {
         const int8_t* bytes = query.bytes + block * codec.dim * LANES;
-        for (int64_t c = 0; c < codec.count; c += TOKENS) {
-            const int64_t rows = codec.count - c < TOKENS ? codec.count - c : TOKENS;
+        for (int64_t c = first; c < last; c += TOKENS) {
+            const int64_t rows = last - c < TOKENS ? last - c : TOKENS;
             int32_t* row = products + (block * codec.count + c) * LANES;
             prefetch_rows(codec, c + TOKENS);
             dots_of(rows, codec.centroids + c * codec.dim, codec.dim, bytes, query.start + block * LANES, row);
@@ -32,18 +34,49 @@ TARGET static void byte_table(const int32_t* products, int64_t count, int32_t lo
     }
 }
 
-TARGET static void centroid_interaction(const Bag& bag, const int64_t* ordinals, int64_t videos, const uint8_t* table,
-                                        int64_t centroids, int64_t blocks, int32_t* sums) {
-    for (int64_t block = 0; block < blocks; block++, table += centroids * LANES) {
-        for (int64_t i = 0; i < videos; i++) {
-            const int64_t end = bag.offsets[ordinals[i] + 1];
-            ByteLanes best = {};
-            for (int64_t token = bag.offsets[ordinals[i]]; token < end; token++) {
-                const ByteLanes row = load<ByteLanes>(table + within(bag.codes[token], centroids) * LANES);
-                best = row > best ? row : best;
-            }
-            sums[i] += sum_of_bytes(best);
+TARGET static INLINE ByteLanes larger(ByteLanes one, ByteLanes other) { return one > other ? one : other; }
+
+// The table's row at a code.
+template <class Code>
+TARGET static INLINE ByteLanes row_of(const uint8_t* table, Code code) {
+    return load<ByteLanes>(table + static_cast<size_t>(code) * LANES);
+}
+
+template <class Code>
+TARGET static void centroid_interaction(const Code* groups, const int64_t* starts, const int64_t* ordinals,
+                                        int64_t videos, const uint8_t* table, int32_t* sums) {
+    for (int64_t i = 0; i < videos; i++) {
+        const Code* code = groups + starts[ordinals[i]] * GROUP;
+        const Code* end = groups + starts[ordinals[i] + 1] * GROUP;
+        ByteLanes best = {};
+        for (; code < end; code += GROUP) {
+            const ByteLanes two = larger(row_of(table, code[0]), row_of(table, code[1]));
+            best = larger(best, larger(two, larger(row_of(table, code[2]), row_of(table, code[3]))));
         }
+        sums[i] += sum_of_bytes(best);
+    }
+}
+
+TARGET static void centroid_interaction(const Distinct& codes, const int64_t* ordinals, int64_t videos,
+                                        const uint8_t* table, int64_t centroids, int64_t blocks, int32_t* sums) {
+    for (int64_t block = 0; block < blocks; block++, table += centroids * LANES)
+        if (codes.wide)
+            centroid_interaction(static_cast<const int32_t*>(codes.groups), codes.starts, ordinals, videos, table, sums);
+        else
+            centroid_interaction(static_cast<const uint16_t*>(codes.groups), codes.starts, ordinals, videos, table, sums);
+}
+
+// Positions of sums above the threshold and of the first `equal` that equal it, `wanted` in all.
+TARGET static void positions_from(const int32_t* sums, int64_t count, int32_t threshold, int64_t equal, int64_t wanted,
+                                  int64_t* positions) {
+    int64_t found = 0;
+    for (int64_t first = 0; first < count && found < wanted; first += LANES) {
+        const int64_t last = count - first < LANES ? count : first + LANES;
+        int32_t any = 0;
+        for (int64_t i = first; i < last; i++) any |= sums[i] >= threshold;
+        if (!any) continue;
+        for (int64_t i = first; i < last && found < wanted; i++)
+            if (sums[i] > threshold || (sums[i] == threshold && equal-- > 0)) positions[found++] = i;
     }
 }
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from colbert_video.indexing.codec.codec import ResidualCodec
@@ -14,6 +14,8 @@ from colbert_video.indexing.segments.opened_segment import Scored, Segment, larg
 
 DEVIATIONS = 4
 """Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
+LIKELY = 3
+"""Standard deviations of what decoding adds to a score within which a video may still gain what it needs."""
 
 
 class KernelScorer:
@@ -49,7 +51,10 @@ class KernelScorer:
         """
         if len(rows) <= wanted:
             return rows
-        sums, _ = self._centroid_interaction(self._codecs, rows)
+        tables, _ = self._tables
+        sums = torch.zeros(len(rows), dtype=torch.int32, device="cpu")
+        for bag, table in tables.items():
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, table, sums)
         return rows[self._kernels.largest(sums, wanted)]
 
     def best_by_rounded_scores(
@@ -57,22 +62,43 @@ class KernelScorer:
     ) -> Int64[Tensor, "candidates"]:
         """Return the videos of the best scores on decoded tokens in rounded arithmetic, ascending.
 
-        Bag after bag is decoded. After each one only the `in_every_bag` best videos go on, tokens of the bags that are
-        not decoded yet standing at their centroids. Videos whose scores are closer to the last wanted one than rounding
+        The `in_every_bag` videos that are best by their centroids are decoded in every bag. They show how much a score
+        gains when a bag is decoded, and which score a video needs. The others are decoded bag after bag, and given up
+        as soon as they would need an unlikely gain. Videos whose scores are closer to the last wanted one than rounding
         can separate are returned too.
         """
         if len(rows) <= wanted:
             return rows
-        scores = torch.zeros(len(rows), dtype=torch.float32, device="cpu")
-        remaining = dict(self._codecs)
-        for bag, codec in self._codecs.items():
-            self._add_rounded_scores(bag, codec, rows, scores)
-            del remaining[bag]
-            if remaining and len(rows) > in_every_bag:
-                sums, score_of_one = self._centroid_interaction(remaining, rows)
-                best = largest(scores + score_of_one * sums.to(scores.dtype), in_every_bag)
-                rows, scores = rows[best], scores[best]
-        return rows[_best_within(scores, wanted, self._rounding_error())]
+        by_centroids = self._by_centroids(rows)  # (bags, videos)
+        first = largest(by_centroids.sum(dim=0), max(in_every_bag, wanted))
+        by_bag = torch.stack([self._rounded_scores(bag, rows[first]) for bag in self._codecs])  # (bags, first)
+        scores = by_bag.sum(dim=0)
+        others = torch.ones(len(rows), dtype=torch.bool, device="cpu")
+        others[first] = False
+        if bool(others.any()):
+            needed = float(scores.topk(wanted).values[-1])
+            gains = by_bag - by_centroids[:, first]
+            left, found = self._best_of_others(others.nonzero().flatten(), rows, by_centroids, gains, needed)
+            first, scores = torch.cat([first, left]), torch.cat([scores, found])
+        return rows[first[_best_within(scores, wanted, self._rounding_error())]].sort().values
+
+    def _best_of_others(
+        self,
+        left: Int64[Tensor, "others"],
+        rows: Int64[Tensor, "videos"],
+        by_centroids: Float[Tensor, "bags videos"],
+        gains: Float[Tensor, "bags first"],
+        needed: float,
+    ) -> tuple[Int64[Tensor, "left"], Float[Tensor, "left"]]:
+        """Decode bag after bag of those that may still reach a score; return who is left, and their scores."""
+        known = torch.zeros(len(left), dtype=torch.float32, device="cpu")
+        for number, bag in enumerate(self._codecs):
+            gain = gains[number:].sum(dim=0)
+            hoped = known + by_centroids[number:, left].sum(dim=0) + float(gain.mean())
+            near = (hoped >= needed - LIKELY * float(gain.std(correction=0))).nonzero().flatten()
+            left, known = left[near], known[near]
+            known = known + self._rounded_scores(bag, rows[left])
+        return left, known
 
     def _rounding_error(self) -> float:
         """Return how far the difference of two rounded scores may be off.
@@ -90,29 +116,30 @@ class KernelScorer:
             variance += self._weights[bag] ** 2 * share * sum(squares) / 12
         return DEVIATIONS * math.sqrt(2 * variance)
 
-    def _centroid_interaction(
-        self, codecs: Mapping[str, ResidualCodec], rows: Int64[Tensor, "videos"]
-    ) -> tuple[Int32[Tensor, "videos"], float]:
-        """Return sums of largest bytes over some bags, and the MeanMaxSim that 1 of them stands for."""
-        tables, step = self._query.tables(self._kernels, self._codecs, self._weights)
-        sums = torch.zeros(len(rows), dtype=torch.int32, device="cpu")
-        for bag in codecs:
-            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, tables[bag], sums)
-        return sums, step / len(self._query.tokens)
+    @property
+    def _tables(self) -> tuple[Mapping[str, UInt8[Tensor, "blocks _ lanes"]], float]:
+        return self._query.tables(self._kernels, self._codecs, self._weights)
 
-    def _add_rounded_scores(
-        self, bag: str, codec: ResidualCodec, rows: Int64[Tensor, "videos"], scores: Float[Tensor, "videos"]
-    ) -> None:
-        own = torch.zeros_like(scores)
+    def _by_centroids(self, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "bags videos"]:
+        """Return each bag's weighted MeanMaxSim with every token at its centroid, less a number for each bag."""
+        tables, step = self._tables
+        sums = torch.zeros(len(tables), len(rows), dtype=torch.int32, device="cpu")
+        for bag, own in zip(tables, sums, strict=True):
+            self._kernels.add_centroid_interaction(self._segment.bags[bag], rows, tables[bag], own)
+        return sums.float() * (step / len(self._query.tokens))
+
+    def _rounded_scores(self, bag: str, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
+        """Return a bag's weighted MeanMaxSim on decoded tokens, in rounded arithmetic."""
+        codec, scores = self._codecs[bag], torch.zeros(len(rows), dtype=torch.float32, device="cpu")
         self._kernels.add_rounded_scores(
             self._segment.bags[bag],
             rounded_codec(codec),
             self._query.rounded(self._kernels, codec),
             self._query.products(self._kernels, codec).products,
             rows,
-            own,
+            scores,
         )
-        scores += self._weights[bag] * own
+        return self._weights[bag] * scores
 
     def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
         """Return each video's MeanMaxSim in each bag, on decoded tokens in single precision."""

@@ -1,12 +1,13 @@
 """The compiled kernels of the search on a CPU, if this installation has them, and the memory layouts that they read.
 
 setup.py builds them as an optional extension; `_kernels.cpp` says what each computes. They run without Python's
-global lock, on the calling thread alone, with the best instruction set of the machine.
+global lock, with the best instruction set of the machine, on the calling thread alone or on as many as it is told; the
+results are the same.
 
 For most of a search a codec and a query are rounded to bytes. Centroids, bucket weights and query tokens each get one
-scale, so that inner products are whole numbers, the same on every machine. Rounding errors average out over the
-dimensions (tokens are rotated) and cost about 1e-4 of a MeanMaxSim; the last few dozen videos are scored again in
-single precision.
+scale, so that inner products are whole numbers, the same on every machine. Seven bits of each byte are used: then four
+products fit into 16 bits, which is what AVX2 is fast at. Rounding errors average out over the dimensions (tokens are
+rotated) and cost about 2e-4 of a MeanMaxSim; the last few dozen videos are scored again in single precision.
 
 Dimensions are ordered by plane: those in the highest bits of each packed byte first. Then a decoded token is a few
 runs of table look-ups, with no shuffling in between.
@@ -18,11 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int8, Int32, Int64, Real, UInt8
+from jaxtyping import Float, Int, Int8, Int32, Int64, Real, UInt8
 from torch import Tensor
 
 from colbert_video.base.once import ForkLock, once_property
@@ -30,7 +31,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.segment import StoredBag
 
-VERSION = 2
+VERSION = 3
 """`kernels_version` of the _kernels.cpp that this file calls."""
 LEVELS = ("portable", "avx2", "avx512-vnni")
 """Instruction sets the kernels are compiled for, the best last."""
@@ -38,16 +39,21 @@ WITHOUT_KERNELS = "torch"
 """What scores on a CPU where the kernels are missing."""
 LANES = 32
 """Query tokens in a block, scored side by side."""
-MAX_ROUNDED = 127
+MAX_ROUNDED = 63
 """Largest rounded number."""
-ZERO = 128
+ZERO = 64
 """The byte that stands for 0 in centroids and weights."""
+GROUP = 4
+"""Distinct codes of a video that lie side by side."""
+FEW_CENTROIDS = 2**16
+"""Centroids whose numbers fit into 16 bits."""
 ROWS_AT_ONCE = 512
 """Centroids rounded together: few enough to stay in the processor's cache."""
 
 logger = logging.getLogger(__name__)
 Subject = TypeVar("Subject")
 Value = TypeVar("Value")
+Rest = ParamSpec("Rest")
 
 
 def _pointers(*names: str) -> list[tuple[str, Any]]:
@@ -56,6 +62,10 @@ def _pointers(*names: str) -> list[tuple[str, Any]]:
 
 class _Bag(ctypes.Structure):
     _fields_ = _pointers("codes", "residuals", "offsets", "inverse")
+
+
+class _Distinct(ctypes.Structure):
+    _fields_ = (*_pointers("groups", "starts"), ("wide", ctypes.c_int64))
 
 
 class _Codec(ctypes.Structure):
@@ -80,7 +90,7 @@ class _Query(ctypes.Structure):
 
 @dataclass(frozen=True, eq=False)
 class RoundedCodec:
-    """A codec rounded to bytes; a byte stands for (byte - 128) * scale."""
+    """A codec rounded to bytes; a byte stands for (byte - ZERO) * scale."""
 
     centroids: UInt8[Tensor, "centroids dim"]
     """Rounded centroids, dimensions by plane."""
@@ -136,7 +146,7 @@ class RoundedQuery:
     bytes: Int8[Tensor, "blocks fours lanes 4"]
     """Rounded query tokens: for each four dimensions, by plane, all lanes."""
     start: Int32[Tensor, "blocks lanes"]
-    """-128 * the sum of each lane: undoes the 128 in the bytes of centroids and weights."""
+    """-ZERO * the sum of each lane: undoes the ZERO in the bytes of centroids and weights."""
     tokens: Float[Tensor, "blocks dim lanes"]
     """The query tokens in full precision, dimensions in order."""
     scale: float
@@ -154,6 +164,22 @@ class RoundedQuery:
             len(self.bytes),
             self.scale,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class DistinctCodes:
+    """The codes of a bag, each once for a video that has it: most tokens share their centroid with another one."""
+
+    groups: Int[Tensor, "groups 4"]
+    """A video's codes, ascending, in whole groups that its last code fills up; int32, or 16 bits without a sign."""
+    starts: Int64[Tensor, "starts"]
+    """Where each video's groups start."""
+
+    @once_property
+    def _struct(self) -> _Distinct:
+        wide = self.groups.dtype == torch.int32
+        groups = _address(self.groups, torch.int32 if wide else torch.int16)
+        return _Distinct(groups, _address(self.starts, torch.int64), wide)
 
 
 def by_plane(rows: Real[Tensor, "rows dim"], nbits: int) -> Real[Tensor, "rows dim"]:
@@ -200,15 +226,27 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """Declare the arguments of every function to ctypes."""
     level, number, pointer = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
     bag, codec, query = ctypes.POINTER(_Bag), ctypes.POINTER(_Codec), ctypes.POINTER(_Query)
+    threads = level
     arguments: dict[str, list[Any]] = {
         "best_level": [],
         "round_query": [pointer, number, number, number, pointer, pointer, pointer],
-        "centroid_products": [level, codec, query, pointer, pointer],
-        "byte_table": [level, pointer, number, ctypes.c_int32, ctypes.c_float, pointer],
-        "centroid_interaction": [level, bag, pointer, number, pointer, number, number, pointer],
-        "rounded_scores": [level, bag, codec, query, pointer, pointer, number, pointer],
-        "exact_scores": [level, bag, codec, query, pointer, number, pointer],
-        "select_largest": [pointer, number, ctypes.c_int32, number, pointer],
+        "distinct_codes": [bag, number, number, number, pointer, pointer],
+        "centroid_products": [level, threads, codec, query, pointer, pointer],
+        "byte_table": [level, threads, pointer, number, ctypes.c_int32, ctypes.c_float, pointer],
+        "centroid_interaction": [
+            level,
+            threads,
+            ctypes.POINTER(_Distinct),
+            pointer,
+            number,
+            pointer,
+            number,
+            number,
+            pointer,
+        ],
+        "rounded_scores": [level, threads, bag, codec, query, pointer, pointer, number, pointer],
+        "exact_scores": [level, threads, bag, codec, query, pointer, number, pointer],
+        "select_largest": [level, pointer, number, ctypes.c_int32, number, pointer],
     }
     for name, types in arguments.items():
         getattr(library, name).argtypes = types
@@ -224,11 +262,17 @@ class Kernels:
     Args:
         library: The loaded extension.
         level: Index into LEVELS.
+        threads: Threads that share the work of a call.
     """
 
-    def __init__(self, library: ctypes.CDLL, level: int) -> None:
+    def __init__(self, library: ctypes.CDLL, level: int, threads: int = 1) -> None:
         self._library = library
         self._level = level
+        self._threads = threads
+
+    def on(self, threads: int) -> "Kernels":
+        """Return the same kernels for another number of threads; results do not depend on it."""
+        return Kernels(self._library, self._level, threads)
 
     @property
     def name(self) -> str:
@@ -257,7 +301,7 @@ class Kernels:
         products = torch.empty(len(query.bytes), len(codec.centroids), LANES, dtype=torch.int32, device="cpu")
         extremes = (ctypes.c_int32 * 2)()
         self._library.centroid_products(
-            self._level, codec._struct, query._struct, _address(products, torch.int32), extremes
+            self._level, self._threads, codec._struct, query._struct, _address(products, torch.int32), extremes
         )
         return products, extremes[0], extremes[1]
 
@@ -267,7 +311,7 @@ class Kernels:
         """Return products as bytes: (product - low) * scale, rounded down, within 0 to 255."""
         table = torch.empty(products.shape, dtype=torch.uint8, device="cpu")
         self._library.byte_table(
-            self._level, _address(products, torch.int32), products.numel(), low, scale,
+            self._level, self._threads, _address(products, torch.int32), products.numel(), low, scale,
             _address(table, torch.uint8),
         )  # fmt: skip
         return table
@@ -282,10 +326,16 @@ class Kernels:
         """Add to each video's sum: over all lanes, the largest of the table's bytes at its tokens' codes."""
         _check_rows(stored, rows, sums)
         blocks, centroids, _ = table.shape
+        if centroids != stored.num_centroids:
+            raise SettingsError(f"the table has {centroids} centroids, the bag's codec {stored.num_centroids}")
         self._library.centroid_interaction(
-            self._level, _bag(stored), _address(rows, torch.int64), len(rows),
+            self._level, self._threads, self.distinct_codes(stored)._struct, _address(rows, torch.int64), len(rows),
             _address(table, torch.uint8), centroids, blocks, _address(sums, torch.int32),
         )  # fmt: skip
+
+    def distinct_codes(self, stored: StoredBag) -> DistinctCodes:
+        """Return the distinct codes of each of a bag's videos; they are looked for once."""
+        return _distinct_codes(stored, self._library)
 
     def add_rounded_scores(
         self,
@@ -303,8 +353,8 @@ class Kernels:
         if products.shape != (len(query.bytes), len(codec.centroids), LANES):
             raise SettingsError(f"products have shape {tuple(products.shape)}; they belong to another query")
         self._library.rounded_scores(
-            self._level, _bag(stored), codec._struct, query._struct, _address(products, torch.int32),
-            _address(rows, torch.int64), len(rows), _address(scores, torch.float32),
+            self._level, self._threads, _bag(stored), codec._struct, query._struct,
+            _address(products, torch.int32), _address(rows, torch.int64), len(rows), _address(scores, torch.float32),
         )  # fmt: skip
 
     def exact_scores(
@@ -316,8 +366,8 @@ class Kernels:
         _check_dimensions(query.tokens.shape[1], codec.centroids.shape[1])
         _check_bag(stored, codec)
         self._library.exact_scores(
-            self._level, _bag(stored), codec._struct, query._struct, _address(rows, torch.int64),
-            len(rows), _address(scores, torch.float32),
+            self._level, self._threads, _bag(stored), codec._struct, query._struct,
+            _address(rows, torch.int64), len(rows), _address(scores, torch.float32),
         )  # fmt: skip
         return scores
 
@@ -331,7 +381,7 @@ class Kernels:
             if least < 0:
                 raise SettingsError(f"the least sum is {least}; sums are at least 0")
             self._library.select_largest(
-                _address(sums, torch.int32), len(sums), most, wanted, _address(positions, torch.int64)
+                self._level, _address(sums, torch.int32), len(sums), most, wanted, _address(positions, torch.int64)
             )
         return positions
 
@@ -391,18 +441,18 @@ def _check_bag(stored: StoredBag, codec: RoundedCodec) -> None:
         )
 
 
-def _once(make: Callable[[Subject], Value]) -> Callable[[Subject], Value]:
-    """Keep what `make` returns as long as its argument lives."""
+def _once(make: Callable[Concatenate[Subject, Rest], Value]) -> Callable[Concatenate[Subject, Rest], Value]:
+    """Keep what `make` returns as long as its first argument lives."""
     kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
     making = ForkLock()
 
-    def lookup(subject: Subject) -> Value:
+    def lookup(subject: Subject, /, *rest: Rest.args, **more: Rest.kwargs) -> Value:
         value = kept.get(subject)
         if value is not None:
             return value
         with making:
             if subject not in kept:
-                kept[subject] = make(subject)
+                kept[subject] = make(subject, *rest, **more)
             return kept[subject]
 
     return lookup
@@ -422,3 +472,15 @@ def _bag(stored: StoredBag) -> _Bag:
         _address(stored.offsets, torch.int64),
         _address(stored.inverse_lengths, torch.float32),
     )
+
+
+@_once
+def _distinct_codes(stored: StoredBag, library: ctypes.CDLL) -> DistinctCodes:
+    most = int(((stored.doclens + GROUP - 1) // GROUP).sum())  # groups, if no code repeats
+    wide = stored.num_centroids > FEW_CENTROIDS
+    groups = torch.empty(most, GROUP, dtype=torch.int32 if wide else torch.int16, device="cpu")
+    starts = torch.empty(len(stored.doclens) + 1, dtype=torch.int64, device="cpu")
+    library.distinct_codes(
+        _bag(stored), len(stored.doclens), stored.num_centroids, wide, groups.data_ptr(), starts.data_ptr()
+    )
+    return DistinctCodes(groups[: int(starts[-1])].clone(), starts)

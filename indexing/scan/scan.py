@@ -27,10 +27,10 @@ CANDIDATES_PER_RESULT = 10
 """Candidates for each wanted result, in every stage."""
 CANDIDATE_SCALE, CANDIDATE_GROWTH = 0.6, 0.7
 """Of N videos, 0.6 * N ** 0.7 are kept at least; `benchmarks/candidates.py` shows how many of the best are there."""
-SHARE_IN_EVERY_BAG = 1 / 5
-"""Share of the candidates that is decoded in every bag; the others are given up when the first bag is decoded."""
 MIN_IN_EVERY_BAG = 240
-"""Videos that are decoded in every bag at least."""
+"""Videos that are decoded in every bag at least; the others may be given up earlier."""
+VIDEOS_PER_THREAD = 100_000
+"""A search is cut over cores if each gets so many videos at least; below, starting threads costs what they save."""
 
 
 def num_candidates(videos: int, k: int) -> int:
@@ -39,9 +39,9 @@ def num_candidates(videos: int, k: int) -> int:
     return max(MIN_CANDIDATES, CANDIDATES_PER_RESULT * k, share)
 
 
-def num_in_every_bag(candidates: int, k: int) -> int:
-    """Return how many of the centroid stage's candidates are decoded in every bag when `k` results are wanted."""
-    return max(MIN_IN_EVERY_BAG, CANDIDATES_PER_RESULT * k, math.ceil(SHARE_IN_EVERY_BAG * candidates))
+def num_in_every_bag(k: int) -> int:
+    """Return how many of the centroid stage's candidates are decoded in every bag at once for `k` wanted results."""
+    return max(MIN_IN_EVERY_BAG, CANDIDATES_PER_RESULT * k)
 
 
 def search_segment(
@@ -78,11 +78,12 @@ def search_segment(
     Raises:
         SettingsError: If no bag is left to be scored.
     """
-    scorer = scorer_of(segment, codecs, prepare(query), weights)
     rows = segment.eligible(allowed)  # (videos,), ascending
+    threads = max(1, min(threads, len(rows) // VIDEOS_PER_THREAD))
+    scorer = scorer_of(segment, codecs, prepare(query), weights, threads=threads)
     if not exact:
         rows = scorer.best_by_centroids(rows, num_candidates(len(rows), k))
-        rows = scorer.best_by_rounded_scores(rows, num_in_every_bag(len(rows), k), k)
+        rows = scorer.best_by_rounded_scores(rows, num_in_every_bag(k), k)
     return scorer.score(rows).best(k)
 
 
@@ -103,13 +104,15 @@ def scorer_of(
     codecs: Mapping[str, ResidualCodec],
     query: PreparedQuery,
     weights: Mapping[str, float] | None = None,
+    *,
+    threads: int = 1,
 ) -> KernelScorer | TorchScorer:
     """Return what scores a segment: compiled kernels if they are installed and it lies in CPU memory, else torch."""
     codecs = weighed(codecs, weights)
     kernels = compiled_kernels() if segment.live.device.type == "cpu" else None
     if kernels is None:
         return TorchScorer(segment, codecs, query, weights)
-    return KernelScorer(kernels, segment, codecs, query, weights)
+    return KernelScorer(kernels.on(threads), segment, codecs, query, weights)
 
 
 def weighed(codecs: Mapping[str, ResidualCodec], weights: Mapping[str, float] | None) -> Mapping[str, ResidualCodec]:

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.codec.packing import unpack
-from colbert_video.indexing.scan.kernels import LANES, RoundedCodec, RoundedQuery, by_plane
+from colbert_video.indexing.scan.kernels import LANES, MAX_ROUNDED, ZERO, RoundedCodec, RoundedQuery, by_plane
 from colbert_video.indexing.segments.segment import StoredBag
 
 
@@ -45,12 +45,12 @@ def round_query(rotated: Tensor, nbits: int) -> RoundedQuery:
     blocks = -(-count // LANES)
     padded = torch.zeros(blocks * LANES, dim)
     padded[:count] = rotated
-    scale = float(rotated.abs().max() / 127)
+    scale = float(rotated.abs().max() / MAX_ROUNDED)
     rounded = by_plane((padded / scale).round(), nbits).to(torch.int8)
     fours = rounded.view(blocks, LANES, dim // 4, 4).transpose(1, 2)  # (blocks, dim / 4, lanes, 4)
     return RoundedQuery(
         bytes=fours.contiguous(),
-        start=-128 * rounded.sum(dim=1, dtype=torch.int32).view(blocks, LANES),
+        start=-ZERO * rounded.sum(dim=1, dtype=torch.int32).view(blocks, LANES),
         tokens=padded.view(blocks, LANES, dim).transpose(1, 2).contiguous(),
         scale=scale,
         count=count,
@@ -64,12 +64,17 @@ def whole_numbers(query: RoundedQuery) -> Tensor:
 
 def centroid_products(codec: RoundedCodec, query: RoundedQuery) -> Tensor:
     """(blocks, centroids, lanes) inner products."""
-    return ((codec.centroids.long() - 128) @ whole_numbers(query).transpose(1, 2)).int()
+    return ((codec.centroids.long() - ZERO) @ whole_numbers(query).transpose(1, 2)).int()
 
 
 def byte_table(products: Tensor, low: int, scale: float) -> Tensor:
     """(product - low) * scale in single precision, rounded toward zero, within 0 to 255."""
     return ((products - low).float() * torch.tensor(scale)).int().clamp(0, 255).to(torch.uint8)
+
+
+def distinct_codes(stored: StoredBag) -> list[list[int]]:
+    """Each video's codes once, ascending."""
+    return [codes.unique().tolist() for codes in stored.codes.split(stored.doclens.tolist())]
 
 
 def centroid_interaction(stored: StoredBag, ordinals: Tensor, table: Tensor) -> Tensor:
@@ -87,10 +92,10 @@ def rounded_scores(stored: StoredBag, codec: RoundedCodec, query: RoundedQuery, 
     scores = []
     for ordinal in ordinals.tolist():
         rows = slice(int(stored.offsets[ordinal]), int(stored.offsets[ordinal + 1]))
-        centroids = codec.centroids[stored.codes[rows].long()].long() - 128  # (tokens, dim)
+        centroids = codec.centroids[stored.codes[rows].long()].long() - ZERO  # (tokens, dim)
         ids = torch.arange(stored.residuals.shape[1])
         planes = [plane[stored.residuals[rows].long()][:, ids] for plane in codec.planes]
-        weights = torch.cat(planes, dim=1).long() - 128  # (tokens, dim), by plane
+        weights = torch.cat(planes, dim=1).long() - ZERO  # (tokens, dim), by plane
         squares = (
             codec.squares[stored.codes[rows].long()].double()
             + (weights * weights).sum(1) * codec.weight_scale**2

@@ -16,6 +16,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing.scan import kernels as kernel_library
 from colbert_video.indexing.scan.kernels import (
     LEVELS,
+    ZERO,
     Kernels,
     RoundedCodec,
     RoundedQuery,
@@ -108,6 +109,49 @@ def test_centroid_interaction_bit_for_bit(kernels: Kernels, case: Case, data: st
 
 
 @every
+@given(case=cases(), wide=st.booleans())
+def test_distinct_codes_are_each_videos_codes_once(kernels: Kernels, case: Case, wide: bool) -> None:
+    stored = replace(case.stored, num_centroids=2**16 + 1) if wide else case.stored
+    found = kernels.distinct_codes(stored)
+    assert found.groups.dtype == (torch.int32 if wide else torch.int16)
+    groups = found.groups.int() & (-1 if wide else 0xFFFF)  # (groups, 4)
+    assert bool((groups.diff(dim=1) >= 0).all())
+    sizes = found.starts.diff()
+    codes = [video.unique().tolist() for video in groups.split(sizes.tolist())]
+    expected = reference.distinct_codes(stored)
+    assert codes == expected
+    assert sizes.tolist() == [-(-len(video) // 4) for video in expected]
+    assert kernels.distinct_codes(stored) is found
+
+
+def test_codes_beyond_fifteen_bits(kernels: Kernels) -> None:
+    case = random_case(dim=8, nbits=1, centroids=2**16, doclens=[3, 1, 2, 5], query_tokens=2, seed=1)
+    table = torch.randint(0, 256, (1, 2**16, 32), dtype=torch.uint8)
+    sums = torch.zeros(4, dtype=torch.int32)
+    kernels.add_centroid_interaction(case.stored, torch.arange(4), table, sums)
+    assert torch.equal(sums, reference.centroid_interaction(case.stored, torch.arange(4), table))
+
+
+@every
+@given(case=cases(), threads=st.sampled_from([2, 3, 7, 100]))
+def test_threads_change_nothing(kernels: Kernels, case: Case, threads: int) -> None:
+    codec, query = _rounded(case)
+    every = _everyone(case)
+    results = []
+    for ours in (kernels, kernels.on(threads)):
+        products, low, high = ours.centroid_products(codec, query)
+        table = ours.byte_table(products, low, 255 / max(high - low, 1))
+        sums, scores = torch.zeros(len(every), dtype=torch.int32), torch.zeros(len(every))
+        stored = replace(case.stored)  # lengths of tokens are not known yet
+        ours.add_centroid_interaction(stored, every, table, sums)
+        ours.add_rounded_scores(stored, codec, query, products, every, scores)
+        extremes = torch.tensor([low, high])
+        results.append((products, extremes, table, sums, scores, ours.exact_scores(stored, codec, query, every)))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@every
 @given(case=cases())
 def test_rounded_scores(kernels: Kernels, case: Case) -> None:
     codec, query = _rounded(case)
@@ -130,8 +174,8 @@ def test_lengths_of_tokens_are_kept(kernels: Kernels) -> None:
     kernels.add_rounded_scores(case.stored, codec, query, products, torch.tensor([1]), torch.zeros(1))
     kept = case.stored.inverse_lengths
     assert kept.bool().tolist() == [False, False, True, True, True, False]
-    tokens = codec.centroids[case.stored.codes.long()].float().sub(128) * codec.centroid_scale
-    planes = [plane[case.stored.residuals.long()].float().sub(128) * codec.weight_scale for plane in codec.planes]
+    tokens = codec.centroids[case.stored.codes.long()].float().sub(ZERO) * codec.centroid_scale
+    planes = [plane[case.stored.residuals.long()].float().sub(ZERO) * codec.weight_scale for plane in codec.planes]
     lengths = (tokens + torch.cat(planes, dim=1)).norm(dim=1)
     assert torch.allclose(1 / kept[2:5], lengths[2:5], rtol=0.01)
 
@@ -156,7 +200,7 @@ def test_dimensions_of_real_models(kernels: Kernels, dim: int, nbits: int) -> No
     assert torch.allclose(exact, reference.exact_scores(case, _everyone(case)), atol=1e-6)
     rounded = torch.zeros(4)
     kernels.add_rounded_scores(case.stored, codec, query, products, _everyone(case), rounded)
-    assert torch.allclose(rounded, exact, atol=2e-3)  # what rounding to bytes costs on one video
+    assert torch.allclose(rounded, exact, atol=4e-3)  # what rounding to bytes costs on one video
 
 
 def test_all_negative_similarities_are_not_clamped(kernels: Kernels) -> None:
@@ -201,6 +245,10 @@ def test_arguments_that_would_read_outside_are_refused(kernels: Kernels) -> None
         kernels.exact_scores(case.stored, codec, query, torch.tensor([0, 2]))
     with pytest.raises(SettingsError, match="rows run from -1 to 0"):
         kernels.exact_scores(case.stored, codec, query, torch.tensor([0, -1]))
+    with pytest.raises(SettingsError, match="the table has 4 centroids, the bag's codec 5"):
+        kernels.add_centroid_interaction(
+            case.stored, torch.arange(2), torch.zeros(1, 4, 32, dtype=torch.uint8), torch.zeros(2, dtype=torch.int32)
+        )
     with pytest.raises(SettingsError, match="belong to another query"):
         kernels.add_rounded_scores(case.stored, codec, query, products[:, 1:], torch.arange(2), torch.zeros(2))
     other = reference.round_query(torch.ones(3, 32), 4)
@@ -224,7 +272,7 @@ def test_planes_are_the_fields_of_packed_bytes() -> None:
     codec = RoundedCodec.from_codec(case.codec)
     decoded = torch.cat([plane[case.stored.residuals.long()] for plane in codec.planes], dim=1)
     weights = case.codec.weights[reference.bucket_ids(case.stored).long()]
-    expected = by_plane((weights / codec.weight_scale).round() + 128, 2)
+    expected = by_plane((weights / codec.weight_scale).round() + ZERO, 2)
     assert torch.equal(decoded.float(), expected)
     assert by_plane(torch.arange(8.0)[None], 2).tolist() == [[0, 4, 1, 5, 2, 6, 3, 7]]
 

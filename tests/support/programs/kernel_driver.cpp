@@ -26,6 +26,7 @@ std::vector<float> random_floats(int64_t count) {
 }
 
 void run(int level) {
+    const int threads = static_cast<int>(number(1, 4));
     const int64_t nbits = int64_t{1} << number(0, 3), dim = 8 * nbits * number(1, 9), count = number(1, 50);
     const int64_t videos = number(1, 6), query_tokens = number(1, 70), blocks = (query_tokens + LANES - 1) / LANES;
     std::vector<int64_t> offsets{0};
@@ -52,25 +53,33 @@ void run(int level) {
 
     std::vector<int32_t> products(blocks * count * LANES);
     int32_t range[2];
-    centroid_products(level, &codec, &query, products.data(), range);
+    centroid_products(level, threads, &codec, &query, products.data(), range);
     std::vector<uint8_t> table(products.size());
-    byte_table(level, products.data(), products.size(), range[0], 255.0f / (1.0f + range[1] - range[0]), table.data());
+    byte_table(level, threads, products.data(), products.size(), range[0], 255.0f / (1.0f + range[1] - range[0]),
+               table.data());
 
     std::vector<int64_t> ordinals;
     for (int64_t video = 0; video < videos; video++)
         if (number(0, 1)) ordinals.push_back(video);
     const int64_t chosen = ordinals.size();
     std::vector<int32_t> sums(chosen, 0);
-    centroid_interaction(level, &bag, ordinals.data(), chosen, table.data(), count, blocks, sums.data());
+    const int64_t wide = number(0, 1);
+    int64_t groups = 0;
+    for (int64_t video = 0; video < videos; video++) groups += (offsets[video + 1] - offsets[video] + GROUP - 1) / GROUP;
+    std::vector<uint8_t> distinct(groups * GROUP * (wide ? 4 : 2));
+    std::vector<int64_t> starts(videos + 1);
+    distinct_codes(&bag, videos, count, wide, distinct.data(), starts.data());
+    const Distinct once{distinct.data(), starts.data(), wide};
+    centroid_interaction(level, threads, &once, ordinals.data(), chosen, table.data(), count, blocks, sums.data());
     std::vector<float> scores(chosen, 0);
     for (int time = 0; time < 2; time++)  // the lengths of tokens are not known at first, then they are
-        rounded_scores(level, &bag, &codec, &query, products.data(), ordinals.data(), chosen, scores.data());
-    exact_scores(level, &bag, &codec, &query, ordinals.data(), chosen, scores.data());
+        rounded_scores(level, threads, &bag, &codec, &query, products.data(), ordinals.data(), chosen, scores.data());
+    exact_scores(level, threads, &bag, &codec, &query, ordinals.data(), chosen, scores.data());
     int32_t most = 0;
     for (int32_t sum : sums) most = sum > most ? sum : most;
     const int64_t wanted = number(0, chosen);
     std::vector<int64_t> positions(wanted);
-    select_largest(sums.data(), chosen, most, wanted, positions.data());
+    select_largest(level, sums.data(), chosen, most, wanted, positions.data());
 }
 
 }  // namespace
