@@ -14,7 +14,7 @@ from colbert_video.indexing.segments.opened_segment import Scored, Segment, larg
 
 DEVIATIONS = 4
 """Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
-LIKELY = 3
+LIKELY = 4
 """Standard deviations of what decoding adds to a score within which a video may still gain what it needs."""
 
 
