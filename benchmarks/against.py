@@ -33,7 +33,7 @@ def checkout(revision: str, work: Path) -> Path:
         git = ["git", "-C", str(HERE.parent)]
         subprocess.run([*git, "worktree", "add", "--detach", str(folder), revision], check=True)
     build = [sys.executable, "setup.py", "build_ext", "--inplace"]
-    subprocess.run(build, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(build, cwd=folder, check=True, capture_output=True)
     return folder
 
 

@@ -14,6 +14,8 @@ from colbert_video.indexing.segments.opened_segment import Scored, Segment, larg
 
 DEVIATIONS = 4
 """Standard deviations of the rounding error by which a video may seem worse than it is and still be scored again."""
+SHARE_IN_EVERY_BAG = 1 / 5
+"""Share of the candidates that is decoded in every bag at most, beside those that are decoded first."""
 LIKELY = 4
 """Standard deviations of what decoding adds to a score within which a video may still gain what it needs."""
 
@@ -96,6 +98,8 @@ class KernelScorer:
             gain = gains[number:].sum(dim=0)
             hoped = known + by_centroids[number:, left].sum(dim=0) + float(gain.mean())
             near = (hoped >= needed - LIKELY * float(gain.std(correction=0))).nonzero().flatten()
+            if number:
+                near = near[largest(hoped[near], math.ceil(SHARE_IN_EVERY_BAG * len(rows)))]
             left, known = left[near], known[near]
             known = known + self._rounded_scores(bag, rows[left])
         return left, known
