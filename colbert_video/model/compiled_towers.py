@@ -71,7 +71,7 @@ class CompiledTowers:
         self._backbone = backbone
         self._frame_sizes = (FRAME_VIDEOS * frames, frames)
         self._frames = frames
-        compiled = {"backend": backend, "dynamic": False}
+        compiled: dict[str, Any] = {"backend": backend, "dynamic": False}
         self._text = torch.compile(backbone.text_tokens, **compiled)
         self._images = torch.compile(backbone.frame_tokens, **compiled)
         self._temporal = torch.compile(temporal, **compiled)
