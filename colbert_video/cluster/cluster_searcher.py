@@ -53,7 +53,7 @@ class ClusterSearcher(ShardedSearcher):
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
-        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        compile: True to compile the model with `torch.compile`: its first query takes a minute or more, for services.
         query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
             and takes up to half a minute when the model is loaded; None for torch.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.

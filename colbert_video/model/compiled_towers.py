@@ -1,6 +1,6 @@
 """Towers and temporal transformer of a model, compiled by `torch.compile` for shapes that stay the same.
 
-Each shape takes up to a minute at its first use, so batches go through the towers in parts of a few sizes.
+Each shape takes a minute or more at its first use, so batches go through the towers in parts of a few sizes.
 """
 
 import os

@@ -282,7 +282,7 @@ class VideoColBERT(nn.Module):
     def compile(self, *, backend: str = "inductor") -> None:  # type: ignore[override]
         """Compile towers and temporal transformer with `torch.compile`, in place, at their first use.
 
-        Each shape takes up to a minute then. To keep shapes few, batches are encoded in parts of a few sizes. Names of weights
+        Each shape takes a minute or more then. To keep shapes few, batches are encoded in parts of a few sizes. Names of weights
         stay as they are, and copies, pickled and forked models compile again when they are used.
 
         Args:

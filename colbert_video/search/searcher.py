@@ -56,7 +56,7 @@ class Searcher:
         device: Where that model runs; a GPU that is named keeps the index too, in its compressed form, and scores on it.
             None for a model on the first GPU, else on the CPU, and an index on disk.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
-        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        compile: True to compile the model with `torch.compile`: its first query takes a minute or more, for services.
         query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
             and takes up to half a minute when the model is loaded; None for torch.
         engine: "native" looks at every video. "colbert" passes each query to stock colbert-ai's IndexScorer: the

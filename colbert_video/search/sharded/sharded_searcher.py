@@ -34,7 +34,7 @@ class ShardedSearcher(Searcher):
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
         device: Where that model runs; a GPU that is named keeps the shards too.
         precision: Precision in which the model computes; None for "auto", and for that of an encoder in memory.
-        compile: True to compile the model with `torch.compile`: its first queries take up to a minute, for services.
+        compile: True to compile the model with `torch.compile`: its first query takes a minute or more, for services.
         query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
             and takes up to half a minute when the model is loaded; None for torch.
         preload: True to ask the system to read the shards' files ahead; see `Searcher`.
