@@ -22,11 +22,12 @@ import torch
 from decode_files import source_clip
 
 from colbert_video import Indexer, VideoColBERT
+from colbert_video.base.threads import available_cores
 from colbert_video.device import resolve_device
 from colbert_video.indexing.build import ingest
 from colbert_video.indexing.index.staging import StagingWriter
 from colbert_video.video.frames import SamplingSettings
-from colbert_video.video.workers.pool import FramePool, FrameRequest, available_cores
+from colbert_video.video.workers.pool import FramePool, FrameRequest
 
 SHAPES = (("320x240", 10), ("640x360", 20))
 """Size and seconds of the clips, which take turns."""

@@ -11,7 +11,7 @@ from colbert_video.base.checks import check_flags, id_list, typed_field
 from colbert_video.base.torch_state import own_torch
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, shown
+from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, callers_code, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
 from colbert_video.indexing.build.changes import (
@@ -36,6 +36,7 @@ from colbert_video.indexing.upkeep.export import ExportReport, export_index
 from colbert_video.indexing.upkeep.index_hub import push_index
 from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
+from colbert_video.model.bags import check_bags
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.precision import Precision
@@ -86,6 +87,8 @@ class Indexer:
             another precision may search it.
         compile: True to compile the model with `torch.compile`, for long runs: it takes a minute or more when it first
             encodes.
+        bag_weights: How much the MeanMaxSim of each bag counts in a score, {"frame": 1.0, "video": 0.5} for example; a bag
+            that is not named counts once. The index remembers this as the default of searches, which may choose others.
 
     Raises:
         DependencyError: If `compile` lacks a compiler.
@@ -118,6 +121,7 @@ class Indexer:
         device: Device | None = None,
         precision: Precision | None = None,
         compile: bool = False,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> None:
         self.path = user_path(path, "the index")
         self._model = ModelChoice.from_given(model, device, precision, compile)
@@ -136,6 +140,7 @@ class Indexer:
             "sample_bytes": sample_bytes,
             "snap": snap,
             "video_stream": video_stream,
+            "bag_weights": bag_weights,
         }
         self._given = {
             name: typed_field(IndexSettings, name, value) for name, value in given.items() if value is not None
@@ -260,7 +265,7 @@ class Indexer:
     def index_tokens(
         self,
         ids: Sequence[str],
-        frame_tokens: Tokens,
+        frame_tokens: Tokens | Mapping[str, Tokens],
         video_tokens: Tokens | None = None,
         *,
         metadata: Sequence[Mapping[str, Any]] | None = None,
@@ -275,8 +280,9 @@ class Indexer:
         Args:
             ids: One id per video, as text; whole numbers and UUIDs are taken as their text.
             frame_tokens: Unit vectors, one bag per video: a list of (tokens, dim), or (videos, tokens, dim); memory
-                maps are read chunk by chunk.
-            video_tokens: The second bag, or None for an index of frame tokens alone.
+                maps are read chunk by chunk. Or such tokens by the name of their bag, {"frame": ..., "speech": ...}: one
+                to four bags, scored in this order; a name is a lower-case letter, then letters, digits or "_".
+            video_tokens: The bag "video", or None for an index of frame tokens alone.
             metadata: Values of each video, as JSON holds them; checked before the work.
             query_tokens: A few dozen queries of that encoder, whatever they ask, one bag per query. Rounding errors of
                 the stored tokens then cancel along the direction that queries share, which makes scores more exact; for
@@ -295,15 +301,15 @@ class Indexer:
             raise SettingsError("query_tokens is for a new index; what is added is stored by the codec there.")
         if not (add or overwrite):
             check_not_finished(self.path)
-        given = {"frame": frame_tokens, "video": video_tokens}
-        bags = {bag: tokens for bag, tokens in given.items() if tokens is not None}
+        bags = _named_bags(frame_tokens, video_tokens)
         with writing(self.path, create=not add) as catalog:
             settings = self._stored_settings(catalog) if add else self._token_settings(tuple(bags))
             if add and self._model.given is not None and settings.model_fingerprint is not None:
                 self._load_model(settings)
-            if tuple(bags) != settings.bags:
+            if set(bags) != set(settings.bags):
                 raise SettingsError(f"the index stores the bags {settings.bags}, but {tuple(bags)} were given.")
-            source = ArraySource(ids, bags, dim=settings.dim, metadata=metadata)
+            ordered = {bag: bags[bag] for bag in settings.bags}
+            source = ArraySource(ids, ordered, dim=settings.dim, metadata=metadata)
             _check_ids(settings, source.ids)
             direction = direction_of_tokens(query_tokens, settings.dim)
             committed = commit_segment(catalog, source, settings, replace_all=not add, query_direction=direction)
@@ -517,6 +523,23 @@ class Indexer:
         seconds = time.monotonic() - started
         defaults |= {"videos": catalog.count_videos(), "windows": catalog.count_windows()}
         return IndexReport(path=self.path, seconds=seconds, **{**defaults, **counts})
+
+
+def _named_bags(frame_tokens: Tokens | Mapping[str, Tokens], video_tokens: Tokens | None) -> dict[str, Tokens]:
+    """Return the tokens of `index_tokens` by bag.
+
+    Raises:
+        SettingsError: If a name cannot be a bag's, there are too many, or bags are given in both ways.
+    """
+    if not isinstance(frame_tokens, Mapping):
+        given = {"frame": frame_tokens, "video": video_tokens}
+        return {bag: tokens for bag, tokens in given.items() if tokens is not None}
+    if video_tokens is not None:
+        raise SettingsError("tokens by bag and video_tokens were both given: name the bag 'video' with the others.")
+    with callers_code():
+        bags = dict(frame_tokens)
+    check_bags(list(bags))
+    return bags
 
 
 def _failures(sources: Sources) -> list[Failure]:

@@ -1,6 +1,6 @@
 """`colbert-video evaluate`: choose the evaluation that its options ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from colbert_video.base.user_files import user_path
@@ -43,6 +43,7 @@ def evaluate_command(
     num_frames: int | None = None,
     k: int = 100,
     exact: bool = False,
+    bag_weights: Mapping[str, float] | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
     device: Device | None = None,
@@ -67,9 +68,13 @@ def evaluate_command(
     files = None if trec is None else TrecFolder(user_path(trec, "trec (--trec)"), k, escape)
     if files is not None:
         files.check()
+    if bag_weights is not None and index is None:
+        raise SettingsError(
+            "--bag-weight is for --index, whose search adds up bags; --interactions chooses a model's score."
+        )
     if index is not None:
         queries, relevant = caption_queries(_rows(data, split), captions)
-        with Searcher(index, model=model, device=device, precision=precision) as searcher:
+        with Searcher(index, model=model, device=device, precision=precision, bag_weights=bag_weights) as searcher:
             return evaluate_index(searcher, queries, relevant, k=k, exact=exact, missing=missing, trec=files)
     if model is None:
         raise SettingsError("nothing to evaluate: give --model NAME, --index FOLDER, or --run with --qrels.")

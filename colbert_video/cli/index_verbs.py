@@ -9,6 +9,7 @@ import click
 from colbert_video.cli.options import (
     FOLDER,
     SOME_FAILED,
+    bag_weights_option,
     cluster_option,
     decoding_options,
     index_option,
@@ -75,6 +76,7 @@ class WindowLength(click.ParamType):
     help="How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames: "
     "0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
 )
+@bag_weights_option
 @decoding_options
 @cluster_option
 @json_option

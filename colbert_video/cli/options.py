@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from colbert_video.errors import printable
+from colbert_video.errors import printable, shown
 
 SOME_FAILED = 1
 """Exit code when the work was done, but some inputs failed or something is damaged or missing."""
@@ -61,6 +61,15 @@ workers_option = click.option(
 escape_option = click.option(
     "--escape", is_flag=True, help="White space in the ids of TREC files is written as in URLs, %20 for a space."
 )
+bag_weights_option = click.option(
+    "--bag-weight",
+    "bag_weights",
+    multiple=True,
+    metavar="BAG=NUMBER",
+    callback=lambda ctx, param, given: _bag_weights(given),
+    help="How much a bag of tokens counts in a score, such as video=0.5; 0 leaves it out. Repeat it for several. Default: "
+    "what the index says, 1 for a new one.",
+)
 sources_argument = click.argument("videos", nargs=-1, required=True)
 cluster_option = click.option(
     "--cluster",
@@ -69,6 +78,24 @@ cluster_option = click.option(
     flag_value="auto",
     help="Let a Ray cluster do the work: its head's address; without one, the cluster that runs here, or a new one.",
 )
+
+
+def _bag_weights(given: tuple[str, ...]) -> dict[str, float] | None:
+    """Return weights by bag; None if none were given.
+
+    Raises:
+        click.BadParameter: If one is not of the form, or no number.
+    """
+    weights: dict[str, float] = {}
+    for text in given:
+        bag, _, number = text.partition("=")
+        try:
+            weights[bag] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{shown(text)} must be BAG=NUMBER, such as video=0.5.") from None
+        if not bag:
+            raise click.BadParameter(f"{shown(text)} names no bag: give BAG=NUMBER, such as video=0.5.")
+    return weights or None
 
 
 def decoding_options(command: Command) -> Command:

@@ -8,6 +8,7 @@ import click
 
 from colbert_video.cli.options import (
     FOLDER,
+    bag_weights_option,
     compile_option,
     device_option,
     escape_option,
@@ -55,6 +56,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
+@bag_weights_option
 @click.option(
     "--engine",
     type=click.Choice(["native", "colbert"]),

@@ -15,6 +15,7 @@ from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep.compact import CompactReport
 from colbert_video.indexing.upkeep.contents import ListedVideo
 from colbert_video.indexing.upkeep.verify import VerifyReport
+from colbert_video.model.bags import FRAME_BAGS, holds_frames
 from colbert_video.search.explain import PADDING, Explanation, TokenMatch
 from colbert_video.search.hit import Hit, format_moment, format_time
 
@@ -32,16 +33,23 @@ def hit_listing(hits: Sequence[Hit], *, bags: bool = False) -> Listing:
         bags: True to show the score in each bag too.
     """
     further = any(hit.moments for hit in hits)
+    named = _bags_of(hits) if bags else []
     columns = [Column("", right=True), Column("video", fold=True), Column("moment"), Column("score", right=True)]
-    columns += [Column("frame bag", right=True), Column("video bag", right=True)] if bags else []
+    columns += [Column(f"{bag} bag", right=True) for bag in named]
     columns += [Column("also at", fold=True)] if further else []
     rows = []
     for hit in hits:
-        scores = (hit.score, hit.frame_score, hit.video_score) if bags else (hit.score,)
+        own = {"frame": hit.frame_score, "video": hit.video_score, **hit.bag_scores}
+        scores = (hit.score, *(own.get(bag) for bag in named))
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         also = [", ".join(moments) or NOTHING] if further else []
         rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), *map(score_text, scores), *also])
     return Listing(columns, rows, "no video is eligible")
+
+
+def _bags_of(hits: Sequence[Hit]) -> list[str]:
+    """Return the bags that have columns: the usual two, and others that were looked at."""
+    return list(dict.fromkeys([*FRAME_BAGS, *(bag for hit in hits for bag in hit.bag_scores)]))
 
 
 def video_listing(videos: Sequence[ListedVideo]) -> Listing:
@@ -87,22 +95,25 @@ def explanation_table(explanation: Explanation) -> RenderableType:
     bags = list(explanation.similarities)
     table = Table(title=cell(f"Why {explanation.id}"))
     table.add_column("token")
+    frames, sizes = len(explanation.times), {bag: found.shape[1] for bag, found in explanation.similarities.items()}
+    timed = {bag: holds_frames(bag, sizes[bag], frames) for bag in bags}
     for bag in bags:
-        table.add_column(f"{bag} token at")
+        table.add_column(f"{bag} token at" if timed[bag] else f"{bag} token")
         table.add_column("cosine", justify="right")
     padding = [token for token in explanation.tokens if token.token == PADDING]
     for token in explanation.tokens:
         if token.token != PADDING:
-            matches = [token.matches[bag] for bag in bags]
-            table.add_row(cell(token.token), *(cell for match in matches for cell in _match_cells(match)))
+            cells = (_match_cells(token.matches[bag], own_number=not timed[bag]) for bag in bags)
+            table.add_row(cell(token.token), *(text for pair in cells for text in pair))
     if padding:
         means = [sum(token.matches[bag].score for token in padding) / len(padding) for bag in bags]
         table.add_row(f"{PADDING} × {len(padding)}", *(cell for mean in means for cell in ("", score_text(mean))))
     return table
 
 
-def _match_cells(match: TokenMatch) -> tuple[str, str]:
-    return ("expansion" if match.time is None else format_time(match.time)), score_text(match.score)
+def _match_cells(match: TokenMatch, *, own_number: bool) -> tuple[str, str]:
+    place = f"token {match.token}" if own_number else "expansion" if match.time is None else format_time(match.time)
+    return place, score_text(match.score)
 
 
 def report_text(report: IndexReport) -> str:

@@ -7,6 +7,7 @@ import click
 
 from colbert_video.cli.options import (
     FOLDER,
+    bag_weights_option,
     device_option,
     escape_option,
     json_option,
@@ -66,6 +67,7 @@ def train(as_json: bool, **options: Any) -> None:
 )
 @click.option("-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of rankings and runs.")
 @click.option("--exact", is_flag=True, help="Have the index score every video on its decoded tokens.")
+@bag_weights_option
 @click.option(
     "--missing",
     type=click.Choice(["refuse", "report"]),

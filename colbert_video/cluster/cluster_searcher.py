@@ -13,11 +13,13 @@ from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replica
 from colbert_video.cluster.session import Session, connect
 from colbert_video.device import Device
 from colbert_video.errors import ClusterError, ColBERTVideoError, ShardsUnavailableError, shown
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
+from colbert_video.search.view import SearchSettings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class ClusterSearcher(ShardedSearcher):
         replicas: Actors of each shard, on different machines if there are so many.
         deadline: Seconds until a shard that has not answered is given up.
         hedge: Seconds until a second replica is asked as well; the first answer counts.
-        threads: Queries that an actor scores at once.
+        threads: Queries that an actor scores at once, each on one core; `search_all` sends so many at a time.
         cpus: Processors that Ray keeps free for each actor; with 0, actors start however busy the machines are.
         preload: Each actor asks its machine to read its shard's files ahead before it answers; see `Searcher`.
         model: Encodes queries; None for the model that the shards name, loaded at the first text query.
@@ -57,11 +59,12 @@ class ClusterSearcher(ShardedSearcher):
         query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
             and takes up to half a minute when the model is loaded; None for torch.
         observe: Called with the shard's name and the seconds of each answer, in threads of Ray's; None for nobody.
+        bag_weights: How much each bag counts, where a search says nothing else; None for what the shards say.
 
     Raises:
         IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
         DependencyError: If Ray is not installed.
-        SettingsError: If a number is out of range.
+        SettingsError: If a number is out of range, or `bag_weights` is not valid.
         ShardsUnavailableError: If shards do not open in time.
     """
 
@@ -82,17 +85,20 @@ class ClusterSearcher(ShardedSearcher):
         compile: bool = False,
         query_runtime: QueryRuntime | None = None,
         observe: Callable[[str, float], None] | None = None,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> None:
         replicas, threads = (
             whole_number(name, number, least=1) for name, number in (("replicas", replicas), ("threads", threads))
         )
         self._process = os.getpid()
+        self._set_defaults(threads, bag_weights)
         self._open_corpus(path, model, device, precision=precision, compile=compile, query_runtime=query_runtime)
         self.deadline: float = real_number("deadline", deadline, above=0)
         self._hedge = real_number("hedge", hedge, above=0)
         self.shards: list[ShardReplicas] = []
         self._session: Session | None = None
         try:
+            self.catalogs.settings.weights(bag_weights)  # raises before actors start
             self._session = connect(cluster)
             folders = zip(self.corpus.names, self.corpus.folders, strict=True)
             self.shards = start_replicas(
@@ -156,6 +162,9 @@ class ClusterSearcher(ShardedSearcher):
                 "this process was forked from the one that opened the ClusterSearcher, and Ray does not follow; open one "
                 "here, or start processes with multiprocessing.get_context('spawn')."
             )
+
+    def _rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
+        return query  # the actors do it
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, shown
-from colbert_video.model.tokens import QueryTokens, VideoTokens
+from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.video.frames import SamplingSettings
 
 FrameStack = UInt8[np.ndarray, "_ _ _ 3"] | UInt8[Tensor, "_ _ _ 3"]
@@ -40,7 +40,10 @@ class VideoEncoder(Protocol):
 
     @property
     def bags(self) -> tuple[str, ...]:
-        """Bags that it makes of a video and that are searched: "frame", "video" or both."""
+        """Bags that it makes of a video and that are searched, in the order in which they are scored.
+
+        "frame", "video" or both; an encoder may make up to four of any names, such as "speech".
+        """
 
     @property
     def precision(self) -> str:
@@ -74,11 +77,12 @@ class VideoEncoder(Protocol):
     def query_token_texts(self, text: str) -> list[str]:
         """Return what each scored token of `encode_queries([text])` stands for, in the same order, for people to read."""
 
-    def encode_videos(self, videos: Sequence[FrameStack]) -> VideoTokens:
+    def encode_videos(self, videos: Sequence[FrameStack]) -> VideoTokens | Mapping[str, TokenBags]:
         """Return the bags of each video: float32 unit vectors (videos, tokens, dim), None for a bag that is not made.
 
         The frame bag has a token for each frame, in their order, or the same number of tokens for each. The video bag begins
-        with one for each frame.
+        with one for each frame. An encoder that makes bags of other names returns all of them by name; their tokens have no
+        times.
 
         Raises:
             SettingsError: If there is no video, or one has no frame.

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.model.bags import holds_frames
 from colbert_video.model.interaction import SCORE_RESOLUTION
 
 PADDING = "<pad>"
@@ -25,6 +26,8 @@ class TokenMatch:
     """Time of that frame in seconds."""
     score: float
     """Cosine of the two tokens."""
+    token: int | None = None
+    """Column of the bag's `similarities`: the number of the token, from 0, where tokens are no frames."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class TokenExplanation:
     token: str
     """The token's text; padding and control tokens are in angle brackets."""
     matches: Mapping[str, TokenMatch] = field(hash=False)
-    """Best match by bag name, "frame" and "video"."""
+    """Best match by bag name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Per-token contributions to a video's score in both bags (paper, Fig. 4)."""
+    """Per-token contributions to a video's score in each bag that counts (paper, Fig. 4)."""
 
     id: str
     tokens: tuple[TokenExplanation, ...]
@@ -47,11 +50,13 @@ class Explanation:
     times: tuple[float, ...]
     """Time of each sampled frame in seconds."""
     similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
-    """All cosines by bag: query tokens × (frames, then expansion tokens in the video bag)."""
+    """All cosines by bag: query tokens × (frames, then expansion tokens in the video bag), or the tokens of other bags."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """How much each bag counts in the video's score; once if it is not named."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """MeanMaxSim by bag; their sum is the video's score."""
+        """MeanMaxSim by bag; their sum, each times its weight, is the video's score."""
         return {bag: float(matrix.max(axis=1).mean()) for bag, matrix in self.similarities.items()}
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,6 +64,7 @@ class Explanation:
         return {
             "id": self.id,
             "scores": self.scores,
+            "weights": {bag: self.weights.get(bag, 1.0) for bag in self.similarities},
             "times": list(self.times),
             "tokens": [asdict(token) for token in self.tokens],
             "similarities": {bag: matrix.tolist() for bag, matrix in self.similarities.items()},
@@ -66,14 +72,18 @@ class Explanation:
 
 
 def explain_similarities(
-    entry: VideoEntry, labels: Sequence[str], similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]]
+    entry: VideoEntry,
+    labels: Sequence[str],
+    similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]],
+    weights: Mapping[str, float] | None = None,
 ) -> Explanation:
     """Return the best match of each query token among the tokens of one video.
 
     Args:
         entry: The video.
         labels: Text of each scored query token.
-        similarities: Query tokens × tokens by bag; a bag's first columns are the sampled frames.
+        similarities: Query tokens × tokens by bag; the first columns of bags of frames are the sampled frames.
+        weights: How much each bag counts in the score; None if all count once.
 
     Raises:
         SettingsError: If there is not one label per query token.
@@ -83,15 +93,21 @@ def explain_similarities(
             raise SettingsError(
                 f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
             )
+    times = {bag: _times(bag, matrix, entry.frame_times) for bag, matrix in similarities.items()}
     tokens = tuple(
-        TokenExplanation(label, {bag: _best(matrix[row], entry.frame_times) for bag, matrix in similarities.items()})
+        TokenExplanation(label, {bag: _best(matrix[row], times[bag]) for bag, matrix in similarities.items()})
         for row, label in enumerate(labels)
     )
-    return Explanation(entry.id, tokens, tuple(entry.frame_times), similarities)
+    return Explanation(entry.id, tokens, tuple(entry.frame_times), similarities, dict(weights or {}))
+
+
+def _times(bag: str, matrix: Float[np.ndarray, "query_tokens _"], times: Sequence[float]) -> Sequence[float]:
+    """Return the times of a bag's first tokens: those of the frames, or none."""
+    return times if holds_frames(bag, matrix.shape[1], len(times)) else ()
 
 
 def _best(row: Float[np.ndarray, "tokens"], times: Sequence[float]) -> TokenMatch:
     best = int((row >= row.max() - SCORE_RESOLUTION).argmax())  # the first of those that are tied
     if best < len(times):
-        return TokenMatch(best, float(times[best]), float(row[best]))
-    return TokenMatch(None, None, float(row[best]))
+        return TokenMatch(best, float(times[best]), float(row[best]), best)
+    return TokenMatch(None, None, float(row[best]), best)

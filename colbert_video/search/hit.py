@@ -26,11 +26,12 @@ class Hit:
     id: str
     """The video's id; that of the window where hits are not grouped by video."""
     score: float
-    """MMS_F + MMS_V, the sum of the two below; of a video that was cut into windows, that of the best one."""
+    """MMS_F + MMS_V, the sum of `bag_scores`, each times its bag's weight; of a video that was cut into windows, that of the
+    best one."""
     frame_score: float | None
-    """MeanMaxSim over frame tokens; None if the index stores none, or the query has none for them."""
+    """MeanMaxSim over frame tokens; None if the index stores none, the query has none for them, or they count 0."""
     video_score: float | None
-    """MeanMaxSim over video tokens; None if the index stores none, or the query has none for them."""
+    """MeanMaxSim over video tokens; None if the index stores none, the query has none for them, or they count 0."""
     start: float | None
     """Begin of the best moment [start, end), in seconds; None if the index knows no times."""
     end: float | None
@@ -45,6 +46,8 @@ class Hit:
     among the best of the search."""
     window: str | None = None
     """Id of the window whose score this is, which `Searcher.explain` takes; None for a video that was indexed whole."""
+    bag_scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """MeanMaxSim by the name of each bag that was looked at."""
 
     @property
     def middle(self) -> float | None:

@@ -1,11 +1,14 @@
 """All hits of one search, as lists, notebooks and pandas take them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, SupportsIndex, overload
 
 from colbert_video.errors import DependencyError
 from colbert_video.search.hit import Hit
+
+SPREAD = ("metadata", "bag_scores")
+"""Fields of a hit whose keys are columns of a table."""
 
 
 class Hits(list[Hit]):
@@ -16,14 +19,21 @@ class Hits(list[Hit]):
         shards_failed: Names of the shards of a corpus that did not answer, whose videos are missing; empty for a complete
             answer, and always for one index.
         video_stream: Which video stream of each file was indexed, counted from 0; None for the one that players choose.
+        bag_weights: How much each bag counts in a score, of those that were looked at.
     """
 
     def __init__(
-        self, hits: Iterable[Hit] = (), shards_failed: Sequence[str] = (), *, video_stream: int | None = None
+        self,
+        hits: Iterable[Hit] = (),
+        shards_failed: Sequence[str] = (),
+        *,
+        video_stream: int | None = None,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(hits)
         self.shards_failed = tuple(shards_failed)
         self.video_stream = video_stream
+        self.bag_weights = dict(bag_weights or {})
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> Hit: ...
@@ -34,15 +44,19 @@ class Hits(list[Hit]):
     def __getitem__(self, key: SupportsIndex | slice) -> "Hit | Hits":
         """Return one hit, or those of a slice as Hits, which are as complete as all."""
         if isinstance(key, slice):
-            return Hits(super().__getitem__(key), self.shards_failed, video_stream=self.video_stream)
+            return self._with(super().__getitem__(key))
         return super().__getitem__(key)
+
+    def _with(self, hits: Iterable[Hit]) -> "Hits":
+        """Return some of the hits of the same search."""
+        return Hits(hits, self.shards_failed, video_stream=self.video_stream, bag_weights=self.bag_weights)
 
     def to_pandas(self) -> Any:
         """Return a `pandas.DataFrame` with one row per hit.
 
         Returns:
-            A column for each field of `Hit`, without `metadata`, whose keys are columns of their own, called
-            "metadata.KEY"; missing values are NaN or None. `moments` holds tuples of dicts.
+            A column for each field of `Hit`, without `metadata` and `bag_scores`, whose keys are columns of their own,
+            called "metadata.KEY" and "bag_scores.BAG"; missing values are NaN or None. `moments` holds tuples of dicts.
 
         Raises:
             DependencyError: If pandas is not installed.
@@ -53,8 +67,8 @@ class Hits(list[Hit]):
             raise DependencyError(
                 'to_pandas needs pandas; install it with: pip install "colbert_video[pandas]".'
             ) from error
-        names = [field.name for field in fields(Hit) if field.name != "metadata"]
-        keys = dict.fromkeys(f"metadata.{key}" for hit in self for key in hit.metadata)
+        names = [field.name for field in fields(Hit) if field.name not in SPREAD]
+        keys = dict.fromkeys(f"{name}.{key}" for name in SPREAD for hit in self for key in getattr(hit, name))
         return pandas.DataFrame.from_records([_record(hit) for hit in self], columns=[*names, *keys])
 
     def _repr_html_(self) -> str:
@@ -66,5 +80,5 @@ class Hits(list[Hit]):
 
 def _record(hit: Hit) -> dict[str, Any]:
     values = hit.to_dict()
-    metadata = values.pop("metadata")
-    return {**values, **{f"metadata.{key}": value for key, value in metadata.items()}}
+    spread = {f"{name}.{key}": value for name in SPREAD for key, value in values.pop(name).items()}
+    return {**values, **spread}

@@ -1,11 +1,12 @@
 """The moment that a query describes: the frames of a video that answer it best."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float
 
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.model.bags import holds_frames
 from colbert_video.model.interaction import SCORE_RESOLUTION
 from colbert_video.search.hit import Moment
 
@@ -22,33 +23,44 @@ MAX_FURTHER_MOMENTS = 20
 
 
 def frame_relevance(
-    similarities: Iterable[Float[np.ndarray, "query_tokens tokens"]], frames: int
-) -> Float[np.ndarray, "frames"]:
-    """Return how well each sampled frame answers a query: the mean over its tokens, summed over bags.
+    similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]], frames: int, weights: Mapping[str, float]
+) -> Float[np.ndarray, "frames"] | None:
+    """Return how well each sampled frame answers a query: the mean over its tokens, summed over bags as scores are.
 
     Args:
-        similarities: Cosines of each bag; its first tokens are the frames, expansion tokens follow.
+        similarities: Cosines by bag; in bags of frames, these come first, then expansion tokens.
         frames: Sampled frames.
+        weights: How much each bag counts.
+
+    Returns:
+        One value for each frame; None if no bag has tokens of the frames.
     """
+    of_frames = {bag: found for bag, found in similarities.items() if holds_frames(bag, found.shape[1], frames)}
+    if not of_frames:
+        return None
     relevance = np.zeros(frames)
-    for similarity in similarities:
-        relevance += similarity[:, :frames].mean(axis=0)  # (frames,)
+    for bag, similarity in of_frames.items():
+        relevance += weights.get(bag, 1.0) * similarity[:, :frames].mean(axis=0)  # (frames,)
     return relevance
 
 
 def item_moment(
-    item: VideoEntry, relevance: Callable[[], Float[np.ndarray, "frames"]], *, shots: bool
+    item: VideoEntry, relevance: Callable[[], Float[np.ndarray, "frames"] | None], *, shots: bool
 ) -> tuple[float | None, float | None]:
     """Return the best moment of a video or window; a shot, and an item without times, is one moment as it is.
 
     Args:
         item: Its row of the catalog.
-        relevance: Computes how well each frame answers the query, if that is wanted: it decodes the item's tokens.
+        relevance: Computes how well each frame answers the query, if that is wanted: it decodes the item's tokens. None if
+            its frames have no tokens.
         shots: True if the windows of the index are shots.
     """
     if (shots and item.parent is not None) or not item.frame_times or item.end is None:
         return item.start, item.end
-    return best_moment(relevance(), np.asarray(item.frame_times), item.start or 0.0, item.end)
+    found = relevance()
+    if found is None:
+        return item.start, item.end
+    return best_moment(found, np.asarray(item.frame_times), item.start or 0.0, item.end)
 
 
 def frame_spans(

@@ -17,6 +17,7 @@ from colbert_video.errors import ClosedError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.database import CATALOG_NAME
 from colbert_video.indexing.scan.index_reader import IndexReader
+from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.indexing.scan.stock import PlaidSettings, StockEngine
 from colbert_video.search.view import SearchView
@@ -151,11 +152,18 @@ def _open_view(path: Path, *, device: Device | None, engine: Engine, plaid: Plai
     reader = IndexReader.open(path, device=_index_device(device) if engine == "native" else None)
     try:
         if engine == "native":
-            return SearchView(reader, search_segment)
-        return SearchView(reader, StockEngine(reader, device=device, settings=plaid).search_segment)
+            return SearchView(reader, search_segment, spreads=_uses_kernels(reader))
+        stock = StockEngine(reader, device=device, settings=plaid)
+        return SearchView(reader, stock.search_segment, spreads=False)
     except BaseException:
         reader.close()
         raise
+
+
+def _uses_kernels(reader: IndexReader) -> bool:
+    """Return True if the compiled kernels score an index, on one core each; torch uses all of them, or the GPU."""
+    on_cpu = all(segment.live.device.type == "cpu" for segment in reader.segments)
+    return on_cpu and compiled_kernels() is not None
 
 
 def _check_engine(engine: str, plaid: PlaidSettings | None) -> None:

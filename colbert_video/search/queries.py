@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 import struct
 from collections.abc import Collection, Iterable, Mapping, Set
@@ -14,16 +15,17 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from colbert_video.base.access import read_problem
-from colbert_video.base.checks import id_text
+from colbert_video.base.checks import id_text, shape_of
 from colbert_video.base.once import Once
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
 from colbert_video.errors import FailureKind, ModelError, SettingsError, VideoError, in_one_line, shown
 from colbert_video.indexing.index.index_settings import IndexSettings, check_model
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.model.bags import FRAME_BAGS, bags_by_name
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model, ModelChoice
-from colbert_video.model.tokens import as_tensor, float_tokens
+from colbert_video.model.tokens import TokenBags, as_tensor, float_tokens
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
@@ -39,8 +41,11 @@ MAX_PICTURE_SIDE = 2**15
 """Pixels; Pillow's resizing takes memory in proportion to the longer side, however few pixels there are."""
 BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, IndexError, MemoryError)
 """What PIL raises for damaged files."""
-MAX_LENGTH_ERROR = 0.02
-"""How much the length of a given query token may differ from 1."""
+MIN_LENGTH, MAX_LENGTH = 1e-6, 1e6
+"""Of given query tokens: the longest must have more than the first, none more than the second."""
+AnyTokens = Float[np.ndarray, "query_tokens dim"] | Float[Tensor, "query_tokens dim"]
+Queries = Mapping[str, str] | Iterable[str] | Mapping[str, AnyTokens] | Iterable[AnyTokens] | TokenBags
+"""Texts, or the tokens of each query, by their ids or in order."""
 
 
 class QueryModel:
@@ -127,66 +132,85 @@ def check_text(query: object, method: str) -> None:
     raise SettingsError(f"{method} takes one query as text, and {given} was given: {remedy}.")
 
 
-def numbered_texts(queries: object) -> dict[str, str]:
-    """Return the texts of `Searcher.search_all` by their ids; those of a list are "0", "1" and so on.
+def numbered_queries(queries: object) -> dict[str, Any]:
+    """Return the queries of `Searcher.search_all` by their ids, all texts or all tokens; those of a list are "0", "1", ...
 
     Raises:
-        SettingsError: If there is no query, or one is not a text.
+        SettingsError: If there is no query, one is neither a text nor tokens, or some are texts and others tokens.
     """
+    if isinstance(queries, TokenBags):
+        queries = queries.to("cpu").unpadded()
     if isinstance(queries, (str, bytes, Set)) or not isinstance(queries, Iterable):
         raise SettingsError(
-            f"search_all takes texts by id or a list of texts, and a value of type {type(queries).__name__} was given: "
-            "use search for one query, and a list where a set has no order."
+            f"search_all takes texts or query tokens, by id or as a list, and a value of type {type(queries).__name__} was "
+            "given: use search for one query, and a list where a set has no order."
         )
     named = isinstance(queries, Mapping) or hasattr(queries, "items")  # a Series of pandas has ids too
     pairs = list(queries.items() if named else enumerate(queries))  # type: ignore[attr-defined]
-    texts = {id_text(name, "the id of a query"): text for name, text in pairs}
-    if not texts:
+    found = {id_text(name, "the id of a query"): query for name, query in pairs}
+    if not found:
         raise SettingsError("no queries were given; at least one is needed.")
-    if len(texts) < len(pairs):
+    if len(found) < len(pairs):
         raise SettingsError("two query ids are the same text; give each query an id of its own.")
-    for name, text in texts.items():
-        if not isinstance(text, str):
+    texts = any(isinstance(query, str) for query in found.values())
+    for name, query in found.items():
+        if isinstance(query, str) is not texts or not (texts or _may_be_tokens(query)):
             raise SettingsError(
-                f"query {shown(name)} is a value of type {type(text).__name__}: give the text of each query as str."
+                f"query {shown(name)} is a value of type {type(query).__name__}: give the text of each query as str, or the "
+                "tokens of each as an array."
             )
-    return texts
+    return found
 
 
-def token_query(
-    query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"], dim: int
-) -> PreparedQuery:
-    """Check the tokens that a caller has made.
+def _may_be_tokens(query: object) -> bool:
+    return isinstance(query, Tensor | np.ndarray | list | tuple) or len(shape_of(query) or ()) == 2
+
+
+def check_tokens(query_tokens: Any, dim: int, name: str) -> Float[Tensor, "query_tokens dim"]:
+    """Return the query tokens that a caller has made; one of length w counts w times.
+
+    Args:
+        query_tokens: A tensor, an array, or rows of numbers.
+        dim: Dimensions that they must have.
+        name: What they are, for errors.
 
     Raises:
-        SettingsError: If there is none, or they are not unit vectors of `dim` dimensions.
+        SettingsError: If there is none, they are not finite or of other dimensions, or all are zero or one is very long.
     """
-    query = float_tokens(query_tokens, "query tokens")
+    query = float_tokens(query_tokens, name)
     if query.ndim != 2 or query.shape[1] != dim or not len(query):
-        raise SettingsError(f"query tokens have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
-    shortest, longest = (float(length) for length in torch.linalg.vector_norm(query, dim=1).aminmax())
-    if not (shortest > 1 - MAX_LENGTH_ERROR and longest < 1 + MAX_LENGTH_ERROR):  # NaN is refused too
-        raise SettingsError("query tokens are not unit vectors; L2-normalise them first.")
-    return PreparedQuery(query)
+        raise SettingsError(f"{name} have shape {tuple(query.shape)}; (query_tokens, {dim}) is needed.")
+    longest = float(torch.linalg.vector_norm(query.double(), dim=1).max())
+    if not math.isfinite(longest):
+        raise SettingsError(f"{name} hold NaN or infinity; check the model that made them.")
+    if not MIN_LENGTH < longest <= MAX_LENGTH:
+        raise SettingsError(
+            f"the longest of {name} has length {longest:.3g}: a token of length w counts w times, and at most {MAX_LENGTH:g}; "
+            "give unit vectors where all count the same."
+        )
+    return query
 
 
-def image_query(model: VideoEncoder, image: Picture, settings: IndexSettings) -> dict[str, PreparedQuery]:
-    """Encode a picture for one bag: the frame bag, or the video bag of an index that stores no other.
+def image_query(
+    model: VideoEncoder, image: Picture, settings: IndexSettings, weights: Mapping[str, float] | None = None
+) -> dict[str, PreparedQuery]:
+    """Encode a picture for one bag: the frame bag, or the video bag where that does not count.
 
     Args:
         model: Encodes it.
         image: An image file, RGB pixels uint8 (height, width, 3), or a PIL image.
         settings: Of the index that is searched.
+        weights: How much each bag counts that is looked at; None for the index's weights.
 
     Returns:
         The query tokens by bag.
 
     Raises:
-        SettingsError: If it is not an image.
+        SettingsError: If it is not an image, or no bag that counts has tokens of frames.
     """
     from PIL import Image
 
-    bag = "frame" if "frame" in settings.bags else "video"
+    bag = _frame_bags(settings, weights)[0]
     wanted = model.sampling()
     # By Pillow, as bytes: the model could do it too, in twelve times the memory.
     size, filter_ = (wanted.width, wanted.height), Image.Resampling[wanted.interpolation.upper()]
@@ -195,24 +219,48 @@ def image_query(model: VideoEncoder, image: Picture, settings: IndexSettings) ->
 
 
 def clip_query(
-    model: VideoEncoder, path: str | os.PathLike[str], settings: IndexSettings, *, window: Span | None
+    model: VideoEncoder,
+    path: str | os.PathLike[str],
+    settings: IndexSettings,
+    weights: Mapping[str, float] | None = None,
+    *,
+    window: Span | None,
 ) -> dict[str, PreparedQuery]:
-    """Encode a clip for each bag of an index.
+    """Encode a clip for each bag of an index that has tokens of frames, "frame" and "video".
 
     Args:
         model: Encodes it.
         path: The file.
         settings: Of the index that is searched: as many frames are read, for the bags that it stores, of the same
             stream if the clip has as many.
+        weights: How much each bag counts that is looked at; None for the index's weights.
         window: Only this part of the file, [start, end) in seconds.
 
     Returns:
         The query tokens by bag.
 
     Raises:
+        SettingsError: If no bag that counts has tokens of frames.
         VideoError: If the file cannot be read.
     """
-    return _encode_frames(model, _read_clip(model, path, settings, window).pixels, settings.bags)
+    bags = _frame_bags(settings, weights)
+    return _encode_frames(model, _read_clip(model, path, settings, window).pixels, bags)
+
+
+def _frame_bags(settings: IndexSettings, weights: Mapping[str, float] | None) -> list[str]:
+    """Return the bags in which tokens of frames are looked for, the frame bag first.
+
+    Raises:
+        SettingsError: If there are none.
+    """
+    counting = settings.weights() if weights is None else weights
+    both = [bag for bag in FRAME_BAGS if bag in counting]
+    if not both:
+        raise SettingsError(
+            "pictures and clips are compared with the bags 'frame' and 'video', and the bags that count in this search are "
+            f"{', '.join(counting)}: of the index's, {', '.join(settings.bags)}."
+        )
+    return both
 
 
 def read_picture(image: Picture) -> "PIL.Image.Image":
@@ -325,8 +373,6 @@ def _read_clip(
 def _encode_frames(
     model: VideoEncoder, pixels: UInt8[np.ndarray, "frames height width 3"], bags: Collection[str]
 ) -> dict[str, PreparedQuery]:
-    encoded = model.encode_videos([pixels])
-    tokens: dict[str, Tensor] = {"frame": encoded.frame[0]}
-    if encoded.video is not None:
-        tokens["video"] = encoded.video[0][: len(pixels)]  # expansion tokens come after the frames
-    return {bag: PreparedQuery(tokens[bag].cpu()) for bag in bags}
+    found = bags_by_name(model.encode_videos([pixels]), bags)
+    tokens = {bag: made[0] if bag == "frame" else made[0][: len(pixels)] for bag, made in found.items()}
+    return {bag: PreparedQuery(own.cpu()) for bag, own in tokens.items()}  # expansion tokens come after the frames

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from colbert_video.base.checks import check_flags, id_text, real_number
+from colbert_video.base.checks import check_flags, id_text, real_number, whole_number
 from colbert_video.base.once import PerProcess
+from colbert_video.base.threads import default_threads
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.errors import ClosedError
+from colbert_video.errors import ClosedError, shown
 from colbert_video.hub import HubRepository
+from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.stock import PlaidSettings
 from colbert_video.indexing.upkeep.index_hub import fetched_index
@@ -26,13 +28,15 @@ from colbert_video.search.explain import Explanation, explain_similarities
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex
 from colbert_video.search.queries import (
+    AnyTokens,
     Picture,
+    Queries,
     QueryModel,
     check_text,
+    check_tokens,
     clip_query,
     image_query,
-    numbered_texts,
-    token_query,
+    numbered_queries,
 )
 from colbert_video.search.ranking import Ranking
 from colbert_video.search.view import Searchable, SearchSettings
@@ -67,15 +71,21 @@ class Searcher:
         preload: True to ask the system to read the index's files into its page cache before the first search, and those of
             new commits before they are searched; otherwise first searches read them from the disk in small pieces. Does
             nothing on a GPU that keeps the index, and on systems without `posix_fadvise`.
+        threads: Cores that searches use: `search_all` answers a query on each, and one query over very many videos is cut
+            over them. Results are the same to the bit. None for every core that this process may use, `OMP_NUM_THREADS` at
+            most; 1 where the caller searches in several threads.
+        bag_weights: How much each bag counts in a score, where a search says nothing else; None for what the index says.
 
     Raises:
         IndexFolderError: If there is no finished index, or it is damaged.
         DependencyError: If engine="colbert" and colbert-ai or a C++ compiler is missing, or `compile` or `query_runtime`
             needs what is not installed.
-        SettingsError: If there is no such engine, or `plaid` is given for another engine.
+        SettingsError: If there is no such engine, `plaid` is given for another engine, or `bag_weights` is not valid.
     """
 
     _closed = False
+    _threads = 1
+    _bag_weights: Mapping[str, float] | None = None
 
     def __init__(
         self,
@@ -90,8 +100,11 @@ class Searcher:
         plaid: PlaidSettings | None = None,
         auto_refresh: bool = False,
         preload: bool = False,
+        threads: int | None = None,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> None:
         check_flags(preload=preload)
+        self._set_defaults(threads, bag_weights)
         self.path = user_path(path, "the index")
         self._settings: dict[str, Any] = {
             "device": device,
@@ -104,8 +117,23 @@ class Searcher:
             self.path, model, device, precision=precision, compile=compile, query_runtime=query_runtime
         )
         self._opened = PerProcess(self._open)
+        self._check_defaults()
         if preload:
             self.preload()
+
+    def _set_defaults(self, threads: Any, bag_weights: Any) -> None:
+        self._threads = default_threads() if threads is None else whole_number("threads", threads, least=1)
+        self._bag_weights = bag_weights
+        self._defaults = {"threads": threads, "bag_weights": bag_weights}
+
+    def _check_defaults(self) -> None:
+        """Check that the index has the bags that `bag_weights` names; a searcher whose index has not is closed."""
+        try:
+            with self._view() as view:
+                view.settings.weights(self._bag_weights)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def from_hub(
@@ -145,6 +173,7 @@ class Searcher:
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Hits:
         """Find the videos that a text describes.
 
@@ -156,17 +185,22 @@ class Searcher:
             ids: Search only these videos or windows; one id alone may stand without a list.
             exact: True to score every eligible video on its decoded tokens, instead of the best few hundred.
             group: True to return one hit per video, scored by its best window; False for one hit per window.
+            bag_weights: How much the MeanMaxSim of each bag counts in a score, {"frame": 1.0, "video": 0.5} for example:
+                λ_F and λ_V of the paper's section 4.3. A bag of weight 0 is not looked at; one that is not named keeps
+                the searcher's weight, or else the index's.
 
         Returns:
             Hits, best first: a list, with `to_pandas`.
 
         Raises:
             SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not
-                valid, an id is not in the index, or `exact` is asked of engine="colbert".
+                valid, an id is not in the index, `exact` is asked of engine="colbert", or `bag_weights` names another bag,
+                is negative or gives 0 to all.
         """
         check_text(query, "search")
-        wanted = SearchSettings(k, where, ids, exact, group)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
+            wanted = self._weighted(wanted, view.settings, bag_weights)
             (tokens,) = self._model.encode([query], view.settings)
             return view.hits(PreparedQuery(tokens), wanted)
 
@@ -179,11 +213,12 @@ class Searcher:
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Hits:
         """Find the videos that show what a picture shows.
 
-        The picture's frame token is compared with the frame bag alone, so hits have no `video_score`; a video that holds
-        the very picture scores about 1.
+        The picture's frame token is compared with the frame bag alone, or with the video bag where the frame bag does not
+        count, so hits have one score; a video that holds the very picture scores about 1, times that bag's weight.
 
         Args:
             image: An image file, its content as bytes, an open file, a PIL image, or RGB pixels: an array or tensor,
@@ -193,13 +228,16 @@ class Searcher:
             ids: Search only these videos or windows.
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
+            bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
 
         Raises:
-            SettingsError: As `search`, or if it is not an image.
+            SettingsError: As `search`, or if it is not an image, or no bag that counts has tokens of frames.
         """
-        wanted = SearchSettings(k, where, ids, exact, group)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
-            return view.hits(image_query(self._model.load(view.settings), image, view.settings), wanted)
+            wanted = self._weighted(wanted, view.settings, bag_weights)
+            query = image_query(self._model.load(view.settings), image, view.settings, wanted.weights or {})
+            return view.hits(query, wanted)
 
     def search_video(
         self,
@@ -211,6 +249,7 @@ class Searcher:
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Hits:
         """Find the videos that show what a clip shows.
 
@@ -225,75 +264,100 @@ class Searcher:
             ids: Search only these videos or windows.
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
+            bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
 
         Raises:
-            SettingsError: As `search`.
+            SettingsError: As `search`, or if no bag that counts has tokens of frames.
             VideoError: If the clip cannot be read.
         """
-        wanted = SearchSettings(k, where, ids, exact, group)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
-            query = clip_query(self._model.load(view.settings), path, view.settings, window=window)
+            wanted = self._weighted(wanted, view.settings, bag_weights)
+            model = self._model.load(view.settings)
+            query = clip_query(model, path, view.settings, wanted.weights or {}, window=window)
             return view.hits(query, wanted)
 
     def search_tokens(
         self,
-        query_tokens: Float[Tensor, "query_tokens dim"] | Float[np.ndarray, "query_tokens dim"],
+        query_tokens: AnyTokens,
         k: int = 10,
         *,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
         group: bool = True,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Hits:
         """Find videos by query tokens of any encoder; no model is needed.
 
         Args:
-            query_tokens: The scored tokens of one query, unit vectors.
+            query_tokens: The scored tokens of one query (query_tokens, dim), usually unit vectors. A token of length w
+                counts w times: MeanMaxSim is the sum over tokens of the best inner product, divided by their number.
             k: Most hits to return.
             where: Search only videos that pass this filter.
             ids: Search only these videos or windows.
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
+            bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
 
         Raises:
             SettingsError: If the tokens do not fit the index, else as `search`.
         """
-        wanted = SearchSettings(k, where, ids, exact, group)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
-            return view.hits(token_query(query_tokens, view.settings.dim), wanted)
+            wanted = self._weighted(wanted, view.settings, bag_weights)
+            return view.hits(PreparedQuery(check_tokens(query_tokens, view.settings.dim, "query tokens")), wanted)
 
     def search_all(
         self,
-        queries: Mapping[str, str] | Iterable[str],
+        queries: Queries,
         k: int = 100,
         *,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Ranking:
         """Search many queries, as ColBERT's `search_all` does; videos that were cut into windows rank once.
 
+        Texts are encoded in batches; then each core of `threads` answers one query after the other.
+
         Args:
-            queries: Text by query id; or a list of texts, whose ids are then "0", "1" and so on.
+            queries: Texts, or the tokens of each query (query_tokens, dim) as `search_tokens` takes them, by query id; or a
+                list of these, whose ids are then "0", "1" and so on.
             k: Most videos for each query.
             where: Search only videos that pass this filter.
             ids: Search only these videos or windows.
             exact: True to score every eligible video on its decoded tokens.
+            bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
 
         Returns:
             A ranking that can be saved as ColBERT's rows or as a TREC run.
 
         Raises:
-            SettingsError: If there is no query or one is not a text, else as `search`.
+            SettingsError: If there is no query, one is neither a text nor tokens that fit the index, or some are texts and
+                others tokens, else as `search`.
         """
-        texts = numbered_texts(queries)
-        wanted = SearchSettings(k, where, ids, exact)
+        named = numbered_queries(queries)
+        wanted = SearchSettings(k, where, ids, exact, threads=self._threads)
         with self._view() as view:
-            tokens = self._model.encode(list(texts.values()), view.settings)
-            return view.ranking(dict(zip(texts, tokens, strict=True)), wanted)
+            wanted = self._weighted(wanted, view.settings, bag_weights)
+            return view.ranking(self._tokens_of(named, view.settings), wanted)
 
-    def explain(self, query: str, video_id: str, *, time: float | None = None) -> Explanation:
-        """Show which frame answers each query token, and how well, in both bags.
+    def _tokens_of(self, queries: Mapping[str, Any], settings: IndexSettings) -> dict[str, Float[Tensor, "_ dim"]]:
+        """Return the tokens of texts, encoded in batches, or those that the caller has made, checked."""
+        texts = [query for query in queries.values() if isinstance(query, str)]
+        if texts:
+            return dict(zip(queries, self._model.encode(texts, settings), strict=True))
+        return {
+            name: check_tokens(query, settings.dim, f"the tokens of query {shown(name)}")
+            for name, query in queries.items()
+        }
+
+    def explain(
+        self, query: str, video_id: str, *, time: float | None = None, bag_weights: Mapping[str, float] | None = None
+    ) -> Explanation:
+        """Show which frame answers each query token, and how well, in each bag that counts.
 
         Args:
             query: Words.
@@ -301,18 +365,25 @@ class Searcher:
                 explained.
             time: Of a video that was cut, explain the best of the windows that hold this time, in seconds; if none
                 does, of those next to it.
+            bag_weights: How much each bag counts, as for `search`; one of weight 0 is left out.
 
         Raises:
-            SettingsError: If the query is not a text or empty, the video is not in the index, or `time` is no number.
+            SettingsError: If the query is not a text or empty, the video is not in the index, `time` is no number, or
+                `bag_weights` is not valid.
         """
         check_text(query, "explain")
         video_id = id_text(video_id, "video_id")
         time = None if time is None else real_number("time", time)
         with self._view() as view:
+            weights = view.settings.weights(self._bag_weights, bag_weights)
             (tokens,) = self._model.encode([query], view.settings)
             labels = self._model.load(view.settings).query_token_texts(query)
-            item, similarities = view.similarities(video_id, PreparedQuery(tokens), time)
-        return explain_similarities(item, labels, similarities)
+            item, similarities = view.similarities(video_id, PreparedQuery(tokens), weights, time)
+        return explain_similarities(item, labels, similarities, weights)
+
+    def _weighted(self, wanted: SearchSettings, settings: IndexSettings, bag_weights: Any) -> SearchSettings:
+        """Return what is wanted with the weights of bags: the given ones, else this searcher's, else the index's."""
+        return replace(wanted, weights=settings.weights(self._bag_weights, bag_weights))
 
     @property
     def model(self) -> VideoEncoder:
@@ -372,7 +443,7 @@ class Searcher:
 
         A model in memory goes along; one that was loaded by its name is loaded again there.
         """
-        settings = {**self._settings, **self._model.settings, "preload": self._preload}
+        settings = {**self._settings, **self._model.settings, **self._defaults, "preload": self._preload}
         return _opened_again, (type(self), self.path, settings)
 
     def _view(self) -> AbstractContextManager[Searchable]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from colbert_video.base.checks import id_list, truth_value, whole_number
+from colbert_video.base.threads import spread
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -20,6 +21,7 @@ from colbert_video.indexing.scan.index_reader import IndexReader, Masks
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import score_videos, video_similarities
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
+from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.interaction import best_first
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
@@ -49,6 +51,10 @@ class SearchSettings:
     ids: Iterable[str] | None = None
     exact: bool = False
     group: bool = True
+    weights: Mapping[str, float] | None = None
+    """How much each bag counts that is looked at, as `IndexSettings.weights` gives it; None for the index's own."""
+    threads: int = 1
+    """Cores that may work on it."""
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = {"k": whole_number("k", self.k, least=1)}
@@ -73,9 +79,11 @@ class Searchable(Protocol):
         """Rank videos for query tokens by query id, without looking for moments."""
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, time: float | None = None
+        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
-        """Compare a query with all tokens of a video, or of its best window; see `Searcher.explain`.
+        """Compare a query with all tokens of a video, or of its best window, in the bags with weights.
+
+        See `Searcher.explain`.
 
         Raises:
             SettingsError: If the video is not there.
@@ -91,7 +99,7 @@ class Match:
     row: int
     """Row in the segment."""
     score: float
-    """Sum of its bags' scores."""
+    """Weighted sum of its bags' scores."""
     bags: Mapping[str, float]
     """MeanMaxSim in each bag."""
 
@@ -103,6 +111,8 @@ class SearchView:
     reader: IndexReader
     search_segment: Callable[..., Scored]
     """`scan.search_segment`, or an engine's method of the same form."""
+    spreads: bool = True
+    """True if queries are answered by one core each; False where a query takes all of them, or a GPU."""
 
     @property
     def settings(self) -> IndexSettings:
@@ -113,15 +123,27 @@ class SearchView:
         """Find the best videos and their moments."""
         found = self._best_videos(query, wanted, self.allowed(wanted))
         ranked = enumerate(found, start=1)
-        hits = (self._hit(matches, query, rank=rank, group=wanted.group) for rank, matches in ranked)
-        return Hits(hits, video_stream=self.settings.video_stream)
+        hits = (self._hit(matches, query, wanted, rank=rank) for rank, matches in ranked)
+        return Hits(hits, video_stream=self.settings.video_stream, bag_weights=self._weights(wanted))
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
-        """Rank videos for query tokens by query id, without looking for moments."""
+        """Rank videos for query tokens by query id, without looking for moments; queries are spread over the cores."""
         allowed = self.allowed(wanted)
-        return Ranking.from_scored(
-            {name: self.scores(PreparedQuery(tokens), wanted, allowed) for name, tokens in queries.items()}
-        )
+        each = replace(wanted, threads=max(1, wanted.threads // len(queries)))
+
+        def scores(query: PreparedQuery) -> list[tuple[str, float]]:
+            return self.scores(query, each, allowed)
+
+        prepared = (self.rotated(PreparedQuery(tokens), each) for tokens in queries.values())
+        found = spread(scores, prepared, threads=wanted.threads if self.spreads else 1)
+        return Ranking.from_scored(dict(zip(queries, found, strict=True)))
+
+    def rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
+        """Rotate a query for all segments in this thread: in a new thread, a product may differ in its last bit."""
+        for segment in self.reader.segments:
+            for codec in self._looked_at(segment, self._weights(wanted)).values():
+                query.rotated(codec)
+        return query
 
     def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""
@@ -136,9 +158,11 @@ class SearchView:
         return self.reader.allowed(wanted.where, wanted.ids)
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, time: float | None = None
+        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
-        """Compare a query with all tokens of a video, or of its best window; see `Searcher.explain`.
+        """Compare a query with all tokens of a video, or of its best window, in the bags with weights.
+
+        See `Searcher.explain`.
 
         Raises:
             SettingsError: If it is not in the index.
@@ -148,10 +172,10 @@ class SearchView:
             least = min(_seconds_away(item, time) for _, _, item in items)
             items = [found for found in items if _seconds_away(found[2], time) == least]
         scores = torch.tensor(
-            [self._score(segment, row, query) for segment, row, _ in items], dtype=torch.float32, device="cpu"
+            [self._score(segment, row, query, weights) for segment, row, _ in items], dtype=torch.float32, device="cpu"
         )  # (items,)
         segment, row, item = items[int(best_first(scores, 1))]
-        return item, self._similarities(segment, row, item, query)
+        return item, self._similarities(segment, row, item, query, weights)
 
     def _best_videos(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[list[Match]]:
         """Return the k best videos over all segments, best first: of each its windows that were fetched, best first.
@@ -161,10 +185,10 @@ class SearchView:
         """
         k = wanted.k
         if not wanted.group or not self.reader.windows:
-            return [[match] for match in self._best_items(query, k, allowed, wanted.exact)]
+            return [[match] for match in self._best_items(query, k, allowed, wanted)]
         fetched = ITEMS_PER_VIDEO * k
         while True:
-            matches = self._best_items(query, fetched, allowed, wanted.exact)
+            matches = self._best_items(query, fetched, allowed, wanted)
             videos: dict[str, list[Match]] = {}
             for match in matches:
                 videos.setdefault(match.item.video, []).append(match)
@@ -172,13 +196,16 @@ class SearchView:
                 return list(videos.values())[:k]
             fetched *= ITEMS_PER_VIDEO
 
-    def _best_items(self, query: Query, k: int, allowed: Masks | None, exact: bool) -> list[Match]:
+    def _best_items(self, query: Query, k: int, allowed: Masks | None, wanted: SearchSettings) -> list[Match]:
         """Return the k best items, best first; segments without allowed items cost nothing."""
+        weights, exact, threads = self._weights(wanted), wanted.exact, wanted.threads
         scored = [
             found
             for segment in self.reader.segments
             if allowed is None or segment.name in allowed
-            for found in self._best_rows(segment, query, k=k, allowed=allowed and allowed[segment.name], exact=exact)
+            for found in self._best_rows(
+                segment, query, weights, k=k, allowed=allowed and allowed[segment.name], exact=exact, threads=threads
+            )
         ]
         order = best_first(torch.tensor([score for score, *_ in scored], dtype=torch.float64, device="cpu"), k)
         best = [scored[position] for position in order.tolist()]
@@ -186,25 +213,32 @@ class SearchView:
         return [Match(items[segment.name, row], segment, row, score, bags) for score, bags, segment, row in best]
 
     def _best_rows(
-        self, segment: Segment, query: Query, **settings: Any
+        self, segment: Segment, query: Query, weights: Mapping[str, float], **settings: Any
     ) -> Iterator[tuple[float, dict[str, float], Segment, int]]:
-        codecs = self.reader.codecs(segment)
+        codecs = self._looked_at(segment, weights)
         if isinstance(query, PreparedQuery):
-            scored = self.search_segment(segment, codecs, query, **settings)
+            scored = self.search_segment(segment, codecs, query, weights=weights, **settings)
         else:
-            scored = search_bagwise(self.search_segment, segment, codecs, query, **settings)
+            scored = search_bagwise(self.search_segment, segment, codecs, query, weights=weights, **settings)
         columns = (scores.tolist() for scores in (scored.total, scored.rows, *scored.bags.values()))
         for total, row, *bags in zip(*columns, strict=True):
             yield total, dict(zip(scored.bags, bags, strict=True)), segment, row
 
-    def _hit(self, matches: Sequence[Match], query: Query, *, rank: int, group: bool) -> Hit:
+    def _weights(self, wanted: SearchSettings) -> Mapping[str, float]:
+        return self.settings.weights() if wanted.weights is None else wanted.weights
+
+    def _looked_at(self, segment: Segment, weights: Mapping[str, float]) -> dict[str, ResidualCodec]:
+        """Return the codecs of the bags that count."""
+        return {bag: codec for bag, codec in self.reader.codecs(segment).items() if bag in weights}
+
+    def _hit(self, matches: Sequence[Match], query: Query, wanted: SearchSettings, *, rank: int) -> Hit:
         """Return a video, or those of its windows that were found, best first, as one hit."""
-        best, item = matches[0], matches[0].item
-        start, end = self._moment(best, query)
-        others = ((self._moment(match, query), match.score, match.item.id) for match in matches[1:])
+        best, item, weights = matches[0], matches[0].item, self._weights(wanted)
+        start, end = self._moment(best, query, weights)
+        others = ((self._moment(match, query, weights), match.score, match.item.id) for match in matches[1:])
         return Hit(
             rank=rank,
-            id=item.video if group else item.id,
+            id=item.video if wanted.group else item.id,
             score=best.score,
             frame_score=best.bags.get("frame"),
             video_score=best.bags.get("video"),
@@ -215,27 +249,30 @@ class SearchView:
             parent=item.parent,
             window=None if item.parent is None else item.id,
             moments=further_moments((start, end), others),
+            bag_scores=best.bags,
         )
 
-    def _moment(self, match: Match, query: Query) -> tuple[float | None, float | None]:
+    def _moment(self, match: Match, query: Query, weights: Mapping[str, float]) -> tuple[float | None, float | None]:
         """Return the frames that the query's tokens agree on, over its bags, as [start, end) in seconds."""
 
-        def relevance() -> Float[np.ndarray, "frames"]:
-            similarities = self._similarities(match.segment, match.row, match.item, query)
-            return frame_relevance(similarities.values(), len(match.item.frame_times))
+        def relevance() -> Float[np.ndarray, "frames"] | None:
+            similarities = self._similarities(match.segment, match.row, match.item, query, weights)
+            return frame_relevance(similarities, len(match.item.frame_times), weights)
 
         return item_moment(match.item, relevance, shots=self.settings.window == SHOTS)
 
-    def _similarities(self, segment: Segment, row: int, item: VideoEntry, query: Query) -> Similarities:
+    def _similarities(
+        self, segment: Segment, row: int, item: VideoEntry, query: Query, weights: Mapping[str, float]
+    ) -> Similarities:
         return {
-            bag: _frame_by_frame(video_similarities(segment, codec, bag, own, row), item).numpy()
-            for bag, codec in self.reader.codecs(segment).items()
+            bag: _frame_by_frame(bag, video_similarities(segment, codec, bag, own, row), item).numpy()
+            for bag, codec in self._looked_at(segment, weights).items()
             if (own := query if isinstance(query, PreparedQuery) else query.get(bag)) is not None
         }
 
-    def _score(self, segment: Segment, row: int, query: PreparedQuery) -> float:
+    def _score(self, segment: Segment, row: int, query: PreparedQuery, weights: Mapping[str, float]) -> float:
         rows = segment.live.new_tensor([row], dtype=torch.int64)
-        return float(score_videos(segment, self.reader.codecs(segment), query, rows).total[0])
+        return float(score_videos(segment, self._looked_at(segment, weights), query, rows, weights=weights).total[0])
 
 
 def _seconds_away(item: VideoEntry, time: float) -> float:
@@ -248,21 +285,21 @@ def _seconds_away(item: VideoEntry, time: float) -> float:
 
 
 def _frame_by_frame(
-    similarity: Float[Tensor, "query_tokens tokens"], item: VideoEntry
+    bag: str, similarity: Float[Tensor, "query_tokens tokens"], item: VideoEntry
 ) -> Float[Tensor, "query_tokens _"]:
-    """Return the similarities with every frame, also where several share a token.
+    """Return the similarities with every frame, also where several share a token; those of a bag without frames as they are.
 
     Raises:
         IndexFolderError: If the catalog names tokens that the segment lacks.
     """
-    count = max(item.frame_tokens) + 1 if item.frame_tokens else len(item.frame_times)
+    if bag not in FRAME_BAGS or not item.frame_tokens:
+        return similarity
+    count = max(item.frame_tokens) + 1
     if count > similarity.shape[1]:
         raise IndexFolderError(
             f"the catalog says that video {shown(item.id)} has {count} frame tokens, its segment has "
             f"{similarity.shape[1]} tokens; {RESTORE}."
         )
-    if not item.frame_tokens:
-        return similarity
     return torch.cat([similarity[:, list(item.frame_tokens)], similarity[:, count:]], dim=1)
 
 
@@ -275,6 +312,8 @@ def search_bagwise(
     k: int,
     allowed: Bool[Tensor, "videos"] | None,
     exact: bool,
+    threads: int = 1,
+    weights: Mapping[str, float] | None = None,
 ) -> Scored:
     """Return the k best videos of a segment, best first, for a query that differs from bag to bag.
 
@@ -284,20 +323,23 @@ def search_bagwise(
         search_segment: `scan.search_segment`, or an engine's method of the same form.
         segment: Where to look.
         codecs: The codec of each bag.
-        queries: The query tokens of each bag to score; MeanMaxSims of these bags are summed.
+        queries: The query tokens of each bag to score; weighted MeanMaxSims of these bags are summed.
         k: Results wanted.
         allowed: True for videos that may be found; None for all live ones.
         exact: True to score every allowed video on its decoded tokens.
+        threads: Cores that may work on it.
+        weights: How much each bag counts; None if all count once.
     """
+    settings: dict[str, Any] = {"exact": exact, "threads": threads}
     proposed = torch.zeros(len(segment), dtype=torch.bool, device="cpu")
     wanted = len(segment) if exact else max(MIN_CANDIDATES, CANDIDATES_PER_RESULT * k)
     for bag, query in queries.items():
-        found = search_segment(segment, {bag: codecs[bag]}, query, k=wanted, allowed=allowed, exact=exact)
+        found = search_segment(segment, {bag: codecs[bag]}, query, k=wanted, allowed=allowed, **settings)
         if len(queries) == 1:
-            return found.best(k)
+            return Scored.from_bags(found.rows, found.bags, weights).best(k)
         proposed[found.rows] = True
     rows, scores = proposed.nonzero().flatten(), {}  # (candidates,), by bag
     for bag, query in queries.items():
-        found = search_segment(segment, {bag: codecs[bag]}, query, k=len(rows), allowed=proposed, exact=exact)
+        found = search_segment(segment, {bag: codecs[bag]}, query, k=len(rows), allowed=proposed, **settings)
         scores[bag] = found.total[found.rows.argsort()]  # (candidates,), in the order of `rows`
-    return Scored.from_bags(rows, scores).best(k)
+    return Scored.from_bags(rows, scores, weights).best(k)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +66,7 @@ class ServedIndex:
         self._catalog = Catalog.open(path) if self._corpus is None else CorpusCatalogs(self._corpus)
         try:
             self.version = self._catalog.version
-            open_searcher = Searcher if self._corpus is None else open_corpus or ShardedSearcher
+            open_searcher = open_corpus or partial(Searcher if self._corpus is None else ShardedSearcher, threads=1)
             self.searcher: Searcher = open_searcher(path, model=model, **options)
         except BaseException:
             self._catalog.close()
@@ -83,6 +84,12 @@ class ServedIndex:
     def video_stream(self) -> int | None:
         """Which video stream of its files was indexed, counted from 0; None for the one that is read by default."""
         return self.description.get("video_stream")
+
+    @property
+    def bag_weights(self) -> dict[str, float]:
+        """How much each bag counts in a search that says nothing else."""
+        stored: Mapping[str, float] = self.description.get("bag_weights") or {}
+        return {bag: stored.get(bag, 1.0) for bag in self.description.get("bags", ())}
 
     @property
     def takes_text(self) -> bool:

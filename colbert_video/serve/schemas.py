@@ -38,6 +38,7 @@ class ResultAnswer(BaseModel):
     text: str = Field(description="The metadata's text; the id without one.")
     frame_score: float | None
     video_score: float | None
+    bag_scores: dict[str, float] = Field(description="MeanMaxSim by bag, of those that were looked at.")
     start: float | None
     end: float | None
     window: str | None = Field(description="Id of the window that was found, for `explain`; null for a whole video.")
@@ -81,6 +82,9 @@ class SearchAnswer(BaseModel):
     version: int = Field(description="Number of the index's commit; the search saw this or a later one.")
     milliseconds: float
     topk: list[ResultAnswer]
+    bag_weights: dict[str, float] = Field(
+        description="How much each bag counts in a score, of those that were looked at."
+    )
     shards_failed: list[str] = Field(
         description="Shards of the index that did not answer in time; what they hold is missing."
     )
@@ -89,9 +93,10 @@ class SearchAnswer(BaseModel):
 class MatchAnswer(BaseModel):
     """The best token of a bag for a query token."""
 
-    frame: int | None = Field(description="Position of the frame; null for an expansion token.")
+    frame: int | None = Field(description="Position of the frame; null for a token that stands for none.")
     time: float | None
     score: float
+    token: int = Field(description="Column of the bag's similarities, from 0.")
 
 
 class TokenAnswer(BaseModel):
@@ -108,12 +113,15 @@ class ExplainAnswer(BaseModel):
     id: str = Field(description="The video, or that of its windows which fits best.")
     query: str
     scores: dict[str, float]
+    weights: dict[str, float] = Field(description="How much each bag counts in the score.")
     times: list[float]
     tokens: list[TokenAnswer]
     similarities: dict[str, list[list[float]]] = Field(
-        description="Cosines by bag, query tokens × (frames, then expansion tokens)."
+        description="Cosines by bag, query tokens × (frames, then expansion tokens), or × the tokens of other bags."
     )
-    relevance: list[float] = Field(description="How well each frame fits: means over tokens, added over bags.")
+    relevance: list[float] = Field(
+        description="How well each frame fits: means over tokens, added over bags; empty if no bag has tokens of frames."
+    )
     start: float | None
     end: float | None
 
@@ -127,7 +135,7 @@ class ExplainAnswer(BaseModel):
             entry: The explained video or window.
             shots: True if windows are shots, each of which is one moment as it is.
         """
-        relevance = frame_relevance(found.similarities.values(), len(found.times))  # (frames,)
+        relevance = frame_relevance(found.similarities, len(found.times), found.weights)  # (frames,)
         start, end = item_moment(entry, lambda: relevance, shots=shots)
         plain = found.to_dict()
         rounded = {bag: matrix.round(DIGITS).tolist() for bag, matrix in found.similarities.items()}
@@ -135,10 +143,11 @@ class ExplainAnswer(BaseModel):
             id=plain["id"],
             query=query,
             scores=plain["scores"],
+            weights=plain["weights"],
             times=plain["times"],
             tokens=[TokenAnswer(**token, padding=token["token"] == PADDING) for token in plain["tokens"]],
             similarities=rounded,
-            relevance=relevance.round(DIGITS).tolist(),
+            relevance=[] if relevance is None else relevance.round(DIGITS).tolist(),
             start=start,
             end=end,
         )
@@ -276,6 +285,7 @@ class IndexDetailAnswer(IndexAnswer):
     dim: int
     nbits: int
     bags: list[str]
+    bag_weights: dict[str, float] = Field(description="How much each bag counts where a search says nothing else.")
     bytes: int
     segments: int
     removed: int

@@ -17,6 +17,7 @@ from colbert_video.errors import ColBERTVideoError, ModelError, VideoError, call
 from colbert_video.indexing.build.index_run import Staged
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
 from colbert_video.indexing.index.staging import EncodedVideo, Note
+from colbert_video.model.bags import FRAME_BAGS, bags_by_name, tokens_of_frames
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.pooling import Pooling, pool
 from colbert_video.video.files import file_stamp
@@ -135,10 +136,9 @@ def _encode(
     with callers_code():
         tokens = model.encode_videos([frames.pixels for _, frames in batch])
     watch.encoding += time.monotonic() - started
-    made = {"frame": tokens.frame, "video": tokens.video}
-    bags = {bag: found.to("cpu") for bag, found in made.items() if found is not None}
+    bags = {bag: found.to("cpu") for bag, found in bags_by_name(tokens, model.bags).items()}
     for row, (item, frames) in enumerate(batch):
-        stored = {bag: bags[bag][row] for bag in model.bags}  # (tokens, dim) each
+        stored = {bag: found[row] for bag, found in bags.items()}  # (tokens, dim) each
         timed = _with_times(item, frames, _tokens_per_frame(stored, len(frames)))
         encoded = EncodedVideo(timed, stored, Note(frames.damage))
         yield encoded if pooling is None else _pooled(encoded, pooling)
@@ -167,9 +167,28 @@ def _with_times(item: VideoEntry, frames: SampledFrames, tokens_per_frame: int) 
 
 def _pooled(video: EncodedVideo, pooling: Pooling) -> EncodedVideo:
     """Give frames that look alike one token."""
-    groups = pooling.group(video.bags, len(video.entry.frame_times))  # (frames,) the token of each
-    bags = {bag: pool(tokens, groups) for bag, tokens in video.bags.items()}
-    return replace(video, entry=replace(video.entry, frame_tokens=tuple(groups.tolist())), bags=bags)
+    frames = len(video.entry.frame_times)
+    _check_poolable(video.bags, frames)
+    of_frames = tokens_of_frames(video.bags, frames)
+    groups = pooling.group(of_frames, frames)  # (frames,) the token of each
+    pooled = {bag: pool(tokens, groups) for bag, tokens in of_frames.items()}
+    entry = replace(video.entry, frame_tokens=tuple(groups.tolist()))
+    return replace(video, entry=entry, bags={**video.bags, **pooled})
+
+
+def _check_poolable(bags: Mapping[str, Float[Tensor, "_ dim"]], frames: int) -> None:
+    """Check that frames have tokens to share, in each bag that is known for them.
+
+    Raises:
+        ModelError: If they have not.
+    """
+    short = [bag for bag in FRAME_BAGS if bag in bags and len(bags[bag]) < frames]
+    if short or not tokens_of_frames(bags, frames):
+        sizes = ", ".join(f"{len(tokens)} {bag} tokens" for bag, tokens in bags.items())
+        raise ModelError(
+            f"pooling lets frames share tokens, and the encoder made {sizes} of a video whose frames have {frames}: leave "
+            "pool_factor and pool_similarity out."
+        )
 
 
 def failure_of(identity: str, path: str, error: ColBERTVideoError | None) -> Failure:

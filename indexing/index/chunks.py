@@ -10,9 +10,6 @@ from torch import Tensor
 
 from colbert_video.indexing.catalog.entries import VideoEntry
 
-BAGS = ("frame", "video")
-"""Names of the two bags, in the order in which they are scored."""
-
 
 @dataclass(frozen=True)
 class TokenChunk:

@@ -1,13 +1,14 @@
 """What an index remembers about how it was made."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from colbert_video.base.checks import check_fields
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.packing import check_nbits
+from colbert_video.model.bags import check_bags, check_weights
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.pooling import Pooling
 from colbert_video.video.frames import SamplingSettings
@@ -16,10 +17,14 @@ from colbert_video.video.windows import Cutting
 SAMPLE_BYTES = 2**30
 """1 GiB holds 524,288 tokens of 512 dimensions in float32."""
 MIN_SAMPLE_BYTES = 2**20
-CODEC_SETTINGS = ("nbits", "buckets", "rotate", "seed", "sample_bytes")
+CODEC_SETTINGS = ("nbits", "buckets", "rotate", "seed", "sample_bytes", "bag_weights")
 """Settings that apply to precomputed tokens too; the others say how videos are read."""
 
-NEWER: Mapping[str, tuple[str | None, ...]] = {"video_stream": (None,), "precision": (None, "fp32")}
+NEWER: Mapping[str, tuple[str | None, ...]] = {
+    "video_stream": (None,),
+    "precision": (None, "fp32"),
+    "bag_weights": (None,),
+}
 """Settings that older releases do not know, and their values there."""
 
 
@@ -29,7 +34,7 @@ class IndexSettings:
 
     dim: int
     bags: tuple[str, ...]
-    """Bags that are stored: "frame", "video" or both; their MeanMaxSims are summed."""
+    """Bags that are stored, 1 to 4 of any names, in the order in which they are scored; usually "frame" and "video"."""
     nbits: int = 4
     """Bits kept of each residual dimension: 1, 2, 4 or 8."""
     buckets: Literal["lloyd_max", "quantile"] = "lloyd_max"
@@ -60,6 +65,9 @@ class IndexSettings:
     """Which video stream of each file is read, counted from 0; None for the one that players choose."""
     sample_bytes: int = SAMPLE_BYTES
     """Memory that the sample to train a bag's codec on may take; what a build needs beyond it does not grow."""
+    bag_weights: Mapping[str, float] | None = field(default=None, hash=False)
+    """How much bags count in a search that says nothing else, by name; bags that are not named count once. None if all
+    do."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -69,8 +77,28 @@ class IndexSettings:
             raise SettingsError(
                 f"sample_bytes={self.sample_bytes} is too little to train a codec on; give {MIN_SAMPLE_BYTES} at least."
             )
-        if not self.bags or set(self.bags) - {"frame", "video"}:
-            raise SettingsError(f"bags {shown(self.bags)} must be ('frame',), ('video',) or both.")
+        check_bags(self.bags)
+        if self.bag_weights is not None:
+            weights = check_weights(self.bag_weights, self.bags)
+            object.__setattr__(self, "bag_weights", weights if set(weights.values()) - {1.0} else None)
+        self.weights()  # raises if no bag counts
+
+    def weights(self, *given: Any) -> dict[str, float]:
+        """Return how much each bag counts that a search looks at: those of weight 0 are left out.
+
+        Args:
+            *given: Weights by bag instead of the index's; of several, the last that names a bag.
+
+        Raises:
+            SettingsError: If a name is not that of a bag, a weight is negative or no number, or all are 0.
+        """
+        chosen = dict.fromkeys(self.bags, 1.0)
+        for weights in (self.bag_weights, *given):
+            chosen |= {} if weights is None else check_weights(weights, self.bags)
+        counting = {bag: weight for bag, weight in chosen.items() if weight}
+        if not counting:
+            raise SettingsError(f"no bag counts: bag_weights gives 0 to {', '.join(self.bags)}; give one of them more.")
+        return counting
 
     @property
     def cutting(self) -> Cutting | None:
@@ -110,6 +138,8 @@ class IndexSettings:
         stride = self.stride if cutting is None else cutting.seconds_between
         for name, value in given.items():
             known = stride if name == "stride" else getattr(self, name)
+            if name == "bag_weights":
+                known = {bag: self.weights().get(bag, 0.0) for bag in check_weights(value, self.bags)}
             if value != known:
                 raise SettingsError(
                     f"{name}={shown(value)} was given, but {path} was made with {name}={shown(known)}: leave {name} "

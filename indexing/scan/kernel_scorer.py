@@ -109,15 +109,19 @@ class KernelScorer:
 
         Rounding with scale s errs by s / sqrt(12) in each dimension, so an inner product with a vector errs by that
         times its length. A mean over query tokens is the inner product with their mean where all of them meet the same
-        token, as padding does; where each meets another, errors average out.
+        token, as padding does; where each meets another, errors average out. Rounding a codec errs in proportion to the
+        lengths of the query tokens, rounding the query by as much for a short one as for a long one.
         """
         query = self._query.tokens
-        share = max(float(query.mean(dim=0).norm()) ** 2, 1 / len(query))
+        lengths = query.norm(dim=1, keepdim=True)  # (query_tokens, 1)
+        unit = query / lengths.clamp(min=torch.finfo(query.dtype).tiny)
+        of_codec = max(float(query.mean(dim=0).norm()) ** 2, float(lengths.square().mean()) / len(query))
+        of_query = max(float(unit.mean(dim=0).norm()) ** 2, 1 / len(query))
         variance = 0.0
         for bag, codec in self._codecs.items():
             rounded, scale = rounded_codec(codec), self._query.rounded(self._kernels, codec).scale
-            squares = scale**2, rounded.centroid_scale**2, rounded.weight_scale**2
-            variance += self._weights[bag] ** 2 * share * sum(squares) / 12
+            squares = of_query * scale**2 + of_codec * (rounded.centroid_scale**2 + rounded.weight_scale**2)
+            variance += self._weights[bag] ** 2 * squares / 12
         return DEVIATIONS * math.sqrt(2 * variance)
 
     @property

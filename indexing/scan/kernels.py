@@ -47,8 +47,8 @@ GROUP = 4
 """Distinct codes of a video that lie side by side."""
 FEW_CENTROIDS = 2**16
 """Centroids whose numbers fit into 16 bits."""
-ROWS_AT_ONCE = 512
-"""Centroids rounded together: few enough to stay in the processor's cache."""
+VALUES_AT_ONCE = 2**14
+"""Numbers rounded together: few enough to stay in the processor's cache, and for torch to leave them to this thread."""
 
 logger = logging.getLogger(__name__)
 Subject = TypeVar("Subject")
@@ -110,11 +110,8 @@ class RoundedCodec:
     def from_codec(cls, codec: ResidualCodec) -> "RoundedCodec":
         """Round a codec, whose arrays must be on the CPU."""
         centroid_scale, weight_scale = _scale(codec.centroids), _scale(codec.weights)
-        rounded = [
-            by_plane(_rounded(part, centroid_scale), codec.nbits) for part in codec.centroids.split(ROWS_AT_ONCE)
-        ]
         return cls(
-            centroids=torch.cat(rounded),
+            centroids=_rounded_by_plane(codec.centroids, centroid_scale, codec.nbits),
             squares=codec.centroids.square().sum(dim=1),
             means=codec.centroids.contiguous(),
             planes=_rounded(codec.byte_weights, weight_scale).T.contiguous(),
@@ -190,6 +187,17 @@ def by_plane(rows: Real[Tensor, "rows dim"], nbits: int) -> Real[Tensor, "rows d
 
 def _scale(values: Float[Tensor, "..."]) -> float:
     return max(float(values.abs().max()), 1e-30) / MAX_ROUNDED
+
+
+def _rounded_by_plane(rows: Float[Tensor, "rows dim"], scale: float, nbits: int) -> UInt8[Tensor, "rows dim"]:
+    """Return `by_plane` of the rounded rows, without a copy of all of them in between: a first search waits for it."""
+    rounded = torch.empty(rows.shape, dtype=torch.uint8, device="cpu")
+    size = max(1, VALUES_AT_ONCE // rows.shape[1])
+    for part, target in zip(rows.split(size), rounded.split(size), strict=True):
+        values = part.div(scale).round_().add_(ZERO)
+        ids = 8 // nbits
+        target.view(len(part), ids, -1).copy_(values.view(len(part), -1, ids).transpose(1, 2))
+    return rounded
 
 
 def _rounded(values: Float[Tensor, "*shape"], scale: float) -> UInt8[Tensor, "*shape"]:

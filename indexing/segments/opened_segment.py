@@ -22,7 +22,7 @@ class Segment:
     name: str
     """Name of its folder."""
     bags: Mapping[str, StoredBag]
-    """Stored tokens by bag name, "frame" and possibly "video"."""
+    """Stored tokens by bag name."""
     live: Bool[Tensor, "videos"]
     """False where a video was removed or replaced; not to be changed once something was searched."""
 

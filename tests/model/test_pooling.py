@@ -127,9 +127,16 @@ def test_an_index_pools_what_is_added_as_it_did(tmp_path: Path, tiny_trained_mod
 def test_a_catalog_that_names_tokens_that_are_not_there_is_refused() -> None:
     entry = VideoEntry("v", frame_times=(0.5, 1.5), frame_tokens=(0, 1))
     with pytest.raises(IndexFolderError, match="video 'v' has 2 frame tokens, its segment has 1"):
-        _frame_by_frame(torch.zeros(3, 1), entry)
-    with pytest.raises(IndexFolderError, match="video 'w' has 3 frame tokens, its segment has 2"):
-        _frame_by_frame(torch.zeros(3, 2), VideoEntry("w", frame_times=(0.5, 1.5, 2.5)))
+        _frame_by_frame("frame", torch.zeros(3, 1), entry)
+
+
+@pytest.mark.parametrize("bag", ["frame", "video", "speech"])
+def test_tokens_that_are_no_frames_stay_as_they_are(bag: str) -> None:
+    similarity = torch.rand(3, 2)
+    assert _frame_by_frame(bag, similarity, VideoEntry("w", frame_times=(0.5, 1.5, 2.5))) is similarity
+    if bag == "speech":
+        pooled = VideoEntry("v", frame_times=(0.5, 1.5, 2.5), frame_tokens=(0, 0, 1))
+        assert _frame_by_frame(bag, similarity, pooled) is similarity
 
 
 @pytest.mark.parametrize(

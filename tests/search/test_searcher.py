@@ -84,8 +84,13 @@ def test_k_must_be_positive(index: Path, k: int) -> None:
     [
         (np.ones((2, 32), dtype=np.float32), r"shape \(2, 32\); \(query_tokens, 64\)"),
         (np.zeros((0, 64), dtype=np.float32), r"shape \(0, 64\)"),
-        (np.ones((2, 64), dtype=np.float32), "not unit vectors"),
-        (np.full((2, 64), np.nan, dtype=np.float32), "not unit vectors"),
+        (
+            np.zeros((2, 64), dtype=np.float32),
+            r"the longest of query tokens has length 0: a token of length w counts w",
+        ),
+        (np.full((2, 64), 1e6, dtype=np.float32), r"has length 8e\+06.*at most 1e\+06"),
+        (np.full((2, 64), np.nan, dtype=np.float32), "query tokens hold NaN or infinity"),
+        (np.full((2, 64), -np.inf, dtype=np.float32), "query tokens hold NaN or infinity"),
     ],
 )
 def test_unusable_queries_are_refused(index: Path, query: np.ndarray, message: str) -> None:

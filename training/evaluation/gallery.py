@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, VideoError, shown
+from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.interaction import (
     INTERACTIONS,
@@ -67,7 +68,7 @@ def applicable_interactions(model: VideoEncoder, chosen: Sequence[str] | None = 
 
 
 def _possible(model: VideoEncoder) -> Sequence[str]:
-    makes_both = model.config.trained if isinstance(model, VideoColBERT) else len(model.bags) == 2
+    makes_both = model.config.trained if isinstance(model, VideoColBERT) else {*model.bags} == {*FRAME_BAGS}
     return get_args(Interaction) if makes_both else FRAME_ONLY
 
 
@@ -75,7 +76,7 @@ def own_interaction(model: VideoEncoder) -> Interaction:
     """Return the interaction that a search with a model computes."""
     if isinstance(model, VideoColBERT) and model.config.trained:
         return model.config.interaction
-    return "mms_fv" if len(model.bags) == 2 else "mms_f"
+    return "mms_fv" if {*model.bags} == {*FRAME_BAGS} else "mms_f"
 
 
 def encode_gallery(
@@ -165,12 +166,26 @@ def _score(
     return {name: scores[name] for name in interactions}
 
 
-def _bags(tokens: VideoTokens) -> Iterator[VideoTokens]:
-    """Yield the tokens of each video, without padding."""
+def _bags(tokens: VideoTokens | Mapping[str, TokenBags]) -> Iterator[VideoTokens]:
+    """Yield the tokens of each video, without padding.
+
+    Raises:
+        SettingsError: If they are not frame and video tokens.
+    """
+    tokens = tokens if isinstance(tokens, VideoTokens) else _frame_and_video(tokens)
     frame_bags = tokens.frame.to("cpu").unpadded()
     video_bags = [None] * len(frame_bags) if tokens.video is None else tokens.video.to("cpu").unpadded()
     for frame, video in zip(frame_bags, video_bags, strict=True):
         yield VideoTokens(TokenBags.from_list([frame]), None if video is None else TokenBags.from_list([video]))
+
+
+def _frame_and_video(bags: Mapping[str, TokenBags]) -> VideoTokens:
+    if "frame" not in bags or {*bags} - {*FRAME_BAGS}:
+        raise SettingsError(
+            f"the encoder makes the bags {shown(tuple(bags))}, and interactions are scores of frame and video tokens: "
+            "index the videos, and evaluate the index."
+        )
+    return VideoTokens(bags["frame"], bags.get("video"))
 
 
 def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:

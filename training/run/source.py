@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
+from colbert_video.base.threads import available_cores
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import Interaction
 from colbert_video.model.video_colbert import VideoColBERT
@@ -16,7 +17,6 @@ from colbert_video.training.evaluation.evaluate import evaluate_model
 from colbert_video.training.run.distributed import processes_here
 from colbert_video.training.run.training_config import DataConfig
 from colbert_video.video.frames import SamplingSettings
-from colbert_video.video.workers.pool import available_cores
 
 FREE_FIELDS = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
 """Settings that may differ when a run is resumed: they say where and how fast data are read, not which."""

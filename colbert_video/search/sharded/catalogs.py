@@ -108,7 +108,7 @@ def _check_same_settings(corpus: ShardedCorpus, every: list[IndexSettings]) -> N
     """Check that the scores of all shards mean the same, and that their pictures are of one stream."""
     first = every[0]
     for name, settings in zip(corpus.names, every, strict=True):
-        for key in ("dim", "bags", "model_fingerprint", "video_stream"):
+        for key in ("dim", "bags", "bag_weights", "model_fingerprint", "video_stream"):
             ours, theirs = getattr(first, key), getattr(settings, key)
             if ours != theirs:
                 raise IndexFolderError(

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from colbert_video.base.threads import spread
 from colbert_video.errors import ShardsUnavailableError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import compile_filter
@@ -36,6 +37,8 @@ class CorpusView:
     """Calls a method of some shards, given with its arguments by the shards' numbers."""
     deadline: float | None
     """Seconds after which shards are given up, for errors."""
+    rotated: Callable[[PreparedQuery, SearchSettings], PreparedQuery]
+    """Does what `SearchView.rotated` does where shards are in this process."""
 
     @property
     def settings(self) -> IndexSettings:
@@ -50,21 +53,26 @@ class CorpusView:
             ShardsUnavailableError: If not one shard answered in time.
         """
         answers, failed = self._answers("hits", query, self._wanted_of_each(wanted))
-        return Hits(merge_hits(answers, wanted.k), failed, video_stream=self.settings.video_stream)
+        settings = self.settings
+        weights = settings.weights() if wanted.weights is None else wanted.weights
+        best = merge_hits(answers, wanted.k)
+        return Hits(best, failed, video_stream=settings.video_stream, bag_weights=weights)
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
-        """Rank videos for query tokens by query id, without moments; one query after the other. Raises as `hits`."""
-        each = self._wanted_of_each(wanted)
-        scored, missing = {}, {}
-        for name, tokens in queries.items():
-            answers, failed = self._answers("scores", PreparedQuery(tokens), each)
-            scored[name] = merge_scores(answers, wanted.k)
-            if failed:
-                missing[name] = failed
-        return Ranking.from_scored(scored, shards_failed=missing)
+        """Rank videos for query tokens by query id, without moments; several queries at a time. Raises as `hits`."""
+        each = self._wanted_of_each(replace(wanted, threads=max(1, wanted.threads // len(queries))))
+
+        def scores(query: PreparedQuery) -> tuple[Scores, tuple[str, ...]]:
+            answers, failed = self._answers("scores", query, each)
+            return merge_scores(answers, wanted.k), failed
+
+        prepared = (self.rotated(PreparedQuery(tokens), wanted) for tokens in queries.values())
+        found = dict(zip(queries, spread(scores, prepared, threads=wanted.threads), strict=True))
+        missing = {name: failed for name, (_, failed) in found.items() if failed}
+        return Ranking.from_scored({name: scored for name, (scored, _) in found.items()}, shards_failed=missing)
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, time: float | None = None
+        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
         """Ask the shard that holds a video.
 
@@ -73,7 +81,7 @@ class CorpusView:
             ShardsUnavailableError: If its shard did not answer in time.
         """
         holders = self.catalogs.holders([video_id])
-        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query, time)))
+        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query, weights, time)))
         if not answers:
             raise ShardsUnavailableError(failed, self.deadline)
         item, similarities = next(iter(answers.values()))

@@ -1,5 +1,6 @@
 """One shard, as the searchers of a corpus ask it: an open index that takes encoded queries and needs no model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -22,12 +23,17 @@ class Shard(OpenIndex):
         with self.view() as view:
             return view.scores(query, wanted, view.allowed(_present(view, wanted)))
 
-    def similarities(
-        self, video_id: str, query: PreparedQuery, time: float | None = None
-    ) -> tuple[VideoEntry, Similarities]:
-        """Compare a query with all tokens of one video of this shard, or of its best window."""
+    def rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
+        """Rotate a query in this thread; see `SearchView.rotated`."""
         with self.view() as view:
-            return view.similarities(video_id, query, time)
+            return view.rotated(query, wanted)
+
+    def similarities(
+        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
+    ) -> tuple[VideoEntry, Similarities]:
+        """Compare a query with all tokens of one video of this shard, or of its best window, in the bags of weights."""
+        with self.view() as view:
+            return view.similarities(video_id, query, weights, time)
 
 
 def _present(view: SearchView, wanted: SearchSettings) -> SearchSettings:

@@ -9,6 +9,7 @@ from colbert_video.base.checks import check_flags
 from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
@@ -18,6 +19,7 @@ from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
 from colbert_video.search.sharded.corpus_view import Answers, CorpusView
 from colbert_video.search.sharded.shard import Shard
+from colbert_video.search.view import SearchSettings
 
 
 class ShardedSearcher(Searcher):
@@ -38,9 +40,12 @@ class ShardedSearcher(Searcher):
         query_runtime: "onnx" or "openvino" to run the text tower by ONNX Runtime or OpenVINO, which is faster on CPUs
             and takes up to half a minute when the model is loaded; None for torch.
         preload: True to ask the system to read the shards' files ahead; see `Searcher`.
+        threads: Cores that searches use, one for each query of `search_all`; see `Searcher`.
+        bag_weights: How much each bag counts, where a search says nothing else; None for what the shards say.
 
     Raises:
         IndexFolderError: If there is no sharded corpus, or a shard is damaged or does not belong to the others.
+        SettingsError: If `bag_weights` or `threads` is not valid.
     """
 
     deadline: float | None = None
@@ -56,8 +61,11 @@ class ShardedSearcher(Searcher):
         compile: bool = False,
         query_runtime: QueryRuntime | None = None,
         preload: bool = False,
+        threads: int | None = None,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> None:
         check_flags(preload=preload)
+        self._set_defaults(threads, bag_weights)
         self._settings: dict[str, Any] = {"device": device}
         self._preload = False
         self._open_corpus(path, model, device, precision=precision, compile=compile, query_runtime=query_runtime)
@@ -66,6 +74,7 @@ class ShardedSearcher(Searcher):
         except BaseException:
             self.catalogs.close()
             raise
+        self._check_defaults()
         if preload:
             self.preload()
 
@@ -118,7 +127,12 @@ class ShardedSearcher(Searcher):
     @contextmanager
     def _view(self) -> Iterator[CorpusView]:
         self._check_open()
-        yield CorpusView(self.catalogs, self._ask, self.deadline)
+        yield CorpusView(self.catalogs, self._ask, self.deadline, self._rotated)
+
+    def _rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
+        for shard in self._shards:
+            shard.rotated(query, wanted)
+        return query
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()

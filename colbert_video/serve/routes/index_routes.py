@@ -34,6 +34,7 @@ def _facts(index: ServedIndex) -> dict[str, Any]:
         "model": None,
         "num_frames": None,
         **index.description,
+        "bag_weights": index.bag_weights,
         "name": index.name,
         "version": index.version,
         "text_queries": index.takes_text,

@@ -1,5 +1,6 @@
 """Searching, and explaining why a video was found."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from colbert_video.errors import shown
 from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.search.hits import Hits
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
@@ -27,6 +29,10 @@ ExplainedTime = Annotated[
     Query(description="Of a video in windows, explain the best one that holds this time, in seconds.", ge=0),
 ]
 Where = Annotated[str | None, Query(description='A filter on metadata as JSON: {"channel": "news"}.')]
+Weights = Annotated[
+    str | None,
+    Query(description='How much each bag counts in a score, as JSON: {"frame": 1, "video": 0.5}. 0 leaves a bag out.'),
+]
 PICTURE = {
     "requestBody": {
         "required": True,
@@ -69,6 +75,7 @@ async def _asked(
     ids: Annotated[list[str] | None, Query(description="Search only these videos; repeat it for several.")] = None,
     exact: Annotated[bool, Query(description="Score every eligible video on its decoded tokens.")] = False,
     windows: Annotated[bool, Query(description="One result a window of a long video, not one a video.")] = False,
+    bag_weights: Weights = None,
 ) -> _Asked:
     settings = get_service(request).settings
     if k > settings.most_results:
@@ -78,7 +85,9 @@ async def _asked(
         message = f"there are {len(ids)} ids, more than {settings.most_ids}."
         raise ServiceError(422, "too_many_ids", message, "Use a filter.")
     condition = checked_filter(settings, where)
-    return _Asked(index, {"k": k, "where": condition, "ids": ids, "exact": exact, "group": not windows})
+    weights = checked_weights(bag_weights)
+    options = {"k": k, "where": condition, "ids": ids, "exact": exact, "group": not windows, "bag_weights": weights}
+    return _Asked(index, options)
 
 
 Asked = Annotated[_Asked, Depends(_asked)]
@@ -118,12 +127,38 @@ async def search_image(request: Request, asked: Asked) -> JSON:
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
-async def explain(request: Request, query: Text, id: Id, index: Index, t: ExplainedTime = None) -> JSON:  # noqa: A002
-    """Show how well each query token fits each frame of a video, in both bags."""
+async def explain(
+    request: Request,
+    query: Text,
+    id: Id,  # noqa: A002
+    index: Index,
+    t: ExplainedTime = None,
+    bag_weights: Weights = None,
+) -> JSON:
+    """Show how well each query token fits each frame of a video, in each bag that counts."""
     service = get_service(request)
     _check_query(query, service.settings)
+    weights = checked_weights(bag_weights)
     index.query_model()
-    return await service.searches.run(_explanation, index, query, id, t)
+    return await service.searches.run(_explanation, index, query, id, t, weights)
+
+
+def checked_weights(text: str | None) -> dict[str, Any] | None:
+    """Read weights of bags as they were sent.
+
+    Raises:
+        ServiceError: 422, if they are no JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        weights = json.loads(text)
+    except (ValueError, RecursionError):
+        weights = None
+    if not isinstance(weights, dict):
+        message, remedy = f"bag_weights is {shown(text)}.", 'Send JSON, such as {"frame": 1, "video": 0.5}.'
+        raise ServiceError(422, "bad_bag_weights", message, remedy)
+    return weights
 
 
 def _check_query(query: str, settings: ServeSettings) -> None:
@@ -184,13 +219,16 @@ def _search_answer(
         version=version,
         milliseconds=round((time.perf_counter() - begun) * 1000, 2),
         topk=results,
+        bag_weights=hits.bag_weights,
         shards_failed=list(hits.shards_failed),
     )
     return JSON(answer)
 
 
-def _explanation(index: ServedIndex, query: str, video_id: str, time: float | None) -> JSON:
+def _explanation(
+    index: ServedIndex, query: str, video_id: str, time: float | None, weights: dict[str, Any] | None
+) -> JSON:
     index.rows(video_id)
-    found = index.searcher.explain(query, video_id, time=time)
+    found = index.searcher.explain(query, video_id, time=time, bag_weights=weights)
     shots = index.description.get("window") == SHOTS
     return JSON(ExplainAnswer.from_explanation(query, found, index.rows(found.id)[0], shots=shots))

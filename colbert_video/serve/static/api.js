@@ -5,9 +5,9 @@
  * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
  *   video_score: number | null, start: number | null, end: number | null, window: string | null, moments: Moment[],
  *   parent: string | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
- *   thumbnail: string | null}} Result
+ *   thumbnail: string | null, bag_scores: Record<string, number>}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
- *   shards_failed: string[]}} Answer
+ *   shards_failed: string[], bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
  *   text_queries: boolean, state: "loading" | "ready" | "failed", note: string | null}} IndexInfo
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],

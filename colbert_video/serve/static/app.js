@@ -176,7 +176,7 @@ class App {
       return;
     }
     this.searching.stop();
-    this.results.show([]);
+    this.results.show([], {});
     this.messages.welcome(this.indexes.current);
     if (this.#opening) this.#openViewer();
     this.#opening = false;
@@ -190,7 +190,7 @@ class App {
   /** @param {import("./api.js").Answer} answer @param {import("./search.js").Question} question */
   #answered(answer, question) {
     document.title = `${question.query || "Image"} – Video search`;
-    this.results.show(answer.topk);
+    this.results.show(answer.topk, answer.bag_weights);
     this.filters.learn(answer.topk.map((result) => result.metadata));
     this.messages.found(answer, question.options.where !== "", this.indexes.current);
     if (this.#opening) this.#openViewer();
@@ -199,7 +199,7 @@ class App {
 
   /** @param {import("./api.js").ApiError} error @param {number | null} waiting */
   #failed(error, waiting) {
-    this.results.show([]);
+    this.results.show([], {});
     this.messages.fail(error, waiting);
     if (this.#opening && waiting === null && error.code !== "token_needed") this.#openViewer();
     if (waiting === null) this.#opening = false;

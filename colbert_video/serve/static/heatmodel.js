@@ -10,21 +10,22 @@
  */
 
 const LOW_SHARE = 0.1;
+/** Bags whose first tokens are those of the frames; tokens of others have no times, and are shown by number. */
+const FRAME_BAGS = ["frame", "video"];
 
 /** @param {Explanation} explanation @returns {HeatModel} */
 export function heatModel(explanation) {
-  const bags = ["frame", "video"].filter((bag) => explanation.similarities[bag]);
+  const bags = Object.keys(explanation.similarities);
   const places = explanation.tokens.map((_, place) => place);
   const words = places.filter((place) => !explanation.tokens[place].padding);
   const padding = places.filter((place) => explanation.tokens[place].padding);
   const rows = words.map((place) => row(explanation, bags, [place]));
   if (padding.length) rows.push(row(explanation, bags, padding));
-  const strips = bags.map((bag) => ({
-    bag,
-    score: explanation.scores[bag],
-    times: explanation.times,
-    expansion: explanation.similarities[bag][0].length - explanation.times.length,
-  }));
+  const strips = bags.map((bag) => {
+    const tokens = explanation.similarities[bag][0].length;
+    const times = FRAME_BAGS.includes(bag) && tokens >= explanation.times.length ? explanation.times : [];
+    return { bag, score: explanation.scores[bag], times, expansion: tokens - times.length };
+  });
   return { rows, strips, ...range(rows, bags) };
 }
 

@@ -59,7 +59,7 @@ export class HeatStrips {
   /** @param {number} seconds Mark what is being played. */
   mark(seconds) {
     const column = nearest(this.#times, seconds);
-    for (const { heads, line, grid } of this.#strips) {
+    for (const { heads, line, grid } of this.#strips.filter((strip) => strip.heads.length)) {
       const inside = isInside(this.#times, seconds);
       heads.forEach((head, place) => head.classList.toggle("now", inside && place === column));
       line.hidden = !inside;
@@ -71,18 +71,19 @@ export class HeatStrips {
 
   /** @param {HeatModel} model @param {Strip} strip @param {HTMLElement} place */
   #strip(model, strip, place) {
-    const title = make("h4", { text: TITLES[strip.bag] });
+    const named = TITLES[strip.bag] ?? `Tokens of ${strip.bag}`;
+    const title = make("h4", { text: named });
     title.append(make("span", { class: "strip-score", text: ` ${score(strip.score)}` }));
     const dense = strip.times.length > DENSE;
-    const grid = make("table", { role: "grid", class: dense ? "strip dense" : "strip", "aria-label": `${TITLES[strip.bag]}: similarity of query tokens and moments` });
-    grid.style.minWidth = `${strip.times.length * (dense ? DENSE_PIXELS : CELL_PIXELS) + BESIDE_PIXELS}px`;
+    const grid = make("table", { role: "grid", class: dense ? "strip dense" : "strip", "aria-label": `${named}: similarity of query tokens and ${strip.times.length ? "moments" : "these tokens"}` });
+    grid.style.minWidth = `${(strip.times.length || strip.expansion) * (dense ? DENSE_PIXELS : CELL_PIXELS) + BESIDE_PIXELS}px`;
     const { head, heads } = headRow(strip);
     grid.append(columnWidths(strip), make("thead", {}, head));
     grid.append(make("tbody", {}, ...model.rows.map((row) => this.#row(model, row, strip))));
     const line = make("div", { class: "playhead", hidden: true });
     const scroll = make("div", { class: "strip-scroll" }, make("div", { class: "strip-inside" }, grid, line));
     const tokens = model.rows.reduce((sum, row) => sum + row.tokens, 0);
-    const about = make("p", { class: "strip-about", text: `${ABOUT[strip.bag]} The score is the mean of the ${tokens} tokens' maxima.` });
+    const about = make("p", { class: "strip-about", text: `${strip.times.length && ABOUT[strip.bag] || "These tokens stand for no moment."} The score is the mean of the ${tokens} tokens' maxima.` });
     place.append(make("div", { class: "strip-block" }, title, about, scroll));
     this.#install(grid);
     return { grid, heads, line };
@@ -93,7 +94,7 @@ export class HeatStrips {
     const made = make("tr", { class: row.kind }, make("th", { scope: "row", text: row.label }));
     row.values[strip.bag].forEach((value, column) => {
       const expansion = column - strip.times.length;
-      const where = expansion < 0 ? time(strip.times[column]) : `expansion token ${expansion + 1}`;
+      const where = expansion < 0 ? time(strip.times[column]) : `${kind(strip)} ${expansion + 1}`;
       const best = column === row.best[strip.bag];
       const cell = make("td", {
         role: "gridcell",
@@ -130,7 +131,7 @@ export class HeatStrips {
     if (!cell) return;
     this.#rove(cell);
     if (cell.dataset.time !== undefined) this.onSeek(Number(cell.dataset.time));
-    else this.readout.textContent = "An expansion token stands for the whole video, not for a moment of it.";
+    else this.readout.textContent = "This token stands for the whole video, not for a moment of it.";
   }
 
   /** @param {HTMLElement} cell The one cell of its grid that Tab reaches. */
@@ -183,12 +184,17 @@ function headRow(strip) {
   });
   const head = make("tr", {}, make("th", { scope: "col" }, make("span", { class: "hidden", text: "query token" })), ...heads);
   for (let place = 0; place < strip.expansion; place++) {
-    const text = make("span", { "aria-hidden": "true", text: `E${place + 1}` });
-    const name = make("span", { class: "hidden", text: `expansion token ${place + 1}` });
+    const text = make("span", { "aria-hidden": "true", text: `${strip.times.length ? "E" : ""}${place + 1}` });
+    const name = make("span", { class: "hidden", text: `${kind(strip)} ${place + 1}` });
     head.append(make("th", { scope: "col", class: place ? "expansion" : "expansion first-expansion" }, text, name));
   }
   head.append(make("th", { scope: "col", class: "most", text: "max" }));
   return { head, heads };
+}
+
+/** @param {Strip} strip What its tokens are that belong to no frame. */
+function kind(strip) {
+  return strip.times.length ? "expansion token" : "token";
 }
 
 /** @param {Strip} strip */

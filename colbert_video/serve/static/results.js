@@ -13,6 +13,8 @@ const LONGEST_FACT = 40;
 export class Results {
   /** @type {Result[]} */
   shown = [];
+  /** @type {Record<string, number>} */
+  weights = {};
 
   /** @param {HTMLElement} list @param {(result: Result) => void} onOpen */
   constructor(list, onOpen) {
@@ -21,10 +23,11 @@ export class Results {
     list.addEventListener("keydown", (event) => this.#move(event));
   }
 
-  /** @param {Result[]} results */
-  show(results) {
+  /** @param {Result[]} results @param {Record<string, number>} weights How much each bag counts in a score. */
+  show(results, weights) {
     this.shown = results;
-    const most = Math.max(...results.map((result) => total(result)), 1e-6);
+    const most = Math.max(...results.map((result) => total(result, weights)), 1e-6);
+    this.weights = weights;
     this.list.replaceChildren(...results.map((result) => make("li", {}, this.#card(result, most))));
     this.list.setAttribute("aria-busy", "false");
   }
@@ -81,7 +84,7 @@ export class Results {
     if (shown.length) words.append(make("span", { class: "facts", text: shown.join(" · ") }));
     const further = result.moments.length;
     if (further) words.append(make("span", { class: "facts more", text: `+ ${further} more moment${further === 1 ? "" : "s"}` }));
-    words.append(scoreBar(result, most));
+    words.append(scoreBar(result, this.weights, most));
     return words;
   }
 
@@ -103,24 +106,28 @@ export class Results {
   }
 }
 
-/** @param {Result} result @param {number} most The best result's total, which fills the bar. */
-function scoreBar(result, most) {
+/**
+ * @param {Result} result
+ * @param {Record<string, number>} weights
+ * @param {number} most The best result's total, which fills the bar.
+ */
+function scoreBar(result, weights, most) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  const bags = [{ bag: "frame", value: result.frame_score }, { bag: "video", value: result.video_score }];
-  const parts = bags.filter(({ value }) => value !== null);
-  for (const { bag, value } of parts) {
-    const part = make("span", { class: bag });
-    part.style.width = `${(100 * Math.max(value ?? 0, 0)) / most}%`;
+  const parts = Object.entries(result.bag_scores).map(([bag, value]) => ({ bag, value, weight: weights[bag] ?? 1 }));
+  for (const { bag, value, weight } of parts) {
+    const part = make("span", { class: bag === "frame" || bag === "video" ? bag : "other", title: bag });
+    part.style.width = `${(100 * weight * Math.max(value, 0)) / most}%`;
     bar.append(part);
   }
-  const sum = parts.map(({ value }) => score(value)).join(" + ");
+  const sum = parts.map(({ value, weight }) => (weight === 1 ? score(value) : `${weight} × ${score(value)}`)).join(" + ");
   const text = parts.length > 1 ? `${score(result.score)} = ${sum}` : score(result.score);
   return make("span", { class: "score" }, bar, make("span", { class: "hidden", text: " Score " }), make("span", { class: "number", text }));
 }
 
-/** @param {Result} result */
-function total(result) {
-  return Math.max(result.frame_score ?? 0, 0) + Math.max(result.video_score ?? 0, 0);
+/** @param {Result} result @param {Record<string, number>} weights */
+function total(result, weights) {
+  const parts = Object.entries(result.bag_scores).map(([bag, value]) => (weights[bag] ?? 1) * Math.max(value, 0));
+  return parts.reduce((sum, part) => sum + part, 0);
 }
 
 /** @param {unknown} value */

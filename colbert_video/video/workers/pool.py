@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from colbert_video.base.checks import check_fields, whole_number
+from colbert_video.base.threads import available_cores
 from colbert_video.errors import ClosedError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader, check_window
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
@@ -277,13 +278,6 @@ def _read_within(
 def _absolute(path: str) -> str:
     """Return the absolute path of a file: the worker processes may have another working folder."""
     return str(Path(os.path.expanduser(path)).absolute()) if path else path  # noqa: PTH111 - keeps "./~"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_decoder(decoder: str) -> None:

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from paths import PROGRAMS
 from video_writer import write_clip
 
+from colbert_video.base.threads import available_cores
 from colbert_video.errors import ClosedError, ColBERTVideoError, FailureKind, SettingsError, VideoError
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
-from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, TimeBudget, available_cores
+from colbert_video.video.workers.pool import FramePool, FrameRequest, FrameResult, TimeBudget
 from colbert_video.video.workers.process import death, worker_environment
 
 FAKE = (sys.executable, str(PROGRAMS / "fake_worker.py"))
