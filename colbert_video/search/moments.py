@@ -1,6 +1,6 @@
 """The moment that a query describes: the frames of a video that answer it best."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -23,14 +23,21 @@ MAX_FURTHER_MOMENTS = 20
 
 
 def frame_relevance(
-    similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]], frames: int, weights: Mapping[str, float]
+    similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]],
+    frames: int,
+    weights: Mapping[str, float],
+    padding: Sequence[bool] = (),
 ) -> Float[np.ndarray, "frames"] | None:
-    """Return how well each sampled frame answers a query: the mean over its tokens, summed over bags as scores are.
+    """Return how well each sampled frame answers a query: a mean over its tokens, summed over bags as scores are.
+
+    Short texts are filled up with padding, which is scored but says little of any frame: in this mean, all words together
+    count for at least as much as all padding.
 
     Args:
         similarities: Cosines by bag; in bags of frames, these come first, then expansion tokens.
         frames: Sampled frames.
         weights: How much each bag counts.
+        padding: True for query tokens that are padding; empty if that is not known.
 
     Returns:
         One value for each frame; None if no bag has tokens of the frames.
@@ -38,10 +45,19 @@ def frame_relevance(
     of_frames = {bag: found for bag, found in similarities.items() if holds_frames(bag, found.shape[1], frames)}
     if not of_frames:
         return None
-    relevance = np.zeros(frames)
+    relevance, shares = np.zeros(frames), _shares(len(next(iter(of_frames.values()))), padding)
     for bag, similarity in of_frames.items():
-        relevance += weights.get(bag, 1.0) * similarity[:, :frames].mean(axis=0)  # (frames,)
+        relevance += weights.get(bag, 1.0) * (shares @ similarity[:, :frames])  # (frames,)
     return relevance
+
+
+def _shares(query_tokens: int, padding: Sequence[bool]) -> Float[np.ndarray, "query_tokens"]:
+    """Return how much each query token counts; together they are 1, and words at least half of it."""
+    filler = np.asarray(padding, dtype=bool)
+    words = query_tokens - int(filler.sum())
+    if len(filler) != query_tokens or words == 0 or 2 * words >= query_tokens:
+        return np.full(query_tokens, 1 / query_tokens)
+    return np.where(filler, 0.5 / (query_tokens - words), 0.5 / words)
 
 
 def item_moment(

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from colbert_video.base.access import read_problem
-from colbert_video.base.checks import id_text, shape_of
+from colbert_video.base.checks import id_text, shape_of, truth_value
 from colbert_video.base.once import Once
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
@@ -26,6 +26,7 @@ from colbert_video.model.bags import FRAME_BAGS, bags_by_name
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.tokens import TokenBags, as_tensor, float_tokens
+from colbert_video.search.explain import PADDING
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
@@ -85,6 +86,11 @@ class QueryModel:
         encoded = self.load(settings).encode_queries(texts).to("cpu")
         return [encoded[row] for row in range(len(texts))]
 
+    def prepare(self, text: str, settings: IndexSettings) -> PreparedQuery:
+        """Return one text encoded, with which of its tokens are padding; raises as `load`."""
+        (tokens,) = self.encode([text], settings)
+        return PreparedQuery(tokens, padding_of(self.load(settings), text))
+
     def load(self, settings: IndexSettings) -> VideoEncoder:
         """Return the model for an index of these settings; it stays in memory, and is loaded once for all threads.
 
@@ -115,6 +121,23 @@ class QueryModel:
                 f"{self._path} names no model: pass Searcher(path, model=...), or search with search_tokens."
             )
         return model
+
+
+def padding_of(model: VideoEncoder, text: str) -> tuple[bool, ...]:
+    """Return which tokens of an encoded text are padding."""
+    return tuple(token == PADDING for token in model.query_token_texts(text))
+
+
+def checked_padding(padding: Sequence[bool], tokens: int) -> tuple[bool, ...]:
+    """Return which query tokens are padding.
+
+    Raises:
+        SettingsError: If there is a value for more or fewer than all tokens, or one that is not True or False.
+    """
+    values = tuple(truth_value("padding", value) for value in padding)
+    if len(values) not in (0, tokens):
+        raise SettingsError(f"padding has {len(values)} values for {tokens} query tokens; give one for each, or none.")
+    return values
 
 
 def check_text(query: object, method: str) -> None:

@@ -1,6 +1,6 @@
 """Searcher: words, pictures, clips or tokens in, moments of video out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from colbert_video.search.queries import (
     QueryModel,
     check_text,
     check_tokens,
+    checked_padding,
     clip_query,
     image_query,
     numbered_queries,
@@ -201,8 +202,7 @@ class Searcher:
         wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
-            (tokens,) = self._model.encode([query], view.settings)
-            return view.hits(PreparedQuery(tokens), wanted)
+            return view.hits(self._model.prepare(query, view.settings), wanted)
 
     def search_image(
         self,
@@ -287,6 +287,7 @@ class Searcher:
         exact: bool = False,
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
+        padding: Sequence[bool] = (),
     ) -> Hits:
         """Find videos by query tokens of any encoder; no model is needed.
 
@@ -299,6 +300,8 @@ class Searcher:
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
             bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
+            padding: True for tokens that only fill up a short text: all are scored, but of a moment, all words together
+                decide at least as much as all padding. Empty if that is not known.
 
         Raises:
             SettingsError: If the tokens do not fit the index, else as `search`.
@@ -306,7 +309,8 @@ class Searcher:
         wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
-            return view.hits(PreparedQuery(check_tokens(query_tokens, view.settings.dim, "query tokens")), wanted)
+            tokens = check_tokens(query_tokens, view.settings.dim, "query tokens")
+            return view.hits(PreparedQuery(tokens, checked_padding(padding, len(tokens))), wanted)
 
     def search_all(
         self,

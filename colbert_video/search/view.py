@@ -257,7 +257,8 @@ class SearchView:
 
         def relevance() -> Float[np.ndarray, "frames"] | None:
             similarities = self._similarities(match.segment, match.row, match.item, query, weights)
-            return frame_relevance(similarities, len(match.item.frame_times), weights)
+            padding = query.padding if isinstance(query, PreparedQuery) else ()
+            return frame_relevance(similarities, len(match.item.frame_times), weights, padding)
 
         return item_moment(match.item, relevance, shots=self.settings.window == SHOTS)
 

@@ -19,6 +19,7 @@ from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.search.hits import Hits
+from colbert_video.search.queries import padding_of
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
@@ -175,18 +176,22 @@ class ServedIndex:
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", later)
         raise ServiceError(503, "index_unavailable", message, SEE_LOG, later)
 
-    def search_tokens(self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, **options: Any) -> Hits:
+    def search_tokens(
+        self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, text: str = "", **options: Any
+    ) -> Hits:
         """Search with query tokens that were made before.
 
         Args:
             tokens: The scored tokens of a query.
             made_by: The fingerprint of the index when its model was asked for.
+            text: The query, for moments that follow its words; empty if that is not known.
             options: As in `Searcher.search_tokens`.
 
         Raises:
             ServiceError: 503, if the index has been replaced by one of another model meanwhile.
         """
-        hits = self.searcher.search_tokens(tokens, **options)
+        padding = () if self.model is None or not text else padding_of(self.model, text)
+        hits = self.searcher.search_tokens(tokens, **options, padding=padding if len(padding) == len(tokens) else ())
         if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
             message = f"index {shown(self.name)} was replaced by one of another model."
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", {"Retry-After": "1"})

@@ -135,7 +135,9 @@ class ExplainAnswer(BaseModel):
             entry: The explained video or window.
             shots: True if windows are shots, each of which is one moment as it is.
         """
-        relevance = frame_relevance(found.similarities, len(found.times), found.weights)  # (frames,)
+        relevance = frame_relevance(
+            found.similarities, len(found.times), found.weights, [token.token == PADDING for token in found.tokens]
+        )  # (frames,)
         start, end = item_moment(entry, lambda: relevance, shots=shots)
         plain = found.to_dict()
         rounded = {bag: matrix.round(DIGITS).tolist() for bag, matrix in found.similarities.items()}

@@ -1,7 +1,7 @@
 """A query and what its search computes once, however many segments and bags are searched."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,23 +32,26 @@ class PreparedQuery:
 
     Args:
         tokens: Scored query tokens, unit vectors, not rotated.
+        padding: True for tokens that only fill up a short text; all are scored, but moments listen to words first. Empty
+            if that is not known.
 
     Raises:
         SettingsError: If they hold NaN or infinity.
     """
 
-    def __init__(self, tokens: Float[Tensor, "query_tokens dim"]) -> None:
+    def __init__(self, tokens: Float[Tensor, "query_tokens dim"], padding: Sequence[bool] = ()) -> None:
         if not math.isfinite(float(tokens.sum())):  # cheaper than looking at each number
             raise SettingsError("query tokens hold NaN or infinity; check the model that made them.")
         self.tokens = tokens.float()
+        self.padding = tuple(padding)
         self._rotated: dict[ResidualCodec, Tensor] = {}
         self._rounded: dict[tuple[int, int], RoundedQuery] = {}
         self._products: dict[ResidualCodec, CentroidProducts] = {}
         self._tables: dict[Any, tuple[Mapping[str, Tensor], float]] = {}
 
-    def __reduce__(self) -> "tuple[type[PreparedQuery], tuple[Tensor]]":
-        """Send the tokens alone to other processes; the copy holds no more of a larger tensor than these."""
-        return PreparedQuery, (self.tokens.clone(),)
+    def __reduce__(self) -> "tuple[type[PreparedQuery], tuple[Tensor, tuple[bool, ...]]]":
+        """Send nothing that is computed to other processes; the copy holds no more of a larger tensor than these."""
+        return PreparedQuery, (self.tokens.clone(), self.padding)
 
     def rotated(self, codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
         """Return the tokens in the space of a codec's centroids, on its device.

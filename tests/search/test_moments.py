@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from colbert_video import Indexer, Searcher, VideoColBERT
-from colbert_video.search.moments import best_moment, frame_spans
+from colbert_video.errors import SettingsError
+from colbert_video.search.moments import best_moment, frame_relevance, frame_spans
 from colbert_video.training.world import render_moments, sample_scenes
 
 TIMES = np.array([0.5, 1.5, 2.5, 3.5])
@@ -42,6 +43,28 @@ def test_a_window_that_is_one_moment_is_given_whole() -> None:
 
 def test_one_frame_is_the_whole_video() -> None:
     assert best_moment(np.array([0.3]), np.array([1.0]), 0.0, 2.0) == (0.0, 2.0)
+
+
+def test_words_decide_at_least_as_much_as_padding() -> None:
+    word, filler = np.array([0.9, 0.1, 0.1]), np.array([0.1, 0.3, 0.1])
+    similarities = {"frame": np.stack([word] + [filler] * 9)}
+    plain = frame_relevance(similarities, 3, {"frame": 1.0})
+    assert plain == pytest.approx((word + 9 * filler) / 10)
+    assert int(plain.argmax()) == 1  # padding decides
+    heard = frame_relevance(similarities, 3, {"frame": 1.0}, [False] + [True] * 9)
+    assert heard == pytest.approx((word + filler) / 2)
+    assert int(heard.argmax()) == 0
+    for padding in ([False] * 10, [True] * 10, [False] * 6 + [True] * 4, [True], []):  # no reason to weigh otherwise
+        assert frame_relevance(similarities, 3, {"frame": 1.0}, padding) == pytest.approx(plain)
+
+
+def test_padding_is_named_for_each_query_token(tmp_path: Path) -> None:
+    tokens = np.eye(32, dtype=np.float32)
+    Indexer(tmp_path / "i", dim=32).index_tokens([str(n) for n in range(8)], [tokens[n : n + 1] for n in range(8)])
+    with Searcher(tmp_path / "i") as searcher:
+        assert searcher.search_tokens(tokens[:2], padding=[False, True])
+        with pytest.raises(SettingsError, match="padding has 3 values for 2 query tokens"):
+            searcher.search_tokens(tokens[:2], padding=[False, True, True])
 
 
 @given(relevance=hnp.arrays(float, st.integers(1, 30), elements=st.floats(-1, 1)))

@@ -101,7 +101,7 @@ async def search(request: Request, query: Text, asked: Asked) -> JSON:
     _check_query(query, service.settings)
     made_by, model = asked.index.fingerprint, asked.index.query_model()
     tokens = await service.encoder.encode(model, query)
-    found = partial(asked.index.search_tokens, tokens, made_by, **asked.options)
+    found = partial(asked.index.search_tokens, tokens, made_by, query, **asked.options)
     return await service.searches.run(_search_answer, service, asked.index, found, query, begun)
 
 
