@@ -63,7 +63,7 @@ class Rival:
         return self._reranker.best(query, np.unique(np.concatenate(found)), k)
 
     def _retrieve(self, bag: str, query: np.ndarray, nprobes: int, refine: int) -> np.ndarray:
-        nearest = self._table.search(query, vector_column_name=bag).limit(self.retrieved).select(["id"])
+        nearest = self._table.search(query, vector_column_name=bag).limit(self.retrieved).select(["id", "_distance"])
         return nearest.nprobes(nprobes).refine_factor(refine).to_arrow()["id"].to_numpy()
 
 
