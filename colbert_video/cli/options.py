@@ -67,8 +67,8 @@ bag_weights_option = click.option(
     multiple=True,
     metavar="BAG=NUMBER",
     callback=lambda ctx, param, given: _bag_weights(given),
-    help="How much a bag of tokens counts in a score, such as video=0.5; 0 leaves it out. Repeat it for several. Default: "
-    "what the index says, 1 for a new one.",
+    help="How much a bag of tokens counts in a score: its name, = and a number, 0 to leave it out. Repeat it for several. "
+    "Default: what the index says, 1 for a new one.",
 )
 sources_argument = click.argument("videos", nargs=-1, required=True)
 cluster_option = click.option(

@@ -94,7 +94,7 @@ def search(
     words = _one_text(query)
     _check_what(words, image, video, queries, explain)
     _check_run(queries, trec, windows)
-    _check_exist(image, video, queries)
+    _check_exist(image, video)
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.searcher import Searcher
 

@@ -71,7 +71,7 @@ def made_faster(encoder: VideoEncoder, *, compile: bool, query_runtime: QueryRun
     if not compile and query_runtime is None:
         return encoder
     if not isinstance(encoder, VideoColBERT):
-        option = "compile=True" if compile else f"query_runtime={query_runtime!r}"
+        option = "compile=True" if compile else f"query_runtime={shown(query_runtime)}"
         raise SettingsError(
             f"{option} is for models of this library, and a {type(encoder).__name__} computes by itself; leave it out."
         )

@@ -50,7 +50,7 @@ def check_query_runtime(runtime: str | None) -> None:
     for package in PACKAGES.get(runtime or "torch", ()):
         if importlib.util.find_spec(package) is None:
             raise DependencyError(
-                f"{package} is not installed, which query_runtime={runtime!r} needs: "
+                f"{package} is not installed, which query_runtime={shown(runtime)} needs: "
                 f'pip install "colbert_video[{runtime}]"'
             )
 

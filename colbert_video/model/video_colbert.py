@@ -269,7 +269,7 @@ class VideoColBERT(nn.Module):
             return other
         if self.device.type != "cpu":
             raise SettingsError(
-                f"query_runtime={runtime!r} computes on the CPU, and this model is on {self.device}: leave it out, or load "
+                f"query_runtime={shown(runtime)} computes on the CPU, and this model is on {self.device}: leave it out, or load "
                 "the model with device='cpu'."
             )
         other._text_runtime = TextRuntime(self.backbone, runtime, self.precision)
@@ -553,7 +553,8 @@ class VideoColBERT(nn.Module):
         wanted = nn.functional.one_hot(batch.pooled, batch.ids.shape[1]).bool()  # (queries, query_tokens)
         if not self.searches_pooled:
             wanted |= batch.scored
-        return batch.ids[:, : int(wanted.any(dim=0).nonzero().max()) + 1]
+        places = torch.arange(1, batch.ids.shape[1] + 1, device=batch.ids.device)  # (query_tokens,)
+        return batch.ids[:, : int((wanted.any(dim=0) * places).max())]
 
     def _query_tokens(
         self, ids: Int[Tensor, "queries query_tokens"], batch_size: int

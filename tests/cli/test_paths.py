@@ -1,5 +1,6 @@
 """Paths on the command line: empty ones, "~", and targets that cannot be written, which are known before the work."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_every_path_is_checked(
     context = click.Context(verb)
     value = ("",) if parameter.multiple or parameter.nargs == -1 else ""
     name = parameter.get_error_hint(context)
-    with pytest.raises(Exception, match=f"^{name} is empty: give a path, or '.' for the working folder"):
+    with pytest.raises(Exception, match=f"^{re.escape(name)} is empty: give a path, or '.' for the working folder"):
         parameter.type_cast_value(context, value)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert parameter.type(["~/x"][0], parameter, context) == tmp_path / "x"

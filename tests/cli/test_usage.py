@@ -1,15 +1,11 @@
 """What the command line does without a model: help and one-line errors, for which nothing heavy is imported."""
 
-import json
-import logging
 import subprocess
 import sys
-from importlib.metadata import version
 
 import pytest
 from command_line import run
 
-from colbert_video.cli import program
 from colbert_video.cli.index_verbs import index
 from colbert_video.cli.program import VERBS, in_options, interrupted_text
 
@@ -46,10 +42,6 @@ def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None
         (["search", "a", "dog", "--index", "i"], 'the query came as 2 words; put it in quotes: "a dog".'),
         (["search", "--index", "i", "--image", "missing.png"], "there is no file missing.png; check the name."),
         (["search", "--index", "i", "--video", "missing.mp4"], "there is no file missing.mp4; check the name."),
-        (["search", "x", "--index", "missing"], "make one with `colbert-video index`"),
-        (["info", "missing"], "make one with `colbert-video index`"),
-        (["info", "i", "--index", "i"], "give the index once"),
-        (["list"], "colbert-video list INDEX"),
         (["shard", "i", "--output", "o"], "--shards N or --videos-per-shard N, one of them"),
         (["push", "user/name"], "give either --index or --model"),
         (["pull", "user/name", "--index", "i", "--model", "m"], "give either --index or --model"),
@@ -109,32 +101,3 @@ def test_after_an_interruption_a_command_that_works_is_named(typed: list[str], a
     text = interrupted_text(typed)
     assert text.startswith("interrupted")
     assert text.endswith(advice) or f"; {advice} to go on" in text
-
-
-@pytest.mark.parametrize("arguments", [["-v", "info", "missing"], ["info", "missing", "-v"], ["info", "-q", "missing"]])
-def test_verbose_and_quiet_stand_before_or_after_the_verb(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[object] = []
-    monkeypatch.setattr(program, "log_to_stderr", lambda level: said.append(level))
-    monkeypatch.setattr(program, "show_progress", said.append)
-    root = logging.getLogger()
-    before = root.level
-    try:
-        assert run(arguments, capsys)[0] == 2
-    finally:
-        root.setLevel(before)
-    assert (logging.INFO in said) == ("-v" in arguments)
-    assert said.count(False) == 1 + ("-q" in arguments)  # every run of these tests is quiet
-
-
-def test_without_an_index_info_describes_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = run(["info", "--json"], capsys)
-    found = json.loads(out)
-    assert code == 0
-    assert found["packages"]["torch"] == version("torch")
-    assert found["extras"].keys() >= {"serve", "train", "cluster"}
-    assert set(found["missing"]) == {extra for extra, installed in found["extras"].items() if installed is None}
-    code, out, _ = run(["info"], capsys)
-    assert code == 0
-    assert "models run on" in out

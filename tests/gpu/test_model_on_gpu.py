@@ -13,6 +13,7 @@ from colbert_video.errors import ModelError, SettingsError
 from colbert_video.indexing.build.query_direction import typical_direction
 from colbert_video.model.interaction import INTERACTIONS, best_first, fuse, mean_max_sim, settle_ties
 from colbert_video.model.pooling import Pooling, pool
+from colbert_video.model.text_limits import is_causal
 from colbert_video.model.tokens import TokenBags
 from colbert_video.model.video_colbert import VideoColBERT
 
@@ -37,11 +38,16 @@ def assert_same_bags(there: TokenBags | None, here: TokenBags | None) -> None:
         torch.testing.assert_close(there.tokens.cpu() * mask, here.tokens * mask, atol=2e-6, rtol=0)
 
 
+def cut_off(model: VideoColBERT) -> dict[str, int]:
+    """The wait of a causal tower: how many tokens count decides how many are encoded."""
+    return {"video_colbert.VideoColBERT._needed_ids": 1} if is_causal(model.backbone) else {}
+
+
 def test_queries_are_encoded_with_one_wait_a_call(gpu: StandInGPU, both: tuple[VideoColBERT, VideoColBERT]) -> None:
     here, there = both
     with gpu.counted():
         queries = there.encode_queries(QUERIES, batch_size=2)
-    assert gpu.waits == {"video_colbert._check_directions": 1}
+    assert gpu.waits == {"video_colbert._check_directions": 1, **cut_off(there)}
     assert gpu.sent.total() == 4  # ids and three masks
     expected = here.encode_queries(QUERIES, batch_size=2)
     assert_same_bags(queries, expected)
@@ -183,7 +189,8 @@ def test_the_direction_of_queries_is_fetched_at_once(gpu: StandInGPU, both: tupl
     assert direction is not None
     assert type(direction) is torch.Tensor
     torch.testing.assert_close(direction, typical_direction(here), atol=2e-6, rtol=0)
-    assert gpu.waits == {"video_colbert._check_directions": 1, "tokens.TokenBags.to.<locals>.<dictcomp>": 3}
+    sent = {"tokens.TokenBags.to.<locals>.<dictcomp>": 3}
+    assert gpu.waits == {"video_colbert._check_directions": 1, **sent, **cut_off(there)}
 
 
 @pytest.mark.parametrize("rules", [Pooling(factor=2), Pooling(similarity=0.1)])

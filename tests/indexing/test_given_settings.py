@@ -24,6 +24,7 @@ MADE_WITH: dict[str, Any] = {
     "pool_factor": 2.0,
     "pool_similarity": 0.5,
     "sample_bytes": 2**21,
+    "bag_weights": {"frame": 0.5, "video": 1.0},
     "snap": 0.1,
 }
 OTHERS: dict[str, Any] = {
@@ -38,6 +39,7 @@ OTHERS: dict[str, Any] = {
     "pool_factor": 3.0,
     "pool_similarity": 0.6,
     "sample_bytes": 2**30,
+    "bag_weights": {"frame": 1.0, "video": 1.0},
     "snap": 0.0,
 }
 """Defaults among them: what is given counts, even if it is what a new index would have."""

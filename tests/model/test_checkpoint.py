@@ -125,8 +125,8 @@ def test_a_backbone_and_its_weights_are_a_name(tiny_model: VideoColBERT, monkeyp
     VideoColBERT.from_pretrained("PE-Core-B-16:meta", device=CPU)
     VideoColBERT.from_pretrained("ViT-B-32:/some/weights.pt", device=CPU)
     assert calls == [
-        (("PE-Core-B-16",), {"pretrained": "meta", "device": CPU, "precision": "fp32"}),
-        (("ViT-B-32",), {"pretrained": "/some/weights.pt", "device": CPU, "precision": "fp32"}),
+        (("PE-Core-B-16",), {"pretrained": "meta", "device": CPU, "precision": "fp32", "compile": False}),
+        (("ViT-B-32",), {"pretrained": "/some/weights.pt", "device": CPU, "precision": "fp32", "compile": False}),
     ]
 
 
