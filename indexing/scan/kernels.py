@@ -49,6 +49,8 @@ FEW_CENTROIDS = 2**16
 """Centroids whose numbers fit into 16 bits."""
 VALUES_AT_ONCE = 2**14
 """Numbers rounded together: few enough to stay in the processor's cache, and for torch to leave them to this thread."""
+ROUNDING = 1.5 * 2**23
+"""Added to a float32 of less than 2**22 it leaves no bits for fractions, so that the sum is rounded as `torch.round` rounds."""
 
 logger = logging.getLogger(__name__)
 Subject = TypeVar("Subject")
@@ -194,7 +196,7 @@ def _rounded_by_plane(rows: Float[Tensor, "rows dim"], scale: float, nbits: int)
     rounded = torch.empty(rows.shape, dtype=torch.uint8, device="cpu")
     size = max(1, VALUES_AT_ONCE // rows.shape[1])
     for part, target in zip(rows.split(size), rounded.split(size), strict=True):
-        values = part.div(scale).round_().add_(ZERO)
+        values = part.div(scale).add_(ROUNDING).sub_(ROUNDING - ZERO)  # torch.round would start threads for so few
         ids = 8 // nbits
         target.view(len(part), ids, -1).copy_(values.view(len(part), -1, ids).transpose(1, 2))
     return rounded
