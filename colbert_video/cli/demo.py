@@ -52,15 +52,15 @@ class DemoResult:
         """Return the result in sentences, with what to do next."""
         if self.kept is not None:
             query = self.rows[0].query
-            kept = (
+            further = (
                 f'Clips and index are in {self.kept}. Try: colbert-video search "{query}" --index {self.kept / "index"}\n'
                 f"In a browser: colbert-video serve {self.kept / 'index'}\n"
             )
         else:
-            kept = "To see it in a browser: colbert-video demo --keep demo, then colbert-video serve demo/index\n"
+            further = "To see it in a browser: colbert-video demo --keep demo, then colbert-video serve demo/index\n"
         return (
             f"{self.first} of {self.clips} captions found their own clip first, among clips never seen in training.\n"
-            f"{kept}This model knows only its toy world of moving shapes. For real videos use a real one: "
+            f"{further}This model knows only its toy world of moving shapes. For real videos use a real one: "
             "colbert-video index FOLDER --index my.index --model PE-Core-B-16:meta"
         )
 

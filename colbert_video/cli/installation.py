@@ -2,9 +2,10 @@
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from rich.console import RenderableType
@@ -12,18 +13,12 @@ from rich.table import Table
 
 NEEDED = ("torch", "open_clip_torch", "av", "numpy", "safetensors", "transformers")
 """Packages whose versions decide what works."""
-EXTRAS = {
-    "serve": "fastapi",
-    "train": "accelerate",
-    "cluster": "ray",
-    "pandas": "pandas",
-    "datasets": "datasets",
-    "mteb": "mteb",
-    "sentence-transformers": "sentence-transformers",
-    "torchcodec": "torchcodec",
-}
-"""A package of each extra, by the extra's name."""
-OPTIONAL = {"colbert-ai": "Searcher(engine='colbert')", "decord": "--decoder decord"}
+OPTIONAL = ("colbert-ai", "decord")
+"""Packages that one part each needs."""
+DEVELOPING = ("test", "docs")
+"""Extras that users do not miss."""
+EXTRA = re.compile(r"""(?P<package>[\w.-]+).*;.*extra == ['"](?P<extra>[\w.-]+)['"]""")
+"""A requirement of an extra, as the metadata of packages has it."""
 
 
 def describe_installation() -> dict[str, Any]:
@@ -36,7 +31,7 @@ def describe_installation() -> dict[str, Any]:
 
     kernels, device = kernel_name(), resolve_device("auto")
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-    missing = [extra for extra, package in EXTRAS.items() if _version(package) is None]
+    extras = {extra: [name for name in needed if _version(name) is None] for extra, needed in _extras().items()}
     return {
         "version": _version("colbert_video"),
         "python": platform.python_version(),
@@ -48,8 +43,7 @@ def describe_installation() -> dict[str, Any]:
         "kernels": kernels,
         "ffmpeg": shutil.which("ffmpeg"),
         "packages": {name: _version(name) for name in (*NEEDED, *OPTIONAL)},
-        "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
-        "missing": missing,
+        "missing_by_extra": extras,
         "advice": list(_advice(kernels == WITHOUT_KERNELS, str(device))),
     }
 
@@ -59,6 +53,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _extras() -> dict[str, list[str]]:
+    """Return the packages of each extra; none where colbert_video is not installed."""
+    extras: dict[str, list[str]] = {}
+    for requirement in (requires("colbert_video") or ()) if _version("colbert_video") else ():
+        found = EXTRA.match(requirement)
+        if found and found["extra"] not in DEVELOPING:
+            extras.setdefault(found["extra"], []).append(found["package"])
+    return extras
 
 
 def _advice(slow: bool, device: str) -> Iterator[str]:
@@ -73,7 +77,8 @@ def _advice(slow: bool, device: str) -> Iterator[str]:
 
 def installation_table(found: dict[str, Any]) -> RenderableType:
     """Return an installation as a table of words."""
-    extras = [extra for extra, installed in found["extras"].items() if installed]
+    extras = [extra for extra, lacking in found["missing_by_extra"].items() if not lacking]
+    others = [extra for extra, lacking in found["missing_by_extra"].items() if lacking]
     packages = [f"{name} {installed}" for name, installed in found["packages"].items() if installed]
     absent = [name for name, installed in found["packages"].items() if not installed]
     rows = {
@@ -85,8 +90,7 @@ def installation_table(found: dict[str, Any]) -> RenderableType:
         "packages": ", ".join(packages),
         "not installed": ", ".join(absent),
         "extras": ", ".join(extras) or "none",
-        "extras not installed": ", ".join(found["missing"])
-        and f'{", ".join(found["missing"])}: pip install "colbert_video[{found["missing"][0]}]"',
+        "extras not installed": others and f'{", ".join(others)}: pip install "colbert_video[{others[0]}]"',
         "ffmpeg": found["ffmpeg"] or "not found; only copies of videos for browsers need it",
         "advice": "\n".join(found["advice"]),
     }

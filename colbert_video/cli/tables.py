@@ -204,19 +204,14 @@ def plain_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def format_bytes(value: int) -> str:
-    """Return a number of bytes with its unit, such as "7.2 kB"."""
-    return decimal(value)
-
-
 def _seconds(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g} seconds"
 
 
 PROPERTIES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "path": ("index", str),
-    "bytes": ("size on disk", format_bytes),
-    "bytes_per_video": ("size of a video", format_bytes),
+    "bytes": ("size on disk", decimal),
+    "bytes_per_video": ("size of a video", decimal),
     "removed": ("removed, not yet compacted", plain_value),
     "staged": ("encoded, not yet in the index", plain_value),
     "kernels": ("scored by", lambda value: f"{value} kernels" if value != "torch" else "torch, without kernels"),
@@ -225,7 +220,7 @@ PROPERTIES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "num_frames": ("frames of a video or window", plain_value),
     "window": ("windows of", _seconds),
     "stride": ("from window to window", _seconds),
-    "sample_bytes": ("sample to train the codec", format_bytes),
+    "sample_bytes": ("sample to train the codec", decimal),
     "seed": ("random seed", plain_value),
     "codec_errors": ("errors of stored tokens", lambda value: plain_value(value.get("trained", value))),
     "codec_drift": ("advice", str),

@@ -277,7 +277,7 @@ class VideoColBERT(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what other processes and copies make themselves."""
-        return {**super().__getstate__(), "_text_runtime": None, "_compiled": None}
+        return {**self.__dict__, "_text_runtime": None, "_compiled": None}
 
     def compile(self, *, backend: str = "inductor") -> None:  # type: ignore[override]
         """Compile towers and temporal transformer with `torch.compile`, in place, at their first use.

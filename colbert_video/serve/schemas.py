@@ -135,9 +135,8 @@ class ExplainAnswer(BaseModel):
             entry: The explained video or window.
             shots: True if windows are shots, each of which is one moment as it is.
         """
-        relevance = frame_relevance(
-            found.similarities, len(found.times), found.weights, [token.token == PADDING for token in found.tokens]
-        )  # (frames,)
+        padding = [token.token == PADDING for token in found.tokens]
+        relevance = frame_relevance(found.similarities, len(found.times), found.weights, padding)  # (frames,)
         start, end = item_moment(entry, lambda: relevance, shots=shots)
         plain = found.to_dict()
         rounded = {bag: matrix.round(DIGITS).tolist() for bag, matrix in found.similarities.items()}
@@ -147,7 +146,7 @@ class ExplainAnswer(BaseModel):
             scores=plain["scores"],
             weights=plain["weights"],
             times=plain["times"],
-            tokens=[TokenAnswer(**token, padding=token["token"] == PADDING) for token in plain["tokens"]],
+            tokens=[TokenAnswer(**token, padding=own) for token, own in zip(plain["tokens"], padding, strict=True)],
             similarities=rounded,
             relevance=[] if relevance is None else relevance.round(DIGITS).tolist(),
             start=start,

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.segments.opened_segment import Segment
-from colbert_video.indexing.segments.segment import open_bag, write_bag
+from colbert_video.indexing.segments.segment import StoredBag, open_bag, write_bag
 
 DIM = 64
 
@@ -26,14 +26,13 @@ def random_segment(
     for number, (bag, doclens) in enumerate(lengths.items()):
         tokens = unit(sum(doclens), DIM, seed=seed + number)
         codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number)
-        encoded = codecs[bag].encode(tokens)
-        write_bag(
-            folder / bag,
-            codec=codecs[bag],
-            codes=encoded.codes,
-            residuals=encoded.residuals,
-            doclens=torch.tensor(doclens),
-        )
-        bags[bag] = open_bag(folder / bag)
+        bags[bag] = stored_bag(folder / bag, codecs[bag], tokens, doclens)
     videos = len(next(iter(lengths.values())))
     return Segment("s", bags, torch.ones(videos, dtype=torch.bool)), codecs
+
+
+def stored_bag(folder: Path, codec: ResidualCodec, tokens: Tensor, doclens: list[int]) -> StoredBag:
+    """Write tokens as a bag, and open it; `doclens` gives the tokens of each video."""
+    encoded, lengths = codec.encode(tokens), torch.tensor(doclens)
+    write_bag(folder, codec=codec, codes=encoded.codes, residuals=encoded.residuals, doclens=lengths)
+    return open_bag(folder)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_segments import DIM, random_segment, unit
+from random_segments import DIM, random_segment, stored_bag, unit
 from real_gpu import needs_cuda
 from thorough import amount
 from torch import Tensor
@@ -204,15 +204,7 @@ def _clustered(
         noisy = own + noise * unit(videos, count, DIM, seed=seed + 1 + number)
         tokens = normalize(noisy, dim=-1).flatten(0, 1)
         codecs[bag] = ResidualCodec.train(tokens, nbits=nbits, seed=number, centroids=videos // 4)
-        encoded = codecs[bag].encode(tokens)
-        write_bag(
-            folder / bag,
-            codec=codecs[bag],
-            codes=encoded.codes,
-            residuals=encoded.residuals,
-            doclens=torch.full((videos,), count),
-        )
-        bags[bag] = open_bag(folder / bag)
+        bags[bag] = stored_bag(folder / bag, codecs[bag], tokens, [count] * videos)
     return Segment("s", bags, torch.ones(videos, dtype=torch.bool)), codecs
 
 
