@@ -13,13 +13,11 @@ from colbert_video.cluster.replicas import ENDLESS, ShardReplicas, start_replica
 from colbert_video.cluster.session import Session, connect
 from colbert_video.device import Device
 from colbert_video.errors import ClusterError, ColBERTVideoError, ShardsUnavailableError, shown
-from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.sharded.corpus_view import Answers
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
-from colbert_video.search.view import SearchSettings
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +160,6 @@ class ClusterSearcher(ShardedSearcher):
                 "this process was forked from the one that opened the ClusterSearcher, and Ray does not follow; open one "
                 "here, or start processes with multiprocessing.get_context('spawn')."
             )
-
-    def _rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
-        return query  # the actors do it
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         found = fan_out(self.shards, method, asked, deadline=self.deadline, hedge=self._hedge)

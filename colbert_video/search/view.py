@@ -131,19 +131,11 @@ class SearchView:
         allowed = self.allowed(wanted)
         each = replace(wanted, threads=max(1, wanted.threads // len(queries)))
 
-        def scores(query: PreparedQuery) -> list[tuple[str, float]]:
-            return self.scores(query, each, allowed)
+        def scores(tokens: Float[Tensor, "_ dim"]) -> list[tuple[str, float]]:
+            return self.scores(PreparedQuery(tokens), each, allowed)
 
-        prepared = (self.rotated(PreparedQuery(tokens), each) for tokens in queries.values())
-        found = spread(scores, prepared, threads=wanted.threads if self.spreads else 1)
+        found = spread(scores, queries.values(), threads=wanted.threads if self.spreads else 1)
         return Ranking.from_scored(dict(zip(queries, found, strict=True)))
-
-    def rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
-        """Rotate a query for all segments in this thread: in a new thread, a product may differ in its last bit."""
-        for segment in self.reader.segments:
-            for codec in self._looked_at(segment, self._weights(wanted)).values():
-                query.rotated(codec)
-        return query
 
     def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""

@@ -30,6 +30,7 @@ constexpr int LANES = 32;
 constexpr int ZERO = 64;              // the byte that stands for 0; bytes reach 127, query tokens from -63 to 63
 constexpr int GROUP = 4;              // distinct codes side by side
 constexpr int LINE = 64;              // bytes the memory delivers at once
+constexpr int STEPS = 192;            // numbers of a row that are added up before they are added to the others
 constexpr int MOST_PREFETCHED = 16;   // tokens of a video asked for ahead of time
 
 // A bag of a segment, as ColBERT stores it.
@@ -194,6 +195,12 @@ API int best_level() {
 #else
     return 0;
 #endif
+}
+
+// Products of rows (count, dim) with a square matrix (dim, dim): each row's are the same whatever the other rows are, and
+// whichever thread computes them.
+API void rotate(int level, const float* rows, int64_t count, const float* matrix, int64_t dim, float* products) {
+    DISPATCH(level, rotate(rows, count, matrix, dim, products));
 }
 
 // Round query tokens (count, dim) to bytes and lay them out as in `Query`; `bytes`, `start` and `tokens` must be zero.

@@ -233,3 +233,42 @@ TARGET static void exact_scores(const Bag& bag, const Codec& codec, const Query&
         scores[i] = mean(best, query.count);
     }
 }
+
+// Products of T rows with a square matrix: products (T, dim). STEPS numbers of a row at a time are added up by themselves.
+template <int T>
+TARGET static void rotate_rows(const float* rows, const float* matrix, int64_t dim, float* products) {
+    std::memset(products, 0, T * dim * sizeof(float));
+    for (int64_t first = 0; first < dim; first += STEPS) {
+        const int64_t last = std::min(dim, first + STEPS);
+        int64_t column = 0;
+        for (; column + 2 * PER_VECTOR <= dim; column += 2 * PER_VECTOR) {
+            Floats low[T] = {}, high[T] = {};
+            for (int64_t k = first; k < last; k++) {
+                const float* values = matrix + k * dim + column;
+                const Floats near = load<Floats>(values), far = load<Floats>(values + PER_VECTOR);
+                for (int t = 0; t < T; t++) {
+                    low[t] += rows[t * dim + k] * near;
+                    high[t] += rows[t * dim + k] * far;
+                }
+            }
+            for (int t = 0; t < T; t++) {
+                float* target = products + t * dim + column;
+                store(target, load<Floats>(target) + low[t]);
+                store(target + PER_VECTOR, load<Floats>(target + PER_VECTOR) + high[t]);
+            }
+        }
+        for (; column < dim; column++) {
+            float sums[T] = {};
+            for (int64_t k = first; k < last; k++)
+                for (int t = 0; t < T; t++) sums[t] += rows[t * dim + k] * matrix[k * dim + column];
+            for (int t = 0; t < T; t++) products[t * dim + column] += sums[t];
+        }
+    }
+}
+
+TARGET static void rotate(const float* rows, int64_t count, const float* matrix, int64_t dim, float* products) {
+    int64_t row = 0;
+    for (; row + TOKENS <= count; row += TOKENS)
+        rotate_rows<TOKENS>(rows + row * dim, matrix, dim, products + row * dim);
+    for (; row < count; row++) rotate_rows<1>(rows + row * dim, matrix, dim, products + row * dim);
+}

@@ -239,6 +239,7 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     threads = level
     arguments: dict[str, list[Any]] = {
         "best_level": [],
+        "rotate": [level, pointer, number, pointer, number, pointer],
         "round_query": [pointer, number, number, number, pointer, pointer, pointer],
         "distinct_codes": [bag, number, number, number, pointer, pointer],
         "centroid_products": [level, threads, codec, query, pointer, pointer],
@@ -288,6 +289,19 @@ class Kernels:
     def name(self) -> str:
         """Name of the instruction set, one of LEVELS."""
         return LEVELS[self._level]
+
+    def rotate(self, rows: Float[Tensor, "rows dim"], rotation: Float[Tensor, "dim dim"]) -> Float[Tensor, "rows dim"]:
+        """Return rows times a rotation: on this thread, and the same in every thread.
+
+        torch's product of a query takes threads of its own, which then wait for more work at the cost of ten products.
+        """
+        _check_dimensions(rows.shape[1], len(rotation))
+        rotated = torch.empty(rows.shape, dtype=torch.float32, device="cpu")
+        self._library.rotate(
+            self._level, _address(rows, torch.float32), len(rows), _address(rotation, torch.float32),
+            len(rotation), _address(rotated, torch.float32),
+        )  # fmt: skip
+        return rotated
 
     def round_query(self, rotated: Float[Tensor, "query_tokens dim"], codec: ResidualCodec) -> RoundedQuery:
         """Round query tokens, rotated by a codec, for this codec, whose `nbits` order the dimensions."""

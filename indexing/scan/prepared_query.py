@@ -10,8 +10,10 @@ from torch import Tensor
 
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.codec import ResidualCodec
-from colbert_video.indexing.scan.kernels import Kernels, RoundedQuery, rounded_codec
+from colbert_video.indexing.scan.kernels import Kernels, RoundedQuery, compiled_kernels, rounded_codec
 
+FEW_TOKENS = 3
+"""Query tokens whose rotation torch leaves to one thread."""
 MAX_BYTE = 255
 """What the best similarity of a query token and a centroid becomes in the byte tables."""
 
@@ -61,7 +63,7 @@ class PreparedQuery:
         if codec not in self._rotated:
             twin = next((other for other in self._rotated if other.rotation is codec.rotation), None)
             query = self.tokens.to(codec.rotation.device)
-            self._rotated[codec] = codec.rotate(query) if twin is None else self._rotated[twin]
+            self._rotated[codec] = _rotated(query, codec) if twin is None else self._rotated[twin]
         return self._rotated[codec]
 
     def rounded(self, kernels: Kernels, codec: ResidualCodec) -> RoundedQuery:
@@ -102,6 +104,12 @@ class PreparedQuery:
             }
             self._tables[key] = tables, step
         return self._tables[key]
+
+
+def _rotated(query: Float[Tensor, "query_tokens dim"], codec: ResidualCodec) -> Float[Tensor, "query_tokens dim"]:
+    """Rotate a query by the compiled kernels where they are; torch does it as well for very few tokens, in any thread."""
+    kernels = compiled_kernels() if query.device.type == "cpu" and len(query) > FEW_TOKENS else None
+    return codec.rotate(query) if kernels is None else kernels.rotate(query.contiguous(), codec.rotation.contiguous())
 
 
 def prepare(query: Float[Tensor, "query_tokens dim"] | PreparedQuery) -> PreparedQuery:

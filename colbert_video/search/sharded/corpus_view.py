@@ -37,8 +37,6 @@ class CorpusView:
     """Calls a method of some shards, given with its arguments by the shards' numbers."""
     deadline: float | None
     """Seconds after which shards are given up, for errors."""
-    rotated: Callable[[PreparedQuery, SearchSettings], PreparedQuery]
-    """Does what `SearchView.rotated` does where shards are in this process."""
 
     @property
     def settings(self) -> IndexSettings:
@@ -62,12 +60,11 @@ class CorpusView:
         """Rank videos for query tokens by query id, without moments; several queries at a time. Raises as `hits`."""
         each = self._wanted_of_each(replace(wanted, threads=max(1, wanted.threads // len(queries))))
 
-        def scores(query: PreparedQuery) -> tuple[Scores, tuple[str, ...]]:
-            answers, failed = self._answers("scores", query, each)
+        def scores(tokens: Float[Tensor, "_ dim"]) -> tuple[Scores, tuple[str, ...]]:
+            answers, failed = self._answers("scores", PreparedQuery(tokens), each)
             return merge_scores(answers, wanted.k), failed
 
-        prepared = (self.rotated(PreparedQuery(tokens), wanted) for tokens in queries.values())
-        found = dict(zip(queries, spread(scores, prepared, threads=wanted.threads), strict=True))
+        found = dict(zip(queries, spread(scores, queries.values(), threads=wanted.threads), strict=True))
         missing = {name: failed for name, (_, failed) in found.items() if failed}
         return Ranking.from_scored({name: scored for name, (scored, _) in found.items()}, shards_failed=missing)
 

@@ -23,11 +23,6 @@ class Shard(OpenIndex):
         with self.view() as view:
             return view.scores(query, wanted, view.allowed(_present(view, wanted)))
 
-    def rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
-        """Rotate a query in this thread; see `SearchView.rotated`."""
-        with self.view() as view:
-            return view.rotated(query, wanted)
-
     def similarities(
         self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:

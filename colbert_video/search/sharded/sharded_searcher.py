@@ -9,7 +9,6 @@ from colbert_video.base.checks import check_flags
 from colbert_video.base.once import PerProcess
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
@@ -19,7 +18,6 @@ from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
 from colbert_video.search.sharded.corpus_view import Answers, CorpusView
 from colbert_video.search.sharded.shard import Shard
-from colbert_video.search.view import SearchSettings
 
 
 class ShardedSearcher(Searcher):
@@ -127,12 +125,7 @@ class ShardedSearcher(Searcher):
     @contextmanager
     def _view(self) -> Iterator[CorpusView]:
         self._check_open()
-        yield CorpusView(self.catalogs, self._ask, self.deadline, self._rotated)
-
-    def _rotated(self, query: PreparedQuery, wanted: SearchSettings) -> PreparedQuery:
-        for shard in self._shards:
-            shard.rotated(query, wanted)
-        return query
+        yield CorpusView(self.catalogs, self._ask, self.deadline)
 
     def _ask(self, method: str, asked: Mapping[int, tuple[Any, ...]]) -> Answers:
         return {number: getattr(self._shards[number], method)(*given) for number, given in asked.items()}, ()

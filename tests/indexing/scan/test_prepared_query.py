@@ -1,6 +1,7 @@
 """Byte tables against the formula that they stand for."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from token_corpus import DIM, unit_tokens
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.codec.buckets import lloyd_max
 from colbert_video.indexing.codec.codec import ResidualCodec
-from colbert_video.indexing.scan.kernels import compiled_kernels
+from colbert_video.indexing.scan.kernels import LEVELS, compiled_kernels
 from colbert_video.indexing.scan.prepared_query import MAX_BYTE, PreparedQuery
 
 needs_kernels = pytest.mark.skipif(compiled_kernels() is None, reason="no compiled kernels")
@@ -66,3 +67,35 @@ def test_a_query_travels_as_its_tokens_alone() -> None:
     sent = pickle.dumps(query)
     assert len(sent) < 4 * many.nbytes // 1000 + 2000  # neither the others nor what was computed
     assert torch.equal(pickle.loads(sent).tokens, many[:2])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dim", [8, 24, 64, 200, 512])
+def test_rotating_is_a_product_that_depends_on_its_row_alone(level: str, dim: int) -> None:
+    kernels = compiled_kernels(level)
+    if kernels is None:
+        pytest.skip("not compiled, or another processor")
+    rotation = torch.linalg.qr(torch.randn(dim, dim, generator=torch.Generator().manual_seed(1)))[0].contiguous()
+    rows = torch.randn(37, dim, generator=torch.Generator().manual_seed(2))
+    rotated = kernels.rotate(rows, rotation)
+    assert torch.allclose(rotated, (rows.double() @ rotation.double()).float(), atol=1e-5)
+    for first, last in ((0, 1), (3, 8), (36, 37), (0, 37)):
+        assert torch.equal(kernels.rotate(rows[first:last].clone(), rotation), rotated[first:last])
+    with ThreadPoolExecutor(5) as pool:
+        for other in pool.map(lambda _: kernels.rotate(rows, rotation), range(40)):
+            assert torch.equal(other, rotated)
+
+
+@needs_kernels
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 9, 32])
+def test_a_rotated_query_is_the_same_with_any_number_of_torchs_threads(tokens: int) -> None:
+    rotating = ResidualCodec.train(unit_tokens(300, DIM, seed=3), nbits=4, seed=0)
+    query, before, found = unit_tokens(tokens, DIM, seed=4), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(PreparedQuery(query).rotated(rotating))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
