@@ -6,6 +6,9 @@ for them, so that what torchvision has torch import is torchvision's.
 
     python benchmarks/starting.py              # writes benchmarks/results/starting.json
     python benchmarks/starting.py --rounds 1   # a quick look
+    python benchmarks/starting.py --index 20,000=WORK/plain-20000-512/ours-4bit  # one of benchmarks/search.py too
+
+An index of --index is searched with its corpus's first query, with its files in the page cache and without them.
 """
 
 import os
@@ -31,6 +34,12 @@ import numpy as np
 from colbert_video import Searcher
 Searcher(sys.argv[1]).search_tokens(np.load(sys.argv[2]), k=3)
 """
+FIRST_QUERY = """
+import sys
+import numpy as np
+from colbert_video import Searcher
+Searcher(sys.argv[1]).search_tokens(np.load(sys.argv[2], mmap_mode="r")[0], k=10)
+"""
 OURS, TORCH, OTHERS = "colbert_video", "torch, numpy", "others"
 OWNERS = {
     **dict.fromkeys(("torch", "numpy"), TORCH),
@@ -50,6 +59,8 @@ class Start:
 
     name: str
     command: tuple[str, ...]
+    dropped: Path | None = None
+    """Folder whose files are dropped from the page cache first."""
 
 
 YARDSTICK = Start("`import torch`", ("-c", "import torch"))
@@ -83,6 +94,21 @@ def starts(folder: Path) -> list[Start]:
         Start("`colbert-video --version`", (*program[:2], "--version")),
         *(Start(f"`colbert-video {verb}`", (*program, verb, *more, "--index", index)) for verb, more in verbs.items()),
     ]
+
+
+def of_index(videos: str, index: Path) -> list[Start]:
+    """The starts of a search in an index that benchmarks/search.py has built."""
+    queries = str(index.parent / "corpus" / "queries.npy")
+    command = ("-c", FIRST_QUERY, str(index), queries)
+    named = f"`Searcher.search_tokens`, {videos} videos"
+    return [Start(named, command), Start(f"{named}, files not cached", command, dropped=index)]
+
+
+def drop_cached(folder: Path) -> None:
+    """Drop the files of a folder from the page cache."""
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def prepare(folder: Path) -> None:
@@ -135,11 +161,14 @@ def by_owner(modules: Iterable[Imported]) -> dict[str, float]:
     return {owner: round(spent[owner] / 1000, 1) for owner in (*dict.fromkeys(OWNERS.values()), OTHERS)}
 
 
-def measure(folder: Path, rounds: int) -> dict[str, Any]:
+def measure(folder: Path, indexes: dict[str, Path], rounds: int) -> dict[str, Any]:
     """Start everything `rounds` times, in turns."""
     taken: dict[str, list[tuple[float, float]]] = {}
+    larger = [start for videos, index in indexes.items() for start in of_index(videos, index)]
     for number in range(rounds):
-        for start in (start for other in starts(folder) for start in (YARDSTICK, other)):
+        for start in (start for other in [*larger, *starts(folder)] for start in (YARDSTICK, other)):
+            if start.dropped is not None:
+                drop_cached(start.dropped)
             cpu, wall, _ = run(start.command, number=number)
             taken.setdefault(start.name, []).append((cpu, wall))
     rows = {name: {"cpu": min(c for c, _ in times), "wall": min(w for _, w in times)} for name, times in taken.items()}
@@ -162,10 +191,12 @@ def main() -> None:
     """Measure, print and write."""
     parser = arguments(__doc__, "starting")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--index", action="append", default=[], metavar="VIDEOS=FOLDER")
     options = parser.parse_args()
+    indexes = {videos: Path(folder) for videos, _, folder in (text.partition("=") for text in options.index)}
     with tempfile.TemporaryDirectory() as work:
         prepare(Path(work))
-        rows, imports = measure(Path(work), options.rounds), owners(Path(work), options.rounds)
+        rows, imports = measure(Path(work), indexes, options.rounds), owners(Path(work), options.rounds)
     for name, row in rows.items():
         print(f"{name:<45} {row['cpu']:6.2f} CPU s  {row['wall']:6.2f} s  {row['of_torch']:5.2f} × import torch")
     for name, spent in imports.items():
