@@ -1,7 +1,8 @@
-"""The verb that turns a dataset's download into a manifest: prepare."""
+"""Verbs about video files: prepare turns a dataset's download into a manifest, cut writes a part of a video."""
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from colbert_video.cli.options import FOLDER, SOME_FAILED, json_option, print_result
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 
 Prepared = tuple[Any, bool, Callable[..., int]]
 """What was found, True where something is missing, and the function that writes the manifest."""
@@ -104,3 +105,67 @@ def _webdataset(
     captioned = captioned_videos(find_videos(str(archives)).records, caption=caption or "caption")
     write = partial(write_captions, captioned, split=split_name or "train", hold_out=hold_out)
     return captioned, bool(captioned.without), write
+
+
+class TimeType(click.ParamType):
+    """A time in a video: seconds, or minutes and hours before them, as players write it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+            self.fail(
+                f"{shown(str(value))} is no time; write seconds (83.5) or minutes and seconds (1:23.5).", param, ctx
+            )
+        return sum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
+@click.command()
+@click.argument("video")
+@click.argument("start", type=TimeType())
+@click.argument("end", type=TimeType())
+@click.argument("out", type=FOLDER)
+@click.option("--index", "index_path", type=FOLDER, help="VIDEO is an id of this index, not a file.")
+@click.option("--encode", is_flag=True, help="Encode again, even where the pictures can be copied.")
+@json_option
+def cut(video: str, start: float, end: float, out: Path, index_path: Path | None, encode: bool, as_json: bool) -> None:
+    """Write the part of VIDEO from START to END, with its sound, into the MP4 file OUT.
+
+    Times are seconds (83.5) or as players show them (1:23.5). The pictures are copied as they are if a keyframe is shown at
+    START; else they are encoded again, exactly those from START to END.
+    """
+    from colbert_video.video.clips.cutting import CutSettings, cut_video
+
+    path, stream = (video, None) if index_path is None else _indexed_file(index_path, video)
+    clip = cut_video(path, start, end, out, CutSettings(stream=stream, copy=not encode))
+    if as_json:
+        print_result(asdict(clip))
+        return
+    how = "copied as they are" if clip.copied else "encoded again"
+    notes = [f"{note}." for note in clip.warnings]
+    print_result([f"{clip.end - clip.start:.2f} seconds are in {clip.path}; the pictures are {how}.", *notes])
+
+
+def _indexed_file(index: Path, video: str) -> tuple[str, int | None]:
+    """Return the file of a video of an index, and which of its video streams was indexed.
+
+    Raises:
+        SettingsError: If the index has no such video, or knows no file of it.
+    """
+    from colbert_video.indexing.catalog.catalog import Catalog
+    from colbert_video.indexing.index.folder import stored_settings
+
+    with Catalog.open(index) as catalog:
+        rows, settings = catalog.rows_of([video]).get(video), stored_settings(catalog)
+    if not rows:
+        raise SettingsError(f"the index {index} holds no video {shown(video)}; `colbert-video list` names them.")
+    if rows[0].path is None:
+        raise SettingsError(f"the index {index} knows no file of {shown(video)}; give the file itself.")
+    return rows[0].path, None if settings is None else settings.video_stream

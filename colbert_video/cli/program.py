@@ -16,7 +16,7 @@ from colbert_video.cli.console import (
     prepare_streams,
     say_failure,
 )
-from colbert_video.cli.dataset_verbs import prepare
+from colbert_video.cli.dataset_verbs import cut, prepare
 from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, list_, remove
 from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
@@ -33,6 +33,7 @@ VERBS = (
     demo,
     index,
     search,
+    cut,
     serve,
     add,
     remove,

@@ -71,6 +71,16 @@ class Explanation:
         }
 
 
+@dataclass(frozen=True)
+class Relevance:
+    """How well a query fits each sampled frame of a video."""
+
+    times: tuple[float, ...]
+    """Seconds, ascending."""
+    values: tuple[float, ...]
+    """Means over query tokens, summed over bags as scores are."""
+
+
 def explain_similarities(
     entry: VideoEntry,
     labels: Sequence[str],

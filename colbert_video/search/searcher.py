@@ -24,8 +24,9 @@ from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
-from colbert_video.search.explain import Explanation, explain_similarities
+from colbert_video.search.explain import Explanation, Relevance, explain_similarities
 from colbert_video.search.hits import Hits
+from colbert_video.search.moments import frame_relevance
 from colbert_video.search.opened import OpenIndex
 from colbert_video.search.queries import (
     AnyTokens,
@@ -384,6 +385,34 @@ class Searcher:
             labels = self._model.load(view.settings).query_token_texts(query)
             item, similarities = view.similarities(video_id, PreparedQuery(tokens), weights, time)
         return explain_similarities(item, labels, similarities, weights)
+
+    def relevance(
+        self, query: str, items: Sequence[str], *, bag_weights: Mapping[str, float] | None = None
+    ) -> Relevance:
+        """Show how well each sampled frame of a video answers a query, for a curve over its length.
+
+        Args:
+            query: Words.
+            items: The video's id; of a video that was cut, the ids of the windows to look into.
+            bag_weights: How much each bag counts, as for `search`.
+
+        Returns:
+            Times and values of all frames; none if no bag that counts has tokens of frames.
+
+        Raises:
+            SettingsError: As `explain`.
+        """
+        check_text(query, "relevance")
+        points: list[tuple[float, float]] = []
+        with self._view() as view:
+            weights = view.settings.weights(self._bag_weights, bag_weights)
+            prepared = self._model.prepare(query, view.settings)
+            for identity in items:
+                item, similarities = view.similarities(id_text(identity, "items"), prepared, weights)
+                found = frame_relevance(similarities, len(item.frame_times), weights, prepared.padding)
+                points += [] if found is None else zip(item.frame_times, found.tolist(), strict=True)
+        points.sort()
+        return Relevance(tuple(time for time, _ in points), tuple(value for _, value in points))
 
     def _weighted(self, wanted: SearchSettings, settings: IndexSettings, bag_weights: Any) -> SearchSettings:
         """Return what is wanted with the weights of bags: the given ones, else this searcher's, else the index's."""

@@ -154,6 +154,15 @@ class ExplainAnswer(BaseModel):
         )
 
 
+class RelevanceAnswer(BaseModel):
+    """How well a text fits each sampled frame of a whole video."""
+
+    id: str
+    query: str
+    times: list[float] = Field(description="Seconds, ascending; those of all windows of a video that was cut.")
+    relevance: list[float] = Field(description="Of each frame, as `explain` gives it.")
+
+
 class WindowAnswer(BaseModel):
     """A part of a long video that is searched by itself."""
 
@@ -171,6 +180,7 @@ class VideoAnswer(BaseModel):
     frame_times: list[float]
     metadata: dict[str, Any]
     windows: list[WindowAnswer]
+    frame_rate: float | None = Field(description="Frames per second, as the file's header states them.")
     playable: bool
     reason: str | None
     content_type: str | None
@@ -183,14 +193,7 @@ class VideoAnswer(BaseModel):
 
     @classmethod
     def from_rows(
-        cls,
-        video_id: str,
-        index: str,
-        rows: Sequence[VideoEntry],
-        media: MediaFile | None,
-        reason: str | None,
-        *,
-        copies: bool,
+        cls, video_id: str, index: str, rows: Sequence[VideoEntry], media: MediaFile | None, reason: str | None
     ) -> "VideoAnswer":
         """Return everything that is known of a video, except where its file is.
 
@@ -200,10 +203,9 @@ class VideoAnswer(BaseModel):
             rows: Its catalog row, or those of its windows.
             media: Its file; None if that cannot be served.
             reason: Why browsers cannot play it; None if they can.
-            copies: True if the service makes copies that browsers play.
         """
         first, whole = rows[0], rows[0].id == video_id
-        copied = copies and media is not None and reason is not None
+        copied = media is not None and reason is not None
         return cls(
             id=video_id,
             index=index,
@@ -211,6 +213,7 @@ class VideoAnswer(BaseModel):
             frame_times=list(first.frame_times) if whole else [],
             metadata=dict(first.metadata),
             windows=[] if whole else [WindowAnswer(id=row.id, start=row.start, end=row.end) for row in rows],
+            frame_rate=None if media is None else media.kind.frame_rate,
             playable=reason is None,
             reason=reason,
             content_type=None if media is None else media.kind.content_type,
@@ -272,6 +275,7 @@ class LimitsAnswer(BaseModel):
     most_ids: int
     most_filter_characters: int
     most_upload_bytes: int
+    most_clip_seconds: float
     thumbnail_widths: list[int]
 
     @classmethod
@@ -296,7 +300,7 @@ class IndexDetailAnswer(IndexAnswer):
 
 
 class CopyAnswer(BaseModel):
-    """A copy that is not made yet."""
+    """A copy or a clip that is not made yet."""
 
     state: Literal["queued", "running"]
     seconds: float

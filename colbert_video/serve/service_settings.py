@@ -79,6 +79,8 @@ class ServeSettings:
     """Disk space for copies; the ones not used for longest go first."""
     copy_memory_bytes: int = 4 * 2**30
     """Memory of the ffmpeg that makes a copy, where the system can limit it."""
+    most_clip_seconds: float = 600.0
+    """Longest clip of a video to save."""
     copies_folder: Path | None = None
     """Where copies are kept while the service runs; None for a new temporary folder."""
     most_requests: int = 128

@@ -145,6 +145,8 @@ class VideoHeader:
     """First byte of the video in its file, which may be an archive."""
     size: int = 0
     """Bytes of the video."""
+    rate: float | None = None
+    """Frames per second, as the header states them; None if it does not."""
 
 
 @dataclass(frozen=True)

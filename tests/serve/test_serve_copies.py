@@ -41,10 +41,10 @@ def media_of(path: Path) -> MediaFile:
     return MediaFile(str(path), 1, 1, MediaKind("mp4", "video/mp4", "h264", None))
 
 
-def maker_in(folder: Path, program: str | None = None, **limits: Any) -> CopyMaker:
+def maker_in(folder: Path, program: str | None = None, *, own: bool = False, **limits: Any) -> CopyMaker:
     usual = {"at_once": 1, "waiting": 1, "seconds": 60.0, "most_bytes": 10**6, "cached_bytes": 10**7}
     maker = CopyMaker(**(usual | limits), folder=folder)
-    maker._program = program or maker._program
+    maker._program = None if own else program or maker._program
     return maker
 
 
@@ -117,9 +117,9 @@ def test_filters_say_what_the_frames_show() -> None:
 # --- what it shows ---------------------------------------------------------------------------------------------------
 
 
-@needs_ffmpeg
+@pytest.mark.parametrize("maker", [pytest.param("ffmpeg", marks=needs_ffmpeg), "own"])
 @pytest.mark.parametrize("case", ["plain", "mirrored", "cropped", "matrix", "pq"])
-def test_copies_show_what_frames_show(tmp_path: Path, case: str) -> None:
+def test_copies_show_what_frames_show(tmp_path: Path, case: str, maker: str) -> None:
     source = write_clip(tmp_path / "a.mp4", 20)
     if case == "mirrored":
         set_display_matrix(source, -1, 0, 0, 1)
@@ -128,7 +128,7 @@ def test_copies_show_what_frames_show(tmp_path: Path, case: str) -> None:
     elif case != "plain":
         tag = "matrix_coefficients=14" if case == "matrix" else "transfer_characteristics=16:colour_primaries=9"
         source = filtered(source, tmp_path / "b.mp4", f"h264_metadata={tag}")
-    state, content = made(tmp_path, source)
+    state, content = made(tmp_path, source, own=maker == "own")
     assert state == "ready"
     (tmp_path / "copy.mp4").write_bytes(content)
     settings = SamplingSettings(num_frames=4, width=64, height=64)
@@ -259,7 +259,6 @@ def test_ffmpeg_within_its_memory(tmp_path: Path) -> None:
     assert made(tmp_path, write_clip(tmp_path / "a.mp4", 3), memory_bytes=2**20)[0] == "failed"
 
 
-@needs_ffmpeg
 def test_frames_thumbnails_and_copies_show_one_stream(tmp_path: Path, media_files: Any) -> None:
     path = write_two_films(tmp_path / "two.mp4")
     settings = SamplingSettings(num_frames=1, width=32, height=32)

@@ -36,6 +36,7 @@ from colbert_video.video.workers.pool import FramePool
 
 MEDIA = "/api/video/media"
 THUMBNAIL = "/api/video/thumbnail"
+CLIP = "/api/video/clip"
 
 
 @pytest.fixture(scope="module")
@@ -477,9 +478,92 @@ def test_copies_are_bounded_in_number_time_and_size(corpus: Path, tmp_path: Path
     assert list(tmp_path.glob("colbert-video-copies-*")) == []
 
 
-def test_without_ffmpeg_there_are_no_copies(corpus: Path, tmp_path: Path, media_files: Any) -> None:
-    maker = copy_maker(tmp_path)
-    maker._program = None
-    assert not maker.available
-    with pytest.raises(ServiceError, match="ffmpeg, which is not installed"):
-        maker.wanted(media_files().locate(str(corpus / "red.mp4")))
+def test_clips_and_copies_of_one_file_are_different_ones_and_bounded_together(
+    corpus: Path, tmp_path: Path, media_files: Any
+) -> None:
+    media = media_files().locate(str(corpus / "red.mp4"))
+
+    async def scenario() -> None:
+        maker = copy_maker(tmp_path)
+        maker._program = None
+        one, other = maker.wanted(media, (0.0, 1.0)), maker.wanted(media, (0.0, 2.0))
+        assert maker.wanted(media, (0.0, 1.0)) is one is not other
+        with pytest.raises(ServiceError, match="too many copies are waiting"):
+            maker.wanted(media)
+        await asyncio.gather(*maker._tasks)
+        assert [one.state, other.state] == ["ready", "ready"]
+        assert [duration_of(clip.path.read_bytes()) for clip in (one, other)] == pytest.approx([1.0, 2.0], abs=0.11)
+        assert maker.bytes == one.size + other.size
+        await maker.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_ffmpeg_copies_are_made_too(corpus: Path, tmp_path: Path, media_files: Any) -> None:
+    async def scenario() -> None:
+        maker = copy_maker(tmp_path)
+        maker._program = None
+        copy = maker.wanted(media_files().locate(str(corpus / "green.avi")))
+        await asyncio.gather(*maker._tasks)
+        assert copy.state == "ready"
+        assert media_files().open(str(copy.path))[0].kind.reason is None
+        assert duration_of(copy.path.read_bytes()) == pytest.approx(3.0, abs=0.05)
+        await maker.close()
+
+        small = copy_maker(tmp_path, most_bytes=500)
+        small._program = None
+        assert await settled(small, media_files().locate(str(corpus / "green.avi"))) == "failed"
+        await small.close()
+
+    asyncio.run(scenario())
+
+
+def duration_of(data: bytes) -> float:
+    """Seconds of an MP4 file."""
+    with av.open(io.BytesIO(data)) as container:
+        return container.duration / av.time_base
+
+
+def saved(client: Any, video: str, start: float, end: float) -> Any:
+    """The answer to a clip that is asked for until it is made."""
+    parameters = {"id": video, "start": start, "end": end}
+    answers: list[Any] = []
+
+    def settled() -> bool:
+        answers.append(client.get(CLIP, params=parameters))
+        assert answers[-1].status_code != 202 or answers[-1].headers["retry-after"] == "1"
+        return answers[-1].status_code != 202
+
+    wait_until(settled)
+    return answers[-1]
+
+
+def test_a_clip_is_made_once_and_saved_under_the_name_of_its_video(client: Any) -> None:
+    answer = saved(client, ODD_ID, 0.5, 2.0)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "video/mp4"
+    plain, exact = "clip _1___2e __ 0.5-2s.mp4", "clip%20_1___2e%20_%C3%A9%200.5-2s.mp4"
+    assert answer.headers["content-disposition"] == f"attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"
+    assert duration_of(answer.content) == pytest.approx(1.5, abs=0.05)
+    again = client.get(CLIP, params={"id": ODD_ID, "start": 0.5, "end": 2.0}, headers={"Range": "bytes=0-9"})
+    assert (again.status_code, again.content) == (206, answer.content[:10])
+
+
+@pytest.mark.parametrize(
+    ("video", "start", "end", "status", "code"),
+    [
+        ("blue", 1, 1, 422, "bad_part"),
+        ("blue", 2, 1, 422, "bad_part"),
+        ("blue", 0, 601, 422, "bad_part"),
+        ("blue", -1, 1, 422, "bad_parameter"),
+        ("blue", "nan", 1, 422, "bad_parameter"),
+        ("none", 0, 1, 404, "no_such_video"),
+    ],
+)
+def test_parts_that_are_none_are_refused(client: Any, video: str, start: Any, end: Any, status: int, code: str) -> None:
+    answer = client.get(CLIP, params={"id": video, "start": start, "end": end})
+    assert error_of(answer) == (status, code)
+
+
+def test_a_clip_beyond_the_end_fails_and_says_so(client: Any) -> None:
+    assert error_of(saved(client, "blue", 50, 51)) == (422, "copy_failed")

@@ -161,6 +161,8 @@ def test_what_is_out_of_range_is_refused(client: Any, parameters: dict[str, Any]
         ("GET", "/api/search?query=x&index=other", (404, "no_such_index")),
         ("GET", "/api/indexes/other", (404, "no_such_index")),
         ("GET", "/api/video?id=other", (404, "no_such_video")),
+        ("GET", "/api/relevance?query=x&id=other", (404, "no_such_video")),
+        ("GET", "/api/relevance?query=%20&id=blue", (422, "empty_query")),
         ("GET", "/api/explain?query=x&id=other", (404, "no_such_video")),
         ("GET", "/api/nothing", (404, "not_found")),
         ("GET", "/nothing", (404, "not_found")),
@@ -417,3 +419,17 @@ def test_names_must_differ_and_indexes_exist(index: Path, tmp_path: Path) -> Non
         IndexRegistry.open([f"a/b={index}"])
     with pytest.raises(SettingsError, match="no index was given"):
         IndexRegistry.open([])
+
+
+def test_the_curve_of_a_video_is_the_relevance_of_all_its_windows(tmp_path: Path, tiny_trained_model: Any) -> None:
+    path = write_colour(tmp_path / "long.mp4", (220, 20, 20), frames=60)
+    indexer = Indexer(tmp_path / "i", model=tiny_trained_model, workers=1, window=3.0, stride=3.0)
+    indexer.index([path])
+    with serving(tmp_path / "i", model=tiny_trained_model) as client:
+        asked = {"query": "a red circle", "id": "long.mp4"}
+        curve = client.get("/api/relevance", params=asked).json()
+        windows = [window["id"] for window in client.get("/api/video", params={"id": "long.mp4"}).json()["windows"]]
+        assert len(windows) == 2
+        parts = [client.get("/api/explain", params={**asked, "id": window}).json() for window in windows]
+    assert curve["times"] == [time for part in parts for time in part["times"]]
+    assert curve["relevance"] == pytest.approx([value for part in parts for value in part["relevance"]], abs=2e-4)

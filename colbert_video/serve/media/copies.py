@@ -1,26 +1,33 @@
-"""H.264 copies of videos that browsers do not play: made by ffmpeg on demand, bounded in number, time and space."""
+"""H.264 copies of videos that browsers do not play, and clips of moments: made on demand, bounded in number, time and space.
+
+Copies are made by ffmpeg where it is installed; clips, and copies elsewhere, by `colbert_video.video.clips`. Both run in
+processes of their own.
+"""
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.serve.http_errors import ServiceError, busy
 from colbert_video.serve.media.copies_folder import CopiesFolder, sweep
-from colbert_video.serve.media.ffmpeg_command import ffmpeg_arguments
+from colbert_video.serve.media.ffmpeg_command import MAX_SIDE, ffmpeg_arguments
 from colbert_video.serve.media.media_files import MediaFile
 from colbert_video.video.decode.colour import tone_cube
 from colbert_video.video.frames import SamplingSettings, SourcePicture
 from colbert_video.video.workers.environment import plain_environment
 from colbert_video.video.workers.pool import FramePool
+from colbert_video.video.workers.process import command_of, worker_environment
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +37,13 @@ LIMITED = Path(__file__).with_name("limited_program.py")
 LOOK_SECONDS = 30.0
 """Time limit for decoding a video's first frame."""
 MAX_LOGGED_CHARACTERS = 500
-"""End of ffmpeg's errors that goes into the log."""
+"""End of a program's errors that goes into the log."""
+CUTTER = "colbert_video.video.clips.cutting"
+LATEST = 1e6
+"""Seconds; no video is longer."""
+
+Part = tuple[float, float]
+"""A part [start, end) of a video in seconds."""
 
 
 @dataclass
@@ -62,7 +75,7 @@ class Copy:
 
 
 class CopyMaker:
-    """Makes copies, each once, and keeps them while there is room.
+    """Makes copies and clips, each once, and keeps them while there is room.
 
     Args:
         at_once: Copies made at once.
@@ -70,7 +83,7 @@ class CopyMaker:
         seconds: Time limit of one.
         most_bytes: Largest copy.
         cached_bytes: Disk space for all.
-        memory_bytes: Memory of the ffmpeg that makes one.
+        memory_bytes: Memory of the process that makes one.
         folder: Where they are kept; None for a new temporary folder.
     """
 
@@ -102,29 +115,25 @@ class CopyMaker:
         sweep(self._parent)
 
     @property
-    def available(self) -> bool:
-        """True if there is an ffmpeg to make copies."""
-        return self._program is not None
-
-    @property
     def bytes(self) -> int:
         """Disk space of the copies that are made."""
         return sum(copy.size for copy in self._copies.values())
 
-    def wanted(self, media: MediaFile) -> Copy:
-        """Return the copy of a file, which is begun if it was not asked for before.
+    def wanted(self, media: MediaFile, part: Part | None = None) -> Copy:
+        """Return the copy of a file, or the clip of a part of it, which is begun if it was not asked for before.
+
+        Args:
+            media: The video file.
+            part: The part [start, end) in seconds; None for a copy of the whole that browsers play.
 
         Raises:
-            ServiceError: 501 without ffmpeg, 503 if too many are waiting, 422 if it failed before.
+            ServiceError: 503 if too many are waiting, 422 if it failed before.
         """
-        if self._program is None:
-            message = "copies need ffmpeg, which is not installed."
-            raise ServiceError(501, "no_ffmpeg", message, "Install ffmpeg on the server.")
-        name = hashlib.sha256(media.identity).hexdigest()
+        name = hashlib.sha256(media.identity + (b"" if part is None else f"\0{part}".encode())).hexdigest()
         if name not in self._copies or self._copies[name].may_be_tried_again:
             if sum(copy.waiting for copy in self._copies.values()) >= self._most:
                 raise busy("copies", seconds=10)
-            self._begin(name, media)
+            self._begin(name, media, part)
         copy = self._copies[name]
         if copy.state == "failed":
             remedy = f"The service's log says why; download the file, or try again in {RETRY_SECONDS:g} seconds."
@@ -141,22 +150,23 @@ class CopyMaker:
         if self._folder is not None:
             self._folder.close()
 
-    def _begin(self, name: str, source: MediaFile) -> None:
+    def _begin(self, name: str, source: MediaFile, part: Part | None) -> None:
         if self._folder is None:
             if self._parent is not None:
                 self._parent.mkdir(parents=True, exist_ok=True)
             self._folder = CopiesFolder(self._parent)
         copy = self._copies[name] = Copy(self._folder.path / f"{name}.mp4")
-        task = asyncio.get_running_loop().create_task(self._make(copy, source))
+        task = asyncio.get_running_loop().create_task(self._make(copy, source, part))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _make(self, copy: Copy, source: MediaFile) -> None:
+    async def _make(self, copy: Copy, source: MediaFile, part: Part | None) -> None:
         try:
             async with self._slots:
                 copy.state = "running"
                 self._make_room()
-                await asyncio.wait_for(self._make_copy(source, copy.path), self._seconds)
+                make = self._make_copy(source, copy.path) if part is None else self._cut(source, copy.path, part)
+                await asyncio.wait_for(make, self._seconds)
             copy.size = copy.path.stat().st_size
             copy.state = "ready"
             self._make_room()
@@ -167,18 +177,27 @@ class CopyMaker:
 
     async def _make_copy(self, source: MediaFile, target: Path) -> None:
         """Copy the stream that was indexed, as its first frame says that it is shown."""
+        if self._program is None:
+            await self._cut(source, target, (0.0, LATEST), copy=False, max_side=MAX_SIDE)
+            return
         picture = await asyncio.to_thread(self._pool.read_source, source.path, source.stream)
         table = await asyncio.to_thread(_tone_table, picture, target.parent)
         arguments = ffmpeg_arguments(source.path, target, self._most_bytes, picture, tone_table=table)
-        await self._run_ffmpeg(arguments, target)
+        await self._run([str(self._program), *arguments], target, plain_environment())
 
-    async def _run_ffmpeg(self, arguments: list[str], target: Path) -> None:
-        """Run ffmpeg without a shell, standard input or secrets, with bounded memory, while this process lives."""
+    async def _cut(self, source: MediaFile, target: Path, part: Part, **settings: Any) -> None:
+        """Write a part of the stream that was indexed, in a process of this library."""
+        limits = {"stream": source.stream, "max_bytes": self._most_bytes, "timeout": self._seconds}
+        given = json.dumps({"part": part, **limits, **settings})
+        await self._run([*command_of(CUTTER), source.path, str(target), given], target, worker_environment())
+
+    async def _run(self, command: list[str], target: Path, environment: Mapping[str, str]) -> None:
+        """Run a program without a shell, standard input or secrets, with bounded memory, while this process lives."""
         limits = (str(self._memory_bytes), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", str(LIMITED), *limits, str(self._program), *arguments),
+            *(sys.executable, "-I", "-S", str(LIMITED), *limits, *command),
             cwd=target.parent,
-            env=plain_environment(),
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

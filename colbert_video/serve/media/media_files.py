@@ -69,6 +69,8 @@ class MediaKind:
     """Codec of its pictures; None without pictures."""
     reason: str | None
     """Why browsers do not play it, in words; None if they do."""
+    frame_rate: float | None = None
+    """Frames per second, as the header states them; None if it does not."""
 
 
 @dataclass(frozen=True)
@@ -212,13 +214,14 @@ def _kind(header: VideoHeader, file: BufferedIOBase) -> MediaKind | None:
     """Return the kind of a video file; None if no such files are served."""
     format_name = header.container.partition(",")[0]
     if format_name == "mov":  # all are sent as MP4, whose readers take them and whose name browsers know
-        return MediaKind("mp4", "video/mp4", _codec(header), _reason(header, "mp4"))
+        return MediaKind("mp4", "video/mp4", _codec(header), _reason(header, "mp4"), header.rate)
     if format_name == "matroska" and _is_webm(file):
-        return MediaKind("webm", "video/webm", _codec(header), _reason(header, "webm"))
+        return MediaKind("webm", "video/webm", _codec(header), _reason(header, "webm"), header.rate)
     if header.codec is None:
         return None
     container, content_type, name = UNPLAYED.get(format_name, (format_name, UNKNOWN_TYPE, format_name))
-    return MediaKind(container, content_type, _codec(header), f"browsers do not play {name} files")
+    reason = f"browsers do not play {name} files"
+    return MediaKind(container, content_type, _codec(header), reason, header.rate)
 
 
 def _codec(header: VideoHeader) -> str | None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from io import BufferedIOBase
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
@@ -13,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
+from colbert_video.serve.media.copies import Part
 from colbert_video.serve.media.media_files import MediaFile
 from colbert_video.serve.media.ranges import ByteRange, asked_range, still_valid
 from colbert_video.serve.routes.search_routes import Id, Index
@@ -32,11 +36,10 @@ LATEST = 1e6
 FILE: dict[str, Any] = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
 FILE_ANSWERS = {
     200: {**FILE, "description": "The whole file."},
-    202: {"model": CopyAnswer, "description": "The copy is being made; ask again."},
+    202: {"model": CopyAnswer, "description": "The copy or clip is being made; ask again."},
     206: {**FILE, "description": "The part that the Range header asks for."},
     304: {"description": "The file has not changed."},
     416: {"model": ErrorAnswer, "description": "The range lies beyond the file, or there are several."},
-    501: {"model": ErrorAnswer, "description": "There is no ffmpeg to make copies."},
 }
 PICTURE_ANSWERS = {
     200: {"content": {"image/jpeg": {}}, "description": "The picture."},
@@ -54,7 +57,7 @@ async def video(request: Request, id: Id, index: Index) -> JSON:  # noqa: A002
 def _described(service: Service, index: ServedIndex, video_id: str) -> JSON:
     rows = index.rows(video_id)
     media, reason = service.media.find(rows[0].path, index.video_stream)
-    answer = VideoAnswer.from_rows(video_id, index.name, rows, media, reason, copies=service.copies.available)
+    answer = VideoAnswer.from_rows(video_id, index.name, rows, media, reason)
     return JSON(answer)
 
 
@@ -104,15 +107,71 @@ async def media(
     ] = None,
 ) -> Response:
     """The file of a video, or one part of it."""
-    service = get_service(request)
     path, stream = (await asyncio.to_thread(index.rows, id))[0].path, index.video_stream
     if copy is not None:
-        made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream))
-        if made.state in ("queued", "running"):
-            waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
-            return JSON(waiting, 202, headers={"Retry-After": "2"})
-        path, stream = str(made.path), None
-    found, file = await asyncio.to_thread(service.media.open, path, stream, anywhere=copy is not None)
+        return await _made(request, path, stream)
+    return await _opened(request, path, stream)
+
+
+@router.head("/api/video/clip", include_in_schema=False)
+@router.get(
+    "/api/video/clip",
+    response_class=Response,
+    responses=FILE_ANSWERS,  # type: ignore[arg-type]
+)
+async def clip(
+    request: Request,
+    id: Id,  # noqa: A002
+    index: Index,
+    start: Annotated[float, Query(description="Seconds.", ge=0, le=LATEST)],
+    end: Annotated[float, Query(description="Seconds, exclusive.", gt=0, le=LATEST)],
+) -> Response:
+    """A part of a video as an MP4 file of its own, made when first asked for.
+
+    Pictures are copied where a keyframe begins the part, else encoded again.
+    """
+    most = get_service(request).settings.most_clip_seconds
+    if not start < end <= start + most:
+        message = f"{start:g} to {end:g} seconds is no part of a video, or longer than {most:g} seconds."
+        raise ServiceError(422, "bad_part", message, "Write the start, then a later end.")
+    path = (await asyncio.to_thread(index.rows, id))[0].path
+    return await _made(request, path, index.video_stream, (round(start, 3), round(end, 3)), name=id)
+
+
+async def _made(
+    request: Request, path: str | None, stream: int | None, part: Part | None = None, *, name: str | None = None
+) -> Response:
+    """Answer with a copy or a clip once it is made, until then with 202.
+
+    Args:
+        request: The request.
+        path: The file that the catalog names.
+        stream: Which of its video streams was indexed.
+        part: The clip's part of the video; None for a copy of all.
+        name: What the video is called, to save a file of it; None to play it.
+    """
+    service = get_service(request)
+    made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream), part)
+    if made.waiting:
+        waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
+        return JSON(waiting, 202, headers={"Retry-After": "1" if part else "2"})
+    answer = await _opened(request, str(made.path), None, anywhere=True)
+    if name is not None and part is not None:
+        answer.headers["Content-Disposition"] = _attachment(name, part)
+    return answer
+
+
+def _attachment(name: str, part: Part) -> str:
+    """Return the header that has a clip saved under the name of its video (RFC 6266)."""
+    stem = re.sub(r"[^\w .-]", "_", PurePosixPath(name.replace("\\", "/")).stem).strip(". ") or "clip"
+    file = f"{stem[:100]} {part[0]:g}-{part[1]:g}s.mp4"
+    plain = file.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file, errors='replace')}"
+
+
+async def _opened(request: Request, path: str | None, stream: int | None, *, anywhere: bool = False) -> Response:
+    media = get_service(request).media
+    found, file = await asyncio.to_thread(media.open, path, stream, anywhere=anywhere)
     try:
         return _file_answer(request, found, file)
     except BaseException:

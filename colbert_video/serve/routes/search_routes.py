@@ -15,12 +15,15 @@ from colbert_video.search.hits import Hits
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.uploads import FORMATS, decode_picture, read_body
-from colbert_video.serve.schemas import ExplainAnswer, ResultAnswer, SearchAnswer, softmax
+from colbert_video.serve.schemas import DIGITS, ExplainAnswer, RelevanceAnswer, ResultAnswer, SearchAnswer, softmax
 from colbert_video.serve.service import Service, get_service
 from colbert_video.serve.service_settings import ServeSettings
 from colbert_video.video.windows import SHOTS
 
 router = APIRouter(tags=["search"])
+
+MAX_CURVE_WINDOWS = 2000
+"""Windows of one video that its curve of relevance is made of."""
 
 Text = Annotated[str, Query(description="Words that describe the video.")]
 Id = Annotated[str, Query(description="The video, or one of its windows.")]
@@ -143,6 +146,22 @@ async def explain(
     return await service.searches.run(_explanation, index, query, id, t, weights)
 
 
+@router.get("/api/relevance", response_model=RelevanceAnswer)
+async def relevance(
+    request: Request,
+    query: Text,
+    id: Id,  # noqa: A002
+    index: Index,
+    bag_weights: Weights = None,
+) -> JSON:
+    """How well a text fits each sampled frame of a whole video, for a curve over its length."""
+    service = get_service(request)
+    _check_query(query, service.settings)
+    weights = checked_weights(bag_weights)
+    index.query_model()
+    return await service.searches.run(_relevance, index, query, id, weights)
+
+
 def checked_weights(text: str | None) -> dict[str, Any] | None:
     """Read weights of bags as they were sent.
 
@@ -232,3 +251,11 @@ def _explanation(
     found = index.searcher.explain(query, video_id, time=time, bag_weights=weights)
     shots = index.description.get("window") == SHOTS
     return JSON(ExplainAnswer.from_explanation(query, found, index.rows(found.id)[0], shots=shots))
+
+
+def _relevance(index: ServedIndex, query: str, video_id: str, weights: dict[str, Any] | None) -> JSON:
+    items = [row.id for row in index.rows(video_id)]
+    every = -(-len(items) // MAX_CURVE_WINDOWS)  # of more windows, some spread evenly
+    found = index.searcher.relevance(query, items[::every], bag_weights=weights)
+    times, values = list(found.times), [round(value, DIGITS) for value in found.values]
+    return JSON(RelevanceAnswer(id=video_id, query=query, times=times, relevance=values))

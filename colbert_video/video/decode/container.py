@@ -189,6 +189,79 @@ def open_video(path: str, deadline: Deadline, max_pixels: int, number: int | Non
             yield OpenVideo(path, container, stream, deadline, missing_end(path, container))
 
 
+@dataclass
+class OpenSound:
+    """An open file and the one stream of its sound."""
+
+    container: Any
+    """The `av.container.InputContainer`."""
+    stream: Any
+    """An `av.audio.stream.AudioStream`."""
+    deadline: Deadline
+    origin: float
+    """Seconds that players subtract from every timestamp."""
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the codec."""
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
+    def format(self) -> str:
+        """FFmpeg's names of the container format, joined by commas."""
+        return self.container.format.name
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of a timestamp."""
+        return Fraction(self.stream.time_base)
+
+    def seconds(self, stamp: int) -> float:
+        """Return the time of a timestamp in seconds, as players count it."""
+        return stamp * float(self.time_base) - self.origin
+
+    def seek(self, seconds: float) -> None:
+        """Go to a time, or to the start where the file cannot be sought."""
+        with suppress(av.error.FFmpegError):
+            self.container.seek(int(max(seconds + self.origin - 0.1, 0) / self.time_base), stream=self.stream)
+
+    def packets(self) -> Iterator[Any]:
+        """Demux the sound from where it stands, watching the clock; no packet is empty."""
+        for packet in _demuxed(self.container, self.stream):
+            self.deadline.check()
+            if packet.size:
+                yield packet
+
+    def frames(self) -> Iterator[tuple[float, Any]]:
+        """Decode the sound; yield each `av.AudioFrame` with its time in seconds. What does not decode is left out."""
+        for packet in self.packets():
+            with suppress(av.error.InvalidDataError):
+                for frame in self.stream.codec_context.decode(packet):
+                    if frame.pts is not None:
+                        yield float(frame.pts * frame.time_base) - self.origin, frame
+
+
+@contextmanager
+def open_sound(path: str, deadline: Deadline) -> Iterator[OpenSound | None]:
+    """Open the sound of a local video file for the length of a block; None if it has none that can be decoded.
+
+    Args:
+        path: A local file, or a member of a tar archive.
+        deadline: Time limit for everything done with it.
+
+    Raises:
+        VideoError: If the file cannot be opened.
+    """
+    with _open(path, deadline, SamplingSettings.max_pixels) as container:
+        stream = container.streams.best("audio")
+        if stream is None or stream.codec_context is None:
+            yield None
+            return
+        _discard_others(container, stream)
+        origin = 0.0 if container.start_time is None else container.start_time / av.time_base
+        yield OpenSound(container, stream, deadline, origin)
+
+
 def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
     """Demux one stream. PyAV ends with an empty packet of each, and fails if one has appeared since the start."""
     with suppress(IndexError):
@@ -225,7 +298,9 @@ def read_header(path: str, deadline: Deadline, number: int | None = None) -> Vid
             return replace(header, refused=error.detail)
         context = stream.codec_context
         shadowed = stream not in moving_streams(streams)[:1]
-        return replace(header, codec=context.codec.canonical_name, profile=context.profile, shadowed=shadowed)
+        rate = float(stream.average_rate or stream.guessed_rate or 0) or None
+        codec = context.codec.canonical_name
+        return replace(header, codec=codec, profile=context.profile, shadowed=shadowed, rate=rate)
 
 
 def check_file(path: str) -> None:

@@ -21,11 +21,16 @@ WITHOUT_WORKING_FOLDER = (
     "import sys; sys.path.remove(''); from runpy import run_module; run_module(sys.argv.pop(1), run_name='__main__')"
 )
 """Before Python 3.11, which knows PYTHONSAFEPATH, this keeps the worker from importing modules of the working folder."""
-COMMAND = (
-    (sys.executable, "-m", MODULE)
-    if sys.version_info >= (3, 11)
-    else (sys.executable, "-c", WITHOUT_WORKING_FOLDER, MODULE)
-)
+
+
+def command_of(module: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this package in another process, with `worker_environment`."""
+    if sys.version_info >= (3, 11):
+        return sys.executable, "-m", module
+    return sys.executable, "-c", WITHOUT_WORKING_FOLDER, module
+
+
+COMMAND = command_of(MODULE)
 START_TIMEOUT = 120.0
 """Seconds until a started process must be ready; a cold disk or a busy machine can make it slow."""
 PATIENCE = 5.0
