@@ -48,6 +48,10 @@ class Hit:
     """Id of the window whose score this is, which `Searcher.explain` takes; None for a video that was indexed whole."""
     bag_scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """MeanMaxSim by the name of each bag that was looked at."""
+    confidence: float | None = None
+    """How far of the way from a usual video of this corpus to a perfect match the score stands, from 0 to 1: (score - m) /
+    (p - m), where m is the median of what a fixed sample of the whole index scores for this query, and p is the score if
+    every query token met its equal. None in an index of fewer than 10 videos or windows. See `MatchLevels` for words."""
 
     @property
     def middle(self) -> float | None:

@@ -44,10 +44,10 @@ class Hits(list[Hit]):
     def __getitem__(self, key: SupportsIndex | slice) -> "Hit | Hits":
         """Return one hit, or those of a slice as Hits, which are as complete as all."""
         if isinstance(key, slice):
-            return self._with(super().__getitem__(key))
+            return self.keeping(super().__getitem__(key))
         return super().__getitem__(key)
 
-    def _with(self, hits: Iterable[Hit]) -> "Hits":
+    def keeping(self, hits: Iterable[Hit]) -> "Hits":
         """Return some of the hits of the same search."""
         return Hits(hits, self.shards_failed, video_stream=self.video_stream, bag_weights=self.bag_weights)
 

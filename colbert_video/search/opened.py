@@ -154,7 +154,7 @@ def _open_view(path: Path, *, device: Device | None, engine: Engine, plaid: Plai
         if engine == "native":
             return SearchView(reader, search_segment, spreads=_uses_kernels(reader))
         stock = StockEngine(reader, device=device, settings=plaid)
-        return SearchView(reader, stock.search_segment, spreads=False)
+        return SearchView(reader, stock.search_segment, stock.estimated_scores, spreads=False)
     except BaseException:
         reader.close()
         raise

@@ -176,6 +176,7 @@ class Searcher:
         exact: bool = False,
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
+        min_confidence: float | None = None,
     ) -> Hits:
         """Find the videos that a text describes.
 
@@ -190,17 +191,19 @@ class Searcher:
             bag_weights: How much the MeanMaxSim of each bag counts in a score, {"frame": 1.0, "video": 0.5} for example:
                 λ_F and λ_V of the paper's section 4.3. A bag of weight 0 is not looked at; one that is not named keeps
                 the searcher's weight, or else the index's.
+            min_confidence: Leave out hits whose `Hit.confidence` is lower, from 0 to 1, so that a query which nothing answers
+                may return nothing. In an index of fewer than 10 videos, where no confidence is known, none is left out.
 
         Returns:
             Hits, best first: a list, with `to_pandas`.
 
         Raises:
             SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not
-                valid, an id is not in the index, `exact` is asked of engine="colbert", or `bag_weights` names another bag,
-                is negative or gives 0 to all.
+                valid, an id is not in the index, `exact` is asked of engine="colbert", `bag_weights` names another bag, is
+                negative or gives 0 to all, or `min_confidence` is no number from 0 to 1.
         """
         check_text(query, "search")
-        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
             return view.hits(self._model.prepare(query, view.settings), wanted)
@@ -215,6 +218,7 @@ class Searcher:
         exact: bool = False,
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
+        min_confidence: float | None = None,
     ) -> Hits:
         """Find the videos that show what a picture shows.
 
@@ -230,11 +234,12 @@ class Searcher:
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
             bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
+            min_confidence: Leave out hits whose `Hit.confidence` is lower, from 0 to 1; see `search`.
 
         Raises:
             SettingsError: As `search`, or if it is not an image, or no bag that counts has tokens of frames.
         """
-        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
             query = image_query(self._model.load(view.settings), image, view.settings, wanted.weights or {})
@@ -251,6 +256,7 @@ class Searcher:
         exact: bool = False,
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
+        min_confidence: float | None = None,
     ) -> Hits:
         """Find the videos that show what a clip shows.
 
@@ -266,12 +272,13 @@ class Searcher:
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
             bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
+            min_confidence: Leave out hits whose `Hit.confidence` is lower, from 0 to 1; see `search`.
 
         Raises:
             SettingsError: As `search`, or if no bag that counts has tokens of frames.
             VideoError: If the clip cannot be read.
         """
-        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
             model = self._model.load(view.settings)
@@ -288,6 +295,7 @@ class Searcher:
         exact: bool = False,
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
+        min_confidence: float | None = None,
         padding: Sequence[bool] = (),
     ) -> Hits:
         """Find videos by query tokens of any encoder; no model is needed.
@@ -301,13 +309,14 @@ class Searcher:
             exact: True to score every eligible video on its decoded tokens.
             group: True for one hit per video, False for one per window.
             bag_weights: How much the MeanMaxSim of each bag counts, as {"frame": 1.0, "video": 0.5}; see `search`.
+            min_confidence: Leave out hits whose `Hit.confidence` is lower, from 0 to 1; see `search`.
             padding: True for tokens that only fill up a short text: all are scored, but of a moment, all words together
                 decide at least as much as all padding. Empty if that is not known.
 
         Raises:
             SettingsError: If the tokens do not fit the index, else as `search`.
         """
-        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
             tokens = check_tokens(query_tokens, view.settings.dim, "query tokens")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from colbert_video.base.checks import id_list, truth_value, whole_number
+from colbert_video.base.checks import id_list, real_number, truth_value, whole_number
 from colbert_video.base.threads import spread
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, shown
@@ -19,10 +19,11 @@ from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.index_reader import IndexReader, Masks
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.scan import score_videos, video_similarities
+from colbert_video.indexing.scan.scan import estimated_scores, score_videos, video_similarities
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.interaction import best_first
+from colbert_video.search.confidence import perfect_score, sample_positions, with_confidence
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.moments import frame_relevance, further_moments, item_moment
@@ -55,12 +56,16 @@ class SearchSettings:
     """How much each bag counts that is looked at, as `IndexSettings.weights` gives it; None for the index's own."""
     threads: int = 1
     """Cores that may work on it."""
+    min_confidence: float | None = None
+    """Leave out hits whose `Hit.confidence` is lower."""
 
     def __post_init__(self) -> None:
         values: dict[str, Any] = {"k": whole_number("k", self.k, least=1)}
         values |= {name: truth_value(name, getattr(self, name)) for name in ("exact", "group")}
         if self.ids is not None:
             values["ids"] = id_list("ids", self.ids)
+        if self.min_confidence is not None:
+            values["min_confidence"] = real_number("min_confidence", self.min_confidence, least=0, most=1)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -111,6 +116,8 @@ class SearchView:
     reader: IndexReader
     search_segment: Callable[..., Scored]
     """`scan.search_segment`, or an engine's method of the same form."""
+    estimate: Callable[..., Float[Tensor, "_"]] = estimated_scores
+    """`scan.estimated_scores`, or an engine's method of the same form."""
     spreads: bool = True
     """True if queries are answered by one core each; False where a query takes all of them, or a GPU."""
 
@@ -121,10 +128,41 @@ class SearchView:
 
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
+        weights, hits = self._weights(wanted), self.found(query, wanted)
+        sample = self.sampled_scores(query, weights, sample_positions(self.reader.items)) if hits else []
+        return with_confidence(hits, sample, perfect_score(query, weights), wanted.min_confidence)
+
+    def found(self, query: Query, wanted: SearchSettings) -> Hits:
+        """Find the best videos and their moments, without their confidence."""
         found = self._best_videos(query, wanted, self.allowed(wanted))
         ranked = enumerate(found, start=1)
         hits = (self._hit(matches, query, wanted, rank=rank) for rank, matches in ranked)
         return Hits(hits, video_stream=self.settings.video_stream, bag_weights=self._weights(wanted))
+
+    def sampled_scores(self, query: Query, weights: Mapping[str, float], positions: tuple[int, ...]) -> list[float]:
+        """Return about what the live videos or windows at some positions score, in no order.
+
+        Args:
+            query: The query.
+            weights: How much each bag counts.
+            positions: Which, counted over all that are live, ascending; those that are not there are left out.
+        """
+        sampled = self.reader.masks_at(positions)
+        segments = (segment for segment in self.reader.segments if segment.name in sampled)
+        return [
+            score
+            for segment in segments
+            for score in self._estimates(segment, query, weights, sampled[segment.name]).tolist()
+        ]
+
+    def _estimates(
+        self, segment: Segment, query: Query, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
+    ) -> Float[Tensor, "_"]:
+        codecs = self._looked_at(segment, weights)
+        if isinstance(query, PreparedQuery):
+            return self.estimate(segment, codecs, query, allowed, weights=weights)
+        bags = [self.estimate(segment, {bag: codecs[bag]}, own, allowed, weights=weights) for bag, own in query.items()]
+        return torch.stack(bags).sum(dim=0)
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments; queries are spread over the cores."""

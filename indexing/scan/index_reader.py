@@ -32,6 +32,8 @@ READ_AHEAD_BYTES = 2**17
 """Bytes of one read-ahead hint: Linux cuts longer ones down to what one request to the disk may hold."""
 FILTERS_KEPT = 16
 """Filters whose masks are remembered: a filter reads the whole catalog, about a second for a million videos."""
+SAMPLES_KEPT = 4
+"""Samples of the index whose masks are remembered: one, but for a shard of a corpus that grows."""
 
 
 class IndexReader:
@@ -58,9 +60,10 @@ class IndexReader:
         self._codec_of = {row.name: row.codec for row in view.segments}
         self._segments = {segment.name: segment for segment in segments}
         self._matching: Once[Masks] = Once(FILTERS_KEPT)
+        self._sampled: Once[Masks] = Once(SAMPLES_KEPT)
         self.settings = settings
         self.segments = segments
-        self.videos, self.windows = view.videos, view.windows
+        self.videos, self.windows, self.items = view.videos, view.windows, view.count
         self.version = view.version
         self._closed = False
 
@@ -187,6 +190,18 @@ class IndexReader:
             return passing
         both = {name: mask & passing[name] for name, mask in named.items() if name in passing}
         return {name: mask for name, mask in both.items() if bool(mask.any())}
+
+    def masks_at(self, positions: tuple[int, ...]) -> Masks:
+        """Return masks of the live videos or windows at some positions, ascending, counted over all segments."""
+        return self._sampled.get(positions, lambda: self._masks(self._places_at(positions)))
+
+    def _places_at(self, positions: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+        begin = 0
+        for segment in self.segments:
+            rows = segment.eligible()  # (live videos,)
+            own = [position - begin for position in positions if begin <= position < begin + len(rows)]
+            begin += len(rows)
+            yield from ((segment.name, row) for row in rows[own].tolist())
 
     def _read_matching(self, condition: Condition) -> Masks:
         return self._masks(self._catalog.matching(condition))

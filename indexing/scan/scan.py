@@ -99,6 +99,18 @@ def score_videos(
     return scorer_of(segment, codecs, prepare(query), weights).score(rows)
 
 
+def estimated_scores(
+    segment: Segment,
+    codecs: Mapping[str, ResidualCodec],
+    query: PreparedQuery,
+    allowed: Bool[Tensor, "videos"],
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> Float[Tensor, "_"]:
+    """Return what the allowed videos score, about 1e-3 exact: where many of them are looked at together."""
+    return scorer_of(segment, codecs, query, weights).estimate(segment.eligible(allowed))
+
+
 def scorer_of(
     segment: Segment,
     codecs: Mapping[str, ResidualCodec],

@@ -159,6 +159,19 @@ class StockEngine:
             scores = {bag: scorer.mean_max(rows) for bag, scorer in bags.items()}
         return Scored.from_bags(rows, scores, weights).best(k)
 
+    def estimated_scores(
+        self,
+        segment: Segment,
+        codecs: Mapping[str, ResidualCodec],
+        query: PreparedQuery,
+        allowed: Bool[Tensor, "videos"],
+        *,
+        weights: Mapping[str, float] | None = None,
+    ) -> Float[Tensor, "_"]:
+        """Return what the allowed videos score, as `scan.estimated_scores` does; here exactly."""
+        wanted = int(allowed.sum())
+        return self.search_segment(segment, codecs, query, k=wanted, allowed=allowed, weights=weights).total
+
 
 def _candidates(
     bags: Collection["_Bag"], videos: int, eligible: Int64[Tensor, "eligible"], k: int, settings: PlaidSettings

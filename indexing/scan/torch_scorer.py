@@ -63,6 +63,10 @@ class TorchScorer:
             total += self._weights[bag] * scores
         return total
 
+    def estimate(self, rows: Int64[Tensor, "videos"]) -> Float[Tensor, "videos"]:
+        """Return each video's weighted sum of scores; here they are those of `score`."""
+        return self.score(rows).total.cpu()
+
     def score(self, rows: Int64[Tensor, "videos"]) -> Scored:
         """Return each video's MeanMaxSim in each bag, on decoded tokens; the result is on the CPU."""
         rows = rows.to(self._segment.live.device)

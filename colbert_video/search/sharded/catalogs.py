@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from itertools import accumulate
 from typing import Any
 
-from colbert_video.base.once import PerProcess
+from colbert_video.base.once import Once, PerProcess
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
@@ -12,6 +13,7 @@ from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
+from colbert_video.search.confidence import sample_positions
 
 SUMMED = ("videos", "windows", "removed", "staged", "segments", "bytes")
 
@@ -28,8 +30,10 @@ class CorpusCatalogs:
 
     def __init__(self, corpus: ShardedCorpus) -> None:
         self._corpus = corpus
+        self.names = corpus.names
         self.settings: IndexSettings
         self._opened = PerProcess(self._open)
+        self._samples: Once[list[tuple[int, ...]]] = Once(most=1)
 
     def close(self) -> None:
         """Close all catalogs; in a forked process, those that it has opened itself."""
@@ -63,6 +67,18 @@ class CorpusCatalogs:
     def videos(self) -> int:
         """Videos that can be found, all windows of one counted once."""
         return sum(catalog.count_videos() for catalog in self._catalogs)
+
+    def samples(self) -> list[tuple[int, ...]]:
+        """Return which videos or windows of each shard are in the corpus's sample, as `sample_positions` chooses them."""
+        return self._samples.get(self.version, self._sampled)
+
+    def _sampled(self) -> list[tuple[int, ...]]:
+        ends = list(accumulate(catalog.count() for catalog in self._catalogs))
+        positions = sample_positions(ends[-1])
+        return [
+            tuple(position - begin for position in positions if begin <= position < end)
+            for begin, end in zip([0, *ends], ends, strict=False)
+        ]
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
         """Return the catalog rows that ids stand for, as `Catalog.rows_of` gives them."""

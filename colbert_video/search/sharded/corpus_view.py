@@ -16,6 +16,7 @@ from colbert_video.indexing.catalog.filters import compile_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.interaction import best_first
+from colbert_video.search.confidence import perfect_score, with_confidence
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.ranking import Ranking
@@ -46,15 +47,31 @@ class CorpusView:
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Return the best hits of all shards.
 
+        Shards that hold none of the wanted ids are asked only what their part of the corpus's sample scores.
+
         Raises:
             SettingsError: If the filter is not valid, or no shard holds one of the ids.
             ShardsUnavailableError: If not one shard answered in time.
         """
-        answers, failed = self._answers("hits", query, self._wanted_of_each(wanted))
-        settings = self.settings
+        settings, asked = self.settings, self._wanted_of_each(wanted)
         weights = settings.weights() if wanted.weights is None else wanted.weights
-        best = merge_hits(answers, wanted.k)
-        return Hits(best, failed, video_stream=settings.video_stream, bag_weights=weights)
+        answers, failed = self._hits_and_samples(query, asked, weights)
+        best = merge_hits([hits for hits, _ in answers], wanted.k)
+        found = Hits(best, failed, video_stream=settings.video_stream, bag_weights=weights)
+        sample = [score for _, scores in answers for score in scores]
+        return with_confidence(found, sample, perfect_score(query, weights), wanted.min_confidence)
+
+    def _hits_and_samples(
+        self, query: Query, asked: Mapping[int, SearchSettings], weights: Mapping[str, float]
+    ) -> tuple[list[tuple[Hits, list[float]]], tuple[str, ...]]:
+        """Return what the shards answered, in their order, and which of those that were asked for hits did not."""
+        samples = self.catalogs.samples()
+        each = {number: (query, asked.get(number), weights, own) for number, own in enumerate(samples)}
+        answers, failed = self.ask("hits", each if asked else {})
+        if asked and not asked.keys() & answers.keys():
+            raise ShardsUnavailableError(failed, self.deadline)
+        names = {self.catalogs.names[number] for number in asked}
+        return [answers[number] for number in sorted(answers)], tuple(name for name in failed if name in names)
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without moments; several queries at a time. Raises as `hits`."""

@@ -13,10 +13,20 @@ from colbert_video.search.view import Query, SearchSettings, SearchView, Similar
 class Shard(OpenIndex):
     """An open shard; arguments as for `OpenIndex`."""
 
-    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
-        """Return the shard's best hits; of the wanted ids, those that it does not hold are ignored."""
+    def hits(
+        self, query: Query, wanted: SearchSettings | None, weights: Mapping[str, float], positions: tuple[int, ...]
+    ) -> tuple[Hits, list[float]]:
+        """Return the shard's best hits, and what the sample of the corpus scores that it holds.
+
+        Args:
+            query: The query.
+            wanted: Which hits; None for none. Of the wanted ids, those that the shard does not hold are ignored.
+            weights: How much each bag counts in the sample's scores.
+            positions: Which of the shard's videos or windows belong to the sample; see `SearchView.sampled_scores`.
+        """
         with self.view() as view:
-            return view.hits(query, _present(view, wanted))
+            hits = Hits() if wanted is None else view.found(query, _present(view, wanted))
+            return hits, view.sampled_scores(query, weights, positions)
 
     def scores(self, query: Query, wanted: SearchSettings) -> list[tuple[str, float]]:
         """Return ids and scores of the shard's best videos, best first; of the wanted ids, as `hits`."""

@@ -25,7 +25,7 @@ class ShardedSearcher(Searcher):
 
     A query is encoded once. Hits name in `shards_failed` the shards that did not answer, rankings those that did not
     answer a query; if not one shard answered in time, `ShardsUnavailableError` is raised. An id is refused if no shard
-    holds it, and only shards that hold some of the `ids` are asked. With `exact`, hits and their order are those of one
+    holds it, and only shards that hold some of the `ids` are asked for hits. With `exact`, hits and their order are those of one
     index; without it each shard decodes the best few hundred of its own. Of a video in windows, `moments` may name more
     than one index would, as each shard fetches as many windows as that.
 
