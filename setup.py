@@ -34,6 +34,7 @@ INSTALL_REQUIRES = [
 ]
 TRAIN = ["accelerate>=1.0", "matplotlib>=3.8", "pyyaml>=6", "tensorboard>=2.16"]
 SERVE = ["fastapi>=0.162", "prometheus-client>=0.20", "starlette>=1.6", "uvicorn>=0.30"]
+MCP = [*SERVE, "mcp>=2.1"]
 CLUSTER = ["ray[serve]>=2.60"]
 PANDAS = ["pandas>=2"]
 DATASETS = ["datasets>=4"]
@@ -44,7 +45,7 @@ OPENVINO = ["openvino>=2025.0"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"]
 TEST = [
     *TRAIN,
-    *SERVE,
+    *MCP,
     *CLUSTER,
     *PANDAS,
     *DATASETS,
@@ -120,6 +121,7 @@ setup(
     extras_require={
         "train": TRAIN,
         "serve": SERVE,
+        "mcp": MCP,
         "cluster": CLUSTER,
         "pandas": PANDAS,
         "datasets": DATASETS,

@@ -22,7 +22,7 @@ from colbert_video.cli.index_verbs import add, index, info, list_, remove
 from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, fuse, search
-from colbert_video.cli.serve_verbs import serve
+from colbert_video.cli.serve_verbs import mcp, serve
 from colbert_video.cli.training_verbs import evaluate, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
 from colbert_video.errors import ColBERTVideoError
@@ -35,6 +35,7 @@ VERBS = (
     search,
     cut,
     serve,
+    mcp,
     add,
     remove,
     compact,

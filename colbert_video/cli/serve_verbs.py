@@ -1,4 +1,4 @@
-"""The verb that serves indexes to browsers and programs."""
+"""The verbs that serve indexes to browsers, programs and agents."""
 
 import secrets
 import sys
@@ -11,6 +11,7 @@ import click
 from colbert_video.cli.options import FOLDER, compile_option, device_option, precision_option, query_runtime_option
 from colbert_video.errors import DependencyError
 
+model_option = click.option("--model", help="Where the indexes' model is now, if it moved.")
 THREADS, CLUSTER_THREADS = 2, 16
 """Searches at once, scored here or elsewhere."""
 
@@ -52,7 +53,8 @@ THREADS, CLUSTER_THREADS = 2, 16
 @click.option("--deadline", type=float, help="Seconds until shards on the cluster are given up. Default: 5.")
 @click.option("--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder.")
 @click.option("--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead.")
-@click.option("--model", help="Where the indexes' model is now, if it moved.")
+@click.option("--mcp", "agents", is_flag=True, help="Also answer agents (Model Context Protocol) at /mcp.")
+@model_option
 @device_option
 @precision_option
 @compile_option
@@ -71,8 +73,7 @@ def serve(
     deadline: float | None,
     copies_folder: Path | None,
     preload: bool,
-    model: str | None,
-    device: str | None,
+    agents: bool,
     **computing: Any,
 ) -> None:
     """Serve indexes over HTTP: a search page, and an interface for programs.
@@ -80,10 +81,10 @@ def serve(
     INDEX is an index folder or a sharded corpus, or NAME=FOLDER to choose its name. New commits are seen within a
     second. Stop with Ctrl-C or SIGTERM.
     """
-    check_server()
+    check_server(agents=agents)
     from colbert_video.serve.indexes import Opener, ServedIndex
     from colbert_video.serve.launch import serve as run
-    from colbert_video.serve.service_settings import ServeSettings, is_local
+    from colbert_video.serve.service_settings import ServeSettings
 
     cluster, indexes = split_address(cluster, indexes)
     options = cluster_options(cluster, replicas=replicas, deadline=deadline)
@@ -92,13 +93,10 @@ def serve(
         from colbert_video.cluster.deployment import cluster_opener
 
         opened = cluster_opener(preload=preload, **options)
-    if token is None and not is_local(host):
-        token = secrets.token_urlsafe(32)
-        _say(f"token: {token}")
     settings = ServeSettings(
         host=host,
         port=port,
-        token=token,
+        token=_own_token(host, token),
         allowed_hosts=allowed_hosts,
         media_roots=media_roots,
         most_results=most_results,
@@ -108,12 +106,67 @@ def serve(
     run(
         indexes,
         settings,
-        model=model,
-        device=device,
         **computing,
         opened=opened,
+        agents=agents,
         announce=lambda address: _say(f"serving {address}"),
     )
+
+
+@click.command()
+@click.argument("indexes", nargs=-1, required=True, metavar="INDEX...")
+@click.option(
+    "--http", is_flag=True, help="Listen at http://HOST:PORT/mcp instead, for agents elsewhere; with the search page."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --http: address to listen on.")
+@click.option("--port", type=int, default=8000, show_default=True, help="With --http: port; 0 for a free one.")
+@click.option("--token", envvar="COLBERT_VIDEO_TOKEN", help="With --http: secret that agents must show.")
+@click.option(
+    "--media-root",
+    "media_roots",
+    type=FOLDER,
+    multiple=True,
+    help="Show only video files in this folder; repeatable. Default: every file that an index names.",
+)
+@model_option
+@device_option
+@precision_option
+@compile_option
+@query_runtime_option
+def mcp(
+    indexes: tuple[str, ...],
+    http: bool,
+    host: str,
+    port: int,
+    token: str | None,
+    media_roots: tuple[Path, ...],
+    **computing: Any,
+) -> None:
+    """Give agents tools that search indexes: the Model Context Protocol over stdin and stdout.
+
+    Agents start this themselves; add it to their settings as the command `colbert-video mcp my.index`. They can search,
+    explain, list, and look at frames, and change nothing. With --http it is a service, as of `colbert-video serve --mcp`.
+    """
+    check_server(agents=True)
+    from colbert_video.serve.launch import serve as run
+    from colbert_video.serve.launch import serve_stdio
+    from colbert_video.serve.service_settings import ServeSettings
+
+    if not http:
+        serve_stdio(indexes, ServeSettings(media_roots=media_roots), **computing)
+        return
+    settings = ServeSettings(host=host, port=port, token=_own_token(host, token), media_roots=media_roots)
+    run(indexes, settings, **computing, agents=True, announce=lambda address: _say(f"serving {address}mcp"))
+
+
+def _own_token(host: str, token: str | None) -> str | None:
+    """Return the token of a service; one is made, and printed, where others can reach it and none was given."""
+    from colbert_video.serve.service_settings import is_local
+
+    if token is None and not is_local(host):
+        token = secrets.token_urlsafe(32)
+        _say(f"token: {token}")
+    return token
 
 
 def split_address(cluster: str | None, indexes: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
@@ -140,8 +193,8 @@ def cluster_options(cluster: str | None, **given: Any) -> dict[str, Any] | None:
     return {"cluster": cluster, **chosen}
 
 
-def check_server() -> None:
-    """Check that the packages for serving are installed.
+def check_server(*, agents: bool = False) -> None:
+    """Check that the packages for serving, and for agents where they are wanted, are installed.
 
     Raises:
         DependencyError: If one is missing.
@@ -153,6 +206,13 @@ def check_server() -> None:
     except ImportError as error:
         raise DependencyError(
             f'{error.name} is not installed, which `serve` needs: pip install "colbert_video[serve]"'
+        ) from error
+    try:
+        if agents:
+            import mcp.server.mcpserver  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            f'{error.name} is not installed, or too old for agents: pip install "colbert_video[mcp]"'
         ) from error
 
 

@@ -43,17 +43,34 @@ ERRORS = {
 }
 
 
-def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None) -> Guard:
+def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None, *, agents: bool = False) -> Guard:
     """Assemble the service.
 
     Args:
         indexes: What it searches; it closes them when it stops.
         settings: Its limits; None for the defaults.
+        agents: True to answer the Model Context Protocol at /mcp too, with the same limits and token.
 
     Returns:
         An ASGI application.
     """
     settings = settings or ServeSettings()
+    app, service = create_api(indexes, settings)
+    if agents:
+        from colbert_video.serve.agents.agent_endpoint import add_agents
+
+        add_agents(app, service)
+    return Guard(
+        app,
+        gatekeeper=service.gatekeeper,
+        metrics=service.metrics,
+        most_requests=settings.most_requests,
+        stall_seconds=settings.stall_seconds,
+    )
+
+
+def create_api(indexes: IndexRegistry, settings: ServeSettings) -> tuple[FastAPI, Service]:
+    """Assemble the addresses of a service, without what guards them from the network."""
     service = Service.from_settings(settings, indexes)
     app = FastAPI(
         title="colbert_video",
@@ -72,13 +89,7 @@ def create_app(indexes: IndexRegistry, settings: ServeSettings | None = None) ->
         app.include_router(routes.router)
     _add_pages(app)
     app.add_middleware(Methods, routes=app.router.routes, files=STATIC_PATH)
-    return Guard(
-        app,
-        gatekeeper=service.gatekeeper,
-        metrics=service.metrics,
-        most_requests=settings.most_requests,
-        stall_seconds=settings.stall_seconds,
-    )
+    return app, service
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ STATUS_PATHS = ("/healthz", "/readyz")
 """Answered also when the service is full."""
 OPEN_PATHS = ("/", "/healthz", "/readyz", "/api/session", "/api/login", "/api/logout")
 """What everybody may ask for; and the page's files, which hold no data."""
+AGENTS = "/mcp"
+"""Where agents ask, if the service answers them."""
 STATIC = "/static/"
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -76,7 +78,7 @@ class Gatekeeper:
         self._check_host(client.headers.get("host", ""))
         _check_framing(client.headers)
         path = path_within(scope)
-        if path.startswith("/api/"):
+        if path.startswith(("/api/", AGENTS)):
             self._check_site(scope["method"], client.headers)
         if path in OPEN_PATHS or path.startswith(STATIC):
             return

@@ -1,9 +1,11 @@
 """Starting and stopping the service's process."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
@@ -12,7 +14,7 @@ from colbert_video.errors import SettingsError
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
-from colbert_video.serve.app import create_app
+from colbert_video.serve.app import create_api, create_app
 from colbert_video.serve.connections import connection_class
 from colbert_video.serve.indexes import IndexRegistry, Opener, ServedIndex
 from colbert_video.serve.service_settings import ServeSettings
@@ -46,6 +48,7 @@ def serve(
     compile: bool = False,
     query_runtime: QueryRuntime | None = None,
     opened: Opener = ServedIndex,
+    agents: bool = False,
     announce: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve indexes until SIGTERM or SIGINT; running requests are finished first.
@@ -59,6 +62,7 @@ def serve(
         compile: True to compile models, as for `Searcher`.
         query_runtime: What runs the text tower, as for `Searcher`.
         opened: Opens an index.
+        agents: True to answer agents at /mcp, as for `create_app`.
         announce: Called with the address once the port is open.
 
     Raises:
@@ -76,10 +80,28 @@ def serve(
             refresh_seconds=settings.refresh_seconds,
             opened=opened,
         )
-        app = create_app(indexes, settings)
+        app = create_app(indexes, settings, agents=agents)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         announce(f"http://{host}:{port.getsockname()[1]}/")
         Server(uvicorn_config(app, settings)).run(sockets=[port])
+
+
+def serve_stdio(folders: Sequence[str], settings: ServeSettings, **computing: Any) -> None:
+    """Answer one agent over stdin and stdout until it closes them; nothing else may write to stdout.
+
+    Args:
+        folders: Index folders, or NAME=FOLDER.
+        settings: Limits.
+        **computing: How models compute: `model`, `device`, `precision`, `compile` and `query_runtime` of `serve`.
+
+    Raises:
+        IndexFolderError: If an index cannot be opened.
+    """
+    from colbert_video.serve.agents.agent_endpoint import talk_over_stdio
+
+    indexes = IndexRegistry.open(folders, refresh_seconds=settings.refresh_seconds, **computing)
+    app, _ = create_api(indexes, settings)
+    asyncio.run(talk_over_stdio(app))
 
 
 def uvicorn_config(app: Callable[..., object], settings: ServeSettings) -> uvicorn.Config:

@@ -15,7 +15,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     code, out, _ = run([verb, "--help"], capsys)
     assert code == 0
     assert f"Usage: colbert-video {verb}" in out
-    assert "--json" in out or verb == "serve"
+    assert "--json" in out or verb in ("serve", "mcp")
 
 
 def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
