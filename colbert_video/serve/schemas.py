@@ -49,6 +49,7 @@ class ResultAnswer(BaseModel):
     reason: str | None = Field(description="Why browsers cannot play it.")
     media: str | None = Field(description="Address of the file, relative to the service's root.")
     thumbnail: str | None = Field(description="Address of a picture of the moment.")
+    frame_rate: float | None = Field(description="Frames per second, as the file's header states them.")
 
     @classmethod
     def from_hit(cls, hit: Hit, prob: float, index: str, media: MediaFile | None, reason: str | None) -> "ResultAnswer":
@@ -71,6 +72,7 @@ class ResultAnswer(BaseModel):
             reason=reason,
             media=None if media is None else media_url(index, hit.id),
             thumbnail=None if media is None else thumbnail_url(index, hit.id, hit.middle),
+            frame_rate=None if media is None else media.kind.frame_rate,
         )
 
 

@@ -1,9 +1,14 @@
 """What tests of the service share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PAGE_CLIPS, running, watched
+from page_corpus import build_page_index
 
 from colbert_video.serve.media.media_files import MediaFiles
 
@@ -19,3 +24,38 @@ def media_files() -> Iterator[Callable[..., MediaFiles]]:
     yield within
     for files in made.values():
         files.close()
+
+
+@pytest.fixture(scope="module")
+def corpus(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    build_page_index(folder, count=PAGE_CLIPS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(corpus: Path) -> Iterator[str]:
+    with running([corpus / "index"]) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
+    sync_api.expect.set_options(timeout=20_000)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_SETTINGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> partial[AbstractContextManager[Any]]:
+    return partial(watched, browser, address)
+
+
+@pytest.fixture
+def page(visit: Any) -> Iterator[Any]:
+    with visit() as page:
+        page.goto("./")
+        yield page

@@ -3,9 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,19 @@ from urllib.parse import quote_plus
 import av
 import numpy as np
 import pytest
-from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PREFIX, running, watched
-from page_corpus import HOSTILE, SCENE_SECONDS, build_page_index, page_scenes
+from page_browser import (
+    CHROMIUM,
+    PAGE_CAPTIONS,
+    PAGE_CLIPS,
+    PREFIX,
+    expect,
+    open_by_address,
+    running,
+    search,
+    until,
+    watched,
+)
+from page_corpus import HOSTILE, SCENE_SECONDS, page_scenes
 from serving import TOKEN
 from thorough import cases
 
@@ -23,10 +31,9 @@ from colbert_video.indexing.catalog.filters import compile_filter
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
-CLIPS = 4
+CLIPS = PAGE_CLIPS
 FRAME_RATE = 12
-CAPTIONS = [scene.caption for scene in page_scenes(CLIPS)]
-ALL = 20  # more than there are videos
+CAPTIONS = PAGE_CAPTIONS
 AXE = find_spec("axe_playwright_python")
 EVERY_RULE = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 FRAME = """video => {
@@ -37,62 +44,6 @@ FRAME = """video => {
 }"""
 
 Watched = Any  # opens a page that is watched
-
-
-@pytest.fixture(scope="module")
-def corpus(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    build_page_index(folder, count=CLIPS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(corpus: Path) -> Iterator[str]:
-    with running([corpus / "index"]) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
-    sync_api.expect.set_options(timeout=20_000)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_SETTINGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(browser: Any, address: str) -> partial[AbstractContextManager[Any]]:
-    return partial(watched, browser, address)
-
-
-@pytest.fixture
-def page(visit: Watched) -> Iterator[Any]:
-    with visit() as page:
-        page.goto("./")
-        yield page
-
-
-def expect(part: Any) -> Any:
-    from playwright.sync_api import expect
-
-    return expect(part)
-
-
-def search(page: Any, text: str) -> None:
-    page.locator("#query").fill(text)
-    expect(page.locator("#status")).to_have_text(re.compile("result"))
-
-
-def open_by_address(page: Any, video: str, query: str = CAPTIONS[0], **more: Any) -> None:
-    fields = {"q": query, "k": str(ALL), "open": video, **more}
-    page.goto("?" + "&".join(f"{name}={quote_plus(str(value))}" for name, value in fields.items()))
-    page.locator(".cell").first.wait_for()
-
-
-def until(page: Any, condition: str) -> None:
-    page.wait_for_function(f"() => {condition}")  # a function: the page's policy lets no text be evaluated later
 
 
 def playing_time(page: Any) -> float:

@@ -1,5 +1,6 @@
 """A browser that watches the page: errors in its console and requests to other machines fail the test."""
 
+import re
 import shutil
 import socket
 import threading
@@ -7,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import uvicorn
+from page_corpus import page_scenes
 from serving import wait_until
 
 from colbert_video.serve.app import create_app
@@ -28,6 +30,10 @@ CHROMIUM_SETTINGS = (
     "--disable-sync",
 )
 PREFIX = "/videos"
+PAGE_CLIPS = 4
+"""Toy scenes in the index of the page's tests."""
+PAGE_CAPTIONS = [scene.caption for scene in page_scenes(PAGE_CLIPS)]
+ALL_RESULTS = 20  # more than there are videos
 
 
 @contextmanager
@@ -97,3 +103,24 @@ def watched(browser: Any, address: str, *, allowed: Sequence[str] = (), **contex
     finally:
         page.context.close()
     assert not problems
+
+
+def expect(part: Any) -> Any:
+    from playwright.sync_api import expect
+
+    return expect(part)
+
+
+def search(page: Any, text: str) -> None:
+    page.locator("#query").fill(text)
+    expect(page.locator("#status")).to_have_text(re.compile("result"))
+
+
+def open_by_address(page: Any, video: str, query: str = PAGE_CAPTIONS[0], **more: Any) -> None:
+    fields = {"q": query, "k": str(ALL_RESULTS), "open": video, **more}
+    page.goto("?" + "&".join(f"{name}={quote_plus(str(value))}" for name, value in fields.items()))
+    page.locator(".cell").first.wait_for()
+
+
+def until(page: Any, condition: str) -> None:
+    page.wait_for_function(f"() => {condition}")  # a function: the page's policy lets no text be evaluated later

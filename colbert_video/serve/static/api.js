@@ -5,7 +5,7 @@
  * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
  *   video_score: number | null, start: number | null, end: number | null, window: string | null, moments: Moment[],
  *   parent: string | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
- *   thumbnail: string | null, bag_scores: Record<string, number>}} Result
+ *   thumbnail: string | null, frame_rate: number | null, bag_scores: Record<string, number>}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
  *   shards_failed: string[], bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
@@ -96,6 +96,16 @@ export class Api {
    */
   explain(query, id, index, time, signal) {
     return this.#json(`api/explain?${parameters({ query, id, index, t: time })}`, { signal });
+  }
+
+  /** @param {string} query @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<{times: number[], relevance: number[]}>} */
+  relevance(query, id, index, signal) {
+    return this.#json(`api/relevance?${parameters({ query, id, index })}`, { signal });
+  }
+
+  /** @param {string} id @param {string} index @param {number} start @param {number} end @returns {string} Address of a part of a video as a file. */
+  clip(id, index, start, end) {
+    return `api/video/clip?${parameters({ id, index, start: start.toFixed(3), end: end.toFixed(3) })}`;
   }
 
   /** @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<Video>} */

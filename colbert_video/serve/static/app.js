@@ -6,6 +6,7 @@ import { Filters } from "./filters.js";
 import { ImageInput } from "./images.js";
 import { IndexChoice } from "./indexes.js";
 import { Messages } from "./messages.js";
+import { saveMoments } from "./momenttools.js";
 import { Results } from "./results.js";
 import { Searching } from "./search.js";
 import { Session } from "./session.js";
@@ -29,6 +30,8 @@ class App {
   /** Whether the address asks for a video that is opened once its results are there. */
   #opening = false;
   #playing = false;
+  /** How far to scroll once the results are there, which stood so when this page was left; −1 not to. */
+  #scroll = -1;
 
   constructor() {
     const changed = () => this.#changed();
@@ -45,7 +48,7 @@ class App {
       onError: (error, waiting) => this.#failed(error, waiting),
     });
     this.viewer = new Viewer(this.api, {
-      onClose: () => this.#closed(),
+      onClose: (id) => this.#closed(id),
       onTime: (seconds) => this.#timeChanged(seconds),
       onStep: (step) => this.#step(step),
     });
@@ -79,6 +82,9 @@ class App {
       event.preventDefault();
       this.#changed();
     });
+    for (const kind of /** @type {("csv" | "edl")[]} */ (["csv", "edl"])) {
+      byId(`all-${kind}`).addEventListener("click", () => saveMoments(kind, this.results.shown, this.#state.query || "picture"));
+    }
     this.#fill();
     if (!this.#state.query && !this.#state.open) this.#query.focus();
   }
@@ -91,6 +97,7 @@ class App {
       return;
     }
     this.#fillCounts(); // the index knows the largest
+    this.#scroll = this.history.scroll;
     this.#opening = this.#state.open !== "";
     if (this.#query.value.trim() === this.#state.query) this.#search(); // else words are being typed already
   }
@@ -100,6 +107,7 @@ class App {
     const before = this.#state;
     this.#state = state;
     if (!sameSearch(before, state)) {
+      this.#scroll = this.history.scroll;
       this.images.clear();
       this.#fill();
       this.#opening = state.open !== "";
@@ -193,8 +201,14 @@ class App {
     this.results.show(answer.topk, answer.bag_weights);
     this.filters.learn(answer.topk.map((result) => result.metadata));
     this.messages.found(answer, question.options.where !== "", this.indexes.current);
+    this.#restoreScroll();
     if (this.#opening) this.#openViewer();
     this.#opening = false;
+  }
+
+  #restoreScroll() {
+    if (this.#scroll >= 0) window.scrollTo(0, this.#scroll);
+    this.#scroll = -1;
   }
 
   /** @param {import("./api.js").ApiError} error @param {number | null} waiting */
@@ -242,7 +256,8 @@ class App {
     }, TIME_PAUSE);
   }
 
-  #closed() {
+  /** @param {string} id */
+  #closed(id) {
     const { open } = this.#state;
     window.clearTimeout(this.#timer);
     if (open) {
@@ -250,7 +265,7 @@ class App {
       if (this.history.cameFromResults) this.history.back();
       else this.history.replace(this.#state);
     }
-    if (!this.results.focus(open)) this.#query.focus();
+    if (!this.results.focus(id)) this.#query.focus({ preventScroll: true });
   }
 }
 

@@ -12,6 +12,7 @@ export class Messages {
   #problem = byId("problem");
   #welcome = byId("welcome");
   #legend = byId("bar-legend");
+  #saveAll = byId("save-all");
   #timer = 0;
 
   /** @param {() => void} onRetry @param {() => void} onClearFilters */
@@ -29,6 +30,7 @@ export class Messages {
   found(answer, filtered, index) {
     this.#reset();
     const results = answer.topk.length;
+    this.#saveAll.hidden = !answer.topk.some((result) => result.start !== null);
     this.#legend.hidden = !answer.topk.some((result) => result.video_score !== null);
     if (results) {
       const milliseconds = answer.milliseconds < 10 ? answer.milliseconds.toFixed(1) : Math.round(answer.milliseconds);
@@ -85,6 +87,7 @@ export class Messages {
     window.clearTimeout(this.#timer);
     this.#status.textContent = "";
     this.#legend.hidden = true;
+    this.#saveAll.hidden = true;
     this.#problem.hidden = true;
     this.#problem.replaceChildren();
     this.#welcome.hidden = true;

@@ -12,6 +12,10 @@ export class Player {
   /** @type {HTMLVideoElement | FlipBook | null} */
   #shown = null;
   #time = 0;
+  /** @type {{start: number, end: number} | null} The moment that is played, at whose end playing stops or begins again. */
+  part = null;
+  /** @type {"stop" | "loop" | "on"} */
+  atEnd = "stop";
 
   /**
    * @param {HTMLElement} place
@@ -80,8 +84,20 @@ export class Player {
 
   /** @param {number} seconds @param {boolean} settled */
   #moved(seconds, settled) {
+    const before = this.#time;
     this.#time = seconds;
+    if (!settled) this.#watchEnd(before, seconds);
     this.onTime(seconds, settled);
+  }
+
+  /** @param {number} before @param {number} seconds Stop, or begin again, once the moment's end is passed. */
+  #watchEnd(before, seconds) {
+    if (!this.part || this.atEnd === "on" || !(this.#shown instanceof HTMLVideoElement)) return;
+    const { start, end } = this.part;
+    const last = Math.min(end, this.#shown.duration - 0.05 || end); // some end before what their index says
+    if (before >= last || seconds < last) return;
+    if (this.atEnd === "loop") this.#shown.currentTime = start;
+    else this.#shown.pause();
   }
 
   /** @param {Video} video @param {string | null} reason */
@@ -100,7 +116,7 @@ export class Player {
     const start = button("Convert to play", async () => {
       start.disabled = true;
       try {
-        await this.#convert(address, (text) => (state.textContent = text));
+        await waitForCopy(this.api, address, "Converting", (text) => (state.textContent = text), this.#stopped.signal);
         this.#showVideo({ ...video, copy: null }, address, !reducedMotion());
       } catch (error) {
         if (isAborted(error)) return;
@@ -110,17 +126,6 @@ export class Player {
       }
     }, { class: "main" });
     return make("p", { class: "convert" }, start, state);
-  }
-
-  /** @param {string} address @param {(text: string) => void} tell */
-  async #convert(address, tell) {
-    const begun = Date.now();
-    for (;;) {
-      const { ready, seconds } = await this.api.copy(address, this.#stopped.signal);
-      if (ready) return;
-      tell(`Converting… ${Math.round((Date.now() - begun) / 1000)} s`);
-      await pause(seconds * 1000, this.#stopped.signal);
-    }
   }
 
   /** @param {string} text */
@@ -138,6 +143,24 @@ export class Player {
       shown.removeAttribute("src");
       shown.load();
     }
+  }
+}
+
+/**
+ * Ask for a copy or a clip until the service has made it.
+ * @param {import("./api.js").Api} api
+ * @param {string} address
+ * @param {string} work What is being done, for people.
+ * @param {(text: string) => void} tell
+ * @param {AbortSignal} signal
+ */
+export async function waitForCopy(api, address, work, tell, signal) {
+  const begun = Date.now();
+  for (;;) {
+    const { ready, seconds } = await api.copy(address, signal);
+    if (ready) return;
+    tell(`${work}… ${Math.round((Date.now() - begun) / 1000)} s`);
+    await pause(seconds * 1000, signal);
   }
 }
 

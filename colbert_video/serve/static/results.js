@@ -47,7 +47,9 @@ export class Results {
   /** @param {string} id */
   focus(id) {
     const place = this.shown.findIndex((result) => result.id === id);
-    this.#cards[place]?.focus();
+    const card = this.#cards[place];
+    const { top = 0, bottom = 0 } = card?.getBoundingClientRect() ?? {};
+    card?.focus({ preventScroll: bottom > 0 && top < window.innerHeight }); // what is seen of it stays where it is
     return place >= 0;
   }
 

@@ -49,11 +49,23 @@ export function sameSearch(one, other) {
 export class PageHistory {
   /** @param {(state: PageState) => void} onMove Called when people go back or forward. */
   constructor(onMove) {
+    window.history.scrollRestoration = "manual"; // results come later than the browser scrolls
     window.addEventListener("popstate", () => onMove(readState(location.search)));
+    window.addEventListener("pagehide", () => this.#keepScroll());
+  }
+
+  /** @returns {number} How far the page was scrolled when this entry was left; 0 for a new one. */
+  get scroll() {
+    return history.state?.scroll ?? 0;
+  }
+
+  #keepScroll() {
+    history.replaceState({ ...history.state, scroll: window.scrollY }, "");
   }
 
   /** @param {PageState} state @param {{opened?: boolean}} [mark] `opened`: going back closes the viewer. */
   push(state, mark = {}) {
+    this.#keepScroll();
     history.pushState(mark, "", address(state));
   }
 

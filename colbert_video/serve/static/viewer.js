@@ -4,7 +4,9 @@ import { asApiError, isAborted } from "./api.js";
 import { button, byId, make } from "./dom.js";
 import { plain, score, sentence, span, time } from "./format.js";
 import { HeatStrips } from "./heatstrip.js";
+import { MomentTools } from "./momenttools.js";
 import { Player } from "./player.js";
+import { Timeline } from "./timeline.js";
 
 /** @typedef {import("./api.js").Moment} Moment */
 /** @typedef {import("./api.js").Result} Result */
@@ -29,13 +31,15 @@ export class Viewer {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {{onClose: () => void, onTime: (seconds: number) => void, onStep: (step: number) => void}} listener `onTime`:
+   * @param {{onClose: (id: string) => void, onTime: (seconds: number) => void, onStep: (step: number) => void}} listener `onTime`:
    *   playing stopped there; `onStep`: the previous or next result is wanted.
    */
   constructor(api, listener) {
     this.api = api;
     this.listener = listener;
     this.#strips = new HeatStrips(byId("heat"), (seconds) => this.#seek(seconds));
+    this.timeline = new Timeline(byId("timeline"), (seconds) => this.#seek(seconds));
+    this.tools = new MomentTools(api, () => this.#player);
     byId("viewer-close").addEventListener("click", () => this.#dialog.close());
     byId("viewer-previous").addEventListener("click", () => listener.onStep(-1));
     byId("viewer-next").addEventListener("click", () => listener.onStep(1));
@@ -69,6 +73,7 @@ export class Viewer {
     this.#note("");
     this.#showVideo(this.#video, wanted);
     const { window, time } = momentAt(wanted);
+    void this.#drawCurve(wanted);
     await this.#explain(window ?? id, window === null ? time : null);
   }
 
@@ -94,10 +99,17 @@ export class Viewer {
     this.#player = new Player(byId("player"), this.api, (seconds, settled) => {
       this.#strips.mark(seconds);
       this.#markMoment(seconds);
+      this.timeline.mark(seconds);
       if (settled) this.listener.onTime(seconds);
     });
-    this.#player.show(video, wanted.time ?? result?.start ?? 0, wanted.play);
+    const begin = wanted.time ?? result?.start ?? 0;
+    const moments = result && result.start !== null ? momentsOf(result) : [];
+    this.timeline.show(video.duration, moments);
+    this.timeline.mark(begin);
+    this.tools.show(video, result, moments.find(({ start, end }) => begin >= start && begin < end) ?? null);
+    this.#player.show(video, begin, wanted.play);
     this.#showMoments(result);
+    this.#markMoment(begin);
     byId("facts").replaceChildren(facts(video));
   }
 
@@ -127,12 +139,24 @@ export class Viewer {
   /** @param {Moment} moment Go to it, and explain the window in which it was found. */
   #goTo(moment) {
     this.#seek(moment.start);
+    this.tools.moment = moment;
     if (moment.window) void this.#explain(moment.window, null);
   }
 
   /** @param {number} seconds */
   #seek(seconds) {
     this.#player?.seek(seconds);
+  }
+
+  /** @param {Wanted} wanted Show how well the words fit over the whole video. */
+  async #drawCurve({ query, id, index }) {
+    if (!query) return;
+    try {
+      const { times, relevance } = await this.api.relevance(query, id, index, this.#loading.signal);
+      if (this.openId === id) this.timeline.draw(times, relevance);
+    } catch {
+      // the line shows the moments all the same
+    }
   }
 
   /** @param {string} id @param {number | null} time Of a video in windows, one that holds it. */
@@ -188,12 +212,15 @@ export class Viewer {
     this.#video = null;
     this.#explained = "";
     this.#strips.say("");
+    this.timeline.clear();
+    this.tools.clear();
     for (const id of ["moments", "facts"]) byId(id).replaceChildren();
   }
 
   #closed() {
+    const id = this.openId;
     this.#clear();
-    this.listener.onClose();
+    this.listener.onClose(id);
   }
 }
 
