@@ -20,7 +20,7 @@ from views import VIEWS, decimal, minus, spread
 
 from colbert_video.durable import write_text
 
-PAGES = ("ablations.md", "cli.md", "performance.md", "scale.md", "video.md")
+PAGES = ("ablations.md", "cli.md", "how-it-works.md", "performance.md", "scale.md", "video.md")
 SECTION = re.compile(r"(<!-- figures: (\w+)\.(\w+)(?: (\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -70,6 +70,11 @@ bag_weights_option = click.option(
     help="How much a bag of tokens counts in a score: its name, = and a number, 0 to leave it out. Repeat it for several. "
     "Default: what the index says, 1 for a new one.",
 )
+min_confidence_option = click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    help="Leave out hits that stand less than this share of the way from a usual video of the index to a perfect match, 0 to 1.",
+)
 sources_argument = click.argument("videos", nargs=-1, required=True)
 cluster_option = click.option(
     "--cluster",

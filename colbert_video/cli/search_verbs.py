@@ -1,5 +1,6 @@
 """The verbs that search: search, demo, which does everything once, and fuse, which makes one run of several."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from colbert_video.cli.options import (
     escape_option,
     index_option,
     json_option,
+    min_confidence_option,
     precision_option,
     print_report,
     print_result,
@@ -56,6 +58,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
+@min_confidence_option
 @bag_weights_option
 @click.option(
     "--engine",
@@ -83,6 +86,7 @@ def search(
     where: str | None,
     windows: bool,
     exact: bool,
+    min_confidence: float | None,
     explain: bool,
     as_json: bool,
     **settings: Any,
@@ -93,7 +97,7 @@ def search(
     """
     words = _one_text(query)
     _check_what(words, image, video, queries, explain)
-    _check_run(queries, trec, windows)
+    _check_run(queries, trec, windows, min_confidence)
     _check_exist(image, video)
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.searcher import Searcher
@@ -105,7 +109,7 @@ def search(
             options["k"] = DEFAULT_RUN_ROWS if k is None else k
             print_written(trec, _write_run(searcher, texts, trec, options, escape=escape, as_json=as_json))
             return
-        options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows}
+        options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows, "min_confidence": min_confidence}
         explanation = None
         if image is not None:
             hits = searcher.search_image(image, **options)
@@ -114,7 +118,8 @@ def search(
         elif words is not None:
             hits = searcher.search(words, **options)
             explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
-    _print_hits(words if words is not None else str(image or video), hits, explanation, as_json)
+        levels = None if as_json else _levels(searcher, hits, words)
+    _print_hits(words if words is not None else str(image or video), hits, explanation, levels, as_json)
 
 
 @click.command()
@@ -164,7 +169,20 @@ def fuse(
     print_written(output, done if as_json else f"{len(runs)} runs of {len(fused)} queries are fused in {output}")
 
 
-def _print_hits(query: str, hits: Sequence[Any], explanation: Any, as_json: bool) -> None:
+def _levels(searcher: Any, hits: Sequence[Any], words: str | None) -> Any:
+    """Return the levels of the words that a table says on a terminal; None where nobody reads them."""
+    from colbert_video.search.match_levels import PICTURE_LEVELS
+
+    if not hits or not _on_terminal():
+        return None
+    return PICTURE_LEVELS if words is None else searcher.match_levels()
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _print_hits(query: str, hits: Sequence[Any], explanation: Any, levels: Any, as_json: bool) -> None:
     from colbert_video.cli.tables import explanation_table, hit_listing
 
     if as_json:
@@ -172,7 +190,7 @@ def _print_hits(query: str, hits: Sequence[Any], explanation: Any, as_json: bool
         print_result({"query": query, "hits": [hit.to_dict() for hit in hits], **why})
         return
     more = [] if explanation is None else [explanation_table(explanation)]
-    print_result([hit_listing(hits, bags=explanation is not None), *more])
+    print_result([hit_listing(hits, bags=explanation is not None, levels=levels), *more])
 
 
 def _check_files(queries: Path, trec: Path, *, escape: bool) -> dict[str, str]:
@@ -223,10 +241,12 @@ def _check_exist(*files: Path | None) -> None:
             raise click.UsageError(f"there is no file {file}; check the name.")
 
 
-def _check_run(queries: Path | None, trec: Path | None, windows: bool) -> None:
+def _check_run(queries: Path | None, trec: Path | None, windows: bool, min_confidence: float | None) -> None:
     if (queries is None) != (trec is None):
         raise click.UsageError(
             "--queries FILE and --trec RUN belong together: what to look for, and where to write it."
         )
     if queries is not None and windows:
         raise click.UsageError("a run ranks videos; leave --windows out.")
+    if queries is not None and min_confidence is not None:
+        raise click.UsageError("a run ranks all videos; leave --min-confidence out.")

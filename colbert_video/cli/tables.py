@@ -18,6 +18,7 @@ from colbert_video.indexing.upkeep.verify import VerifyReport
 from colbert_video.model.bags import FRAME_BAGS, holds_frames
 from colbert_video.search.explain import PADDING, Explanation, TokenMatch
 from colbert_video.search.hit import Hit, format_moment, format_time
+from colbert_video.search.match_levels import MatchLevels
 
 MAX_FAILURES = 50
 """Files that a list shows; `info` and --json have them all."""
@@ -25,25 +26,29 @@ MAX_MOMENTS = 3
 """Further moments of a hit in the table; --json has them all."""
 
 
-def hit_listing(hits: Sequence[Hit], *, bags: bool = False) -> Listing:
+def hit_listing(hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels | None = None) -> Listing:
     """Return rank, id, moment and score of each hit.
 
     Args:
         hits: Best first.
         bags: True to show the score in each bag too.
+        levels: From which confidence on a match is fair or strong, for a column that says so; None for no such column.
     """
     further = any(hit.moments for hit in hits)
     named = _bags_of(hits) if bags else []
     columns = [Column("", right=True), Column("video", fold=True), Column("moment"), Column("score", right=True)]
+    columns += [Column("match")] if levels else []
     columns += [Column(f"{bag} bag", right=True) for bag in named]
     columns += [Column("also at", fold=True)] if further else []
     rows = []
     for hit in hits:
         own = {"frame": hit.frame_score, "video": hit.video_score, **hit.bag_scores}
         scores = (hit.score, *(own.get(bag) for bag in named))
+        match = [levels.label(hit.confidence) or NOTHING] if levels else []
+        score, *in_bags = map(score_text, scores)
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         also = [", ".join(moments) or NOTHING] if further else []
-        rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), *map(score_text, scores), *also])
+        rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), score, *match, *in_bags, *also])
     return Listing(columns, rows, "no video is eligible")
 
 

@@ -51,7 +51,8 @@ class Hit:
     confidence: float | None = None
     """How far of the way from a usual video of this corpus to a perfect match the score stands, from 0 to 1: (score - m) /
     (p - m), where m is the median of what a fixed sample of the whole index scores for this query, and p is the score if
-    every query token met its equal. None in an index of fewer than 10 videos or windows. See `MatchLevels` for words."""
+    every query token met its equal. None in an index of fewer than 10 videos or windows. `Searcher.match_levels` has
+    words for it."""
 
     @property
     def middle(self) -> float | None:

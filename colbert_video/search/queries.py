@@ -64,6 +64,7 @@ class QueryModel:
         target = None if device is None else resolve_device(device)
         self._choice = ModelChoice.from_given(given, target, **options)
         self._loaded: Once[VideoEncoder] = Once(most=1)
+        self._kept: Once[list[Float[Tensor, "_ dim"]]] = Once(most=1)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -80,11 +81,16 @@ class QueryModel:
         """Encode with a model that is in memory already instead of what was given."""
         self._choice = ModelChoice.from_given(model)
         self._loaded.clear()
+        self._kept.clear()
 
     def encode(self, texts: list[str], settings: IndexSettings) -> list[Float[Tensor, "_ dim"]]:
         """Return the scored tokens of each text, on the CPU, for an index of these settings; raises as `load`."""
         encoded = self.load(settings).encode_queries(texts).to("cpu")
         return [encoded[row] for row in range(len(texts))]
+
+    def encode_once(self, texts: tuple[str, ...], settings: IndexSettings) -> list[Float[Tensor, "_ dim"]]:
+        """Return the scored tokens of texts that are asked for again and again; raises as `load`."""
+        return self._kept.get((texts, settings), lambda: self.encode(list(texts), settings))
 
     def prepare(self, text: str, settings: IndexSettings) -> PreparedQuery:
         """Return one text encoded, with which of its tokens are padding; raises as `load`."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.base.checks import check_flags, id_text, real_number, whole_number
-from colbert_video.base.once import PerProcess
+from colbert_video.base.once import Once, PerProcess
 from colbert_video.base.threads import default_threads
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
@@ -26,6 +26,7 @@ from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.explain import Explanation, Relevance, explain_similarities
 from colbert_video.search.hits import Hits
+from colbert_video.search.match_levels import UNANSWERABLE, MatchLevels
 from colbert_video.search.moments import frame_relevance
 from colbert_video.search.opened import OpenIndex
 from colbert_video.search.queries import (
@@ -44,6 +45,8 @@ from colbert_video.search.ranking import Ranking
 from colbert_video.search.view import Searchable, SearchSettings
 from colbert_video.video.windows import Span
 
+LEVELS_KEPT = 4
+"""Match levels that are remembered, each of one commit and some weights of bags."""
 AnySearcher = TypeVar("AnySearcher", bound="Searcher")
 
 
@@ -127,6 +130,7 @@ class Searcher:
         self._threads = default_threads() if threads is None else whole_number("threads", threads, least=1)
         self._bag_weights = bag_weights
         self._defaults = {"threads": threads, "bag_weights": bag_weights}
+        self._levels: Once[MatchLevels | None] = Once(LEVELS_KEPT)
 
     def _check_defaults(self) -> None:
         """Check that the index has the bags that `bag_weights` names; a searcher whose index has not is closed."""
@@ -423,6 +427,34 @@ class Searcher:
         points.sort()
         return Relevance(tuple(time for time, _ in points), tuple(value for _, value in points))
 
+    def match_levels(self, *, bag_weights: Mapping[str, float] | None = None) -> MatchLevels | None:
+        """Return from which `Hit.confidence` on a text's hit is a fair match, and a strong one, in this index by its model.
+
+        A hit is weak if its confidence is no higher than the best that 16 lists of words without meaning find here, and
+        strong if it is 1.15 times as high. The lists are encoded once, and searched once for each commit and set of weights:
+        16 searches. For pictures and clips see `PICTURE_LEVELS`.
+
+        Args:
+            bag_weights: How much each bag counts, as for the search.
+
+        Returns:
+            The levels, whose `label` is "strong", "fair" or "weak"; None where hits have no confidence.
+
+        Raises:
+            SettingsError: If the index names no model and none was given, or `bag_weights` is not valid.
+        """
+        with self._view() as view:
+            weights = view.settings.weights(self._bag_weights, bag_weights)
+            key = view.version, tuple(sorted(weights.items()))
+            return self._levels.get(key, lambda: self._measured_levels(view, weights))
+
+    def _measured_levels(self, view: Searchable, weights: Mapping[str, float]) -> MatchLevels | None:
+        wanted = SearchSettings(1, weights=weights, threads=self._threads)
+        tokens = self._model.encode_once(UNANSWERABLE, view.settings)
+        best = [hit.confidence for query in tokens for hit in view.hits(PreparedQuery(query), wanted)]
+        known = [confidence for confidence in best if confidence is not None]
+        return MatchLevels.from_unanswerable(known) if known else None
+
     def _weighted(self, wanted: SearchSettings, settings: IndexSettings, bag_weights: Any) -> SearchSettings:
         """Return what is wanted with the weights of bags: the given ones, else this searcher's, else the index's."""
         return replace(wanted, weights=settings.weights(self._bag_weights, bag_weights))
@@ -441,6 +473,7 @@ class Searcher:
     def use_model(self, model: VideoEncoder) -> None:
         """Encode queries with a model that is in memory already."""
         self._model.use(model)
+        self._levels.clear()
 
     def refresh(self) -> bool:
         """See what was committed since the searcher was opened or refreshed.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -70,12 +70,17 @@ class SearchSettings:
             object.__setattr__(self, name, value)
 
 
+@runtime_checkable
 class Searchable(Protocol):
     """One state of an index or of a sharded corpus."""
 
     @property
     def settings(self) -> IndexSettings:
         """Settings of the index, for which queries are encoded."""
+
+    @property
+    def version(self) -> int:
+        """Number of the commit, or the sum of those of all shards."""
 
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
@@ -125,6 +130,11 @@ class SearchView:
     def settings(self) -> IndexSettings:
         """Settings of the index."""
         return self.reader.settings
+
+    @property
+    def version(self) -> int:
+        """Number of the commit."""
+        return self.reader.version
 
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""

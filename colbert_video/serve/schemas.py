@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.explain import PADDING, Explanation
 from colbert_video.search.hit import Hit
+from colbert_video.search.match_levels import MatchLabel, MatchLevels
 from colbert_video.search.moments import frame_relevance, item_moment
 from colbert_video.serve.media.media_files import MediaFile
 from colbert_video.serve.service_settings import THUMBNAIL_WIDTHS, ServeSettings
@@ -39,6 +40,13 @@ class ResultAnswer(BaseModel):
     frame_score: float | None
     video_score: float | None
     bag_scores: dict[str, float] = Field(description="MeanMaxSim by bag, of those that were looked at.")
+    confidence: float | None = Field(
+        description="How far of the way from a usual video of the index to a perfect match the score stands, from 0 to 1; "
+        "null in an index of fewer than 10 videos or windows."
+    )
+    match: MatchLabel | None = Field(
+        description="The confidence in a word, measured by queries that have no answer; null unless `labels` is asked for."
+    )
     start: float | None
     end: float | None
     window: str | None = Field(description="Id of the window that was found, for `explain`; null for a whole video.")
@@ -52,7 +60,15 @@ class ResultAnswer(BaseModel):
     frame_rate: float | None = Field(description="Frames per second, as the file's header states them.")
 
     @classmethod
-    def from_hit(cls, hit: Hit, prob: float, index: str, media: MediaFile | None, reason: str | None) -> "ResultAnswer":
+    def from_hit(
+        cls,
+        hit: Hit,
+        prob: float,
+        index: str,
+        media: MediaFile | None,
+        reason: str | None,
+        levels: MatchLevels | None = None,
+    ) -> "ResultAnswer":
         """Return a hit as it is sent: with ColBERT's fields, and without its path.
 
         Args:
@@ -61,12 +77,14 @@ class ResultAnswer(BaseModel):
             index: Name of the index.
             media: Its file; None if that cannot be served.
             reason: Why browsers cannot play it; None if they can.
+            levels: From which confidence on a match is fair or strong; None if that is not asked for.
         """
         text = hit.metadata.get("text")
         return cls(
             **hit.to_dict(),  # its path is no field, and left out
             pid=hit.id,
             prob=prob,
+            match=None if levels is None else levels.label(hit.confidence),
             text=text if isinstance(text, str) else hit.id,
             playable=reason is None,
             reason=reason,

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from command_line import exit_code, run
 
-from colbert_video.cli import evaluate_command
+from colbert_video.cli import evaluate_command, search_verbs
 from colbert_video.errors import SettingsError
+from colbert_video.search.match_levels import MatchLevels
+from colbert_video.search.searcher import Searcher
 from colbert_video.training.world import write_world
 
 
@@ -48,6 +50,26 @@ def test_search_as_json(index: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert best["score"] == pytest.approx(best["frame_score"] + best["video_score"], abs=1e-5)
     assert 0 <= best["start"] < best["end"] <= 3.01
     assert found["explanation"]["id"] == best["id"]
+
+
+def test_search_with_a_least_confidence(index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of five videos nothing is usual, so none is left out."""
+    code, out, _ = run(["search", "a", "--index", str(index), "--json", "--min-confidence", "0.9"], capsys)
+    assert (code, [hit["confidence"] for hit in json.loads(out)["hits"]]) == (0, [None] * 5)
+    code, _, err = run(["search", "a", "--index", str(index), "--min-confidence", "1.5"], capsys)
+    assert (code, "--min-confidence" in err) == (2, True)
+    many = ["--queries", str(tmp_path / "q.tsv"), "--trec", str(tmp_path / "run")]
+    code, _, err = run(["search", *many, "--index", str(index), "--min-confidence", "0.5"], capsys)
+    assert (code, "leave --min-confidence out" in err) == (2, True)
+
+
+def test_a_terminal_shows_the_word_for_a_match(
+    index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_verbs, "_on_terminal", lambda: True)
+    monkeypatch.setattr(Searcher, "match_levels", lambda searcher: MatchLevels(0.1, 0.2))
+    code, out, _ = run(["search", "a red circle", "--index", str(index), "-k", "1"], capsys)
+    assert (code, out.split("\t")[4].strip()) == (0, "-")
 
 
 def test_info_add_and_remove(

@@ -11,6 +11,7 @@ from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.upkeep.contents import ListedVideo
 from colbert_video.search.hit import Hit, Moment, format_moment, format_time
+from colbert_video.search.match_levels import MatchLevels
 
 
 def _rendered(value: object) -> str:
@@ -49,6 +50,15 @@ def test_a_pipe_gets_a_line_a_hit_with_tabs() -> None:
     hits = [Hit(1, LONG, 1.25, 0.5, 0.75, 1.0, 2.5, None, {}), Hit(2, "b\nc", 1.0, 1.0, 0.0, None, None, None, {})]
     lines = _shown(hit_listing(hits), width=20, terminal=False).splitlines()
     assert lines == [f"1\t{LONG}\t0:01.0–0:02.5\t1.250", "2\tb\\nc\t-\t1.000"]
+
+
+def test_a_table_says_in_a_word_how_well_hits_match() -> None:
+    hits = [
+        Hit(1, "a", 1.25, 0.5, 0.75, 1.0, 2.5, None, {}, confidence=0.9),
+        Hit(2, "b", 1.0, 1.0, 0.0, 1.0, 2.0, None, {}),
+    ]
+    lines = _shown(hit_listing(hits, levels=MatchLevels(0.5, 0.8)), width=80).splitlines()
+    assert ["match" in lines[1], "strong" in lines[3], lines[4].split()[-2]] == [True, True, "-"]
 
 
 def test_videos_are_listed_with_length_and_text() -> None:

@@ -14,12 +14,13 @@ from thorough import amount
 from token_corpus import DIM, random_bags, unit_tokens
 from window_corpus import VIDEOS, commit_two_segments
 
-from colbert_video import Indexer, Searcher
+from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search import confidence
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
+from colbert_video.search.match_levels import UNANSWERABLE, MatchLevels
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
 ITEMS = [
@@ -47,7 +48,7 @@ def one(index: Path) -> Iterator[Searcher]:
 
 
 @pytest.fixture(scope="module")
-def splits(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ShardedSearcher]]:
+def split_indexes(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ShardedSearcher]]:
     folder = tmp_path_factory.mktemp("splits")
     for shards in (1, 3, len(VIDEOS)):
         shard_index(index, folder / str(shards), shards=shards)
@@ -60,6 +61,13 @@ def splits(index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[li
 def commit(path: Path, bags: list[torch.Tensor]) -> None:
     """Index videos v0, v1 and so on."""
     Indexer(path, dim=DIM, nbits=8).index_tokens([f"v{number}" for number in range(len(bags))], bags)
+
+
+@pytest.fixture
+def splits(split_indexes: list[ShardedSearcher]) -> Iterator[list[ShardedSearcher]]:
+    yield split_indexes
+    for searcher in split_indexes:
+        searcher.catalogs._samples.clear()  # some tests change the size of the sample
 
 
 def near(query: torch.Tensor, *, seed: int) -> torch.Tensor:
@@ -208,3 +216,50 @@ def test_a_lost_shard_that_holds_no_wanted_id_is_not_reported(
     monkeypatch.setattr(searcher, "_ask", without_the_first)
     found = searcher.search_tokens(unit_tokens(2, DIM, seed=1), ids=["k"])
     assert ([hit.id for hit in found], found.shards_failed) == (["k"], ())
+
+
+def test_words_for_confidence_are_relative_to_queries_without_an_answer() -> None:
+    levels = MatchLevels.from_unanswerable([0.1, 0.3, 0.5, 0.2])
+    assert (levels.fair, levels.strong) == (0.5, pytest.approx(0.575))
+    assert [levels.label(share) for share in (0.0, 0.5, 0.5001, 0.57, 0.58, 1.0)] == [
+        *("weak", "weak", "fair", "fair", "strong", "strong")
+    ]
+    assert levels.label(None) is None
+    assert MatchLevels.from_unanswerable([0.95]).strong == 1.0  # a perfect match is a strong one everywhere
+
+
+def test_match_levels_are_what_the_searches_find_and_measured_once(
+    index: Path, splits: list[ShardedSearcher], tiny_trained_model: VideoColBERT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[list[str]] = []
+    encode = VideoColBERT.encode_queries
+    monkeypatch.setattr(
+        VideoColBERT,
+        "encode_queries",
+        lambda model, texts, **more: encoded.append(texts) or encode(model, texts, **more),
+    )
+    weights = {"video": 0.5}
+    with Searcher(index, model=tiny_trained_model) as searcher:
+        for given in (None, weights):
+            levels = searcher.match_levels(bag_weights=given)
+            assert levels == searcher.match_levels(bag_weights=given)
+            best = [searcher.search(text, 1, bag_weights=given)[0].confidence for text in UNANSWERABLE]
+            assert levels is not None
+            assert levels.fair == pytest.approx(max(share or 0.0 for share in best), abs=1e-5)
+        assert len(encoded) == 1 + 2 * len(UNANSWERABLE)
+        with pytest.raises(SettingsError, match="the weight of bag"):
+            searcher.match_levels(bag_weights={"frame": -1.0})
+        searcher.use_model(tiny_trained_model)
+        assert searcher.match_levels() is not None
+        assert len(encoded) == 2 + 2 * len(UNANSWERABLE)
+        split = splits[0]
+        split.use_model(tiny_trained_model)
+        assert split.match_levels(bag_weights=weights) == levels
+
+
+def test_no_words_are_known_in_a_small_index(tmp_path: Path, tiny_trained_model: VideoColBERT) -> None:
+    commit(tmp_path / "index", random_bags(9, seed=3))
+    with Searcher(tmp_path / "index", model=tiny_trained_model) as searcher:
+        assert searcher.match_levels() is None
+    with Searcher(tmp_path / "index") as searcher, pytest.raises(SettingsError, match="names no model"):
+        searcher.match_levels()

@@ -23,6 +23,7 @@ from colbert_video import Indexer, Searcher
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.explain import Explanation
+from colbert_video.search.match_levels import PICTURE_LEVELS
 from colbert_video.serve.app import create_app
 from colbert_video.serve.http_errors import ServiceError
 from colbert_video.serve.indexes import IndexRegistry
@@ -374,6 +375,36 @@ def test_several_indexes_share_a_model_and_need_not_have_one(
 
 def _indexes(client: Any) -> list[Any]:
     return list(client.app.app.state.service.indexes)
+
+
+def test_results_say_how_well_they_match(tiny_trained_model: Any, tmp_path: Path) -> None:
+    commit_windows(tmp_path / "many.index", {f"v{number}": 0 for number in range(12)}, seed=0, add=False)
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(picture, "PNG")
+    with serving(tmp_path / "many.index", model=tiny_trained_model) as client:
+        with Searcher(tmp_path / "many.index", model=tiny_trained_model) as searcher:
+            hits, levels = searcher.search("a red circle"), searcher.match_levels()
+            pictures = searcher.search_image(picture.getvalue())
+        assert levels is not None
+        plain = search(client)
+        assert [found["confidence"] for found in plain] == pytest.approx([hit.confidence for hit in hits])
+        assert {found["match"] for found in plain} == {None}
+        labelled = search(client, labels=True)
+        assert [found["match"] for found in labelled] == [levels.label(hit.confidence) for hit in hits]
+        least = hits[3].confidence
+        assert [found["id"] for found in search(client, min_confidence=least)] == [hit.id for hit in hits[:4]]
+        of_picture = client.post("/api/search/image", params={"labels": True}, content=picture.getvalue()).json()[
+            "topk"
+        ]
+        assert [found["match"] for found in of_picture] == [PICTURE_LEVELS.label(hit.confidence) for hit in pictures]
+        for wrong in ("-0.1", "1.5", "nan", "much"):
+            answer = client.get("/api/search", params={"query": "a", "min_confidence": wrong})
+            assert error_of(answer)[0] == 422
+
+
+def test_results_of_a_small_index_have_no_confidence(client: Any) -> None:
+    found = search(client, labels=True, min_confidence=1)
+    assert {(result["confidence"], result["match"]) for result in found} == {(None, None)}
 
 
 def test_videos_that_were_cut_are_one_result_or_one_a_window(tiny_trained_model: Any, tmp_path: Path) -> None:

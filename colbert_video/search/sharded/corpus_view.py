@@ -44,6 +44,11 @@ class CorpusView:
         """Settings of the shards."""
         return self.catalogs.settings
 
+    @property
+    def version(self) -> int:
+        """Sum of the shards' commit numbers."""
+        return self.catalogs.version
+
     def hits(self, query: Query, wanted: SearchSettings) -> Hits:
         """Return the best hits of all shards.
 

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from colbert_video.errors import shown
 from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.search.hits import Hits
+from colbert_video.search.match_levels import PICTURE_LEVELS, MatchLevels
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.uploads import FORMATS, decode_picture, read_body
@@ -68,6 +69,17 @@ class _Asked:
 
     index: ServedIndex
     options: Mapping[str, Any]
+    labels: bool
+    """True to say in a word how well each result matches."""
+
+    def text_levels(self) -> MatchLevels | None:
+        """Return from which confidence on a text's match is fair or strong; None if no words are asked for."""
+        weights = self.options["bag_weights"]
+        return self.index.searcher.match_levels(bag_weights=weights) if self.labels else None
+
+    def picture_levels(self) -> MatchLevels | None:
+        """Return the same for pictures."""
+        return PICTURE_LEVELS if self.labels else None
 
 
 async def _asked(
@@ -79,6 +91,10 @@ async def _asked(
     exact: Annotated[bool, Query(description="Score every eligible video on its decoded tokens.")] = False,
     windows: Annotated[bool, Query(description="One result a window of a long video, not one a video.")] = False,
     bag_weights: Weights = None,
+    min_confidence: Annotated[
+        float | None, Query(description="Leave out results whose confidence is lower.", ge=0, le=1)
+    ] = None,
+    labels: Annotated[bool, Query(description="Say in a word how well each result matches: `match`.")] = False,
 ) -> _Asked:
     settings = get_service(request).settings
     if k > settings.most_results:
@@ -90,7 +106,7 @@ async def _asked(
     condition = checked_filter(settings, where)
     weights = checked_weights(bag_weights)
     options = {"k": k, "where": condition, "ids": ids, "exact": exact, "group": not windows, "bag_weights": weights}
-    return _Asked(index, options)
+    return _Asked(index, options | {"min_confidence": min_confidence}, labels)
 
 
 Asked = Annotated[_Asked, Depends(_asked)]
@@ -105,7 +121,7 @@ async def search(request: Request, query: Text, asked: Asked) -> JSON:
     made_by, model = asked.index.fingerprint, asked.index.query_model()
     tokens = await service.encoder.encode(model, query)
     found = partial(asked.index.search_tokens, tokens, made_by, query, **asked.options)
-    return await service.searches.run(_search_answer, service, asked.index, found, query, begun)
+    return await service.searches.run(_search_answer, service, asked.index, found, asked.text_levels, query, begun)
 
 
 @router.post(
@@ -126,7 +142,7 @@ async def search_image(request: Request, asked: Asked) -> JSON:
         picture = decode_picture(data, most_pixels=settings.most_pixels)
         return asked.index.searcher.search_image(picture, **asked.options)
 
-    return await service.searches.run(_search_answer, service, asked.index, found, None, begun)
+    return await service.searches.run(_search_answer, service, asked.index, found, asked.picture_levels, None, begun)
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
@@ -223,13 +239,19 @@ def _check_paths(condition: Any) -> None:
 
 
 def _search_answer(
-    service: Service, index: ServedIndex, found: Callable[[], Hits], query: str | None, begun: float
+    service: Service,
+    index: ServedIndex,
+    found: Callable[[], Hits],
+    levels: Callable[[], MatchLevels | None],
+    query: str | None,
+    begun: float,
 ) -> JSON:
     """Search and write the answer, all in a thread: writing long answers would hold up the event loop."""
     version, hits = index.version, found()
+    words = levels() if hits else None
     shares = softmax([hit.score for hit in hits])
     results = [
-        ResultAnswer.from_hit(hit, share, index.name, *service.media.find(hit.path, index.video_stream))
+        ResultAnswer.from_hit(hit, share, index.name, *service.media.find(hit.path, index.video_stream), words)
         for hit, share in zip(hits, shares, strict=True)
     ]
     answer = SearchAnswer(
