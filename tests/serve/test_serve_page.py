@@ -387,6 +387,47 @@ def test_small_screens_need_no_sideways_scrolling(visit: Watched) -> None:
         assert not page.locator("html").evaluate(wide)
 
 
+def labelled(page: Any, labels: list[str | None]) -> None:
+    """Let the service say how well its results match."""
+
+    def answer(route: Any) -> None:
+        found = route.fetch().json()
+        for result, label in zip(found["topk"], labels, strict=False):
+            result["match"] = label
+        route.fulfill(json={**found, "topk": found["topk"][: len(labels)]})
+
+    page.route(re.compile(r"api/search\?"), answer)
+
+
+def test_results_say_in_a_word_how_well_they_match(page: Any) -> None:
+    with page.expect_response(lambda response: "api/search?" in response.url) as answered:
+        search(page, CAPTIONS[0])
+    words = [result["match"] for result in answered.value.json()["topk"]]
+    assert None not in words
+    shown = [text.split()[0].lower() for text in page.locator(".card .match").all_text_contents()]
+    assert shown == words
+    assert page.locator(".card.weak").count() == words.count("weak")
+
+
+def test_weak_results_are_faded_and_the_page_says_if_there_are_no_others(visit: Watched) -> None:
+    with visit() as page:
+        labelled(page, ["strong", "fair", "weak", None])
+        page.goto("./")
+        search(page, CAPTIONS[0])
+        cards = page.locator(".card")
+        expect(cards).to_have_count(4)
+        assert [card.get_attribute("class") for card in cards.all()] == ["card", "card", "card weak", "card"]
+        assert page.locator(".match").all_text_contents() == ["Strong match", "Fair match", "Weak match"]
+        assert "chance" in (page.locator(".match").first.get_attribute("title") or "")
+        expect(page.locator("#status")).not_to_contain_text("Nothing here")
+    with visit() as page:
+        labelled(page, ["weak", "weak"])
+        page.goto("./")
+        search(page, CAPTIONS[0])
+        expect(page.locator("#status")).to_contain_text("2 results in")
+        expect(page.locator("#status")).to_contain_text("Nothing here matches well.")
+
+
 @pytest.mark.skipif(AXE is None, reason="pip install axe-playwright-python")
 @pytest.mark.parametrize(
     ("scheme", "rules"), cases([("light", EVERY_RULE), ("dark", ["color-contrast"])], thorough=[("dark", EVERY_RULE)])
@@ -399,6 +440,7 @@ def test_no_serious_accessibility_findings(visit: Watched, scheme: str, rules: l
         page.evaluate((Path(AXE.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
         assert serious(page, rules) == []
         page.locator("#filters-toggle").click()
+        labelled(page, ["strong", "fair", "weak"])
         search(page, CAPTIONS[0])
         assert serious(page, rules) == []
         page.locator(".card").first.click()

@@ -5,7 +5,8 @@
  * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
  *   video_score: number | null, start: number | null, end: number | null, window: string | null, moments: Moment[],
  *   parent: string | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
- *   thumbnail: string | null, frame_rate: number | null, bag_scores: Record<string, number>}} Result
+ *   thumbnail: string | null, frame_rate: number | null, bag_scores: Record<string, number>,
+ *   confidence: number | null, match: "strong" | "fair" | "weak" | null}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
  *   shards_failed: string[], bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
@@ -77,7 +78,7 @@ export class Api {
    * @returns {Promise<Answer>}
    */
   search(query, options, signal) {
-    return this.#json(`api/search?${parameters({ query, ...options })}`, { signal });
+    return this.#json(`api/search?${parameters({ query, ...options, labels: true })}`, { signal });
   }
 
   /**
@@ -87,7 +88,7 @@ export class Api {
    * @returns {Promise<Answer>}
    */
   searchImage(image, options, signal) {
-    return this.#json(`api/search/image?${parameters(options)}`, { method: "POST", body: image, signal });
+    return this.#json(`api/search/image?${parameters({ ...options, labels: true })}`, { method: "POST", body: image, signal });
   }
 
   /**

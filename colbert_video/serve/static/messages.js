@@ -35,6 +35,7 @@ export class Messages {
     if (results) {
       const milliseconds = answer.milliseconds < 10 ? answer.milliseconds.toFixed(1) : Math.round(answer.milliseconds);
       this.#say(`${count(results, "result")} in ${milliseconds} ms`, answer.shards_failed);
+      if (answer.topk.every((result) => result.match === "weak")) this.#status.append(" · ", make("strong", { text: "Nothing here matches well." }));
       return;
     }
     this.#say("No results", answer.shards_failed);

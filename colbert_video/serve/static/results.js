@@ -1,13 +1,18 @@
 /** Results as cards: the best moment's picture, what was found, and what its score is made of. */
 
 import { make } from "./dom.js";
-import { plain, score, span } from "./format.js";
+import { plain, score, sentence, span } from "./format.js";
 import { previewOn } from "./preview.js";
 import { loadPicture } from "./pictures.js";
 
 /** @typedef {import("./api.js").Result} Result */
 
 const FACTS = 3;
+const MATCHES = {
+  strong: "Clearly better than chance: this stands out among these videos.",
+  fair: "Better than chance, but not by much.",
+  weak: "No better than chance: words without meaning find as much. This video probably shows something else.",
+};
 const LONGEST_FACT = 40;
 
 export class Results {
@@ -59,7 +64,7 @@ export class Results {
 
   /** @param {Result} result @param {number} most */
   #card(result, most) {
-    const card = make("button", { type: "button", class: "card" }, this.#picture(result), this.#words(result, most));
+    const card = make("button", { type: "button", class: result.match === "weak" ? "card weak" : "card" }, this.#picture(result), this.#words(result, most));
     card.addEventListener("click", () => this.onOpen(result));
     if (result.playable && result.media) previewOn(card, card.querySelector(".picture"), result.media, result.start, result.end);
     return card;
@@ -86,6 +91,7 @@ export class Results {
     if (shown.length) words.append(make("span", { class: "facts", text: shown.join(" · ") }));
     const further = result.moments.length;
     if (further) words.append(make("span", { class: "facts more", text: `+ ${further} more moment${further === 1 ? "" : "s"}` }));
+    if (result.match) words.append(make("span", { class: "match", text: `${sentence(result.match)} match`, title: MATCHES[result.match] }));
     words.append(scoreBar(result, this.weights, most));
     return words;
   }
