@@ -60,6 +60,7 @@ class ServedIndex:
         self.state: State = "loading"
         self.note: str | None = None
         self.model: VideoEncoder | None = None
+        self._of_commit: dict[str, tuple[int, Any]] = {}
         self._names_model = model is not None
         self._preload = preload
         self._corpus = ShardedCorpus.open(path) if open_corpus is not None or is_corpus(path) else None
@@ -147,6 +148,14 @@ class ServedIndex:
 
     def _log(self, error: Exception) -> None:
         logger.error("index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError))
+
+    def once_per_commit(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what `make` returned for this name, which is called again after each commit."""
+        version = self.version
+        known = self._of_commit.get(name)
+        if known is None or known[0] != version:
+            known = self._of_commit[name] = version, make()
+        return known[1]
 
     def rows(self, video_id: str) -> list[VideoEntry]:
         """Return the catalog rows of a video: its own, or those of its windows.

@@ -256,15 +256,41 @@ class ListedVideoAnswer(BaseModel):
     duration: float | None = Field(description="Seconds; length of the file.")
     metadata: dict[str, Any]
     windows: int = Field(description="How many windows of it pass the filter; 0 for a whole video or a window.")
+    thumbnail: str | None = Field(None, description="With `media`, the address of a picture from its middle.")
+    media: str | None = Field(None, description="With `media`, the address of the file, if it is there.")
+    playable: bool = Field(False, description="With `media`, whether browsers play the file.")
 
 
 class VideosAnswer(BaseModel):
-    """A page of the videos of an index, by their ids."""
+    """A page of the videos of an index."""
 
     index: str
     version: int = Field(description="Number of the index's commit; the list is of this or a later one.")
     videos: list[ListedVideoAnswer]
     next: str | None = Field(description="`after` of the next page; null on the last.")
+
+
+class FacetValueAnswer(BaseModel):
+    """A value of the metadata that several videos share."""
+
+    value: str | int | float | bool
+    videos: int
+
+
+class FacetAnswer(BaseModel):
+    """A key of the metadata with the values that several videos share, the most frequent first."""
+
+    field: str
+    in_lists: bool = Field(description="True if the values are elements of lists: filter with `contains`.")
+    values: list[FacetValueAnswer]
+
+
+class StartAnswer(BaseModel):
+    """What a page shows before anything is asked."""
+
+    index: str
+    examples: list[str] = Field(description="Queries that this index can answer.")
+    facets: list[FacetAnswer]
 
 
 class IndexAnswer(BaseModel):

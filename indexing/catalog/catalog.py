@@ -54,6 +54,19 @@ MARKS = ", ".join("?" * len(VIDEO_COLUMNS))
 LIVE = f"SELECT segment, ordinal, {COLUMNS} FROM videos"
 IN_ORDER = "JOIN segments ON segments.name = segment ORDER BY segments.rowid, ordinal"
 LISTED_ITEM = """0, id, NULL, parent, start, "end", duration, x'', metadata, NULL, NULL"""
+LISTED_NEWEST = """
+SELECT COUNT(parent), COALESCE(parent, id) AS video, NULL, CASE WHEN COUNT(parent) = 0 THEN parent END, MIN(start), MAX("end"),
+    duration, x'', metadata, NULL, NULL, MAX(ordinal) AS place FROM videos WHERE segment = ? AND """
+SCALARS = "('text', 'integer', 'real', 'true', 'false')"
+FACETS = f"""
+SELECT name, kind, value, COUNT(DISTINCT video) AS videos FROM (
+    SELECT COALESCE(videos.parent, videos.id) AS video, field.key AS name, field.type AS kind, field.atom AS value
+    FROM videos, json_each(videos.metadata) AS field WHERE {{condition}} AND field.type IN {SCALARS}
+    UNION ALL
+    SELECT COALESCE(videos.parent, videos.id), field.key, 'element ' || element.type, element.atom
+    FROM videos, json_each(videos.metadata) AS field, json_each(field.value) AS element
+    WHERE {{condition}} AND field.type = 'array' AND element.type IN {SCALARS}
+) WHERE LENGTH(value) <= ? GROUP BY name, kind, value HAVING videos > 1 ORDER BY videos DESC, name, value LIMIT ?"""
 LISTED_CUT = """COUNT(*), parent, NULL, NULL, MIN(start), MAX("end"), duration, x'', metadata, NULL, NULL"""
 
 
@@ -214,6 +227,60 @@ class Catalog:
             statement = f"SELECT * FROM ({statement}) UNION ALL {cut} ORDER BY id LIMIT ?"
             values = [*values, *values, limit]
         return [(self.parsed(video_entry, row[1:]), row[0]) for row in self._rows(statement, values)]
+
+    def newest(
+        self, condition: Condition, *, before: tuple[float, int] | None, limit: int
+    ) -> list[tuple[tuple[float, int], VideoEntry, int]]:
+        """Return the videos that were indexed last and pass a filter, and how many windows each has.
+
+        Args:
+            condition: The filter; a video that was cut passes if one of its windows does.
+            before: The key of the last video of the page before; None to begin.
+            limit: How many videos.
+
+        Returns:
+            Keys, which fall, with the videos without paths and frames.
+        """
+        found: list[tuple[tuple[float, int], VideoEntry, int]] = []
+        segments = self._rows("SELECT name, created FROM segments ORDER BY created DESC, rowid DESC")
+        for name, created in segments:
+            if before is not None and created > before[0]:
+                continue
+            least = before[1] if before is not None and created == before[0] else 2**62
+            statement = f"{LISTED_NEWEST}{condition.sql} GROUP BY video HAVING place < ? ORDER BY place DESC LIMIT ?"
+            rows = self._rows(statement, [name, *condition.values, least, limit - len(found)])
+            found += [((created, row[-1]), self.parsed(video_entry, row[1:-1]), row[0]) for row in rows]
+            if len(found) >= limit:
+                break
+        return found
+
+    def facets(self, condition: Condition, *, longest: int, limit: int) -> list[tuple[str, str, Any, int]]:
+        """Return values of the metadata that several videos share, the most frequent first.
+
+        Args:
+            condition: A filter; only videos that pass are counted.
+            longest: Characters of a value; longer ones are left out.
+            limit: How many values.
+
+        Returns:
+            Key of the metadata, kind of the value as JSON has it ("element text" for those in lists), value, and number
+            of videos.
+        """
+        statement = FACETS.format(condition=condition.sql)
+        return self._rows(statement, [*condition.values, *condition.values, longest, limit])
+
+    def texts(self, *, longest: int, limit: int) -> list[str]:
+        """Return different texts of the metadata's key "text", of videos all over the catalog.
+
+        Args:
+            longest: Characters of a text; longer ones are left out.
+            limit: How many texts.
+        """
+        text = "json_extract(metadata, '$.text')"
+        usual = f"json_type(metadata, '$.text') = 'text' AND LENGTH({text}) BETWEEN 3 AND ?"
+        # A product with a large odd number spreads neighbours, which are often alike, all over the order.
+        statement = f"SELECT {text} FROM videos WHERE {usual} GROUP BY 1 ORDER BY (MIN(rowid) * 2654435761) % 4294967296 LIMIT ?"
+        return [text for (text,) in self._rows(statement, [longest, limit])]
 
     def ids_below(self, prefix: str) -> dict[str, str]:
         """Return the paths that begin with `prefix`, by the ids of their videos, of which windows are parts."""

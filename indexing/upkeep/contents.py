@@ -3,6 +3,7 @@
 A page begins after an id, not at a number, so commits between two pages neither repeat a video nor pass one over.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from heapq import merge
@@ -18,6 +19,13 @@ from colbert_video.indexing.catalog.filters import Condition, compile_filter
 from colbert_video.indexing.index.folder import stored_drift, stored_settings
 from colbert_video.indexing.scan.kernels import kernel_name
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
+
+MAX_FACETS = 8
+MAX_FACET_VALUES = 30
+MAX_FACET_LETTERS = 40
+MAX_VALUES = 2000
+"""Values of all keys together that are looked at."""
+MAX_TEXT_LETTERS = 80
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,89 @@ def list_videos(
     """
     limit = whole_number("limit", limit, least=1)
     condition = compile_filter(where or {})
-    folder = user_path(folder, "the index")
-    folders = ShardedCorpus.open(folder).folders if is_corpus(folder) else (folder,)
-    pages = [_page(each, condition, after=after, limit=limit, windows=windows) for each in folders]
+    pages = [_page(each, condition, after=after, limit=limit, windows=windows) for each in _folders(folder)]
     return list(islice(merge(*pages, key=lambda video: video.id), limit))
+
+
+def newest_videos(
+    folder: Path, *, limit: int, before: tuple[float, int] | None = None, where: Mapping[str, Any] | None = None
+) -> list[tuple[tuple[float, int], ListedVideo]]:
+    """The videos of an index, or of a sharded corpus, that were indexed last, page by page.
+
+    Args:
+        folder: The index or the corpus.
+        limit: How many videos at most.
+        before: The key of the last video of the page before; None for the first page.
+        where: A filter on the catalog, as in `list_videos`.
+
+    Returns:
+        Keys, which fall, with the videos; fewer than `limit` at the end.
+
+    Raises:
+        SettingsError: As `list_videos`.
+        IndexFolderError: As `list_videos`.
+    """
+    limit = whole_number("limit", limit, least=1)
+    condition = compile_filter(where or {})
+    found: list[tuple[tuple[float, int], ListedVideo]] = []
+    for each in _folders(folder):
+        with Catalog.open(each) as catalog:
+            page = catalog.newest(condition, before=before, limit=limit)
+        found += [(key, _listed(entry, count)) for key, entry, count in page]
+    return sorted(found, key=lambda video: video[0], reverse=True)[:limit]
+
+
+@dataclass(frozen=True)
+class Facet:
+    """A key of the metadata with the values that several videos share."""
+
+    field: str
+    in_lists: bool
+    """True if the values are elements of stored lists."""
+    values: tuple[tuple[Any, int], ...] = field(hash=False)
+    """Values with the number of their videos, the most frequent first."""
+
+
+def list_facets(folder: Path, *, where: Mapping[str, Any] | None = None) -> list[Facet]:
+    """List the keys of the metadata by whose values the videos of an index, or of a sharded corpus, fall into groups.
+
+    Args:
+        folder: The index or the corpus.
+        where: Count only videos that pass this filter.
+
+    Returns:
+        At most `MAX_FACETS` keys, those of most videos first, each with at most `MAX_FACET_VALUES` values.
+
+    Raises:
+        SettingsError: If the filter is not valid.
+        IndexFolderError: As `list_videos`.
+    """
+    condition = compile_filter(where or {})
+    counts: Counter[tuple[str, bool, str, Any]] = Counter()
+    for each in _folders(folder):
+        with Catalog.open(each) as catalog:
+            for name, kind, value, videos in catalog.facets(condition, longest=MAX_FACET_LETTERS, limit=MAX_VALUES):
+                real = bool(value) if kind.endswith(("true", "false")) else value
+                counts[name, kind.startswith("element"), kind, real] += videos
+    facets: dict[tuple[str, bool], list[tuple[Any, int]]] = {}
+    for (name, in_lists, _, value), videos in counts.most_common():
+        facets.setdefault((name, in_lists), []).append((value, videos))
+    found = [Facet(name, in_lists, tuple(own[:MAX_FACET_VALUES])) for (name, in_lists), own in facets.items()]
+    return sorted(found, key=lambda facet: -sum(videos for _, videos in facet.values))[:MAX_FACETS]
+
+
+def list_texts(folder: Path, *, limit: int) -> list[str]:
+    """List short texts of the metadata's key "text", each once, of videos all over an index or a corpus."""
+    found: list[str] = []
+    for each in _folders(folder):
+        with Catalog.open(each) as catalog:
+            found += catalog.texts(longest=MAX_TEXT_LETTERS, limit=limit)
+    return list(dict.fromkeys(found))[:limit]
+
+
+def _folders(folder: Path) -> tuple[Path, ...]:
+    folder = user_path(folder, "the index")
+    return tuple(ShardedCorpus.open(folder).folders) if is_corpus(folder) else (folder,)
 
 
 def _page(folder: Path, condition: Condition, *, after: str, limit: int, windows: bool) -> Iterator[ListedVideo]:

@@ -43,6 +43,9 @@ def test_one_page_holds_what_is_known(client: Any) -> None:
         "duration": pytest.approx(3.0),
         "metadata": {"channel": "sport"},
         "windows": 0,
+        "thumbnail": None,
+        "media": None,
+        "playable": False,
     }
     assert page["videos"][0]["metadata"]["odd"] == "\ud800"
 

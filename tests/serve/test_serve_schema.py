@@ -40,6 +40,7 @@ ADDRESSES = {
     "/api/search": "get",
     "/api/search/image": "post",
     "/api/session": "get",
+    "/api/start": "get",
     "/api/video": "get",
     "/api/video/clip": "get",
     "/api/video/media": "get",

@@ -15,6 +15,9 @@
  *   metadata: Record<string, unknown>, windows: {id: string, start: number | null, end: number | null}[],
  *   playable: boolean, reason: string | null, codec: string | null, container: string | null, bytes: number | null,
  *   media: string | null, thumbnail: string | null, copy: string | null}} Video
+ * @typedef {{id: string, parent: string | null, start: number | null, end: number | null, duration: number | null,
+ *   metadata: Record<string, unknown>, windows: number, thumbnail: string | null, media: string | null, playable: boolean}} ListedVideo
+ * @typedef {{field: string, in_lists: boolean, values: {value: string | number | boolean, videos: number}[]}} Facet
  * @typedef {{id: string, query: string, scores: Record<string, number>, times: number[],
  *   tokens: {token: string, padding: boolean}[], similarities: Record<string, number[][]>, relevance: number[],
  *   start: number | null, end: number | null}} Explanation
@@ -69,6 +72,20 @@ export class Api {
   /** @param {string} name @returns {Promise<any>} */
   index(name) {
     return this.#json(`api/indexes/${encodeURIComponent(name)}`);
+  }
+
+  /** @param {string} index @returns {Promise<{examples: string[], facets: Facet[]}>} */
+  start(index) {
+    return this.#json(`api/start?${parameters({ index })}`);
+  }
+
+  /**
+   * @param {string} index @param {string} where @param {number} limit @param {string} after `next` of the page before.
+   * @param {AbortSignal} signal
+   * @returns {Promise<{videos: ListedVideo[], next: string | null}>}
+   */
+  newest(index, where, limit, after, signal) {
+    return this.#json(`api/videos?${parameters({ index, where, limit, after, order: "newest", media: true })}`, { signal });
   }
 
   /**

@@ -10,6 +10,7 @@ import { saveMoments } from "./momenttools.js";
 import { Results } from "./results.js";
 import { Searching } from "./search.js";
 import { Session } from "./session.js";
+import { Start } from "./start.js";
 import { installShortcuts } from "./shortcuts.js";
 import { PageHistory, readState, sameSearch } from "./state.js";
 import { installTheme } from "./theme.js";
@@ -37,11 +38,16 @@ class App {
     const changed = () => this.#changed();
     this.api = new Api();
     this.history = new PageHistory((state) => this.#show(state));
-    this.messages = new Messages(() => this.#search(), () => this.filters.clear());
+    this.messages = new Messages(() => this.#search(), () => this.filters.clear(), () => this.#waiting());
     this.indexes = new IndexChoice(this.api, changed);
     this.filters = new Filters(byId("filters"), byId("filters-toggle"), byId("filters-count"), changed);
     this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => this.#imageChanged());
     this.results = new Results(byId("results"), (result) => this.#open(result.id));
+    this.start = new Start(this.api, {
+      onQuery: (text) => this.#ask(text),
+      onWhere: (where) => (this.filters.where = where),
+      onOpen: (id) => this.#open(id),
+    });
     this.searching = new Searching(this.api, {
       onStart: () => this.#started(),
       onAnswer: (answer, question) => this.#answered(answer, question),
@@ -73,7 +79,7 @@ class App {
     installTheme(byId("theme"));
     installShortcuts({
       onStep: (step) => this.#step(step),
-      onDown: () => this.results.focusFirst(),
+      onDown: () => this.results.focusFirst() || this.start.wall.focusFirst(),
       isOpen: () => this.viewer.openId !== "",
     });
     this.#query.addEventListener("input", () => this.#typing());
@@ -186,8 +192,21 @@ class App {
     this.searching.stop();
     this.results.show([], {});
     this.messages.welcome(this.indexes.current);
+    this.start.show(this.indexes.current, this.#state.where);
     if (this.#opening) this.#openViewer();
     this.#opening = false;
+  }
+
+  /** @param {string} text */
+  #ask(text) {
+    this.#query.value = text;
+    this.#query.focus();
+    this.#changed();
+  }
+
+  #waiting() {
+    this.start.hide();
+    this.results.wait();
   }
 
   #started() {
@@ -198,6 +217,7 @@ class App {
   /** @param {import("./api.js").Answer} answer @param {import("./search.js").Question} question */
   #answered(answer, question) {
     document.title = `${question.query || "Image"} – Video search`;
+    this.start.hide();
     this.results.show(answer.topk, answer.bag_weights);
     this.filters.learn(answer.topk.map((result) => result.metadata));
     this.messages.found(answer, question.options.where !== "", this.indexes.current);
@@ -213,6 +233,7 @@ class App {
 
   /** @param {import("./api.js").ApiError} error @param {number | null} waiting */
   #failed(error, waiting) {
+    this.start.hide();
     this.results.show([], {});
     this.messages.fail(error, waiting);
     if (this.#opening && waiting === null && error.code !== "token_needed") this.#openViewer();
@@ -265,7 +286,7 @@ class App {
       if (this.history.cameFromResults) this.history.back();
       else this.history.replace(this.#state);
     }
-    if (!this.results.focus(id)) this.#query.focus({ preventScroll: true });
+    if (!this.results.focus(id) && !this.start.wall.focus(id)) this.#query.focus({ preventScroll: true });
   }
 }
 

@@ -55,6 +55,23 @@ export function fromWhere(where) {
   return { all: joint !== "or", conditions };
 }
 
+/**
+ * @param {string} key A key of the metadata.
+ * @param {boolean} inLists Whether the value is an element of stored lists.
+ * @param {unknown} value
+ * @returns {Condition} The row that finds the videos with this value.
+ */
+export function conditionOf(key, inLists, value) {
+  const name = key.replace(/[\\.]/g, "\\$&");
+  const field = [...BUILT_IN, "path", "and", "or", "not"].includes(key) || key.startsWith("metadata.") ? `metadata.${name}` : name;
+  return fromEntry(field, inLists ? { contains: value } : value) ?? { field, operator: "=", value: String(value) };
+}
+
+/** @param {Condition} one @param {Condition} other */
+export function sameCondition(one, other) {
+  return one.field.trim() === other.field && one.operator === other.operator && one.value.trim() === other.value;
+}
+
 /** @param {string} text @returns {string | null} What is wrong with a filter written by hand; null if nothing is. */
 export function problemOf(text) {
   if (!text.trim()) return null;

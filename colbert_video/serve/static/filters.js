@@ -65,7 +65,12 @@ export class Filters {
   }
 
   clear() {
-    this.#raw.value = "";
+    this.where = "";
+  }
+
+  /** @param {string} where Use another filter. */
+  set where(where) {
+    this.#raw.value = where;
     this.#fromRaw();
     this.#changed();
   }

@@ -15,15 +15,20 @@ export class Messages {
   #saveAll = byId("save-all");
   #timer = 0;
 
-  /** @param {() => void} onRetry @param {() => void} onClearFilters */
-  constructor(onRetry, onClearFilters) {
+  /** @param {() => void} onRetry @param {() => void} onClearFilters @param {() => void} onWait Called when an answer is slow. */
+  constructor(onRetry, onClearFilters, onWait) {
     this.onRetry = onRetry;
+    this.onWait = onWait;
     this.onClearFilters = onClearFilters;
   }
 
   busy() {
     window.clearTimeout(this.#timer);
-    this.#timer = window.setTimeout(() => (this.#status.textContent = "Searching…"), BUSY_AFTER);
+    this.#timer = window.setTimeout(() => {
+      this.#status.textContent = "Searching…";
+      this.#welcome.hidden = true;
+      this.onWait();
+    }, BUSY_AFTER);
   }
 
   /** @param {import("./api.js").Answer} answer @param {boolean} filtered @param {IndexInfo | undefined} index */
@@ -62,7 +67,11 @@ export class Messages {
     this.#reset();
     if (!index) return;
     const parts = index.windows ? `, ${count(index.windows, "part")} of long ones` : "";
-    this.#show(make("p", { class: "lead", text: `${count(index.videos, "video")}${parts}.` }));
+    this.#show(make("p", { class: "lead", text: index.videos ? `${count(index.videos, "video")}${parts}.` : "This index is empty." }));
+    if (!index.videos) {
+      this.#welcome.append(make("p", {}, "Fill it on the server: ", make("code", { text: `colbert-video add FOLDER --index ${index.name}` }), ". The videos appear here as soon as they are indexed."));
+      return;
+    }
     const how = index.text_queries
       ? "Describe what can be seen and what happens; each result opens at the moment that fits best. A picture works too: drop or paste one."
       : "This index names no model that could read words or pictures, so it cannot be searched from here.";

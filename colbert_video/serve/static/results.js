@@ -1,5 +1,6 @@
 /** Results as cards: the best moment's picture, what was found, and what its score is made of. */
 
+import { focusCard, moveAmong, skeletons } from "./cards.js";
 import { make } from "./dom.js";
 import { plain, score, sentence, span } from "./format.js";
 import { previewOn } from "./preview.js";
@@ -13,6 +14,7 @@ const MATCHES = {
   fair: "Better than chance, but not by much.",
   weak: "No better than chance: words without meaning find as much. This video probably shows something else.",
 };
+const SKELETONS = 8;
 const LONGEST_FACT = 40;
 
 export class Results {
@@ -25,7 +27,7 @@ export class Results {
   constructor(list, onOpen) {
     this.list = list;
     this.onOpen = onOpen;
-    list.addEventListener("keydown", (event) => this.#move(event));
+    list.addEventListener("keydown", (event) => moveAmong(this.#cards, event));
   }
 
   /** @param {Result[]} results @param {Record<string, number>} weights How much each bag counts in a score. */
@@ -42,6 +44,11 @@ export class Results {
     this.list.setAttribute("aria-busy", String(busy));
   }
 
+  /** Show places of results, where there are none yet. */
+  wait() {
+    if (!this.list.children.length) this.list.replaceChildren(...skeletons(SKELETONS));
+  }
+
   /** @returns {boolean} Whether there was a card to go to. */
   focusFirst() {
     const first = this.#cards[0];
@@ -52,9 +59,7 @@ export class Results {
   /** @param {string} id */
   focus(id) {
     const place = this.shown.findIndex((result) => result.id === id);
-    const card = this.#cards[place];
-    const { top = 0, bottom = 0 } = card?.getBoundingClientRect() ?? {};
-    card?.focus({ preventScroll: bottom > 0 && top < window.innerHeight }); // what is seen of it stays where it is
+    focusCard(this.#cards[place]);
     return place >= 0;
   }
 
@@ -94,23 +99,6 @@ export class Results {
     if (result.match) words.append(make("span", { class: "match", text: `${sentence(result.match)} match`, title: MATCHES[result.match] }));
     words.append(scoreBar(result, this.weights, most));
     return words;
-  }
-
-  /** @param {KeyboardEvent} event */
-  #move(event) {
-    const cards = this.#cards;
-    const at = cards.indexOf(/** @type {HTMLElement} */ (event.target));
-    if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
-    const top = cards[0].getBoundingClientRect().top;
-    const columns = cards.filter((card) => Math.abs(card.getBoundingClientRect().top - top) < 2).length;
-    /** @type {Record<string, number>} */
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -at, End: cards.length - 1 - at };
-    const step = steps[event.key];
-    if (step === undefined) return;
-    const next = cards[at + step];
-    if (next) next.focus();
-    else if (event.key === "ArrowUp") document.getElementById("query")?.focus();
-    event.preventDefault();
   }
 }
 
