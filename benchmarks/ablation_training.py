@@ -172,7 +172,7 @@ def training_config(budget: Budget, settings: Settings, seed: int) -> TrainingCo
         interaction=settings.interaction,
         loss=settings.loss,
         labels=settings.labels,  # type: ignore[arg-type]
-        **loss_settings(settings.loss),
+        **loss_settings(settings),
         batch_size=budget.batch,
         max_steps=budget.steps,
         epochs=ENDLESS,
@@ -183,11 +183,13 @@ def training_config(budget: Budget, settings: Settings, seed: int) -> TrainingCo
     )
 
 
-def loss_settings(loss: str) -> dict[str, Any]:
+def loss_settings(settings: Settings) -> dict[str, Any]:
     """Scale and bias; a combined loss sees the sum of two scores, so half the scale keeps its point of decision."""
-    values = SIGMOID if loss.endswith("sigmoid") else INFONCE
-    if loss.startswith("combined"):
-        return {**values, "loss_scale": values["loss_scale"] / 2}
+    values = {**(SIGMOID if settings.loss.endswith("sigmoid") else INFONCE)}
+    if settings.loss.startswith("combined"):
+        values["loss_scale"] /= 2
+    if settings.calibrated:
+        values["loss_bias"] = "calibrate"
     return values
 
 

@@ -18,6 +18,8 @@ class Settings:
     """What is trained."""
     loss: LossName = "dual_sigmoid"
     """The contrastive loss."""
+    calibrated: bool = False
+    """Whether a sigmoid loss's bias is set by the first batch's scores, instead of a fixed one."""
     labels: str = "video"
     """Whether captions belong to every row of their video or to their own row alone ("diagonal")."""
     query_augmentation: bool = True
@@ -84,6 +86,8 @@ VARIANTS = (
     Variant("loss", "combined InfoNCE", Settings(loss="combined_infonce"), 45.1),
     Variant("loss", "dual InfoNCE", Settings(loss="dual_infonce"), 45.3),
     Variant("loss", "combined sigmoid", Settings(loss="combined_sigmoid"), 47.1),
+    Variant("loss", "combined sigmoid, calibrated bias", Settings(loss="combined_sigmoid", calibrated=True)),
+    Variant("loss", "dual sigmoid, calibrated bias", Settings(calibrated=True)),
     Variant("loss", "**dual sigmoid**", Settings(), 48.1),
     Variant("augmentation", "off", Settings(query_augmentation=False), 45.3),
     Variant("augmentation", "**on**", Settings(), 48.1),

@@ -15,7 +15,9 @@ from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.training_config import TrainingConfig
 
 PLAIN = TrainingConfig(batch_size=4, epochs=2, precision="fp32", learning_rate=1e-3, pretrained_learning_rate=1e-4)
-RESUMED = replace(PLAIN, checkpoint_every=2, chunk_size=3, learnable_loss=True, keep_checkpoints=2)
+RESUMED = replace(
+    PLAIN, checkpoint_every=2, chunk_size=3, learnable_loss=True, loss_bias="calibrate", keep_checkpoints=2
+)
 """Six steps in two epochs; checkpoints after steps 2, 3, 4 and 6."""
 FRAMES, SIZE = 4, 32
 """Frames a video, and their height and width; what the tiny models want."""

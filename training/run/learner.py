@@ -16,6 +16,7 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.run.batch_encoding import EncodableBatch, batch_labels, batch_loss, reads_video_tokens
 from colbert_video.training.run.gradcache import cached_backward, random_state, set_random_state
+from colbert_video.training.run.losses import PairLoss
 from colbert_video.training.run.optimizer import (
     build_optimizer,
     freeze,
@@ -38,6 +39,8 @@ class StepReport:
     """Loss of the whole batch, over all processes."""
     gradient_norm: float
     """Norm before clipping."""
+    decision_point: float | None = None
+    """Score at which a pair is as likely a match as not, of sigmoid losses after the step."""
 
 
 class Learner:
@@ -51,7 +54,7 @@ class Learner:
 
     def __init__(self, model: VideoColBERT, config: TrainingConfig, accelerator: Any) -> None:
         self.model, self.config, self.accelerator = model, config, accelerator
-        self.loss: nn.Module
+        self.loss: PairLoss
         self.optimizer: torch.optim.Optimizer
 
     @contextmanager
@@ -94,13 +97,14 @@ class Learner:
         """
         labels, video_ids = batch_labels(batch.video_ids, self.config.labels)
         loss = self._backward(batch, labels)
-        _check_finite("loss", loss, where, video_ids)
         norm = nn.utils.clip_grad_norm_(trainable(self.optimizer.param_groups), self.config.clip or math.inf)
-        _check_finite("norm of the gradient", norm, where, video_ids)
+        values: list[float] = torch.stack([loss, norm]).tolist()  # the one time that a GPU is waited for
+        for what, value in zip(("loss", "norm of the gradient"), values, strict=True):
+            _check_finite(what, value, where, video_ids)
         set_learning_rates(self.optimizer, learning_rate_factor)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepReport(loss.item(), norm.item())
+        return StepReport(values[0], values[1], self.loss.decision_point)
 
     def _backward(self, batch: TrainingBatch, labels: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Leave the gradient of the whole batch in the parameters, the same one in all processes."""
@@ -120,8 +124,7 @@ class Learner:
                 no_sync=lambda: self.accelerator.no_sync(self._exchanging),
             )
         loss = loss_of(encode(slice(0, len(encode))))
-        if bool(loss.isfinite()):
-            loss.backward()
+        loss.backward()
         return loss.detach()
 
     def _prepare(self) -> None:
@@ -152,6 +155,7 @@ class Learner:
             self.loss,
             learning_rate=config.learning_rate,
             pretrained_learning_rate=config.pretrained_learning_rate,
+            loss_learning_rate=config.peak_loss_learning_rate,
             weight_decay=config.weight_decay,
         )
         self.optimizer = build_optimizer(groups, betas=config.betas, eps=config.eps)
@@ -167,12 +171,12 @@ class Learner:
             return self.accelerator.prepare_model(module)
 
 
-def _check_finite(what: str, value: Tensor, where: str, video_ids: list[str]) -> None:
-    if bool(value.isfinite()):
+def _check_finite(what: str, value: float, where: str, video_ids: list[str]) -> None:
+    if math.isfinite(value):
         return
     more = f" and {len(video_ids) - MAX_LISTED} more" if len(video_ids) > MAX_LISTED else ""
     raise TrainingError(
-        f"the {what} is {value.item()} in {where}, whose videos are {', '.join(video_ids[:MAX_LISTED])}{more}. Training "
+        f"the {what} is {value} in {where}, whose videos are {', '.join(video_ids[:MAX_LISTED])}{more}. Training "
         "stops before the weights are harmed; try a lower learning rate, precision='fp32', or leave out the video at "
         "fault."
     )

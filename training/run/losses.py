@@ -20,6 +20,9 @@ LOG_SCALE = 4.77
 """Logarithm of the sigmoid losses' scale."""
 BIAS = -12.93
 """Added to the scaled score by the sigmoid losses."""
+DECISION_SHARE = 0.4
+"""Where calibration puts the score at which a pair is as likely a match as not: this share of the way from the usual score
+of pairs that do not belong together to that of a perfect match."""
 INFONCE_SCALE = 100.0
 """CLIP's trained logit scale, which InfoNCE fine-tuning keeps (CLIP4Clip, DRL)."""
 
@@ -64,7 +67,7 @@ class PairLoss(nn.Module):
 
     Args:
         log_scale: Logarithm of the factor on scores.
-        bias: Added to the scaled scores; None for losses without it.
+        bias: Added to the scaled scores; None for losses without it; nan to set it by the first scores, see `calibrate`.
         learnable: True to train scale and bias; the paper fixes both.
         lambda_frame: Weight of the frame level's loss.
         lambda_video: Weight of the video level's loss.
@@ -86,6 +89,9 @@ class PairLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.lambda_frame, self.lambda_video = lambda_frame, lambda_video
+        self.learnable = learnable
+        self._may_lack_bias = bias is not None and math.isnan(bias)
+        self._decision_point: float | None = None
         for name, value in (("log_scale", log_scale), ("bias", bias)):
             if value is not None and learnable:
                 self.register_parameter(name, nn.Parameter(torch.tensor(value, dtype=torch.float32, device="cpu")))
@@ -114,6 +120,8 @@ class PairLoss(nn.Module):
         if not levels:
             raise SettingsError("neither frame nor video scores were given; the loss needs at least one of them.")
         positive = _as_positive(labels, [scores for _, scores in levels])
+        if self._may_lack_bias:
+            self.calibrate([scores for _, scores in levels], positive)
         if self.combined:
             levels = [(1.0, torch.stack([scores for _, scores in levels]).sum(dim=0))]
         return torch.stack([weight * self.level(scores, positive) for weight, scores in levels]).sum()
@@ -121,6 +129,41 @@ class PairLoss(nn.Module):
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Compute the loss of one score matrix."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def calibrate(self, levels: Sequence[Scores], positive: Bool[Tensor, "queries videos"]) -> None:
+        """Set a bias that is nan by a batch's scores; one that is set already, by a checkpoint for example, stays.
+
+        With m the mean score of the pairs that do not belong together and p the score of a perfect match, which is 1, or
+        2 where both levels are summed, a pair is then as likely a match as not at m + 0.4 (p - m). A bias for which that
+        point lies higher asks more of the pairs that belong together than a short training can give them.
+
+        Args:
+            levels: The scores of the levels that the loss reads.
+            positive: True for pairs that belong together.
+
+        Raises:
+            SettingsError: If all pairs belong together.
+        """
+        self._may_lack_bias = False
+        if not bool(self.bias.isnan()):
+            return
+        if bool(positive.all()):
+            raise SettingsError(
+                "loss_bias='calibrate' needs pairs that do not belong together, and the first batch has none; give a number."
+            )
+        usual = torch.stack([scores.float()[~positive].mean() for scores in levels])  # (levels,)
+        unrelated, perfect = (usual.sum(), float(len(levels))) if self.combined else (usual.mean(), 1.0)
+        self.bias.copy_(-self.log_scale.exp() * (unrelated + DECISION_SHARE * (perfect - unrelated)))
+
+    @property
+    def decision_point(self) -> float | None:
+        """Score at which a pair is as likely a match as not, -bias / scale; None for losses without a bias."""
+        if hasattr(self, "bias") and (
+            self.learnable or self._decision_point is None
+        ):  # read once if it stays: a GPU waits
+            self._decision_point = -float(self.bias) / math.exp(float(self.log_scale))
+        return self._decision_point
 
 
 class DualSigmoidLoss(PairLoss):

@@ -18,8 +18,8 @@ from colbert_video.model.video_colbert import VideoColBERT
 Schedule = Literal["linear", "cosine", "constant"]
 """Course of the learning rate after warm-up: linear or cosine to zero, or constant."""
 
-BACKBONE = "backbone."
-"""Prefix of the names of pretrained parameters."""
+BACKBONE, LOSS = "backbone.", "loss."
+"""Prefixes of the names of pretrained parameters, and of the loss's own."""
 TOWERS = ("backbone.clip.", "backbone.towers.")
 """Prefixes of the names in models of open_clip and of Hugging Face transformers."""
 FAMILIES = {
@@ -80,15 +80,22 @@ def freeze(model: VideoColBERT, names: Iterable[str]) -> None:
 
 
 def parameter_groups(
-    model: VideoColBERT, loss: nn.Module, *, learning_rate: float, pretrained_learning_rate: float, weight_decay: float
+    model: VideoColBERT,
+    loss: nn.Module,
+    *,
+    learning_rate: float,
+    pretrained_learning_rate: float,
+    loss_learning_rate: float,
+    weight_decay: float,
 ) -> list[dict[str, Any]]:
     """Group the trainable parameters by learning rate and weight decay.
 
     Args:
         model: Its backbone is pretrained, everything else is new.
-        loss: A learnable scale and bias count as new.
+        loss: Its scale and bias, if they are learnable, have a learning rate of their own.
         learning_rate: Peak learning rate of new parameters.
         pretrained_learning_rate: Peak learning rate of the backbone.
+        loss_learning_rate: Peak learning rate of the loss.
         weight_decay: Decay of matrices; vectors and scalars (biases, norms) have none.
 
     Returns:
@@ -98,11 +105,12 @@ def parameter_groups(
     Raises:
         SettingsError: If every parameter is frozen.
     """
-    named = [*model.named_parameters(), *((f"loss.{name}", value) for name, value in loss.named_parameters())]
+    named = [*model.named_parameters(), *((LOSS + name, value) for name, value in loss.named_parameters())]
+    peaks = {BACKBONE: pretrained_learning_rate, LOSS: loss_learning_rate}
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in named:
         if parameter.requires_grad and parameter.numel():
-            peak = pretrained_learning_rate if name.startswith(BACKBONE) else learning_rate
+            peak = next((own for prefix, own in peaks.items() if name.startswith(prefix)), learning_rate)
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((peak, decay), []).append((name, parameter))
     if not groups:

@@ -16,8 +16,8 @@ SMOOTHING = 0.05
 class RunLog:
     """Appends to a run's log; each line is flushed before the next step.
 
-    Steps have the keys step, epoch, loss, learning_rate, gradient_norm and samples_per_second; validations have step,
-    epoch and metrics.
+    Steps have the keys step, epoch, loss, learning_rate, gradient_norm and samples_per_second, and decision_point with
+    sigmoid losses; validations have step, epoch and metrics.
 
     Args:
         path: The JSONL file.

@@ -174,11 +174,12 @@ class Trainer:
         where = f"step {state.step + 1} (epoch {state.epoch + 1}, batch {state.batch + 1})"
         report = self.learner.step(batch, learning_rate_factor=factor, where=where)
         state.step, state.batch = state.step + 1, state.batch + 1
-        return {
+        values = {
             "loss": report.loss,
             "gradient_norm": report.gradient_norm,
             "learning_rate": factor * config.learning_rate,
         }
+        return values if report.decision_point is None else {**values, "decision_point": report.decision_point}
 
     @property
     def _checkpoint_due(self) -> bool:

@@ -33,6 +33,7 @@ ONE_LEVEL = ("mms_f", "mms_v", "mp_f", "mp_v")
 """Interactions that read one bag alone."""
 RANK_METRICS = ("MdR", "MnR")
 """Metrics that are better when they are smaller; no best model can be chosen by them."""
+LOSS_LEARNING_RATE = 0.01
 FREELY_CHANGED = ("checkpoint_every", "keep_checkpoints")
 """Fields that a resumed run may change: they do not affect the result."""
 
@@ -46,10 +47,13 @@ class TrainingConfig:
     loss: LossName = "dual_sigmoid"
     loss_scale: float | None = None
     """Factor on scores in the loss; None for exp(4.77) with sigmoid losses and 100 with InfoNCE."""
-    loss_bias: float | None = None
-    """What sigmoid losses add to the scaled score; None for -12.93."""
+    loss_bias: float | Literal["calibrate"] | None = None
+    """What sigmoid losses add to the scaled score; None for -12.93, "calibrate" for what suits the first batch's scores."""
     learnable_loss: bool = False
     """True to train scale and bias; the paper fixes them."""
+    loss_learning_rate: float | None = None
+    """Peak learning rate of a learnable bias and logarithm of the scale; None for 0.01. They have far to go, and a step of
+    Adam moves each by about this much."""
     lambda_frame: float = 1.0
     """Weight of the frame level in dual losses."""
     lambda_video: float = 1.0
@@ -105,7 +109,7 @@ class TrainingConfig:
     def _check_ranges(self) -> None:
         counts = ("epochs", "max_steps", "chunk_size", "evaluate_every", "checkpoint_every", "keep_checkpoints")
         _check_at_least(self, 1, *counts)
-        rates = ("learning_rate", "pretrained_learning_rate", "weight_decay")
+        rates = ("learning_rate", "pretrained_learning_rate", "loss_learning_rate", "weight_decay")
         _check_at_least(self, 0, *rates, "lambda_frame", "lambda_video", "seed")
         _check_positive(self, "eps", "clip", "loss_scale")
         if self.metric in RANK_METRICS:
@@ -146,7 +150,12 @@ class TrainingConfig:
                 "one."
             )
         if self.loss.endswith("infonce") and self.loss_bias is not None:
-            raise SettingsError(f"loss_bias={self.loss_bias} has no effect on {shown(self.loss)}; leave it out.")
+            raise SettingsError(f"loss_bias={shown(self.loss_bias)} has no effect on {shown(self.loss)}; leave it out.")
+
+    @property
+    def peak_loss_learning_rate(self) -> float:
+        """Peak learning rate of the loss's own parameters."""
+        return LOSS_LEARNING_RATE if self.loss_learning_rate is None else self.loss_learning_rate
 
     def build_loss(self) -> PairLoss:
         """Return the configured loss with its scale, bias and weights."""
@@ -155,7 +164,8 @@ class TrainingConfig:
             settings |= {"lambda_frame": self.lambda_frame, "lambda_video": self.lambda_video}
         if self.loss.endswith("sigmoid"):
             settings["log_scale"] = LOG_SCALE if self.loss_scale is None else math.log(self.loss_scale)
-            settings["bias"] = BIAS if self.loss_bias is None else self.loss_bias
+            bias = math.nan if self.loss_bias == "calibrate" else self.loss_bias
+            settings["bias"] = BIAS if bias is None else bias
         else:
             settings["scale"] = INFONCE_SCALE if self.loss_scale is None else self.loss_scale
         return LOSSES[self.loss](**settings)

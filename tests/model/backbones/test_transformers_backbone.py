@@ -485,7 +485,12 @@ def test_converted_weights_make_nearly_the_same_tokens(
 def test_families_can_be_frozen_and_are_trained_slowly(load: Load) -> None:
     model = copy.deepcopy(load("clip"))
     groups = parameter_groups(
-        model, torch.nn.Identity(), learning_rate=1.0, pretrained_learning_rate=0.1, weight_decay=0
+        model,
+        torch.nn.Identity(),
+        learning_rate=1.0,
+        pretrained_learning_rate=0.1,
+        loss_learning_rate=1.0,
+        weight_decay=0,
     )
     for group in groups:
         assert {name.startswith("backbone.") for name in group["names"]} == {group["peak"] == 0.1}

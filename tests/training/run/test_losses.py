@@ -187,6 +187,56 @@ def test_diagonal_labels_with_an_offset() -> None:
         diagonal_labels(2, 4, offset=3)
 
 
+def calibrated(kind: type[DualSigmoidLoss], *levels: Tensor, learnable: bool = False) -> DualSigmoidLoss:
+    """A loss of scale 10 that was called once with scores of these levels."""
+    loss = kind(log_scale=math.log(10), bias=math.nan, learnable=learnable)
+    frame_scores, video_scores = (*levels, None)[:2]
+    loss(frame_scores, video_scores)
+    return loss
+
+
+def test_calibration_puts_the_decision_point_between_usual_and_perfect_scores() -> None:
+    frame = torch.tensor([[0.9, 0.1], [0.3, 0.7]])  # pairs that do not belong together: 0.2 on average
+    video = torch.tensor([[0.9, 0.5], [0.5, 0.7]])  # 0.5
+    one = calibrated(DualSigmoidLoss, frame)
+    assert one.bias.item() == pytest.approx(-10 * (0.2 + 0.4 * 0.8))
+    assert one.decision_point == pytest.approx(0.52)
+    both = calibrated(DualSigmoidLoss, frame, video)
+    assert both.decision_point == pytest.approx(0.35 + 0.4 * 0.65)
+    summed = calibrated(CombinedSigmoidLoss, frame, video)
+    assert summed.decision_point == pytest.approx(0.7 + 0.4 * 1.3)
+    assert both(frame, video).item() == pytest.approx(
+        DualSigmoidLoss(log_scale=math.log(10), bias=both.bias.item())(frame, video).item()
+    )
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_calibration_happens_once(learnable: bool) -> None:
+    first = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
+    loss = calibrated(DualSigmoidLoss, first, learnable=learnable)
+    bias = loss.bias.item()
+    loss(first + 0.2, None)
+    assert loss.bias.item() == bias
+    resumed = DualSigmoidLoss(log_scale=0.0, bias=math.nan, learnable=learnable)
+    resumed.load_state_dict(loss.state_dict())
+    assert resumed(first + 0.2, None).isfinite()
+    assert (resumed.bias.item(), resumed.log_scale.item()) == (bias, loss.log_scale.item())
+
+
+def test_calibration_needs_pairs_that_do_not_belong_together() -> None:
+    with pytest.raises(SettingsError, match="the first batch has none; give a number"):
+        DualSigmoidLoss(bias=math.nan)(torch.ones(1, 1), None)
+
+
+def test_decision_points() -> None:
+    assert DualSigmoidLoss().decision_point == pytest.approx(0.1097, abs=1e-4)
+    assert DualInfoNCELoss().decision_point is None
+    learnt = DualSigmoidLoss(log_scale=0.0, bias=-0.5, learnable=True)
+    assert learnt.decision_point == pytest.approx(0.5)
+    learnt.bias.data.fill_(-0.25)
+    assert learnt.decision_point == pytest.approx(0.25)
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(SettingsError, match="neither frame nor video scores"):
         DualSigmoidLoss()(None, None)

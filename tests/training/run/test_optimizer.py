@@ -38,7 +38,12 @@ def frozen(model: Any) -> set[str]:
 
 def groups_of(model: Any, loss: torch.nn.Module | None = None) -> list[dict[str, Any]]:
     return parameter_groups(
-        model, loss or DualSigmoidLoss(), learning_rate=1e-4, pretrained_learning_rate=1e-7, weight_decay=0.01
+        model,
+        loss or DualSigmoidLoss(),
+        learning_rate=1e-4,
+        pretrained_learning_rate=1e-7,
+        loss_learning_rate=1e-2,
+        weight_decay=0.01,
     )
 
 
@@ -102,10 +107,10 @@ def test_groups_of_the_paper(model: Any) -> None:
     assert sum(len(names) for names in groups.values()) == len(learning), "no parameter twice"
 
 
-def test_a_learnable_loss_learns_like_new_parameters(model: Any) -> None:
+def test_a_learnable_loss_has_a_learning_rate_of_its_own(model: Any) -> None:
     group = next(group for group in groups_of(model, DualSigmoidLoss(learnable=True)) if "loss.bias" in group["names"])
-    assert (group["lr"], group["weight_decay"]) == (1e-4, 0.0)
-    assert "loss.log_scale" in group["names"]
+    assert (group["lr"], group["weight_decay"]) == (1e-2, 0.0)
+    assert sorted(group["names"]) == ["loss.bias", "loss.log_scale"]
 
 
 def test_nothing_to_train_is_refused(model: Any) -> None:

@@ -28,7 +28,7 @@ from colbert_video.training.run.training_config import TrainingConfig
 
 pytestmark = pytest.mark.numeric
 
-EXACT = ("loss", "gradient_norm", "learning_rate", "metrics")
+EXACT = ("loss", "gradient_norm", "learning_rate", "decision_point", "metrics")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+import torch
 
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.losses import CombinedInfoNCELoss, CombinedSigmoidLoss, DualInfoNCELoss, DualSigmoidLoss
@@ -42,6 +43,8 @@ def test_losses_as_configured() -> None:
     combined = TrainingConfig(loss="combined_sigmoid", loss_bias=-3.0).build_loss()
     assert type(combined) is CombinedSigmoidLoss
     assert combined.bias.item() == -3.0
+    whole = TrainingConfig(loss_bias=-20, learnable_loss=True).build_loss()
+    assert (whole.bias.item(), whole.bias.dtype, whole.bias.requires_grad) == (-20.0, torch.float32, True)
     info_nce = TrainingConfig(loss="dual_infonce", lambda_video=2.0).build_loss()
     assert type(info_nce) is DualInfoNCELoss
     assert (info_nce.log_scale.item(), info_nce.lambda_video) == pytest.approx((math.log(100), 2.0))
@@ -63,6 +66,9 @@ def test_losses_as_configured() -> None:
         ({"interaction": "mms_v", "lambda_video": 0.0}, r"every level that interaction='mms_v' reads the weight 0"),
         ({"metric": "MdR"}, r"metric='MdR' is better when it is smaller; choose one that grows"),
         ({"loss": "dual_infonce", "loss_bias": -1.0}, r"loss_bias=-1.0 has no effect on 'dual_infonce'"),
+        ({"loss": "dual_infonce", "loss_bias": "calibrate"}, r"loss_bias='calibrate' has no effect on 'dual_infonce'"),
+        ({"loss_bias": math.nan}, r"loss_bias=nan must be a finite number"),
+        ({"loss_learning_rate": -1.0}, r"loss_learning_rate=-1.0 must be at least 0"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], text: str) -> None:
