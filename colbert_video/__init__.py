@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from colbert_video.model import fuse as fuse
     from colbert_video.model import mean_max_sim as mean_max_sim
     from colbert_video.model import reciprocal_rank_fusion as reciprocal_rank_fusion
+    from colbert_video.progress import show_progress as show_progress
     from colbert_video.search import Explanation as Explanation
     from colbert_video.search import Hit as Hit
     from colbert_video.search import Hits as Hits
@@ -64,6 +65,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "mean_max_sim",
             "reciprocal_rank_fusion",
         ],
+        "colbert_video.progress": ["show_progress"],
         "colbert_video.search": ["Explanation", "Hit", "Hits", "Ranking", "Searcher"],
     },
 )

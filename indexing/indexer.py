@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from colbert_video.base.checks import check_flags, id_list, typed_field
+from colbert_video.base.notebook_facts import facts_html
 from colbert_video.base.torch_state import own_torch
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.errors import FailureKind, IndexFolderError, SettingsError, callers_code, shown
+from colbert_video.errors import ColBERTVideoError, FailureKind, IndexFolderError, SettingsError, callers_code, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.build.arrays import ArraySource, Tokens
 from colbert_video.indexing.build.changes import (
@@ -32,6 +33,7 @@ from colbert_video.indexing.catalog.entries import Failure
 from colbert_video.indexing.index.folder import check_can_begin, check_not_finished, is_finished, load_settings, writing
 from colbert_video.indexing.index.index_settings import CODEC_SETTINGS, IndexSettings, find_mismatch
 from colbert_video.indexing.upkeep.compact import CompactReport, compact_index
+from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.export import ExportReport, export_index
 from colbert_video.indexing.upkeep.index_hub import push_index
 from colbert_video.indexing.upkeep.reencode import encode_again
@@ -145,6 +147,28 @@ class Indexer:
         self._given = {
             name: typed_field(IndexSettings, name, value) for name, value in given.items() if value is not None
         }
+
+    def __repr__(self) -> str:
+        """Return the call that makes an indexer of these settings."""
+        model = self._model.given
+        chosen = (
+            {} if model is None else {"model": model if isinstance(model, str) else model.name or type(model).__name__}
+        )
+        given = "".join(f", {name}={value!r}" for name, value in (chosen | self._given).items())
+        return f"Indexer({str(self.path)!r}{given})"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the settings that were given, and what the index holds."""
+        return facts_html("Indexer", {"index": self.path, "holds": self._contents(), **self._given})
+
+    def _contents(self) -> str:
+        try:
+            if not is_finished(self.path):
+                return "nothing yet"
+            found = describe_index(self.path)
+        except ColBERTVideoError as error:
+            return str(error)
+        return f"{found['videos']:,} videos, {found['bytes'] / 1e6:,.1f} MB"
 
     def index(self, videos: Videos, *, overwrite: bool = False, cluster: Cluster | str | None = None) -> IndexReport:
         """Index videos into a new index.

@@ -70,6 +70,45 @@ class Explanation:
             "similarities": {bag: matrix.tolist() for bag, matrix in self.similarities.items()},
         }
 
+    def plot(self) -> Any:
+        """Return the heat strip as a `matplotlib.figure.Figure`: words × frames in each bag, the best of each word framed.
+
+        Raises:
+            DependencyError: If matplotlib is not installed.
+        """
+        from colbert_video.search.heat_strip import plot_heat_strip
+
+        return plot_heat_strip(self.id, self._strips())
+
+    def __repr__(self) -> str:
+        """Return a line with the scores, and one for each word with the times of its best frames; padding is counted."""
+        scores = ", ".join(f"{bag} {score:.3f}" for bag, score in self.scores.items())
+        words = [token for token in self.tokens if token.token != PADDING]
+        padding = len(self.tokens) - len(words)
+        lines = [f"Explanation of {self.id}: {scores}", *map(_line, words)]
+        return "\n".join([*lines, f"  {padding} tokens of padding"] if padding else lines)
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the heat strip."""
+        from colbert_video.search.heat_strip import heat_strip_html
+
+        return heat_strip_html(self.id, self._strips())
+
+    def _strips(self) -> list[Any]:
+        from colbert_video.search.heat_strip import strips_of
+
+        labels = [token.token for token in self.tokens]
+        return strips_of(labels, [label == PADDING for label in labels], self.times, self.similarities)
+
+
+def _line(token: TokenExplanation) -> str:
+    """Return a word and its best match in each bag, such as "  dog: frame 0.41 at 2.5 s, video 0.38"."""
+    places = (
+        f"{bag} {match.score:.2f}" + (f" at {match.time:.1f} s" if match.time is not None else "")
+        for bag, match in token.matches.items()
+    )
+    return f"  {token.token}: {', '.join(places)}"
+
 
 @dataclass(frozen=True)
 class Relevance:

@@ -4,11 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, SupportsIndex, overload
 
-from colbert_video.errors import DependencyError
-from colbert_video.search.hit import Hit
+from colbert_video.errors import DependencyError, printable
+from colbert_video.search.hit import Hit, format_moment
 
 SPREAD = ("metadata", "bag_scores")
 """Fields of a hit whose keys are columns of a table."""
+
+
+MAX_LINES = 20
+"""Hits that are listed where hits are printed."""
 
 
 class Hits(list[Hit]):
@@ -71,11 +75,23 @@ class Hits(list[Hit]):
         keys = dict.fromkeys(f"{name}.{key}" for name in SPREAD for hit in self for key in getattr(hit, name))
         return pandas.DataFrame.from_records([_record(hit) for hit in self], columns=[*names, *keys])
 
+    def __repr__(self) -> str:
+        """Return a line for each of the first hits: rank, id, moment, score and confidence."""
+        shown = [_line(hit) for hit in self[:MAX_LINES]]
+        more = [f"  … {len(self) - MAX_LINES} more"] if len(self) > MAX_LINES else []
+        failed = [f"  {', '.join(self.shards_failed)} did not answer"] if self.shards_failed else []
+        return "\n".join([f"{len(self)} hit{'' if len(self) == 1 else 's'}", *shown, *more, *failed])
+
     def _repr_html_(self) -> str:
         """Return what notebooks show: a card per hit, with a picture of its moment if its file can be read."""
         from colbert_video.search.notebook import hits_html  # decodes video: only where it is shown
 
         return hits_html(self, stream=self.video_stream)
+
+
+def _line(hit: Hit) -> str:
+    sure = "" if hit.confidence is None else f"  confidence {hit.confidence:.2f}"
+    return f"{hit.rank:3}. {printable(hit.id)}  {format_moment(hit.start, hit.end)}  {hit.score:.3f}{sure}"
 
 
 def _record(hit: Hit) -> dict[str, Any]:

@@ -79,13 +79,17 @@ def _card(hit: Hit, picture: str | None) -> str:
     also = ", ".join(format_moment(other.start, other.end) for other in hit.moments[:3])
     lines = [
         f"<b>{hit.rank}. {escape(hit.id)}</b>",
-        f"{format_moment(hit.start, hit.end)} · {hit.score:.3f}",
+        f"{format_moment(hit.start, hit.end)} · {hit.score:.3f}{_sure(hit)}",
         _note(f"also at {also}") if also else "",
         _note(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
     ]
     return (
         f'<figure style="{STYLE["card"]}">{shown}<figcaption>{"<br>".join(filter(None, lines))}</figcaption></figure>'
     )
+
+
+def _sure(hit: Hit) -> str:
+    return "" if hit.confidence is None else f" · confidence {hit.confidence:.2f}"
 
 
 def _cut(text: str) -> str:

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.base.checks import check_flags, id_text, real_number, whole_number
+from colbert_video.base.notebook_facts import facts_html
 from colbert_video.base.once import Once, PerProcess
 from colbert_video.base.threads import default_threads
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.errors import ClosedError, shown
+from colbert_video.errors import ClosedError, ColBERTVideoError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
@@ -533,6 +534,27 @@ class Searcher:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"this {type(self).__name__} is closed: open a new one.")
+
+    def __repr__(self) -> str:
+        """Return class, path, and what can be searched; or why nothing can."""
+        return f"<{type(self).__name__} of {self.path}: {', '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the same as a table."""
+        return facts_html(type(self).__name__, {"index": self.path, **self._facts()})
+
+    def _facts(self) -> dict[str, str]:
+        try:
+            with self._view() as view:
+                settings, videos = view.settings, len(self)
+        except ColBERTVideoError as error:
+            return {"state": "closed" if isinstance(error, ClosedError) else str(error)}
+        bags = " and ".join(settings.bags)
+        return {
+            "videos": f"{videos:,} video{'' if videos == 1 else 's'}",
+            "model": settings.model or "no model",
+            "tokens": f"{bags} bag{'s' if len(settings.bags) > 1 else ''} of {settings.dim} dimensions",
+        }
 
     def __enter__(self: AnySearcher) -> AnySearcher:
         return self
