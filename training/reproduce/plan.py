@@ -11,6 +11,7 @@ from colbert_video.errors import SettingsError, shown
 from colbert_video.training.datasets.annotations import Published
 from colbert_video.training.datasets.prepare import DATASETS
 from colbert_video.training.reproduce.paper_rows import BACKBONES, PaperRow
+from colbert_video.training.reproduce.weights_origin import doubt_about
 from colbert_video.training.run.recipe import Recipe, load_recipe
 
 SMOKE_VIDEOS = 8
@@ -146,6 +147,8 @@ class ReproducePlan:
             departures.append(f"split {self.protocol} instead of {self._usual_protocol}")
         if self.hold_out:
             departures.append(f"{self.hold_out} training videos are held out to choose the model on")
+        if self.weights is not None and (doubt := doubt_about(self._weights_path, self.model_name)) is not None:
+            departures.append(doubt)
         return departures + [
             f"{name}={shown(value)} is set" for name, value in self.settings.items() if name in self._deviating
         ]
