@@ -40,6 +40,14 @@ THREADS, CLUSTER_THREADS = 2, 16
     multiple=True,
     help="Serve only video files in this folder; repeatable. Default: every file that an index names.",
 )
+@click.option(
+    "--allow-add",
+    "add_roots",
+    type=FOLDER,
+    multiple=True,
+    help="Let the page and programs add videos beneath this folder, and files that they send, which go into the first; "
+    "repeatable. Default: nothing is added.",
+)
 @click.option("-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search.")
 @click.option("--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere.")
 @click.option(
@@ -66,6 +74,7 @@ def serve(
     token: str | None,
     allowed_hosts: tuple[str, ...],
     media_roots: tuple[Path, ...],
+    add_roots: tuple[Path, ...],
     most_results: int,
     threads: int | None,
     cluster: str | None,
@@ -99,6 +108,7 @@ def serve(
         token=_own_token(host, token),
         allowed_hosts=allowed_hosts,
         media_roots=media_roots,
+        add_roots=add_roots,
         most_results=most_results,
         search_threads=threads or (THREADS if cluster is None else CLUSTER_THREADS),
         copies_folder=copies_folder,

@@ -15,6 +15,7 @@ from colbert_video.serve.http_errors import ErrorAnswer, install_handlers
 from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.methods import Methods
 from colbert_video.serve.routes import (
+    add_routes,
     index_routes,
     list_routes,
     media_routes,
@@ -85,7 +86,7 @@ def create_api(indexes: IndexRegistry, settings: ServeSettings) -> tuple[FastAPI
     )
     app.state.service = service
     install_handlers(app)
-    for routes in (search_routes, list_routes, media_routes, index_routes, session_routes, status_routes):
+    for routes in (search_routes, list_routes, media_routes, index_routes, add_routes, session_routes, status_routes):
         app.include_router(routes.router)
     _add_pages(app)
     app.add_middleware(Methods, routes=app.router.routes, files=STATIC_PATH)

@@ -78,6 +78,11 @@ class ServedIndex:
         return describe_index(self.path) if self._corpus is None else describe_corpus(self._corpus)
 
     @property
+    def is_corpus(self) -> bool:
+        """True for a sharded corpus."""
+        return self._corpus is not None
+
+    @property
     def fingerprint(self) -> str | None:
         """Digest of the model that made it; None if it was made of tokens."""
         return self.description.get("model_fingerprint")

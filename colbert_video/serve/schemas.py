@@ -352,6 +352,28 @@ class CopyAnswer(BaseModel):
     seconds: float
 
 
+class AdditionAnswer(BaseModel):
+    """A video on its way into an index."""
+
+    number: int
+    id: str
+    state: Literal["waiting", "indexing", "done", "failed"]
+    reason: str | None = Field(description="Why it failed, in words.")
+
+
+class AdditionsAnswer(BaseModel):
+    """What was added to an index since the service was started."""
+
+    index: str
+    allowed: bool = Field(description="Whether the service takes videos.")
+    folders: list[str] = Field(description="Names of the folders from which videos are added.")
+    waiting: int = Field(description="How many wait, of all.")
+    indexing: int
+    done: int
+    failed: int
+    additions: list[AdditionAnswer]
+
+
 class SessionAnswer(BaseModel):
     """Whether a client may search."""
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from colbert_video.serve.additions import Additions
 from colbert_video.serve.guard import Gatekeeper
 from colbert_video.serve.indexes import IndexRegistry
+from colbert_video.serve.media.added_files import AddedFiles
 from colbert_video.serve.media.copies import CopyMaker
 from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.thumbnails import Thumbnailer
@@ -28,6 +30,10 @@ class Service:
     media: MediaFiles
     thumbnails: Thumbnailer
     copies: CopyMaker
+    added_files: AddedFiles
+    additions: Additions
+    uploads: asyncio.Semaphore
+    """Held by each file that is being sent."""
 
     @classmethod
     def from_settings(cls, settings: ServeSettings, indexes: IndexRegistry) -> "Service":
@@ -62,6 +68,14 @@ class Service:
                 memory_bytes=settings.copy_memory_bytes,
                 folder=settings.copies_folder,
             ),
+            AddedFiles(
+                settings.add_roots,
+                most_bytes=settings.most_added_bytes,
+                most_files=settings.waiting_additions,
+                stall_seconds=settings.stall_seconds,
+            ),
+            Additions(most_waiting=settings.waiting_additions),
+            asyncio.Semaphore(settings.uploads_at_once),
         )
 
     def start(self) -> None:
@@ -73,6 +87,7 @@ class Service:
 
     async def close(self) -> None:
         """Stop every part; the indexes last, as running searches use them."""
+        await asyncio.to_thread(self.additions.close, self.settings.stop_seconds)
         await self.copies.close()
         await self.encoder.close()
         self.thumbnails.close()

@@ -83,6 +83,14 @@ class ServeSettings:
     """Longest clip of a video to save."""
     copies_folder: Path | None = None
     """Where copies are kept while the service runs; None for a new temporary folder."""
+    add_roots: tuple[Path, ...] = ()
+    """Let clients add videos: those in these folders, and files that they send, which go into the first; empty for none."""
+    most_added_bytes: int = 4 * 2**30
+    """Largest video file that is sent."""
+    uploads_at_once: int = 4
+    """Video files that are sent at once."""
+    waiting_additions: int = 10_000
+    """Most added videos that wait to be indexed, and most videos of one folder."""
     most_requests: int = 128
     """Requests answered at once, videos being streamed included."""
     most_connections: int = 512
@@ -104,6 +112,7 @@ class ServeSettings:
         check_fields(self)
         roots = tuple(user_path(root, "media_roots (--media-root)") for root in self.media_roots)
         object.__setattr__(self, "media_roots", roots)
+        object.__setattr__(self, "add_roots", tuple(_add_root(root) for root in self.add_roots))
         if self.copies_folder is not None:
             folder = user_path(self.copies_folder, "copies_folder (--copies-folder)")
             object.__setattr__(self, "copies_folder", folder)
@@ -122,6 +131,13 @@ class ServeSettings:
             raise SettingsError(
                 f"host {self.host} can be reached from other machines; that needs a token (--token or COLBERT_VIDEO_TOKEN)."
             )
+
+
+def _add_root(root: Path) -> Path:
+    folder = user_path(root, "add_roots (--allow-add)")
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder, so no videos can be added from it; make it, or name another.")
+    return folder
 
 
 def is_local(host: str) -> bool:

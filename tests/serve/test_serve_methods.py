@@ -11,7 +11,8 @@ from serving import ODD_ID, TOKEN, build_index, error_of, serving
 
 GET = [
     "/", "/healthz", "/readyz", "/metrics", "/api/docs", "/api/openapi.json", "/static/page.css", "/api/indexes",
-    "/api/indexes/my.index", "/api/videos?limit=2", "/api/session", "/api/video?id=blue", "/api/video/media?id=blue",
+    "/api/indexes/my.index", "/api/videos?limit=2", "/api/session", "/api/start", "/api/additions",
+    "/api/relevance?query=x&id=blue", "/api/video/clip?id=blue&start=0.2&end=1", "/api/video?id=blue", "/api/video/media?id=blue",
     "/api/video/thumbnail?id=blue&t=1", "/api/search?query=a+red+circle", "/api/explain?query=red&id=blue",
 ]  # fmt: skip
 REFUSED = ["/api/search", "/api/video?id=none", "/api/nothing", "/api/videos?limit=0", "/api/indexes/none"]
@@ -24,6 +25,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) ->
     folder = tmp_path_factory.mktemp("serve-methods")
     index = build_index(folder / "my.index", tiny_trained_model, folder / "clips")
     with serving(index, model=tiny_trained_model) as client:
+        wait_until(lambda: client.get("/api/video/clip?id=blue&start=0.2&end=1").status_code == 200)
         yield client
 
 

@@ -31,6 +31,9 @@ def client(index: Path, tiny_trained_model: Any) -> Iterator[Any]:
 KNOWN = {"index": "my.index", "id": "green"}
 """Names that lead further than generated ones."""
 ADDRESSES = {
+    "/api/additions": "get",
+    "/api/additions/file": "post",
+    "/api/additions/folder": "post",
     "/api/explain": "get",
     "/api/indexes": "get",
     "/api/indexes/{name}": "get",

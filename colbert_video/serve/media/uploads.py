@@ -29,7 +29,7 @@ async def read_body(request: Request, *, most_bytes: int, seconds: float) -> byt
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and (len(declared) > 18 or int(declared) > most_bytes):
-        raise _too_large(most_bytes)
+        raise too_large(most_bytes)
     try:
         return await asyncio.wait_for(_collected(request, most_bytes), seconds)
     except asyncio.TimeoutError as error:
@@ -44,11 +44,12 @@ async def _collected(request: Request, most_bytes: int) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > most_bytes:
-            raise _too_large(most_bytes)
+            raise too_large(most_bytes)
     return bytes(body)
 
 
-def _too_large(most_bytes: int) -> ServiceError:
+def too_large(most_bytes: int) -> ServiceError:
+    """Return the error for a body that is too large."""
     message = f"this file is larger than {most_bytes / 1e6:.3g} MB."
     return ServiceError(413, "body_too_large", message, "Use a smaller one.", CLOSE)
 

@@ -24,6 +24,12 @@
  * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean}} Options
  */
 
+/**
+ * @typedef {{number: number, id: string, state: "waiting" | "indexing" | "done" | "failed", reason: string | null}} Addition
+ * @typedef {{allowed: boolean, folders: string[], waiting: number, indexing: number, done: number, failed: number,
+ *   additions: Addition[]}} Additions
+ */
+
 /** An error as the service describes it. */
 export class ApiError extends Error {
   /**
@@ -131,6 +137,36 @@ export class Api {
     return this.#json(`api/video?${parameters({ id, index })}`, { signal });
   }
 
+  /** @param {string} index @returns {Promise<Additions>} */
+  additions(index) {
+    return this.#json(`api/additions?${parameters({ index })}`);
+  }
+
+  /** @param {string} path @param {string} index */
+  async addFolder(path, index) {
+    const headers = { "Content-Type": "application/json" };
+    await this.#ask(`api/additions/folder?${parameters({ index })}`, { method: "POST", headers, body: JSON.stringify({ path }) });
+  }
+
+  /**
+   * Send a file. `fetch` does not say how far it is.
+   * @param {File} file @param {string} index @param {(share: number) => void} onProgress
+   * @returns {Promise<void>}
+   */
+  addFile(file, index, onProgress) {
+    return new Promise((resolve, reject) => {
+      const request = new XMLHttpRequest();
+      request.upload.addEventListener("progress", ({ loaded, total }) => onProgress(total ? loaded / total : 0));
+      request.addEventListener("error", () => reject(unreachable()));
+      request.addEventListener("load", async () => {
+        if (request.status < 300) resolve();
+        else reject(await problemOf(new Response(request.responseText, { status: request.status })));
+      });
+      request.open("POST", `api/additions/file?${parameters({ index, name: file.name })}`);
+      request.send(file);
+    });
+  }
+
   /**
    * Ask for a copy that browsers play; asking starts the work.
    * @param {string} address
@@ -163,9 +199,13 @@ export class Api {
       return await fetch(address, init);
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") throw error;
-      throw new ApiError(0, "unreachable", "The service does not answer.", "Check that it runs, then try again.");
+      throw unreachable();
     }
   }
+}
+
+function unreachable() {
+  return new ApiError(0, "unreachable", "The service does not answer.", "Check that it runs, then try again.");
 }
 
 /** @param {unknown} error @returns {boolean} Whether a newer request took this one's place. */

@@ -1,5 +1,6 @@
 /** The page: search box, results, viewer, and the address that says what they show. */
 
+import { Adding } from "./adding.js";
 import { Api, asApiError } from "./api.js";
 import { byId, make } from "./dom.js";
 import { Filters } from "./filters.js";
@@ -41,8 +42,9 @@ class App {
     this.messages = new Messages(() => this.#search(), () => this.filters.clear(), () => this.#waiting());
     this.indexes = new IndexChoice(this.api, changed);
     this.filters = new Filters(byId("filters"), byId("filters-toggle"), byId("filters-count"), changed);
-    this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => this.#imageChanged());
+    this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => this.#imageChanged(), (files) => this.adding.take(files));
     this.results = new Results(byId("results"), (result) => this.#open(result.id));
+    this.adding = new Adding(this.api, () => this.#added());
     this.start = new Start(this.api, {
       onQuery: (text) => this.#ask(text),
       onWhere: (where) => (this.filters.where = where),
@@ -103,6 +105,7 @@ class App {
       return;
     }
     this.#fillCounts(); // the index knows the largest
+    void this.adding.show(this.indexes.current?.name ?? "");
     this.#scroll = this.history.scroll;
     this.#opening = this.#state.open !== "";
     if (this.#query.value.trim() === this.#state.query) this.#search(); // else words are being typed already
@@ -193,8 +196,19 @@ class App {
     this.results.show([], {});
     this.messages.welcome(this.indexes.current);
     this.start.show(this.indexes.current, this.#state.where);
+    this.adding.visible = true;
     if (this.#opening) this.#openViewer();
     this.#opening = false;
+  }
+
+  /** Show what can be found now; its number of videos has changed. */
+  async #added() {
+    try {
+      await this.indexes.load(this.#state.index);
+    } catch {
+      return; // the next look will do
+    }
+    if (!this.#state.query && !this.images.image) this.#search();
   }
 
   /** @param {string} text */
@@ -218,6 +232,7 @@ class App {
   #answered(answer, question) {
     document.title = `${question.query || "Image"} – Video search`;
     this.start.hide();
+    this.adding.visible = false;
     this.results.show(answer.topk, answer.bag_weights);
     this.filters.learn(answer.topk.map((result) => result.metadata));
     this.messages.found(answer, question.options.where !== "", this.indexes.current);

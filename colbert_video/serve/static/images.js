@@ -12,8 +12,10 @@ export class ImageInput {
    * @param {HTMLInputElement} file
    * @param {HTMLButtonElement} open
    * @param {() => void} onChange
+   * @param {(files: File[]) => boolean} onFiles Other files that were dropped.
    */
-  constructor(chip, file, open, onChange) {
+  constructor(chip, file, open, onChange, onFiles) {
+    this.onFiles = onFiles;
     this.chip = chip;
     this.onChange = onChange;
     open.addEventListener("click", () => file.click());
@@ -47,7 +49,7 @@ export class ImageInput {
       page.classList.remove("dropping");
       if (!bringsFiles(event)) return;
       event.preventDefault();
-      this.#take(event.dataTransfer?.files);
+      if (!this.onFiles([...(event.dataTransfer?.files ?? [])])) this.#take(event.dataTransfer?.files);
     });
   }
 
