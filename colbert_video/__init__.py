@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from colbert_video.search import Explanation as Explanation
     from colbert_video.search import Hit as Hit
     from colbert_video.search import Hits as Hits
+    from colbert_video.search import Question as Question
     from colbert_video.search import Ranking as Ranking
     from colbert_video.search import Searcher as Searcher
 
@@ -66,7 +67,7 @@ __all__, __getattr__, __dir__ = lazy_names(
             "reciprocal_rank_fusion",
         ],
         "colbert_video.progress": ["show_progress"],
-        "colbert_video.search": ["Explanation", "Hit", "Hits", "Ranking", "Searcher"],
+        "colbert_video.search": ["Explanation", "Hit", "Hits", "Question", "Ranking", "Searcher"],
     },
 )
 __all__ += ["__version__"]

@@ -50,7 +50,7 @@ def test_public_names_are_exactly_these() -> None:
             [
                 *("VideoColBERT", "ModelConfig", "QueryTokens", "TokenBags", "VideoTokens"),
                 *("mean_max_sim", "fuse", "reciprocal_rank_fusion"),
-                *("Indexer", "IndexReport", "Searcher", "Hit", "Hits", "Ranking", "Explanation"),
+                *("Indexer", "IndexReport", "Searcher", "Hit", "Hits", "Question", "Ranking", "Explanation"),
                 "show_progress",
                 *errors(),
             ]

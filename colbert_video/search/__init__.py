@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from colbert_video.search.hit import Moment as Moment
     from colbert_video.search.hits import Hits as Hits
     from colbert_video.search.match_levels import MatchLevels as MatchLevels
+    from colbert_video.search.question import Question as Question
     from colbert_video.search.ranking import Ranking as Ranking
     from colbert_video.search.searcher import Searcher as Searcher
     from colbert_video.search.sharded.sharded_searcher import ShardedSearcher as ShardedSearcher
@@ -30,6 +31,7 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.search.hit": ["Hit", "Moment"],
         "colbert_video.search.hits": ["Hits"],
         "colbert_video.search.match_levels": ["MatchLevels"],
+        "colbert_video.search.question": ["Question"],
         "colbert_video.search.ranking": ["Ranking"],
         "colbert_video.search.searcher": ["Searcher"],
         "colbert_video.search.sharded.sharded_searcher": ["ShardedSearcher"],

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
+from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion
 from colbert_video.search.hits import Hits
 
 SAMPLE = 128
@@ -25,8 +26,13 @@ def sample_positions(items: int) -> tuple[int, ...]:
     return tuple(number * items // wanted for number in range(wanted))
 
 
-def perfect_score(query: PreparedQuery | Mapping[str, PreparedQuery], weights: Mapping[str, float]) -> float:
-    """Return the score of a video in which every query token meets its equal: MeanMaxSim is the mean of their lengths."""
+def perfect_score(query: AnyQuery, weights: Mapping[str, float]) -> float:
+    """Return the score of a video in which every query token meets its equal: MeanMaxSim is the mean of their lengths.
+
+    It meets all parts of a question so, and has nothing in common with what must not be shown.
+    """
+    if isinstance(query, EncodedQuestion):
+        return sum(weight * perfect_score(own, weights) for own, weight in query.parts) / query.total_weight
     queries = dict.fromkeys(weights, query) if isinstance(query, PreparedQuery) else query
     return sum(
         weights[bag] * float(own.tokens.norm(dim=1).mean()) for bag, own in queries.items() if weights.get(bag, 0.0)

@@ -53,11 +53,20 @@ class Explanation:
     """All cosines by bag: query tokens × (frames, then expansion tokens in the video bag), or the tokens of other bags."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """How much each bag counts in the video's score; once if it is not named."""
+    token_weights: tuple[float, ...] = ()
+    """How much each query token counts, with the mean 1; empty if all count once."""
 
     @property
     def scores(self) -> dict[str, float]:
         """MeanMaxSim by bag; their sum, each times its weight, is the video's score."""
-        return {bag: float(matrix.max(axis=1).mean()) for bag, matrix in self.similarities.items()}
+        return {bag: float(matrix.max(axis=1).mean()) for bag, matrix in self.weighted.items()}
+
+    @property
+    def weighted(self) -> Mapping[str, Float[np.ndarray, "query_tokens _"]]:
+        """The cosines by bag, each times its query token's weight."""
+        if not self.token_weights:
+            return self.similarities
+        return {bag: matrix * np.array(self.token_weights)[:, None] for bag, matrix in self.similarities.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -65,6 +74,7 @@ class Explanation:
             "id": self.id,
             "scores": self.scores,
             "weights": {bag: self.weights.get(bag, 1.0) for bag in self.similarities},
+            **({"token_weights": list(self.token_weights)} if self.token_weights else {}),
             "times": list(self.times),
             "tokens": [asdict(token) for token in self.tokens],
             "similarities": {bag: matrix.tolist() for bag, matrix in self.similarities.items()},
@@ -125,6 +135,7 @@ def explain_similarities(
     labels: Sequence[str],
     similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]],
     weights: Mapping[str, float] | None = None,
+    lengths: Sequence[float] | None = None,
 ) -> Explanation:
     """Return the best match of each query token among the tokens of one video.
 
@@ -133,6 +144,7 @@ def explain_similarities(
         labels: Text of each scored query token.
         similarities: Query tokens × tokens by bag; the first columns of bags of frames are the sampled frames.
         weights: How much each bag counts in the score; None if all count once.
+        lengths: Length of each query token, by which its similarities are divided: how much it counts. None for 1.
 
     Raises:
         SettingsError: If there is not one label per query token.
@@ -142,12 +154,17 @@ def explain_similarities(
             raise SettingsError(
                 f"{len(labels)} labels for {len(matrix)} query tokens of the {bag} bag; they must agree."
             )
+    if lengths is not None:
+        divisors = np.array([length or 1.0 for length in lengths])[:, None]  # (query_tokens, 1)
+        similarities = {bag: matrix / divisors for bag, matrix in similarities.items()}
     times = {bag: _times(bag, matrix, entry.frame_times) for bag, matrix in similarities.items()}
     tokens = tuple(
         TokenExplanation(label, {bag: _best(matrix[row], times[bag]) for bag, matrix in similarities.items()})
         for row, label in enumerate(labels)
     )
-    return Explanation(entry.id, tokens, tuple(entry.frame_times), similarities, dict(weights or {}))
+    return Explanation(
+        entry.id, tokens, tuple(entry.frame_times), similarities, dict(weights or {}), tuple(lengths or ())
+    )
 
 
 def _times(bag: str, matrix: Float[np.ndarray, "query_tokens _"], times: Sequence[float]) -> Sequence[float]:

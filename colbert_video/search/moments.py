@@ -26,7 +26,7 @@ def frame_relevance(
     similarities: Mapping[str, Float[np.ndarray, "query_tokens _"]],
     frames: int,
     weights: Mapping[str, float],
-    padding: Sequence[bool] = (),
+    padding: Sequence[bool] | Mapping[str, Sequence[bool]] = (),
 ) -> Float[np.ndarray, "frames"] | None:
     """Return how well each sampled frame answers a query: a mean over its tokens, summed over bags as scores are.
 
@@ -37,7 +37,7 @@ def frame_relevance(
         similarities: Cosines by bag; in bags of frames, these come first, then expansion tokens.
         frames: Sampled frames.
         weights: How much each bag counts.
-        padding: True for query tokens that are padding; empty if that is not known.
+        padding: True for query tokens that are padding, by bag if these differ; empty if that is not known.
 
     Returns:
         One value for each frame; None if no bag has tokens of the frames.
@@ -45,8 +45,9 @@ def frame_relevance(
     of_frames = {bag: found for bag, found in similarities.items() if holds_frames(bag, found.shape[1], frames)}
     if not of_frames:
         return None
-    relevance, shares = np.zeros(frames), _shares(len(next(iter(of_frames.values()))), padding)
+    relevance = np.zeros(frames)
     for bag, similarity in of_frames.items():
+        shares = _shares(len(similarity), padding.get(bag, ()) if isinstance(padding, Mapping) else padding)
         relevance += weights.get(bag, 1.0) * (shares @ similarity[:, :frames])  # (frames,)
     return relevance
 

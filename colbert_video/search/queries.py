@@ -6,6 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,9 @@ from colbert_video.model.bags import FRAME_BAGS, bags_by_name
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.tokens import TokenBags, as_tensor, float_tokens
+from colbert_video.search.asking.encoded_question import AnyQuery, QuestionEncoder
 from colbert_video.search.explain import PADDING
+from colbert_video.search.question import Question, are_weighted_texts
 from colbert_video.video.files import native_name
 from colbert_video.video.frames import SampledFrames
 from colbert_video.video.windows import Span
@@ -45,7 +48,9 @@ BAD_PICTURE = (OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowEr
 MIN_LENGTH, MAX_LENGTH = 1e-6, 1e6
 """Of given query tokens: the longest must have more than the first, none more than the second."""
 AnyTokens = Float[np.ndarray, "query_tokens dim"] | Float[Tensor, "query_tokens dim"]
-Queries = Mapping[str, str] | Iterable[str] | Mapping[str, AnyTokens] | Iterable[AnyTokens] | TokenBags
+Queries = (
+    Mapping[str, str | Question] | Iterable[str | Question] | Mapping[str, AnyTokens] | Iterable[AnyTokens] | TokenBags
+)
 """Texts, or the tokens of each query, by their ids or in order."""
 
 
@@ -97,6 +102,25 @@ class QueryModel:
         (tokens,) = self.encode([text], settings)
         return PreparedQuery(tokens, padding_of(self.load(settings), text))
 
+    def ask(self, question: str | Question, settings: IndexSettings, weights: Mapping[str, float]) -> AnyQuery:
+        """Return a question encoded, its texts in one batch; raises as `load`.
+
+        Args:
+            question: A question, or a plain text.
+            settings: Of the index that is searched.
+            weights: How much each bag counts that is looked at.
+        """
+        if isinstance(question, str):
+            return self.prepare(question, settings)
+        texts, model = list(dict.fromkeys(question.plain_texts())), self.load(settings)
+        tokens = dict(zip(texts, self.encode(texts, settings), strict=True)) if texts else {}
+        picture = partial(image_query, model, settings=settings, weights=weights)
+        return QuestionEncoder(tokens, model.query_token_texts, picture, weights).encode(question)
+
+    def token_texts(self, text: str, settings: IndexSettings) -> list[str]:
+        """Return what each token of a text stands for; raises as `load`."""
+        return self.load(settings).query_token_texts(text)
+
     def load(self, settings: IndexSettings) -> VideoEncoder:
         """Return the model for an index of these settings; it stays in memory, and is loaded once for all threads.
 
@@ -146,13 +170,13 @@ def checked_padding(padding: Sequence[bool], tokens: int) -> tuple[bool, ...]:
     return values
 
 
-def check_text(query: object, method: str) -> None:
-    """Check that a query of `Searcher.search` or `explain` is one text.
+def check_query(query: object, method: str) -> None:
+    """Check that a query of `Searcher.search` or `explain` is one text, a question, or texts with weights.
 
     Raises:
         SettingsError: If it is anything else; the sentence names the method, and `search_all` for several.
     """
-    if isinstance(query, str):
+    if isinstance(query, str | Question) or are_weighted_texts(query):
         return
     if isinstance(query, (list, tuple, set, dict)):
         given, remedy = f"a {type(query).__name__} of {len(query)}", "use search_all for several"
@@ -176,14 +200,17 @@ def numbered_queries(queries: object) -> dict[str, Any]:
         )
     named = isinstance(queries, Mapping) or hasattr(queries, "items")  # a Series of pandas has ids too
     pairs = list(queries.items() if named else enumerate(queries))  # type: ignore[attr-defined]
-    found = {id_text(name, "the id of a query"): query for name, query in pairs}
+    found = {
+        id_text(name, "the id of a query"): Question(query) if are_weighted_texts(query) else query  # type: ignore[arg-type]
+        for name, query in pairs
+    }
     if not found:
         raise SettingsError("no queries were given; at least one is needed.")
     if len(found) < len(pairs):
         raise SettingsError("two query ids are the same text; give each query an id of its own.")
-    texts = any(isinstance(query, str) for query in found.values())
+    texts = any(isinstance(query, str | Question) for query in found.values())
     for name, query in found.items():
-        if isinstance(query, str) is not texts or not (texts or _may_be_tokens(query)):
+        if isinstance(query, str | Question) is not texts or not (texts or _may_be_tokens(query)):
             raise SettingsError(
                 f"query {shown(name)} is a value of type {type(query).__name__}: give the text of each query as str, or the "
                 "tokens of each as an array."

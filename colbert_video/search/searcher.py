@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from colbert_video.base.once import Once, PerProcess
 from colbert_video.base.threads import default_threads
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device
-from colbert_video.errors import ClosedError, ColBERTVideoError, shown
+from colbert_video.errors import ClosedError, ColBERTVideoError, SettingsError, shown
 from colbert_video.hub import HubRepository
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
@@ -25,7 +26,10 @@ from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import Model
 from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
+from colbert_video.search.asking.encoded_question import AnyQuery, padding_by_bag
+from colbert_video.search.asking.likeness import Time, checked_time
 from colbert_video.search.explain import Explanation, Relevance, explain_similarities
+from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import UNANSWERABLE, MatchLevels
 from colbert_video.search.moments import frame_relevance
@@ -35,15 +39,17 @@ from colbert_video.search.queries import (
     Picture,
     Queries,
     QueryModel,
-    check_text,
+    check_query,
     check_tokens,
     checked_padding,
     clip_query,
     image_query,
     numbered_queries,
 )
+from colbert_video.search.question import Question, Texts
 from colbert_video.search.ranking import Ranking
-from colbert_video.search.view import Searchable, SearchSettings
+from colbert_video.search.search_settings import SearchSettings
+from colbert_video.search.view import Searchable
 from colbert_video.video.windows import Span
 
 LEVELS_KEPT = 4
@@ -173,9 +179,13 @@ class Searcher:
 
     def search(
         self,
-        query: str,
+        query: "str | Question | Texts | None" = None,
         k: int = 10,
         *,
+        image: Picture | None = None,
+        without: Texts | None = None,
+        all_of: "Texts | Question | Iterable[Texts | Question] | None" = None,
+        then: "Texts | Question | Iterable[Texts | Question] | None" = None,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         exact: bool = False,
@@ -183,11 +193,18 @@ class Searcher:
         bag_weights: Mapping[str, float] | None = None,
         min_confidence: float | None = None,
     ) -> Hits:
-        """Find the videos that a text describes.
+        r"""Find the videos that a text describes, or that answer a question of several parts.
+
+        How each kind of question is scored is in docs/questions.md.
 
         Args:
-            query: Words.
+            query: Words, of which some may have weights, "a dog^2 on a beach"; or several texts with weights,
+                [("a dog", 2), ("a beach", 1)]; or a question. A caret that is text is written "\\^".
             k: Most hits to return; fewer only if fewer videos are eligible.
+            image: A picture of what is shown too, as `search_image` takes it.
+            without: What must not be shown: a text or several.
+            all_of: What must be shown in the same video too, at any time: a text or several.
+            then: What must be shown after it in the same video: a text, or several in their order.
             where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
                 {">": 60}}; see `colbert_video.indexing.catalog.filters`. Of a video that was cut, each window passes or not.
             ids: Search only these videos or windows; one id alone may stand without a list.
@@ -203,15 +220,114 @@ class Searcher:
             Hits, best first: a list, with `to_pandas`.
 
         Raises:
-            SettingsError: If the query is not a text or empty, k is no whole number of at least 1, the filter is not
-                valid, an id is not in the index, `exact` is asked of engine="colbert", `bag_weights` names another bag, is
-                negative or gives 0 to all, or `min_confidence` is no number from 0 to 1.
+            SettingsError: If the query is not a text or question or empty, k is no whole number of at least 1, the filter
+                is not valid, an id is not in the index, `exact` or a question with `without`, `all_of` or `then` is asked of
+                engine="colbert", `bag_weights` names another bag, is negative or gives 0 to all, or `min_confidence` is no
+                number from 0 to 1.
         """
-        check_text(query, "search")
+        more = {"image": image, "without": without, "all_of": all_of, "then": then}
+        if query is not None or all(value is None for value in more.values()):
+            check_query(query, "search")
+        question = Question.from_query(query, **more)
         wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
-            return view.hits(self._model.prepare(query, view.settings), wanted)
+            return view.hits(self._model.ask(question, view.settings, wanted.weights or {}), wanted)
+
+    def more_like(
+        self,
+        video: str | Hit,
+        k: int = 10,
+        *,
+        time: Time | None = None,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        exact: bool = False,
+        group: bool = True,
+        bag_weights: Mapping[str, float] | None = None,
+        min_confidence: float | None = None,
+    ) -> Hits:
+        """Find videos that look like one of the index, or like a moment of it; that video itself is left out.
+
+        Its stored tokens are the query, those of each bag for that bag; no model is needed. Of a long video, 256 tokens of
+        a bag are taken at even steps.
+
+        Args:
+            video: The id of a video or window, or a hit, which stands for its best moment.
+            k: Most hits to return.
+            time: A time in seconds, for the frame next to it and its two neighbours, or a moment (start, end).
+            where: Search only videos that pass this filter.
+            ids: Search only these videos or windows.
+            exact: True to score every eligible video on its decoded tokens.
+            group: True for one hit per video, False for one per window.
+            bag_weights: How much the MeanMaxSim of each bag counts; see `search`.
+            min_confidence: Leave out hits whose confidence is lower.
+
+        Raises:
+            SettingsError: As `search`, or if the video is not in the index, or `time` is not valid.
+        """
+        if isinstance(video, Hit):
+            moment = None if video.start is None or video.end is None else (video.start, video.end)
+            video, time = video.window or video.id, moment if time is None else time
+        name, at = id_text(video, "video"), checked_time(time)
+        wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
+        with self._view() as view:
+            wanted = self._weighted(wanted, view.settings, bag_weights)
+            whole, tokens = view.likeness(name, wanted.weights or {}, at)
+            query = {bag: PreparedQuery(torch.from_numpy(own)) for bag, own in tokens.items()}
+            return view.hits(query, replace(wanted, excluded=whole))
+
+    def occurrences(
+        self, query: "str | Question | Texts", video_id: str, *, bag_weights: Mapping[str, float] | None = None
+    ) -> list[Moment]:
+        """Find every part of one video where a query is met.
+
+        These are the parts in which its frames answer the query more than halfway from the video's usual to its best. A
+        video that shows it nowhere has a best part too: look at the scores.
+
+        Args:
+            query: Words, texts with weights, or a question of words and a picture alone.
+            video_id: The video; its window is looked into alone.
+            bag_weights: How much the MeanMaxSim of each bag counts; see `search`.
+
+        Returns:
+            Parts [start, end) in seconds with their scores, MeanMaxSim over their frames, in the order of time; none overlaps
+            another.
+
+        Raises:
+            SettingsError: If the query is not valid, the video is not in the index, or the index knows no times of it.
+        """
+        question = self._single(query, "occurrences")
+        name = id_text(video_id, "video_id")
+        with self._view() as view:
+            weights = view.settings.weights(self._bag_weights, bag_weights)
+            encoded = self._model.ask(question, view.settings, weights)
+            return view.occurrences(name, encoded, weights)  # type: ignore[arg-type]
+
+    def _single(self, query: Any, method: str) -> str | Question:
+        """Return a question that asks for words and a picture alone.
+
+        Raises:
+            SettingsError: If it asks for more.
+        """
+        check_query(query, method)
+        question = Question.from_query(query)
+        if isinstance(question, Question) and not question.is_single:
+            raise SettingsError(
+                f"{method} takes one part: leave out without, all_of and then, or ask for each by itself."
+            )
+        return question
+
+    def _words(self, query: Any, method: str) -> str | Question:
+        """Return a question that asks for words alone.
+
+        Raises:
+            SettingsError: If it asks for more.
+        """
+        question = self._single(query, method)
+        if isinstance(question, Question) and question.image is not None:
+            raise SettingsError(f"{method} shows what words found: give texts, and leave the picture out.")
+        return question
 
     def search_image(
         self,
@@ -342,7 +458,7 @@ class Searcher:
         Texts are encoded in batches; then each core of `threads` answers one query after the other.
 
         Args:
-            queries: Texts, or the tokens of each query (query_tokens, dim) as `search_tokens` takes them, by query id; or a
+            queries: Texts or questions, as `search` takes them, or the tokens of each query (query_tokens, dim) as `search_tokens` takes them, by query id; or a
                 list of these, whose ids are then "0", "1" and so on.
             k: Most videos for each query.
             where: Search only videos that pass this filter.
@@ -361,25 +477,43 @@ class Searcher:
         wanted = SearchSettings(k, where, ids, exact, threads=self._threads)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
-            return view.ranking(self._tokens_of(named, view.settings), wanted)
+            return view.ranking(self._encoded(named, view.settings, wanted.weights or {}), wanted)
 
-    def _tokens_of(self, queries: Mapping[str, Any], settings: IndexSettings) -> dict[str, Float[Tensor, "_ dim"]]:
-        """Return the tokens of texts, encoded in batches, or those that the caller has made, checked."""
-        texts = [query for query in queries.values() if isinstance(query, str)]
-        if texts:
-            return dict(zip(queries, self._model.encode(texts, settings), strict=True))
+    def _encoded(
+        self, queries: Mapping[str, Any], settings: IndexSettings, weights: Mapping[str, float]
+    ) -> dict[str, Float[Tensor, "_ dim"] | AnyQuery]:
+        """Return texts encoded in batches and questions, or the tokens that the caller has made, checked."""
+        if any(isinstance(query, str | Question) for query in queries.values()):
+            return self._asked(queries, settings, weights)
         return {
             name: check_tokens(query, settings.dim, f"the tokens of query {shown(name)}")
             for name, query in queries.items()
         }
 
+    def _asked(
+        self, queries: Mapping[str, str | Question], settings: IndexSettings, weights: Mapping[str, float]
+    ) -> dict[str, Float[Tensor, "_ dim"] | AnyQuery]:
+        """Return texts, encoded in batches, and questions, each by itself."""
+        questions = {name: _question_of(name, query) for name, query in queries.items()}
+        texts = {name: query for name, query in questions.items() if isinstance(query, str)}
+        tokens = dict(zip(texts, self._model.encode(list(texts.values()), settings) if texts else (), strict=True))
+        return {
+            name: tokens[name] if name in tokens else self._model.ask(query, settings, weights)
+            for name, query in questions.items()
+        }
+
     def explain(
-        self, query: str, video_id: str, *, time: float | None = None, bag_weights: Mapping[str, float] | None = None
+        self,
+        query: "str | Question | Texts",
+        video_id: str,
+        *,
+        time: float | None = None,
+        bag_weights: Mapping[str, float] | None = None,
     ) -> Explanation:
         """Show which frame answers each query token, and how well, in each bag that counts.
 
         Args:
-            query: Words.
+            query: Words, some of which may have weights, or several texts with weights.
             video_id: The video or window to look into, such as `Hit.window`; of a video that was cut, the best window is
                 explained.
             time: Of a video that was cut, explain the best of the windows that hold this time, in seconds; if none
@@ -390,18 +524,19 @@ class Searcher:
             SettingsError: If the query is not a text or empty, the video is not in the index, `time` is no number, or
                 `bag_weights` is not valid.
         """
-        check_text(query, "explain")
+        question = self._words(query, "explain")
         video_id = id_text(video_id, "video_id")
         time = None if time is None else real_number("time", time)
         with self._view() as view:
             weights = view.settings.weights(self._bag_weights, bag_weights)
-            (tokens,) = self._model.encode([query], view.settings)
-            labels = self._model.load(view.settings).query_token_texts(query)
-            item, similarities = view.similarities(video_id, PreparedQuery(tokens), weights, time)
-        return explain_similarities(item, labels, similarities, weights)
+            asked = self._model.ask(question, view.settings, weights)
+            labels = [label for text in _words_of(question) for label in self._model.token_texts(text, view.settings)]
+            item, similarities = view.similarities(video_id, asked, weights, time)  # type: ignore[arg-type]
+        lengths = None if isinstance(question, str) else asked.lengths  # type: ignore[union-attr]
+        return explain_similarities(item, labels, similarities, weights, lengths)
 
     def relevance(
-        self, query: str, items: Sequence[str], *, bag_weights: Mapping[str, float] | None = None
+        self, query: "str | Question | Texts", items: Sequence[str], *, bag_weights: Mapping[str, float] | None = None
     ) -> Relevance:
         """Show how well each sampled frame of a video answers a query, for a curve over its length.
 
@@ -416,14 +551,14 @@ class Searcher:
         Raises:
             SettingsError: As `explain`.
         """
-        check_text(query, "relevance")
+        question = self._single(query, "relevance")
         points: list[tuple[float, float]] = []
         with self._view() as view:
             weights = view.settings.weights(self._bag_weights, bag_weights)
-            prepared = self._model.prepare(query, view.settings)
+            asked: Any = self._model.ask(question, view.settings, weights)
             for identity in items:
-                item, similarities = view.similarities(id_text(identity, "items"), prepared, weights)
-                found = frame_relevance(similarities, len(item.frame_times), weights, prepared.padding)
+                item, similarities = view.similarities(id_text(identity, "items"), asked, weights)
+                found = frame_relevance(similarities, len(item.frame_times), weights, padding_by_bag(asked))
                 points += [] if found is None else zip(item.frame_times, found.tolist(), strict=True)
         points.sort()
         return Relevance(tuple(time for time, _ in points), tuple(value for _, value in points))
@@ -566,6 +701,19 @@ class Searcher:
         """Videos that can be found."""
         self._check_open()
         return len(self._index)
+
+
+def _words_of(question: str | Question) -> list[str]:
+    """Return the texts whose tokens are the query, in their order."""
+    return [question] if isinstance(question, str) else [text.text for text, weight in question.texts if weight]
+
+
+def _question_of(name: str, query: str | Question) -> str | Question:
+    """Return one of several queries; an error names which."""
+    try:
+        return Question.from_query(query)
+    except SettingsError as error:
+        raise SettingsError(f"query {shown(name)}: {error}") from error
 
 
 def _opened_again(kind: type[Searcher], path: Path, settings: dict[str, Any]) -> Searcher:

@@ -1,33 +1,44 @@
 """One commit of an index, as searches see it: its segments, and the engine that scores them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from colbert_video.base.checks import id_list, real_number, truth_value, whole_number
 from colbert_video.base.threads import spread
 from colbert_video.durable import RESTORE
-from colbert_video.errors import IndexFolderError, shown
+from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.scan.index_reader import IndexReader, Masks
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
-from colbert_video.indexing.scan.scan import estimated_scores, score_videos, video_similarities
+from colbert_video.indexing.scan.scan import (
+    estimated_scores,
+    score_videos,
+    search_segment,
+    video_similarities,
+    video_tokens,
+)
 from colbert_video.indexing.segments.opened_segment import Scored, Segment
 from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.interaction import best_first
+from colbert_video.search.asking.composed import EXCLUSION, best_met, composed_hit, excluding, num_candidates
+from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion, Query, of_bag, padding_by_bag
+from colbert_video.search.asking.likeness import Time, bounded, middle_of, tokens_at
+from colbert_video.search.asking.occurrences import SearchedWindow, find_occurrences
 from colbert_video.search.confidence import perfect_score, sample_positions, with_confidence
-from colbert_video.search.hit import Hit
+from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
+from colbert_video.search.match import Match
 from colbert_video.search.moments import frame_relevance, further_moments, item_moment
 from colbert_video.search.ranking import Ranking
+from colbert_video.search.search_settings import SearchSettings
 from colbert_video.video.windows import SHOTS
 
 ITEMS_PER_VIDEO = 4
@@ -37,37 +48,8 @@ MIN_CANDIDATES = 100
 CANDIDATES_PER_RESULT = 10
 """Videos that each bag proposes for each wanted result."""
 
-Query = PreparedQuery | Mapping[str, PreparedQuery]
-"""The same query tokens for all bags, or those of each bag that is to be scored."""
 Similarities = Mapping[str, Float[np.ndarray, "query_tokens _"]]
 """Cosines by bag: every query token with each sampled frame, then with expansion tokens."""
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How many videos are wanted, and among which; see `Searcher.search`."""
-
-    k: int
-    where: Mapping[str, Any] | None = None
-    ids: Iterable[str] | None = None
-    exact: bool = False
-    group: bool = True
-    weights: Mapping[str, float] | None = None
-    """How much each bag counts that is looked at, as `IndexSettings.weights` gives it; None for the index's own."""
-    threads: int = 1
-    """Cores that may work on it."""
-    min_confidence: float | None = None
-    """Leave out hits whose `Hit.confidence` is lower."""
-
-    def __post_init__(self) -> None:
-        values: dict[str, Any] = {"k": whole_number("k", self.k, least=1)}
-        values |= {name: truth_value(name, getattr(self, name)) for name in ("exact", "group")}
-        if self.ids is not None:
-            values["ids"] = id_list("ids", self.ids)
-        if self.min_confidence is not None:
-            values["min_confidence"] = real_number("min_confidence", self.min_confidence, least=0, most=1)
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
 
 @runtime_checkable
@@ -82,14 +64,14 @@ class Searchable(Protocol):
     def version(self) -> int:
         """Number of the commit, or the sum of those of all shards."""
 
-    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
+    def hits(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
 
-    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
+    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments."""
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
+        self, video_id: str, query: Query, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
         """Compare a query with all tokens of a video, or of its best window, in the bags with weights.
 
@@ -99,19 +81,13 @@ class Searchable(Protocol):
             SettingsError: If the video is not there.
         """
 
+    def likeness(
+        self, video_id: str, weights: Mapping[str, float], time: Time | None = None
+    ) -> tuple[str, dict[str, Float[np.ndarray, "_ dim"]]]:
+        """Return the id of a whole video, and the stored tokens of it, or of a moment of it, by bag that counts."""
 
-@dataclass(frozen=True)
-class Match:
-    """A scored item: a video that was indexed whole, or a window of one."""
-
-    item: VideoEntry
-    segment: Segment
-    row: int
-    """Row in the segment."""
-    score: float
-    """Weighted sum of its bags' scores."""
-    bags: Mapping[str, float]
-    """MeanMaxSim in each bag."""
+    def occurrences(self, video_id: str, query: Query, weights: Mapping[str, float]) -> list[Moment]:
+        """Return every part of a video where a query is met."""
 
 
 @dataclass(frozen=True)
@@ -136,20 +112,24 @@ class SearchView:
         """Number of the commit."""
         return self.reader.version
 
-    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
+    def hits(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
-        weights, hits = self._weights(wanted), self.found(query, wanted)
+        weights, hits = self.weights(wanted), self.found(query, wanted)
         sample = self.sampled_scores(query, weights, sample_positions(self.reader.items)) if hits else []
         return with_confidence(hits, sample, perfect_score(query, weights), wanted.min_confidence)
 
-    def found(self, query: Query, wanted: SearchSettings) -> Hits:
+    def found(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments, without their confidence."""
-        found = self._best_videos(query, wanted, self.allowed(wanted))
-        ranked = enumerate(found, start=1)
-        hits = (self._hit(matches, query, wanted, rank=rank) for rank, matches in ranked)
-        return Hits(hits, video_stream=self.settings.video_stream, bag_weights=self._weights(wanted))
+        allowed = self.allowed(wanted)
+        if isinstance(query, EncodedQuestion) and len(query.parts) > 1:
+            met = enumerate(best_met(self, query, wanted, allowed), start=1)
+            hits = (composed_hit(self, query, own, wanted, rank=rank) for rank, own in met)
+        else:
+            ranked = enumerate(self.best_videos(query, wanted, allowed), start=1)
+            hits = (self._hit(matches, query, wanted, rank=rank) for rank, matches in ranked)
+        return Hits(hits, video_stream=self.settings.video_stream, bag_weights=self.weights(wanted))
 
-    def sampled_scores(self, query: Query, weights: Mapping[str, float], positions: tuple[int, ...]) -> list[float]:
+    def sampled_scores(self, query: AnyQuery, weights: Mapping[str, float], positions: tuple[int, ...]) -> list[float]:
         """Return about what the live videos or windows at some positions score, in no order.
 
         Args:
@@ -166,28 +146,43 @@ class SearchView:
         ]
 
     def _estimates(
-        self, segment: Segment, query: Query, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
+        self, segment: Segment, query: AnyQuery, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
     ) -> Float[Tensor, "_"]:
         codecs = self._looked_at(segment, weights)
+        if isinstance(query, EncodedQuestion):
+            return self._question_estimates(segment, query, weights, allowed)
         if isinstance(query, PreparedQuery):
             return self.estimate(segment, codecs, query, allowed, weights=weights)
         bags = [self.estimate(segment, {bag: codecs[bag]}, own, allowed, weights=weights) for bag, own in query.items()]
         return torch.stack(bags).sum(dim=0)
+
+    def _question_estimates(
+        self, segment: Segment, question: EncodedQuestion, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
+    ) -> Float[Tensor, "_"]:
+        """Return about what items score by a question, if each is a video of its own and steps may be in any order."""
+        met, without = (
+            [weight * self._estimates(segment, own, weights, allowed) for own, weight in queries]
+            for queries in (question.parts, question.without)
+        )
+        score = torch.stack(met).sum(dim=0) / question.total_weight  # (items,)
+        return score - EXCLUSION * torch.stack(without).amax(dim=0) if without else score
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments; queries are spread over the cores."""
         allowed = self.allowed(wanted)
         each = replace(wanted, threads=max(1, wanted.threads // len(queries)))
 
-        def scores(tokens: Float[Tensor, "_ dim"]) -> list[tuple[str, float]]:
-            return self.scores(PreparedQuery(tokens), each, allowed)
+        def scores(query: Float[Tensor, "_ dim"] | AnyQuery) -> list[tuple[str, float]]:
+            return self.scores(prepared_query(query), each, allowed)
 
         found = spread(scores, queries.values(), threads=wanted.threads if self.spreads else 1)
         return Ranking.from_scored(dict(zip(queries, found, strict=True)))
 
-    def scores(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
+    def scores(self, query: AnyQuery, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""
-        return [(matches[0].item.video, matches[0].score) for matches in self._best_videos(query, wanted, allowed)]
+        if isinstance(query, EncodedQuestion) and len(query.parts) > 1:
+            return [(met.video, met.score) for met in best_met(self, query, wanted, allowed)]
+        return [(matches[0].item.video, matches[0].score) for matches in self.best_videos(query, wanted, allowed)]
 
     def allowed(self, wanted: SearchSettings) -> Masks | None:
         """Return masks of the items that may be found; None for all.
@@ -195,10 +190,11 @@ class SearchView:
         Raises:
             SettingsError: If the filter is not valid, or an id is not in the index.
         """
-        return self.reader.allowed(wanted.where, wanted.ids)
+        allowed = self.reader.allowed(wanted.where, wanted.ids)
+        return allowed if wanted.excluded is None else self.reader.allowed_but(wanted.excluded, allowed)
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
+        self, video_id: str, query: Query, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
         """Compare a query with all tokens of a video, or of its best window, in the bags with weights.
 
@@ -207,17 +203,56 @@ class SearchView:
         Raises:
             SettingsError: If it is not in the index.
         """
-        items = self.reader.locate(video_id)
-        if time is not None:
-            least = min(_seconds_away(item, time) for _, _, item in items)
-            items = [found for found in items if _seconds_away(found[2], time) == least]
+        items = self._located(video_id, time)
         scores = torch.tensor(
             [self._score(segment, row, query, weights) for segment, row, _ in items], dtype=torch.float32, device="cpu"
         )  # (items,)
         segment, row, item = items[int(best_first(scores, 1))]
-        return item, self._similarities(segment, row, item, query, weights)
+        return item, self.frame_similarities(Match(item, segment, row, 0.0, {}), query, weights)
 
-    def _best_videos(self, query: Query, wanted: SearchSettings, allowed: Masks | None) -> list[list[Match]]:
+    def likeness(
+        self, video_id: str, weights: Mapping[str, float], time: Time | None = None
+    ) -> tuple[str, dict[str, Float[np.ndarray, "_ dim"]]]:
+        """Return the id of a whole video, and the stored tokens of it, or of a moment of it, by bag that counts.
+
+        See `Searcher.more_like`.
+
+        Raises:
+            SettingsError: If it is not in the index.
+        """
+        items = self._located(video_id, None if time is None else middle_of(time))
+        if time is not None:
+            items = [min(items, key=lambda found: abs(_middle(found[2]) - middle_of(time)))]
+        bags: dict[str, list[Float[Tensor, "_ dim"]]] = {}
+        for segment, row, item in items:
+            for bag, codec in self._looked_at(segment, weights).items():
+                bags.setdefault(bag, []).append(tokens_at(bag, video_tokens(segment, codec, bag, row), item, time))
+        return items[0][2].video, {bag: tokens.numpy() for bag, tokens in bounded(bags).items()}
+
+    def occurrences(self, video_id: str, query: Query, weights: Mapping[str, float]) -> list[Moment]:
+        """Return every part of a video where a query is met; see `Searcher.occurrences`.
+
+        Raises:
+            SettingsError: If it is not in the index, or the index knows no times of it.
+        """
+        items = [Match(item, segment, row, 0.0, {}) for segment, row, item in self.reader.locate(video_id)]
+        if all(match.item.end is None and not match.item.frame_times for match in items):
+            raise SettingsError(f"the index knows no times of {shown(video_id)}, in which a query could be met.")
+        scored = self.matches(query, items, SearchSettings(1, weights=weights))
+        windows = [
+            SearchedWindow(match.item, self.frame_similarities(match, query, weights), match.score) for match in scored
+        ]
+        return find_occurrences(windows, weights, padding_by_bag(query))
+
+    def _located(self, video_id: str, time: float | None) -> list[tuple[Segment, int, VideoEntry]]:
+        """Return a video, or its windows; only those that hold a time, if it is given, or are next to it."""
+        items = self.reader.locate(video_id)
+        if time is None:
+            return items
+        least = min(_seconds_away(item, time) for _, _, item in items)
+        return [found for found in items if _seconds_away(found[2], time) == least]
+
+    def best_videos(self, query: AnyQuery, wanted: SearchSettings, allowed: Masks | None) -> list[list[Match]]:
         """Return the k best videos over all segments, best first: of each its windows that were fetched, best first.
 
         The best window of a video is its score, so the first k videos among the windows, best first, are the k best.
@@ -225,10 +260,10 @@ class SearchView:
         """
         k = wanted.k
         if not wanted.group or not self.reader.windows:
-            return [[match] for match in self._best_items(query, k, allowed, wanted)]
+            return [[match] for match in self.best_items(query, k, allowed, wanted)]
         fetched = ITEMS_PER_VIDEO * k
         while True:
-            matches = self._best_items(query, fetched, allowed, wanted)
+            matches = self.best_items(query, fetched, allowed, wanted)
             videos: dict[str, list[Match]] = {}
             for match in matches:
                 videos.setdefault(match.item.video, []).append(match)
@@ -236,9 +271,14 @@ class SearchView:
                 return list(videos.values())[:k]
             fetched *= ITEMS_PER_VIDEO
 
-    def _best_items(self, query: Query, k: int, allowed: Masks | None, wanted: SearchSettings) -> list[Match]:
+    def best_items(self, query: AnyQuery, k: int, allowed: Masks | None, wanted: SearchSettings) -> list[Match]:
         """Return the k best items, best first; segments without allowed items cost nothing."""
-        weights, exact, threads = self._weights(wanted), wanted.exact, wanted.threads
+        if isinstance(query, EncodedQuestion):
+            ((main, _),) = query.parts
+            count = sum(map(len, self.reader.segments)) if wanted.exact else num_candidates(k)
+            matches = self.best_items(main, count, allowed, wanted)
+            return excluding(self, query, matches, wanted)[:k]
+        weights, exact, threads = self.weights(wanted), wanted.exact, wanted.threads
         scored = [
             found
             for segment in self.reader.segments
@@ -264,18 +304,21 @@ class SearchView:
         for total, row, *bags in zip(*columns, strict=True):
             yield total, dict(zip(scored.bags, bags, strict=True)), segment, row
 
-    def _weights(self, wanted: SearchSettings) -> Mapping[str, float]:
+    def weights(self, wanted: SearchSettings) -> Mapping[str, float]:
+        """Return how much each bag counts: what is wanted, else what the index says."""
         return self.settings.weights() if wanted.weights is None else wanted.weights
 
     def _looked_at(self, segment: Segment, weights: Mapping[str, float]) -> dict[str, ResidualCodec]:
         """Return the codecs of the bags that count."""
         return {bag: codec for bag, codec in self.reader.codecs(segment).items() if bag in weights}
 
-    def _hit(self, matches: Sequence[Match], query: Query, wanted: SearchSettings, *, rank: int) -> Hit:
+    def _hit(self, matches: Sequence[Match], query: AnyQuery, wanted: SearchSettings, *, rank: int) -> Hit:
         """Return a video, or those of its windows that were found, best first, as one hit."""
-        best, item, weights = matches[0], matches[0].item, self._weights(wanted)
-        start, end = self._moment(best, query, weights)
-        others = ((self._moment(match, query, weights), match.score, match.item.id) for match in matches[1:])
+        if isinstance(query, EncodedQuestion):
+            ((query, _),) = query.parts
+        best, item, weights = matches[0], matches[0].item, self.weights(wanted)
+        start, end = self.moment(best, query, weights)
+        others = ((self.moment(match, query, weights), match.score, match.item.id) for match in matches[1:])
         return Hit(
             rank=rank,
             id=item.video if wanted.group else item.id,
@@ -292,28 +335,101 @@ class SearchView:
             bag_scores=best.bags,
         )
 
-    def _moment(self, match: Match, query: Query, weights: Mapping[str, float]) -> tuple[float | None, float | None]:
+    def moment(self, match: Match, query: Query, weights: Mapping[str, float]) -> tuple[float | None, float | None]:
         """Return the frames that the query's tokens agree on, over its bags, as [start, end) in seconds."""
 
         def relevance() -> Float[np.ndarray, "frames"] | None:
-            similarities = self._similarities(match.segment, match.row, match.item, query, weights)
-            padding = query.padding if isinstance(query, PreparedQuery) else ()
-            return frame_relevance(similarities, len(match.item.frame_times), weights, padding)
+            similarities = self.frame_similarities(match, query, weights)
+            return frame_relevance(similarities, len(match.item.frame_times), weights, padding_by_bag(query))
 
         return item_moment(match.item, relevance, shots=self.settings.window == SHOTS)
 
-    def _similarities(
-        self, segment: Segment, row: int, item: VideoEntry, query: Query, weights: Mapping[str, float]
-    ) -> Similarities:
+    def frame_similarities(self, match: Match, query: Query, weights: Mapping[str, float]) -> Similarities:
+        """Compare a query with all tokens of an item, frame by frame, in the bags that count."""
         return {
-            bag: _frame_by_frame(bag, video_similarities(segment, codec, bag, own, row), item).numpy()
-            for bag, codec in self._looked_at(segment, weights).items()
-            if (own := query if isinstance(query, PreparedQuery) else query.get(bag)) is not None
+            bag: _frame_by_frame(bag, video_similarities(match.segment, codec, bag, own, match.row), match.item).numpy()
+            for bag, codec in self._looked_at(match.segment, weights).items()
+            if (own := of_bag(query, bag)) is not None
         }
 
-    def _score(self, segment: Segment, row: int, query: PreparedQuery, weights: Mapping[str, float]) -> float:
+    def matches(self, query: Query, items: Sequence[Match], wanted: SearchSettings) -> list[Match]:
+        """Return items with their scores by a query, on decoded tokens.
+
+        Raises:
+            SettingsError: If stock ColBERT scores, which answers plain queries alone.
+        """
+        if self.search_segment is not search_segment:
+            raise SettingsError(
+                "engine='colbert' does not answer questions with without, all_of or then: open the index with engine='native'."
+            )
+        found: dict[int, Match] = {}
+        for numbers in _by_segment(items).values():
+            segment = items[numbers[0]].segment
+            rows = segment.live.new_tensor([items[number].row for number in numbers], dtype=torch.int64)
+            for number, (score, bags) in zip(
+                numbers, self._scored(segment, query, rows, self.weights(wanted)), strict=True
+            ):
+                found[number] = replace(items[number], score=score, bags=bags)
+        return [found[number] for number in range(len(items))]
+
+    def _scored(
+        self, segment: Segment, query: Query, rows: Int64[Tensor, "videos"], weights: Mapping[str, float]
+    ) -> list[tuple[float, dict[str, float]]]:
+        """Return the score of some rows of a segment, and that in each bag."""
+        codecs = self._looked_at(segment, weights)
+        if isinstance(query, PreparedQuery):
+            scored = score_videos(segment, codecs, query, rows, weights=weights)
+        else:
+            alone = {bag: score_videos(segment, {bag: codecs[bag]}, own, rows).total for bag, own in query.items()}
+            scored = Scored.from_bags(rows, alone, weights)
+        columns = zip(*(scores.tolist() for scores in scored.bags.values()), strict=True)
+        return [
+            (total, dict(zip(scored.bags, bags, strict=True)))
+            for total, bags in zip(scored.total.tolist(), columns, strict=True)
+        ]
+
+    def eligible(self, allowed: Masks | None) -> list[Match]:
+        """Return every item that may be found, not scored, in the order of the index."""
+        places = [
+            (segment, row)
+            for segment in self.reader.segments
+            if allowed is None or segment.name in allowed
+            for row in segment.eligible(allowed and allowed[segment.name]).tolist()
+        ]
+        entries = self.reader.entries_of((segment.name, row) for segment, row in places)
+        return [Match(entries[segment.name, row], segment, row, 0.0, {}) for segment, row in places]
+
+    def items_of(self, ids: Collection[str], allowed: Masks | None) -> list[Match]:
+        """Return the items of some videos that may be found, not scored, in the order of the index."""
+        order = {segment.name: number for number, segment in enumerate(self.reader.segments)}
+        found = [
+            Match(item, segment, row, 0.0, {})
+            for segment, row, item in self.reader.located(ids)
+            if allowed is None or (segment.name in allowed and bool(allowed[segment.name][row]))
+        ]
+        return sorted(found, key=lambda match: (order[match.segment.name], match.row))
+
+    def _score(self, segment: Segment, row: int, query: Query, weights: Mapping[str, float]) -> float:
         rows = segment.live.new_tensor([row], dtype=torch.int64)
-        return float(score_videos(segment, self._looked_at(segment, weights), query, rows, weights=weights).total[0])
+        return self._scored(segment, query, rows, weights)[0][0]
+
+
+def _middle(item: VideoEntry) -> float:
+    start = item.start or 0.0
+    return start if item.end is None else (start + item.end) / 2
+
+
+def prepared_query(query: Float[Tensor, "_ dim"] | AnyQuery) -> AnyQuery:
+    """Return query tokens prepared; anything else as it is."""
+    return PreparedQuery(query) if isinstance(query, Tensor) else query
+
+
+def _by_segment(items: Sequence[Match]) -> dict[str, list[int]]:
+    """Return the positions of the items of each segment."""
+    found: dict[str, list[int]] = {}
+    for number, match in enumerate(items):
+        found.setdefault(match.segment.name, []).append(number)
+    return found
 
 
 def _seconds_away(item: VideoEntry, time: float) -> float:

@@ -156,7 +156,7 @@ class ExplainAnswer(BaseModel):
             shots: True if windows are shots, each of which is one moment as it is.
         """
         padding = [token.token == PADDING for token in found.tokens]
-        relevance = frame_relevance(found.similarities, len(found.times), found.weights, padding)  # (frames,)
+        relevance = frame_relevance(found.weighted, len(found.times), found.weights, padding)  # (frames,)
         start, end = item_moment(entry, lambda: relevance, shots=shots)
         plain = found.to_dict()
         rounded = {bag: matrix.round(DIGITS).tolist() for bag, matrix in found.similarities.items()}

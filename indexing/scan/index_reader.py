@@ -203,6 +203,17 @@ class IndexReader:
             begin += len(rows)
             yield from ((segment.name, row) for row in rows[own].tolist())
 
+    def allowed_but(self, video_id: str, allowed: Masks | None) -> Masks:
+        """Return masks without a video and its windows, whether it is in the index or not; None stands for all."""
+        every = {
+            name: torch.ones(len(segment), dtype=torch.bool, device="cpu") for name, segment in self._segments.items()
+        }
+        masks = {name: mask.clone() for name, mask in (every if allowed is None else allowed).items()}
+        for entry in self._catalog.rows_of([video_id]).get(video_id, ()):
+            if str(entry.segment) in masks:
+                masks[str(entry.segment)][int(entry.row or 0)] = False
+        return {name: mask for name, mask in masks.items() if bool(mask.any())}
+
     def _read_matching(self, condition: Condition) -> Masks:
         return self._masks(self._catalog.matching(condition))
 
@@ -219,7 +230,11 @@ class IndexReader:
         Raises:
             SettingsError: If it is not in the index.
         """
-        return [(self._segments[str(entry.segment)], int(entry.row or 0), entry) for entry in self.known([video_id])]
+        return self.located([video_id])
+
+    def located(self, ids: Iterable[str]) -> list[tuple[Segment, int, VideoEntry]]:
+        """Return the same of several videos or windows."""
+        return [(self._segments[str(entry.segment)], int(entry.row or 0), entry) for entry in self.known(list(ids))]
 
 
 def mapped_files(segments: Iterable[Segment]) -> list[Path]:

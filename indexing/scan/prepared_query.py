@@ -51,6 +51,11 @@ class PreparedQuery:
         self._products: dict[ResidualCodec, CentroidProducts] = {}
         self._tables: dict[Any, tuple[Mapping[str, Tensor], float]] = {}
 
+    @property
+    def lengths(self) -> list[float]:
+        """How much each token counts; 1 for unit vectors."""
+        return self.tokens.norm(dim=1).tolist()
+
     def __reduce__(self) -> "tuple[type[PreparedQuery], tuple[Tensor, tuple[bool, ...]]]":
         """Send nothing that is computed to other processes; the copy holds no more of a larger tensor than these."""
         return PreparedQuery, (self.tokens.clone(), self.padding)

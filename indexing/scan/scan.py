@@ -149,3 +149,10 @@ def video_similarities(
     tokens = slice(*stored.offsets[row : row + 2].tolist())
     rotated = prepare(query).rotated(codec)  # (query_tokens, dim)
     return codec.similarities(stored.codes[tokens], stored.residuals[tokens], rotated).T.cpu()
+
+
+def video_tokens(segment: Segment, codec: ResidualCodec, bag: str, row: int) -> Float[Tensor, "tokens dim"]:
+    """Return the tokens of one video's bag, decoded, in the space of query tokens; on the CPU."""
+    stored = segment.bags[bag]
+    tokens = slice(*stored.offsets[row : row + 2].tolist())
+    return (codec.decode(stored.codes[tokens], stored.residuals[tokens]) @ codec.rotation.T).cpu()

@@ -24,8 +24,8 @@ from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.export import import_index
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.model.interaction import SCORE_RESOLUTION
+from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
-from colbert_video.search.view import SearchSettings
 
 VIDEOS = 24
 IDS = [f"v{number:02}" for number in range(VIDEOS)]

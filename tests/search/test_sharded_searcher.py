@@ -19,9 +19,9 @@ from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
+from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.sharded.corpus_view import merge_hits
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
-from colbert_video.search.view import SearchSettings
 
 TOLERANCE = 0.0 if compiled_kernels() is not None else 1e-6
 """The kernels score a video alike wherever it is stored; torch multiplies it together with others."""

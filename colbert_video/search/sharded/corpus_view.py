@@ -14,14 +14,16 @@ from colbert_video.errors import ShardsUnavailableError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.catalog.filters import compile_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
-from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.interaction import best_first
+from colbert_video.search.asking.encoded_question import AnyQuery, Query
+from colbert_video.search.asking.likeness import Time
 from colbert_video.search.confidence import perfect_score, with_confidence
-from colbert_video.search.hit import Hit
+from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
 from colbert_video.search.ranking import Ranking
+from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
-from colbert_video.search.view import Query, SearchSettings, Similarities
+from colbert_video.search.view import Similarities, prepared_query
 
 Answers = tuple[dict[int, Any], tuple[str, ...]]
 """What the asked shards answered, by their numbers, and the names of those that did not answer."""
@@ -49,7 +51,7 @@ class CorpusView:
         """Sum of the shards' commit numbers."""
         return self.catalogs.version
 
-    def hits(self, query: Query, wanted: SearchSettings) -> Hits:
+    def hits(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Return the best hits of all shards.
 
         Shards that hold none of the wanted ids are asked only what their part of the corpus's sample scores.
@@ -67,7 +69,7 @@ class CorpusView:
         return with_confidence(found, sample, perfect_score(query, weights), wanted.min_confidence)
 
     def _hits_and_samples(
-        self, query: Query, asked: Mapping[int, SearchSettings], weights: Mapping[str, float]
+        self, query: AnyQuery, asked: Mapping[int, SearchSettings], weights: Mapping[str, float]
     ) -> tuple[list[tuple[Hits, list[float]]], tuple[str, ...]]:
         """Return what the shards answered, in their order, and which of those that were asked for hits did not."""
         samples = self.catalogs.samples()
@@ -78,12 +80,12 @@ class CorpusView:
         names = {self.catalogs.names[number] for number in asked}
         return [answers[number] for number in sorted(answers)], tuple(name for name in failed if name in names)
 
-    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
+    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without moments; several queries at a time. Raises as `hits`."""
         each = self._wanted_of_each(replace(wanted, threads=max(1, wanted.threads // len(queries))))
 
-        def scores(tokens: Float[Tensor, "_ dim"]) -> tuple[Scores, tuple[str, ...]]:
-            answers, failed = self._answers("scores", PreparedQuery(tokens), each)
+        def scores(query: Float[Tensor, "_ dim"] | AnyQuery) -> tuple[Scores, tuple[str, ...]]:
+            answers, failed = self._answers("scores", prepared_query(query), each)
             return merge_scores(answers, wanted.k), failed
 
         found = dict(zip(queries, spread(scores, queries.values(), threads=wanted.threads), strict=True))
@@ -91,7 +93,7 @@ class CorpusView:
         return Ranking.from_scored({name: scored for name, (scored, _) in found.items()}, shards_failed=missing)
 
     def similarities(
-        self, video_id: str, query: PreparedQuery, weights: Mapping[str, float], time: float | None = None
+        self, video_id: str, query: Query, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
         """Ask the shard that holds a video.
 
@@ -99,12 +101,28 @@ class CorpusView:
             SettingsError: If no shard holds the video.
             ShardsUnavailableError: If its shard did not answer in time.
         """
+        item, similarities = self._holder("similarities", video_id, query, weights, time)
+        return item, {bag: np.array(own) for bag, own in similarities.items()}  # what travelled is read-only
+
+    def likeness(
+        self, video_id: str, weights: Mapping[str, float], time: Time | None = None
+    ) -> tuple[str, dict[str, Float[np.ndarray, "_ dim"]]]:
+        """Ask the shard that holds a video for its stored tokens; raises as `similarities`."""
+        whole, tokens = self._holder("likeness", video_id, weights, time)
+        return whole, {bag: np.array(own) for bag, own in tokens.items()}  # what travelled is read-only
+
+    def occurrences(self, video_id: str, query: Query, weights: Mapping[str, float]) -> list[Moment]:
+        """Ask the shard that holds a video where a query is met; raises as `similarities`."""
+        found: list[Moment] = self._holder("occurrences", video_id, query, weights)
+        return found
+
+    def _holder(self, method: str, video_id: str, *arguments: Any) -> Any:
+        """Return what the shard that holds a video answers."""
         holders = self.catalogs.holders([video_id])
-        answers, failed = self.ask("similarities", dict.fromkeys(holders, (video_id, query, weights, time)))
+        answers, failed = self.ask(method, dict.fromkeys(holders, (video_id, *arguments)))
         if not answers:
             raise ShardsUnavailableError(failed, self.deadline)
-        item, similarities = next(iter(answers.values()))
-        return item, {bag: np.array(own) for bag, own in similarities.items()}  # what travelled is read-only
+        return next(iter(answers.values()))
 
     def _wanted_of_each(self, wanted: SearchSettings) -> dict[int, SearchSettings]:
         """Return what each shard that may hold results is asked for, by its number."""
@@ -116,7 +134,7 @@ class CorpusView:
         return {number: replace(wanted, ids=own) for number, own in holders.items()}
 
     def _answers(
-        self, method: str, query: Query, each: Mapping[int, SearchSettings]
+        self, method: str, query: AnyQuery, each: Mapping[int, SearchSettings]
     ) -> tuple[list[Any], tuple[str, ...]]:
         """Ask the shards; return their answers in their order, and who did not answer."""
         answers, failed = self.ask(method, {number: (query, own) for number, own in each.items()})
