@@ -100,10 +100,10 @@ class FrameCache:
         Returns:
             RGB frames; None if the video is not kept, has changed since, or its entry is damaged.
         """
-        entry = self._entry(path, sampling)
+        dense = self.dense(sampling)
+        entry = self._entry(path, dense)
         if entry is None:
             return None
-        dense = self.dense(sampling)
         try:
             frames = _read_entry(entry, dense, _rows(dense.num_frames, sampling))
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class FrameCache:
         Returns:
             False if the cache or the disk is full.
         """
-        entry = self._entry(path, sampling)
+        entry = self._entry(path, self.dense(sampling))
         if entry is None or self._full:
             return False
         records = _pack(stack)
@@ -137,13 +137,13 @@ class FrameCache:
             return False
         return self._write(entry, records)
 
-    def _entry(self, path: str | Path, sampling: SamplingSettings) -> Path | None:
+    def _entry(self, path: str | Path, dense: SamplingSettings) -> Path | None:
         """Return the path of the video's entry, which depends on the file's version and the frames' geometry."""
         try:
             found = locate(path)
         except (OSError, ValueError):
             return None
-        geometry = self.dense(sampling).to_dict()
+        geometry = dense.to_dict()
         for name in ("timeout", "max_pixels", "max_memory", "seed", "placement"):
             del geometry[name]
         source = [DECODING_VERSION, str(user_path(path, "the video")), found.size, found.modified_ns]
@@ -204,9 +204,12 @@ def _rows(available: int, sampling: SamplingSettings) -> Int[np.ndarray, "frames
     return random_in_segments(available, sampling.num_frames, rng)
 
 
+CHECKSUM = np.dtype("<u4")
+
+
 def _record(height: int, width: int) -> np.dtype:
-    """Return the dtype of a stored frame with its checksum."""
-    return np.dtype([("checksum", "<u4"), ("pixels", "u1", (height, width, 3))])
+    """Return the dtype of a stored frame behind its checksum."""
+    return np.dtype([("checksum", CHECKSUM), ("pixels", "u1", (height, width, 3))])
 
 
 def _pack(stack: UInt8[np.ndarray, "candidates height width 3"]) -> np.ndarray:
@@ -219,16 +222,18 @@ def _pack(stack: UInt8[np.ndarray, "candidates height width 3"]) -> np.ndarray:
 def _read_entry(
     entry: Path, dense: SamplingSettings, rows: Int[np.ndarray, "frames"]
 ) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Map the file; copy and check only the chosen frames."""
+    """Read and check the chosen frames alone, each straight to its place."""
     record = _record(dense.height, dense.width)
-    size = entry.stat().st_size
-    if size != dense.num_frames * record.itemsize:
-        raise ValueError(f"{entry} has {size} bytes instead of {dense.num_frames * record.itemsize}")
-    records = np.memmap(entry, record, mode="r", shape=(dense.num_frames,))
-    frames = np.stack([records["pixels"][row] for row in rows])
-    for frame, row in zip(frames, rows, strict=True):
-        if zlib.crc32(frame) != records["checksum"][row]:
-            raise ValueError(f"{entry}: frame {row} does not match its checksum")
+    frames = np.empty((len(rows), dense.height, dense.width, 3), dtype=np.uint8)
+    with entry.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != dense.num_frames * record.itemsize:
+            raise ValueError(f"{entry} has {size} bytes instead of {dense.num_frames * record.itemsize}")
+        for frame, row in zip(frames, rows.tolist(), strict=True):
+            file.seek(row * record.itemsize)
+            checksum = file.read(CHECKSUM.itemsize)
+            if file.readinto(frame) != frame.nbytes or zlib.crc32(frame) != int.from_bytes(checksum, "little"):
+                raise ValueError(f"{entry}: frame {row} does not match its checksum")
     return frames
 
 

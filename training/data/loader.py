@@ -184,7 +184,7 @@ class CaptionLoader:
 
     def _read_round(self, reader: FrameReader, slots: list[_Slot], epoch: int) -> Iterator[TrainingBatch]:
         """Read some batches; yield each when it and all before it are complete."""
-        batches: dict[int, dict[int, tuple[int, np.ndarray]]] = {slot.batch: {} for slot in slots}
+        batches = {slot.batch: _PartBatch(len(self._positions)) for slot in slots}
         while slots:
             requests = [self._request(slot, epoch) for slot in slots]
             slots = []
@@ -194,12 +194,13 @@ class CaptionLoader:
                     self._leave_out(row, reading.error)
                     slots.append(slot)
                     continue
-                batches[slot.batch][slot.position] = (row, self._shifted(row, reading.pixels, epoch))
+                down, right = self._shift(row, epoch)
+                batches[slot.batch].put(slot.position - self._positions.start, row, reading.pixels, down, right)
                 yield from self._complete(batches)
 
-    def _complete(self, batches: dict[int, dict[int, tuple[int, np.ndarray]]]) -> Iterator[TrainingBatch]:
-        while batches and len(next(iter(batches.values()))) == len(self._positions):
-            yield self._collate(batches.pop(next(iter(batches))))
+    def _complete(self, batches: "dict[int, _PartBatch]") -> Iterator[TrainingBatch]:
+        while batches and next(iter(batches.values())).complete:
+            yield batches.pop(next(iter(batches))).batch(self.rows)
 
     def _request(self, slot: _Slot, epoch: int) -> FrameRequest:
         row = next(row for row in slot.rows if self.rows[row].path not in self._broken)
@@ -219,33 +220,78 @@ class CaptionLoader:
                 f"{self.batch_size}; the last error is {error}."
             )
 
-    def _shifted(self, row: int, pixels: np.ndarray, epoch: int) -> np.ndarray:
+    def _shift(self, row: int, epoch: int) -> tuple[int, int]:
+        """Draw how far a clip is shifted in this epoch, down and to the right."""
+        if self._random_shift == 0:
+            return 0, 0
         rng = np.random.default_rng((sampling_seed(self.seed, epoch, row), self._random_shift))
         down, right = rng.integers(-self._random_shift, self._random_shift, 2, endpoint=True).tolist()
-        return shift_frames(pixels, down, right)
+        return down, right
 
-    def _collate(self, read: dict[int, tuple[int, np.ndarray]]) -> TrainingBatch:
-        rows = [self.rows[read[position][0]] for position in self._positions]
-        pixels = np.stack([read[position][1] for position in self._positions])
+
+class _PartBatch:
+    """A batch that fills up: each clip is copied once, to its place.
+
+    Args:
+        size: Rows of this process's part.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._rows: list[int | None] = [None] * size
+        self._pixels: UInt8[np.ndarray, "videos frames height width 3"] | None = None  # made at the first clip
+
+    @property
+    def complete(self) -> bool:
+        """True if every row has its clip."""
+        return None not in self._rows
+
+    def put(
+        self, place: int, row: int, pixels: UInt8[np.ndarray, "frames height width 3"], down: int, right: int
+    ) -> None:
+        """Take the clip of a manifest row, shifted."""
+        if self._pixels is None:
+            self._pixels = np.empty((len(self._rows), *pixels.shape), dtype=np.uint8)  # NumPy asks for large pages
+        shift_frames(pixels, down, right, out=self._pixels[place])
+        self._rows[place] = row
+
+    def batch(self, rows: Sequence[ManifestRow]) -> TrainingBatch:
+        """Return the complete batch."""
+        own = [rows[row] for row in self._rows if row is not None]
+        assert self._pixels is not None
         return TrainingBatch(
-            pixels=torch.from_numpy(pixels),
-            frame_mask=torch.ones(pixels.shape[:2], dtype=torch.bool, device="cpu"),  # short videos repeat frames
-            captions=[row.caption for row in rows],
-            video_ids=[row.video for row in rows],
+            pixels=torch.from_numpy(self._pixels),
+            frame_mask=torch.ones(self._pixels.shape[:2], dtype=torch.bool, device="cpu"),  # short videos repeat frames
+            captions=[row.caption for row in own],
+            video_ids=[row.video for row in own],
         )
 
 
 def shift_frames(
-    pixels: UInt8[np.ndarray, "frames height width 3"], down: int, right: int
+    pixels: UInt8[np.ndarray, "frames height width 3"],
+    down: int,
+    right: int,
+    *,
+    out: UInt8[np.ndarray, "frames height width 3"] | None = None,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Shift a clip's frames together and repeat the edge in the border (Kostrikov et al., ICLR 2021).
 
-    `down` and `right` are pixels; negative values move the picture up and left.
+    Args:
+        pixels: The frames.
+        down: Pixels; negative values move the picture up.
+        right: Pixels; negative values move it left.
+        out: Where to write the result; None for a new array.
     """
     height, width = pixels.shape[1:3]
-    rows = np.clip(np.arange(height) - down, 0, height - 1)
-    columns = np.clip(np.arange(width) - right, 0, width - 1)
-    return pixels[:, rows[:, None], columns]
+    out = np.empty_like(pixels) if out is None else out
+    down, right = max(min(down, height - 1), 1 - height), max(min(right, width - 1), 1 - width)
+    top, left = max(down, 0), max(right, 0)  # where the moved picture begins
+    bottom, end = min(height, height + down), min(width, width + right)  # and ends
+    out[:, top:bottom, left:end] = pixels[:, top - down : bottom - down, left - right : end - right]
+    out[:, top:bottom, :left] = out[:, top:bottom, left : left + 1]
+    out[:, top:bottom, end:] = out[:, top:bottom, end - 1 : end]
+    out[:, :top] = out[:, top : top + 1]
+    out[:, bottom:] = out[:, bottom - 1 : bottom]
+    return out
 
 
 def _check_numbers(rows: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:

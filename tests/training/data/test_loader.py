@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from counting_clips import SAMPLING, frame_numbers, write_counting_clip, write_manifest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from colbert_video.errors import FailureKind, SettingsError
 from colbert_video.training.data.frame_cache import FrameCache
@@ -132,7 +134,7 @@ def test_the_cache_replaces_decoding_in_later_epochs(
 def test_clips_are_shifted_anew_in_every_epoch(rows: list[ManifestRow], monkeypatch: pytest.MonkeyPatch) -> None:
     shifts: list[tuple[int, int]] = []
 
-    def recorded(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+    def recorded(pixels: np.ndarray, down: int, right: int, *, out: np.ndarray) -> np.ndarray:
         shifts.append((down, right))
         return pixels
 
@@ -150,6 +152,14 @@ def test_shifted_frames_repeat_the_edge() -> None:
     assert shift_frames(pixels, 1, 0)[0, :, :, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     assert shift_frames(pixels, 0, -2)[0, :, :, 0].tolist() == [[2, 2, 2], [5, 5, 5], [8, 8, 8]]
     assert (shift_frames(pixels, 0, 0) == pixels).all()
+
+
+@given(height=st.integers(1, 6), width=st.integers(1, 6), down=st.integers(-8, 8), right=st.integers(-8, 8))
+def test_shifts_of_any_length_take_the_nearest_pixel(height: int, width: int, down: int, right: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2, height, width, 3), dtype=np.uint8)
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    assert (shift_frames(pixels, down, right) == pixels[:, rows[:, None], columns]).all()
 
 
 def test_groups_meet_in_one_batch(rows: list[ManifestRow]) -> None:
