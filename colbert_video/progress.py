@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from colbert_video.errors import printable
@@ -87,7 +88,7 @@ class TerminalBar(Bar):
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""
-        self.progress.console.print(printable(text), highlight=False, markup=False)
+        self.progress.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
 
 class NotebookBar(Bar):
@@ -166,8 +167,5 @@ def progress_bar(label: str, total: int | None, *, unit: str | None = None) -> I
 
 
 def _columns() -> list[ProgressColumn]:
-    status = TextColumn("{task.fields[status]}", markup=False)
-    return [
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn()),
-        status,
-    ]
+    rate, status = RateColumn(table_column=Column(no_wrap=True)), TextColumn("{task.fields[status]}", markup=False)
+    return [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), status]

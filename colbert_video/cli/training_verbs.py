@@ -28,6 +28,14 @@ from colbert_video.cli.options import (
 @click.option(
     "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override the recipe; repeatable."
 )
+@click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    metavar="NAME",
+    help="Log to this experiment tracker too: wandb, mlflow, trackio, comet_ml, aim, clearml, dvclive or swanlab; repeatable. "
+    "TensorBoard's files are written in any case.",
+)
 @workers_option
 @device_option
 @json_option

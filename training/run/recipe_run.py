@@ -14,6 +14,7 @@ from colbert_video.training.run.distributed import build_accelerator, leave_proc
 from colbert_video.training.run.model_recipe import build_model
 from colbert_video.training.run.recipe import Recipe, load_recipe, parse_override
 from colbert_video.training.run.run_folder import RunFolder
+from colbert_video.training.run.run_log import checked_trackers
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer, TrainingResult
 from colbert_video.training.world.rendered import render_world
@@ -29,6 +30,7 @@ def train_recipe(
     workers: int | None = None,
     settings: Sequence[str] = (),
     device: Device | None = None,
+    trackers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Load a recipe, train its stages, and leave the other processes.
 
@@ -41,6 +43,7 @@ def train_recipe(
         workers: Decoding processes.
         settings: More overrides, as "training.epochs=1".
         device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
+        trackers: Where the log goes too, such as "wandb"; see `Trainer`.
 
     Returns:
         The model to use (`model`: the best by validation, else the final one) and the result of each stage.
@@ -57,7 +60,8 @@ def train_recipe(
         overrides["data.workers"] = workers
     overrides |= dict(parse_override(setting) for setting in settings)
     try:
-        results = run_recipe(load_recipe(recipe, overrides=overrides), output, resume=resume, device=device)
+        loaded = load_recipe(recipe, overrides=overrides)
+        results = run_recipe(loaded, output, resume=resume, device=device, trackers=trackers)
     finally:
         leave_processes()
     last = list(results.values())[-1]
@@ -68,7 +72,12 @@ def train_recipe(
 
 
 def run_recipe(
-    recipe: Recipe, output: str | Path, *, resume: bool = False, device: Device | None = None
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    device: Device | None = None,
+    trackers: Sequence[str] = (),
 ) -> dict[str, TrainingResult]:
     """Run the stages of a recipe one after the other on one model.
 
@@ -77,11 +86,13 @@ def run_recipe(
         output: Folder of the run; with several stages, each has a folder in it.
         resume: True to continue where a run in `output` stopped; finished stages are not repeated.
         device: As for `train_recipe`.
+        trackers: As for `train_recipe`; each stage is a run there.
 
     Returns:
         Result by name of the stage.
     """
     output = user_path(output, "output")
+    trackers = checked_trackers(trackers)
     folders = _stage_folders(recipe, output, resume=resume)
     for folder in folders:  # before data are rendered or a model is loaded
         RunFolder(folder).check_usable(resume=resume)
@@ -92,7 +103,7 @@ def run_recipe(
         source.sampling(model)  # frames of the last stage too, before the first is trained
     results = {}
     for stage, source, folder in zip(recipe.stages, sources, folders, strict=True):
-        trainer = Trainer(model, stage.training, source, output=folder, resume=resume, device=device)
+        trainer = Trainer(model, stage.training, source, output=folder, resume=resume, device=device, trackers=trackers)
         results[stage.name] = trainer.train()
     return results
 

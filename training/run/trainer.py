@@ -9,8 +9,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,8 +30,9 @@ from colbert_video.training.run.distributed import build_accelerator, check_proc
 from colbert_video.training.run.gradcache import random_state, set_random_state
 from colbert_video.training.run.learner import Learner
 from colbert_video.training.run.optimizer import learning_rate_factor
+from colbert_video.training.run.run_display import RunDisplay, describe_run
 from colbert_video.training.run.run_folder import RunFolder, RunState
-from colbert_video.training.run.run_log import RunLog, plot_run, read_log
+from colbert_video.training.run.run_log import RunLog, Trackers, checked_trackers, plot_run, read_log
 from colbert_video.training.run.source import TrainingData
 from colbert_video.training.run.training_config import FREELY_CHANGED, TrainingConfig
 
@@ -76,11 +77,12 @@ class Trainer:
         output: The run's folder, new or empty unless a run is resumed; several processes share it.
         resume: True to continue the run in `output`, if there is one.
         device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
+        trackers: Where the log goes too, by the names that accelerate has for them: "wandb", "mlflow", "trackio" and others.
 
     Raises:
-        SettingsError: If the folder is in use, or data and configuration do not fit together.
+        SettingsError: If the folder is in use, data and configuration do not fit together, or there is no such tracker.
         TrainingError: If the run in `output` had another model, configuration or data.
-        DependencyError: If accelerate is not installed.
+        DependencyError: If accelerate or the package of a tracker is not installed.
     """
 
     def __init__(
@@ -92,8 +94,10 @@ class Trainer:
         output: str | Path,
         resume: bool = False,
         device: Device | None = None,
+        trackers: Sequence[str] = (),
     ) -> None:
         check_flags(resume=resume)
+        self.trackers = checked_trackers(trackers)
         model.check_full_precision("training")
         self.model, self.config, self.data = model, config, data
         self.folder = RunFolder(output)
@@ -142,17 +146,18 @@ class Trainer:
         epochs = math.ceil(self.total_steps / len(self.loader))
         with self.learner.prepared():
             self._begin_or_restore()
-            with self._log() as log, self._bar() as bar:
+            with self._log() as log, self._display() as display:
                 for epoch in range(self.state.epoch, epochs):
-                    self._train_epoch(epoch, log, bar)
+                    self._train_epoch(epoch, log, display)
                     self._save()  # before validation, so that an error there costs no training
                     if (epoch + 1) % self.config.evaluate_every == 0 or epoch + 1 == epochs:
-                        self._validate(log)
+                        self._validate(log, display)
+                    display.end_epoch(epoch + 1, self.state.step)
                     self.state.epoch, self.state.batch = epoch + 1, 0
         self._finish()
         return self._shared_result(time.monotonic() - started)
 
-    def _train_epoch(self, epoch: int, log: RunLog | None, bar: Bar) -> None:
+    def _train_epoch(self, epoch: int, log: RunLog | None, display: RunDisplay) -> None:
         self.loader.set_epoch(epoch)
         clock = time.monotonic()
         batches: Any = self.loader.iterate(start_batch=self.state.batch)
@@ -164,9 +169,10 @@ class Trainer:
                     values["samples_per_second"] = self.config.batch_size / (now - clock)
                     log.step(self.state.step, epoch + 1, values)
                 clock = now
-                bar.advance(self.config.batch_size)
+                display.step(values, self.config.batch_size)
                 if self._checkpoint_due:
                     self._save()
+        display.end_steps()
 
     def _step(self, batch: TrainingBatch) -> dict[str, float]:
         state, config = self.state, self.config
@@ -214,7 +220,7 @@ class Trainer:
             self.folder.save(self.state, self.model, loss, optimizer, states, keep=keep)
         self.accelerator.wait_for_everyone()
 
-    def _validate(self, log: RunLog | None) -> None:
+    def _validate(self, log: RunLog | None, display: RunDisplay) -> None:
         """Measure the model and keep it if it is the best so far; the first process does, the others wait."""
         if log is not None:
             metrics = self.data.validate(self.model, self.config.interaction)
@@ -222,6 +228,7 @@ class Trainer:
             if metrics is not None:
                 log.validation(self.state.step, self.state.epoch + 1, metrics)
                 self._keep_best(metrics)
+                display.validated(metrics, self.state.best)
         self.accelerator.wait_for_everyone()
 
     def _keep_best(self, metrics: dict[str, float]) -> None:
@@ -272,13 +279,24 @@ class Trainer:
         if not self.accelerator.is_main_process:
             yield None
             return
-        with closing(RunLog(self.folder.log, self.folder.tensorboard, step=self.state.step)) as log:
+        trackers = Trackers(self.accelerator, self.trackers, self.folder.path, self._description())
+        with closing(RunLog(self.folder.log, self.folder.tensorboard, step=self.state.step, trackers=trackers)) as log:
             yield log
 
-    def _bar(self) -> AbstractContextManager[Bar]:
+    @contextmanager
+    def _display(self) -> Iterator[RunDisplay]:
+        """Show the progress of the run; the first process does."""
         if not self.accelerator.is_main_process:
-            return nullcontext(Bar())
-        return progress_bar("training", (self.total_steps - self.state.step) * self.config.batch_size)
+            yield RunDisplay(Bar(), self.config.metric)
+            return
+        steps, done = self.total_steps, self.state.step
+        with progress_bar("training", (steps - done) * self.config.batch_size, unit="samples") as bar:
+            display = RunDisplay(bar, self.config.metric)
+            batches = len(self.loader)
+            display.begin(
+                describe_run(self.model, self.config, self.accelerator, batches=batches, steps=steps, done=done)
+            )
+            yield display
 
     @property
     def _view(self) -> str:
