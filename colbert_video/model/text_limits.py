@@ -74,9 +74,14 @@ def beginning(text: str) -> str:
     return text if len(text) <= MAX_QUERY_CHARACTERS else text.strip()[:MAX_QUERY_CHARACTERS]
 
 
+def are_cut(texts: Sequence[str], backbone: Backbone, *, length: int) -> list[bool]:
+    """Return True for each query of more than `length` tokens, of which the last are not read."""
+    return backbone.too_long([beginning(text) for text in texts], length=length)
+
+
 def warn_of_cuts(texts: Sequence[str], backbone: Backbone, *, length: int) -> None:
     """Log a warning for queries of more than `length` tokens, of which the last are not read."""
-    long = backbone.too_long([beginning(text) for text in texts], length=length)
+    long = are_cut(texts, backbone, length=length)
     cut = [text for text, is_long in zip(texts, long, strict=True) if is_long]
     if cut:
         more = f" (and {len(cut) - 1} more queries)" if len(cut) > 1 else ""

@@ -41,6 +41,7 @@ from colbert_video.model.precision import DTYPES, Precision, choose_precision, p
 from colbert_video.model.query_runtime import QueryRuntime, TextRuntime, check_query_runtime
 from colbert_video.model.temporal import TemporalEncoder
 from colbert_video.model.text_limits import (
+    are_cut,
     beginning,
     check_queries_fit,
     default_settings,
@@ -514,6 +515,12 @@ class VideoColBERT(nn.Module):
             return [text.strip()]
         words = self.backbone.token_texts(batch.ids[0], batch.content[0])
         return [word for word, scored in zip(words, batch.scored[0].tolist(), strict=True) if scored]
+
+    def reads_all(self, text: str) -> bool:
+        """Return False if a query is longer than this model reads; its last words then do not count."""
+        if len(text) < self.config.query_length // 2:  # no tokenizer makes more tokens than characters
+            return True
+        return not are_cut([text], self.backbone, length=self.tokenize([text]).ids.shape[1])[0]
 
     def encode_queries(self, texts: str | Sequence[str], *, batch_size: int = 64) -> QueryTokens:
         """Encode queries for search.

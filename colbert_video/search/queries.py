@@ -158,6 +158,12 @@ def padding_of(model: VideoEncoder, text: str) -> tuple[bool, ...]:
     return tuple(token == PADDING for token in model.query_token_texts(text))
 
 
+def is_cut(model: VideoEncoder, text: str) -> bool:
+    """Return True if a text is longer than a model reads; False where the model does not say."""
+    reads_all = getattr(model, "reads_all", None)
+    return reads_all is not None and not reads_all(text)
+
+
 def checked_padding(padding: Sequence[bool], tokens: int) -> tuple[bool, ...]:
     """Return which query tokens are padding.
 

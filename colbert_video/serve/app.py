@@ -19,6 +19,7 @@ from colbert_video.serve.routes import (
     index_routes,
     list_routes,
     media_routes,
+    picture_routes,
     search_routes,
     session_routes,
     status_routes,
@@ -86,7 +87,16 @@ def create_api(indexes: IndexRegistry, settings: ServeSettings) -> tuple[FastAPI
     )
     app.state.service = service
     install_handlers(app)
-    for routes in (search_routes, list_routes, media_routes, index_routes, add_routes, session_routes, status_routes):
+    for routes in (
+        search_routes,
+        picture_routes,
+        list_routes,
+        media_routes,
+        index_routes,
+        add_routes,
+        session_routes,
+        status_routes,
+    ):
         app.include_router(routes.router)
     _add_pages(app)
     app.add_middleware(Methods, routes=app.router.routes, files=STATIC_PATH)

@@ -108,6 +108,15 @@ class SearchAnswer(BaseModel):
     shards_failed: list[str] = Field(
         description="Shards of the index that did not answer in time; what they hold is missing."
     )
+    query_cut: bool = Field(
+        False, description="Whether the text is longer than the model reads, so its end was not used."
+    )
+
+
+class PictureAnswer(BaseModel):
+    """A picture that is kept for a while."""
+
+    picture: str = Field(description="Its name, for `GET /api/pictures`.")
 
 
 class MatchAnswer(BaseModel):

@@ -10,6 +10,7 @@ from colbert_video.serve.guard import Gatekeeper
 from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.media.added_files import AddedFiles
 from colbert_video.serve.media.copies import CopyMaker
+from colbert_video.serve.media.kept_pictures import KeptPictures
 from colbert_video.serve.media.media_files import MediaFiles
 from colbert_video.serve.media.thumbnails import Thumbnailer
 from colbert_video.serve.service_metrics import Metrics
@@ -32,6 +33,7 @@ class Service:
     copies: CopyMaker
     added_files: AddedFiles
     additions: Additions
+    pictures: KeptPictures
     uploads: asyncio.Semaphore
     """Held by each file that is being sent."""
 
@@ -75,6 +77,7 @@ class Service:
                 stall_seconds=settings.stall_seconds,
             ),
             Additions(most_waiting=settings.waiting_additions),
+            KeptPictures(settings.kept_picture_bytes),
             asyncio.Semaphore(settings.uploads_at_once),
         )
 

@@ -47,6 +47,8 @@ class ServeSettings:
     """Largest uploaded picture."""
     most_pixels: int = 50_000_000
     """Largest uploaded picture, width times height."""
+    kept_picture_bytes: int = 128 * 2**20
+    """Memory for pictures that were searched by; the ones not used for longest go first."""
     batch_queries: int = 32
     """Most texts encoded at once."""
     batch_seconds: float = 0.003

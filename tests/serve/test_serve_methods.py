@@ -1,17 +1,22 @@
 """HEAD and OPTIONS of every address, and clients that go away."""
 
 import asyncio
+import base64
+import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import ODD_ID, TOKEN, build_index, error_of, serving
+from serving import ODD_ID, TOKEN, build_index, error_of, serving, wait_until
 
+PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+"""A GIF of one pixel."""
+PICTURE = f"/api/pictures?picture={hashlib.sha256(PIXEL).hexdigest()[:32]}"
 GET = [
     "/", "/healthz", "/readyz", "/metrics", "/api/docs", "/api/openapi.json", "/static/page.css", "/api/indexes",
-    "/api/indexes/my.index", "/api/videos?limit=2", "/api/session", "/api/start", "/api/additions",
+    "/api/indexes/my.index", "/api/videos?limit=2", "/api/session", "/api/start", "/api/additions", PICTURE,
     "/api/relevance?query=x&id=blue", "/api/video/clip?id=blue&start=0.2&end=1", "/api/video?id=blue", "/api/video/media?id=blue",
     "/api/video/thumbnail?id=blue&t=1", "/api/search?query=a+red+circle", "/api/explain?query=red&id=blue",
 ]  # fmt: skip
@@ -25,6 +30,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) ->
     folder = tmp_path_factory.mktemp("serve-methods")
     index = build_index(folder / "my.index", tiny_trained_model, folder / "clips")
     with serving(index, model=tiny_trained_model) as client:
+        assert client.post("/api/pictures", content=PIXEL).status_code == 201
         wait_until(lambda: client.get("/api/video/clip?id=blue&start=0.2&end=1").status_code == 200)
         yield client
 
@@ -50,8 +56,13 @@ def test_every_address_is_tried(client: Any) -> None:
 @pytest.mark.parametrize(
     ("address", "allowed"),
     [
-        *((address, "GET, HEAD, OPTIONS") for address in GET if not address.startswith("/api/search?")),
+        *(
+            (address, "GET, HEAD, OPTIONS")
+            for address in GET
+            if not address.startswith(("/api/search?", "/api/pictures?"))
+        ),
         ("/api/search", "GET, HEAD, OPTIONS"),
+        ("/api/pictures", "GET, HEAD, POST, OPTIONS"),
         ("/api/search/image", "POST, OPTIONS"),
         ("/api/login", "POST, OPTIONS"),
     ],

@@ -1,5 +1,6 @@
 """The search page in a real browser, against a real service."""
 
+import itertools
 import json
 import re
 import shutil
@@ -57,6 +58,9 @@ def test_results_come_while_typing_and_only_the_last_words_count(page: Any) -> N
     expect(page.locator(".card .title").first).to_have_text(CAPTIONS[2])
     assert len(asked) <= 2
     expect(page.locator("#status")).to_have_text(re.compile(r"^8 results in [\d.]+ ms$"))
+    assert not page.locator(".card .number").first.is_visible()
+    page.get_by_role("button", name="Numbers").click()
+    expect(page.locator(".bar-legend .term").first).to_be_visible()
     score = page.locator(".card .number").first.text_content()
     total, frame, video = (float(part.replace("−", "-")) for part in re.split("[=+]", score))
     assert total == pytest.approx(frame + video, abs=0.011)
@@ -271,7 +275,7 @@ def test_a_missing_file_is_a_note_and_no_broken_player(page: Any) -> None:
     assert page.locator("#player video, #player img").count() == 0
 
 
-def test_pictures_search_too(page: Any, corpus: Path) -> None:
+def test_pictures_search_too_and_have_an_address(page: Any, visit: Watched, corpus: Path) -> None:
     with av.open(str(corpus / "clips" / "clip-0002.mp4")) as container:
         picture = next(container.decode(video=0)).to_image()
     picture.save(corpus / "frame.png")
@@ -283,6 +287,12 @@ def test_pictures_search_too(page: Any, corpus: Path) -> None:
     page.locator(".card").first.click()
     expect(page.locator(".heat-note")).to_contain_text("not found by words")
     page.keyboard.press("Escape")
+    address = page.url
+    with visit() as other:
+        other.goto(address)
+        expect(other.locator("#image-chip img")).to_be_visible()
+        expect(other.locator(".card .title").first).to_have_text(page.locator(".card .title").first.text_content())
+        assert other.locator(".card .title").all_text_contents()[:2] == found
     page.get_by_role("button", name="Remove the image").click()
     expect(page.locator(".card")).to_have_count(0)
 
@@ -375,6 +385,73 @@ def test_the_theme_follows_the_system_until_it_is_chosen(visit: Watched) -> None
         page.reload()
         assert page.evaluate(background) != dark
         expect(page.locator("#theme")).to_have_attribute("aria-label", "Theme: light")
+
+
+def test_a_picture_that_is_not_kept_any_more_says_so(visit: Watched) -> None:
+    with visit(allowed=["404"]) as page:
+        page.goto(f"?image={'0' * 32}")
+        expect(page.locator("#problem")).to_contain_text("Choose the picture again.")
+
+
+def test_a_description_that_was_cut_says_so(page: Any) -> None:
+    search(page, CAPTIONS[0])
+    note = page.locator("#welcome", has_text="longer than this model reads")
+    expect(note).not_to_be_visible()
+    search(page, " and ".join(CAPTIONS * 2))
+    expect(note).to_be_visible()
+
+
+def test_words_of_the_trade_are_explained(page: Any) -> None:
+    search(page, CAPTIONS[0])
+    page.get_by_role("button", name="Numbers").click()
+    word = page.locator(".bar-legend .term").first
+    tip = word.get_by_role("tooltip")
+    expect(tip).not_to_be_visible()
+    word.focus()
+    expect(tip).to_have_text("How well single frames show what was asked.")
+    expect(tip).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(tip).not_to_be_visible()
+    page.locator(".card").first.click()
+    page.locator(".cell").first.wait_for()
+    page.locator(".strip-block .term").first.focus()
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#viewer")).not_to_be_visible()
+
+
+def test_pictures_have_their_shape_and_captions_come_from_the_metadata(page: Any) -> None:
+    search(page, CAPTIONS[0])
+    until(page, "document.querySelector('.card img').naturalWidth > 0")
+    box = page.locator(".card .picture").first.bounding_box()
+    assert box["width"] == pytest.approx(box["height"], abs=1)  # toy clips are squares
+    names = page.evaluate("""async () => {
+      const { captionOf, factsOf } = await import(new URL("static/captions.js", document.baseURI));
+      const some = [{ text: "a" }, { caption: "b", year: 1 }, { captions: ["c", "d"] }, { title: " " }, { text: 5, title: "e" }];
+      return some.map(one => [captionOf(one, "id"), factsOf(one).map(([name]) => name)]);
+    }""")
+    assert names == [["a", []], ["b", ["year"]], ["c", ["captions"]], ["id", ["title"]], ["e", []]]
+
+
+def test_the_search_box_is_cleared_by_a_button_of_the_page(page: Any) -> None:
+    clear = page.get_by_role("button", name="Clear the search")
+    expect(clear).not_to_be_visible()
+    search(page, CAPTIONS[0])
+    clear.click()
+    expect(page.locator("#query")).to_have_value("")
+    expect(page.locator("#query")).to_be_focused()
+    expect(page.locator(".tile").first).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_times_above_the_strips_do_not_touch(visit: Watched, width: int) -> None:
+    with visit(viewport={"width": width, "height": 844}) as page:
+        open_by_address(page, "clip-0001.mp4")
+        for strip in page.locator(".strip").all():
+            boxes = [one.bounding_box() for one in strip.locator(".time span:not(.hidden)").all()]
+            assert len(boxes) >= 2
+            assert all(one["x"] + one["width"] + 2 <= other["x"] for one, other in itertools.pairwise(boxes))
 
 
 def test_small_screens_need_no_sideways_scrolling(visit: Watched) -> None:

@@ -39,6 +39,7 @@ ADDRESSES = {
     "/api/indexes/{name}": "get",
     "/api/login": "post",
     "/api/logout": "post",
+    "/api/pictures": "get",
     "/api/relevance": "get",
     "/api/search": "get",
     "/api/search/image": "post",

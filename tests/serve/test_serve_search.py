@@ -464,3 +464,26 @@ def test_the_curve_of_a_video_is_the_relevance_of_all_its_windows(tmp_path: Path
         parts = [client.get("/api/explain", params={**asked, "id": window}).json() for window in windows]
     assert curve["times"] == [time for part in parts for time in part["times"]]
     assert curve["relevance"] == pytest.approx([value for part in parts for value in part["relevance"]], abs=2e-4)
+
+
+def test_pictures_are_kept_for_a_while(index: Path, tiny_trained_model: Any) -> None:
+    def png(grey: int) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(np.random.default_rng(grey).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(file, "PNG")
+        return file.getvalue()
+
+    pictures = [png(grey) for grey in range(3)]
+    with serving(index, model=tiny_trained_model, kept_picture_bytes=2 * len(pictures[0]) + 100) as client:
+        names = [client.post("/api/pictures", content=picture).json()["picture"] for picture in pictures]
+        assert len(set(names)) == 3
+        assert error_of(client.get("/api/pictures", params={"picture": names[0]})) == (404, "no_such_picture")
+        for name, picture in zip(names[1:], pictures[1:], strict=True):
+            answer = client.get("/api/pictures", params={"picture": name})
+            assert (answer.content, answer.headers["content-type"]) == (picture, "image/png")
+        assert client.post("/api/pictures", content=pictures[2]).json()["picture"] == names[2]
+        assert error_of(client.post("/api/pictures", content=b"<svg/>")) == (415, "not_a_picture")
+
+
+def test_an_answer_says_if_the_text_was_cut(client: Any) -> None:
+    for query, cut in (("a red circle", False), ("a red circle " * 60, True)):
+        assert client.get("/api/search", params={"query": query}).json()["query_cut"] is cut

@@ -137,7 +137,8 @@ class CopyMaker:
         copy = self._copies[name]
         if copy.state == "failed":
             remedy = f"The service's log says why; download the file, or try again in {RETRY_SECONDS:g} seconds."
-            raise ServiceError(422, "copy_failed", "the video could not be copied.", remedy)
+            message = "the video could not be copied." if part is None else "the clip could not be made."
+            raise ServiceError(422, "copy_failed", message, remedy)
         copy.used = time.monotonic()
         return copy
 

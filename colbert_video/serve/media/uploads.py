@@ -58,6 +58,14 @@ def _too_many_pixels(message: str) -> ServiceError:
     return ServiceError(413, "picture_too_large", message, "Use a smaller one.")
 
 
+def picture_type(data: bytes) -> str:
+    """Return the media type of a picture's file, which was decoded before."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        return f"image/{str(opened.format).lower()}"
+
+
 def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
     """Decode an uploaded picture in RGB, upright; of an animation the first picture.
 
@@ -79,7 +87,7 @@ def decode_picture(data: bytes, *, most_pixels: int) -> "PIL.Image.Image":
             raise _too_many_pixels(f"the picture has {width}×{height} pixels, a side of more than {MAX_PICTURE_SIDE}.")
         return upright(opened)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_many_pixels("the picture has more pixels than Pillow unpacks.") from error
+        raise _too_many_pixels("the picture is too large to be unpacked.") from error
     except BAD_PICTURE as error:
-        message = "this file is not a picture that can be read."
-        raise ServiceError(415, "not_a_picture", message, f"Use one of {', '.join(FORMATS)}.") from error
+        message = "this file is not a picture we can read."
+        raise ServiceError(415, "not_a_picture", message, "Use JPEG, PNG or WebP.") from error

@@ -13,6 +13,7 @@ from colbert_video.errors import shown
 from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import PICTURE_LEVELS, MatchLevels
+from colbert_video.search.queries import is_cut
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.uploads import FORMATS, decode_picture, read_body
@@ -262,6 +263,7 @@ def _search_answer(
         topk=results,
         bag_weights=hits.bag_weights,
         shards_failed=list(hits.shards_failed),
+        query_cut=query is not None and index.model is not None and is_cut(index.model, query),
     )
     return JSON(answer)
 

@@ -8,7 +8,7 @@
  *   thumbnail: string | null, frame_rate: number | null, bag_scores: Record<string, number>,
  *   confidence: number | null, match: "strong" | "fair" | "weak" | null}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
- *   shards_failed: string[], bag_weights: Record<string, number>}} Answer
+ *   shards_failed: string[], query_cut: boolean, bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
  *   text_queries: boolean, state: "loading" | "ready" | "failed", note: string | null}} IndexInfo
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],
@@ -135,6 +135,16 @@ export class Api {
   /** @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<Video>} */
   video(id, index, signal) {
     return this.#json(`api/video?${parameters({ id, index })}`, { signal });
+  }
+
+  /** @param {Blob} image @returns {Promise<string>} Its name, under which the service keeps it for a while. */
+  async keepPicture(image) {
+    return (await this.#json("api/pictures", { method: "POST", body: image })).picture;
+  }
+
+  /** @param {string} name @returns {Promise<Blob>} */
+  async picture(name) {
+    return (await this.#ask(`api/pictures?${parameters({ picture: name })}`)).blob();
   }
 
   /** @param {string} index @returns {Promise<Additions>} */

@@ -42,7 +42,7 @@ class App {
     this.messages = new Messages(() => this.#search(), () => this.filters.clear(), () => this.#waiting());
     this.indexes = new IndexChoice(this.api, changed);
     this.filters = new Filters(byId("filters"), byId("filters-toggle"), byId("filters-count"), changed);
-    this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => this.#imageChanged(), (files) => this.adding.take(files));
+    this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => void this.#imageChanged(), (files) => this.adding.take(files));
     this.results = new Results(byId("results"), (result) => this.#open(result.id));
     this.adding = new Adding(this.api, () => this.#added());
     this.start = new Start(this.api, {
@@ -85,6 +85,7 @@ class App {
       isOpen: () => this.viewer.openId !== "",
     });
     this.#query.addEventListener("input", () => this.#typing());
+    byId("query-clear").addEventListener("click", () => this.#ask(""));
     this.#count.addEventListener("change", changed);
     byId("search").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -108,7 +109,8 @@ class App {
     void this.adding.show(this.indexes.current?.name ?? "");
     this.#scroll = this.history.scroll;
     this.#opening = this.#state.open !== "";
-    if (this.#query.value.trim() === this.#state.query) this.#search(); // else words are being typed already
+    if (this.#query.value.trim() !== this.#state.query) return; // words are being typed already
+    if (await this.#loadImage()) this.#search();
   }
 
   /** @param {PageState} state Show what the address says, after going back or forward. */
@@ -117,11 +119,10 @@ class App {
     this.#state = state;
     if (!sameSearch(before, state)) {
       this.#scroll = this.history.scroll;
-      this.images.clear();
       this.#fill();
       this.#opening = state.open !== "";
       if (!state.open) this.viewer.close();
-      this.#search();
+      void this.#loadImage().then((shown) => shown && this.#search());
     } else if (!state.open) this.viewer.close();
     else if (state.open !== this.viewer.openId) this.#openViewer();
     else if (state.time !== null) this.viewer.seek(state.time);
@@ -130,6 +131,7 @@ class App {
   /** Fill the form from the state. */
   #fill() {
     this.#query.value = this.#state.query;
+    this.#showClear();
     this.indexes.chosen = this.#state.index;
     this.filters.state = this.#state;
     this.#fillCounts();
@@ -146,10 +148,11 @@ class App {
   /** Read the state from the form. */
   #read() {
     const query = this.#query.value.trim();
-    this.#state = { ...this.#state, ...this.filters.state, query, k: Number(this.#count.value), index: this.indexes.chosen };
+    this.#state = { ...this.#state, ...this.filters.state, query, image: this.images.name, k: Number(this.#count.value), index: this.indexes.chosen };
   }
 
   #typing() {
+    this.#showClear();
     this.images.clear();
     this.searching.soon(() => {
       this.#commit(true);
@@ -163,10 +166,42 @@ class App {
     this.#search();
   }
 
-  #imageChanged() {
-    if (this.images.image) this.#query.value = "";
+  /** A picture was chosen, or removed: it gets a name at the service, so that its search has an address. */
+  async #imageChanged() {
+    const { image } = this.images;
+    if (image) this.#query.value = "";
+    this.#showClear();
     this.viewer.close();
+    try {
+      const name = image ? await this.api.keepPicture(image) : "";
+      if (this.images.image !== image) return;
+      this.images.name = name;
+    } catch (error) {
+      if (this.images.image === image) this.#failed(asApiError(error), null);
+      return;
+    }
     this.#changed();
+  }
+
+  /** @returns {Promise<boolean>} Whether the picture that the address names, if any, is shown. */
+  async #loadImage() {
+    const { image } = this.#state;
+    if (image === this.images.name) return true;
+    this.images.clear();
+    if (!image) return true;
+    try {
+      const found = await this.api.picture(image);
+      if (this.#state.image !== image) return false;
+      this.images.show(found, image);
+      return true;
+    } catch (error) {
+      if (this.#state.image === image) this.#failed(asApiError(error), null);
+      return false;
+    }
+  }
+
+  #showClear() {
+    byId("query-clear").hidden = this.#query.value === "";
   }
 
   /** @param {boolean} typed Write the form to the address; words typed without a long pause are one step back. */
@@ -214,6 +249,7 @@ class App {
   /** @param {string} text */
   #ask(text) {
     this.#query.value = text;
+    this.#showClear();
     this.#query.focus();
     this.#changed();
   }

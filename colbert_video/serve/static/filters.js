@@ -2,6 +2,7 @@
 
 import { BUILT_IN, OPERATORS, fromWhere, problemOf, takesValue, toWhere } from "./conditions.js";
 import { button, make } from "./dom.js";
+import { MEANINGS } from "./terms.js";
 
 /** @typedef {import("./conditions.js").Condition} Condition */
 /** @typedef {{where: string, exact: boolean, windows: boolean}} FilterState */
@@ -90,7 +91,7 @@ export class Filters {
       make("div", { class: "row" }, add, make("label", { class: "joint", hidden: true }, "Of these, ", this.#joint)),
       make("div", { class: "row" },
         make("label", {}, this.#windows, " Every part of long videos by itself"),
-        make("label", {}, this.#exact, " Exact: score every video")),
+        make("label", { title: MEANINGS.exact }, this.#exact, " Exact: look closely at every video (slower)")),
       make("details", {}, make("summary", { text: "Write the filter as JSON" }), raw),
       this.#problem, this.#fields, this.#values,
     );

@@ -3,6 +3,7 @@
 import { make } from "./dom.js";
 import { score, time } from "./format.js";
 import { heatModel, level } from "./heatmodel.js";
+import { MEANINGS, term } from "./terms.js";
 
 /** @typedef {import("./heatmodel.js").HeatModel} HeatModel */
 /** @typedef {import("./heatmodel.js").Row} Row */
@@ -20,6 +21,9 @@ const DENSE = 24;
 const CELL_PIXELS = 26;
 const DENSE_PIXELS = 11;
 const BESIDE_PIXELS = 250;
+const LABEL_PIXELS = 46;
+const EDGE_PIXELS = 40;
+const TWO_STRIPS_PIXELS = 900;
 
 export class HeatStrips {
   /** @type {{grid: HTMLElement, heads: HTMLElement[], line: HTMLElement}[]} */
@@ -72,12 +76,12 @@ export class HeatStrips {
   /** @param {HeatModel} model @param {Strip} strip @param {HTMLElement} place */
   #strip(model, strip, place) {
     const named = TITLES[strip.bag] ?? `Tokens of ${strip.bag}`;
-    const title = make("h4", { text: named });
+    const title = make("h4", {}, term(named, MEANINGS[named.toLowerCase()]));
     title.append(make("span", { class: "strip-score", text: ` ${score(strip.score)}` }));
     const dense = strip.times.length > DENSE;
     const grid = make("table", { role: "grid", class: dense ? "strip dense" : "strip", "aria-label": `${named}: similarity of query tokens and ${strip.times.length ? "moments" : "these tokens"}` });
     grid.style.minWidth = `${(strip.times.length || strip.expansion) * (dense ? DENSE_PIXELS : CELL_PIXELS) + BESIDE_PIXELS}px`;
-    const { head, heads } = headRow(strip);
+    const { head, heads } = headRow(strip, this.#labels(strip));
     grid.append(columnWidths(strip), make("thead", {}, head));
     grid.append(make("tbody", {}, ...model.rows.map((row) => this.#row(model, row, strip))));
     const line = make("div", { class: "playhead", hidden: true });
@@ -89,9 +93,16 @@ export class HeatStrips {
     return { grid, heads, line };
   }
 
+  /** @param {Strip} strip @returns {number} How many times can be written above its columns without touching. */
+  #labels(strip) {
+    const room = (this.place.parentElement?.clientWidth ?? 0) - EDGE_PIXELS; // the place itself is empty yet
+    const two = room > TWO_STRIPS_PIXELS && strip.times.length <= DENSE ? 2 : 1;
+    return Math.min(Math.max(Math.floor((room / two - BESIDE_PIXELS * 0.75 - strip.expansion * CELL_PIXELS) / LABEL_PIXELS), 2), MOST_LABELS);
+  }
+
   /** @param {HeatModel} model @param {Row} row @param {Strip} strip */
   #row(model, row, strip) {
-    const made = make("tr", { class: row.kind }, make("th", { scope: "row", text: row.label }));
+    const made = make("tr", { class: row.kind }, make("th", { scope: "row", text: row.label, title: MEANINGS[row.kind === "padding" ? "padding" : row.label] }));
     row.values[strip.bag].forEach((value, column) => {
       const expansion = column - strip.times.length;
       const where = expansion < 0 ? time(strip.times[column]) : `${kind(strip)} ${expansion + 1}`;
@@ -175,9 +186,9 @@ function target(rows, row, column, event) {
   return place && rows[place[0]]?.[place[1]];
 }
 
-/** @param {Strip} strip */
-function headRow(strip) {
-  const every = Math.ceil(strip.times.length / MOST_LABELS);
+/** @param {Strip} strip @param {number} labels How many times are written. */
+function headRow(strip, labels) {
+  const every = Math.ceil(strip.times.length / labels);
   const heads = strip.times.map((seconds, place) => {
     const text = make("span", { text: time(seconds), class: place % every ? "hidden" : null });
     return make("th", { scope: "col", class: "time" }, text);

@@ -3,8 +3,10 @@
 import { button, make } from "./dom.js";
 
 export class ImageInput {
-  /** @type {File | null} */
+  /** @type {Blob | null} */
   image = null;
+  /** Under which the service keeps it; empty if it does not yet. */
+  name = "";
   #address = "";
 
   /**
@@ -27,11 +29,28 @@ export class ImageInput {
     this.#installDrop();
   }
 
+  /** @param {Blob} image @param {string} name Under which the service keeps it; empty if it does not yet. */
+  show(image, name) {
+    this.clear();
+    this.image = image;
+    this.name = name;
+    this.#address = URL.createObjectURL(image);
+    const remove = button("", () => {
+      this.clear();
+      this.onChange();
+    }, { class: "quiet", "aria-label": "Remove the image" });
+    remove.append(make("span", { "aria-hidden": "true", text: "✕" }));
+    const title = image instanceof File && image.name ? image.name : "picture";
+    this.chip.replaceChildren(make("img", { src: this.#address, alt: "" }), make("span", { text: title }), remove);
+    this.chip.hidden = false;
+  }
+
   /** Forget the picture, without searching again. */
   clear() {
     if (this.#address) URL.revokeObjectURL(this.#address);
     this.#address = "";
     this.image = null;
+    this.name = "";
     this.chip.hidden = true;
     this.chip.replaceChildren();
   }
@@ -57,16 +76,7 @@ export class ImageInput {
   #take(files) {
     const image = [...(files ?? [])].find((file) => file.type.startsWith("image/"));
     if (!image) return false;
-    this.clear();
-    this.image = image;
-    this.#address = URL.createObjectURL(image);
-    const remove = button("", () => {
-      this.clear();
-      this.onChange();
-    }, { class: "quiet", "aria-label": "Remove the image" });
-    remove.append(make("span", { "aria-hidden": "true", text: "✕" }));
-    this.chip.replaceChildren(make("img", { src: this.#address, alt: "" }), make("span", { text: image.name || "pasted image" }), remove);
-    this.chip.hidden = false;
+    this.show(image, "");
     this.onChange();
     return true;
   }

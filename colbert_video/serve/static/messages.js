@@ -2,6 +2,8 @@
 
 import { button, byId, make } from "./dom.js";
 import { count, sentence } from "./format.js";
+import { remember, remembered } from "./storage.js";
+import { term } from "./terms.js";
 
 /** @typedef {import("./api.js").IndexInfo} IndexInfo */
 
@@ -12,14 +14,33 @@ export class Messages {
   #problem = byId("problem");
   #welcome = byId("welcome");
   #legend = byId("bar-legend");
+  #numbers = byId("numbers");
   #saveAll = byId("save-all");
   #timer = 0;
 
   /** @param {() => void} onRetry @param {() => void} onClearFilters @param {() => void} onWait Called when an answer is slow. */
   constructor(onRetry, onClearFilters, onWait) {
     this.onRetry = onRetry;
+    this.#installNumbers();
     this.onWait = onWait;
     this.onClearFilters = onClearFilters;
+  }
+
+  /** Scores are shown on demand. */
+  #installNumbers() {
+    const swatch = (/** @type {string} */ kind) => make("span", { class: `swatch ${kind}`, "aria-hidden": "true" });
+    this.#legend.append(swatch("frame"), term("frame tokens"), " ", swatch("video"), term("video tokens"));
+    const show = (/** @type {boolean} */ shown) => {
+      document.body.classList.toggle("with-numbers", shown);
+      this.#numbers.setAttribute("aria-pressed", String(shown));
+      this.#numbers.textContent = shown ? "Hide the numbers" : "Numbers";
+    };
+    show(remembered("numbers") === "shown");
+    this.#numbers.addEventListener("click", () => {
+      const shown = this.#numbers.getAttribute("aria-pressed") !== "true";
+      remember("numbers", shown ? "shown" : "hidden");
+      show(shown);
+    });
   }
 
   busy() {
@@ -36,10 +57,12 @@ export class Messages {
     this.#reset();
     const results = answer.topk.length;
     this.#saveAll.hidden = !answer.topk.some((result) => result.start !== null);
+    this.#numbers.hidden = !results;
     this.#legend.hidden = !answer.topk.some((result) => result.video_score !== null);
     if (results) {
       const milliseconds = answer.milliseconds < 10 ? answer.milliseconds.toFixed(1) : Math.round(answer.milliseconds);
       this.#say(`${count(results, "result")} in ${milliseconds} ms`, answer.shards_failed);
+      if (answer.query_cut) this.#show(make("p", { class: "problem-text", text: "Your description is longer than this model reads; its end was not used. Say the most important thing first, or use fewer words." }));
       if (answer.topk.every((result) => result.match === "weak")) this.#status.append(" · ", make("strong", { text: "Nothing here matches well." }));
       return;
     }
@@ -97,6 +120,7 @@ export class Messages {
     window.clearTimeout(this.#timer);
     this.#status.textContent = "";
     this.#legend.hidden = true;
+    this.#numbers.hidden = true;
     this.#saveAll.hidden = true;
     this.#problem.hidden = true;
     this.#problem.replaceChildren();

@@ -1,6 +1,7 @@
 /** Results as cards: the best moment's picture, what was found, and what its score is made of. */
 
 import { focusCard, moveAmong, skeletons } from "./cards.js";
+import { captionOf, factsOf } from "./captions.js";
 import { make } from "./dom.js";
 import { plain, score, sentence, span } from "./format.js";
 import { previewOn } from "./preview.js";
@@ -89,10 +90,11 @@ export class Results {
   /** @param {Result} result @param {number} most */
   #words(result, most) {
     const words = make("span", { class: "words" });
-    words.append(make("span", { class: "title", text: result.text }));
-    const facts = Object.entries(result.metadata).filter(([name, value]) => name !== "text" && isShort(value));
+    const caption = captionOf(result.metadata, result.id);
+    words.append(make("span", { class: "title", text: caption }));
+    const facts = factsOf(result.metadata).filter(([, value]) => isShort(value));
     const shown = facts.slice(0, FACTS).map(([name, value]) => `${name}: ${plain(value)}`);
-    if (result.text !== result.id) shown.unshift(result.id);
+    if (caption !== result.id) shown.unshift(result.id);
     if (shown.length) words.append(make("span", { class: "facts", text: shown.join(" · ") }));
     const further = result.moments.length;
     if (further) words.append(make("span", { class: "facts more", text: `+ ${further} more moment${further === 1 ? "" : "s"}` }));

@@ -1,7 +1,7 @@
 /** What the page shows, as its address says it: links can be shared, and back and forward work. */
 
 /**
- * @typedef {{query: string, k: number, index: string, where: string, exact: boolean, windows: boolean,
+ * @typedef {{query: string, image: string, k: number, index: string, where: string, exact: boolean, windows: boolean,
  *   open: string, time: number | null}} PageState
  */
 
@@ -14,6 +14,7 @@ export function readState(search) {
   const time = Number.parseFloat(given.get("t") ?? "");
   return {
     query: given.get("q") ?? "",
+    image: given.get("image") ?? "",
     k: k >= 1 ? k : DEFAULT_K,
     index: given.get("index") ?? "",
     where: given.get("where") ?? "",
@@ -28,6 +29,7 @@ export function readState(search) {
 export function writeState(state) {
   const made = new URLSearchParams();
   if (state.query) made.set("q", state.query);
+  if (state.image) made.set("image", state.image);
   if (state.k !== DEFAULT_K) made.set("k", String(state.k));
   if (state.index) made.set("index", state.index);
   if (state.where) made.set("where", state.where);

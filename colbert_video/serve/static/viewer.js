@@ -1,6 +1,7 @@
 /** The dialog of one video: its player, its moments, and why it was found. */
 
 import { asApiError, isAborted } from "./api.js";
+import { captionOf, factsOf } from "./captions.js";
 import { button, byId, make } from "./dom.js";
 import { plain, score, sentence, span, time } from "./format.js";
 import { HeatStrips } from "./heatstrip.js";
@@ -59,7 +60,7 @@ export class Viewer {
     this.#wanted = wanted;
     this.#loading = new AbortController();
     const { id, index, result } = wanted;
-    byId("viewer-title").textContent = result?.text ?? id;
+    byId("viewer-title").textContent = captionOf(result?.metadata ?? {}, id);
     byId("viewer-sub").textContent = subtitle(id, result);
     this.#note("Loading…");
     if (!this.#dialog.open) this.#dialog.showModal();
@@ -95,7 +96,7 @@ export class Viewer {
   /** @param {Video} video @param {Wanted} wanted */
   #showVideo(video, wanted) {
     const { result } = wanted;
-    if (!result && typeof video.metadata.text === "string") byId("viewer-title").textContent = video.metadata.text;
+    byId("viewer-title").textContent = captionOf(video.metadata, video.id);
     this.#player = new Player(byId("player"), this.api, (seconds, settled) => {
       this.#strips.mark(seconds);
       this.#markMoment(seconds);
@@ -227,7 +228,7 @@ export class Viewer {
 /** @param {string} id @param {Result | null} result */
 function subtitle(id, result) {
   if (!result) return "";
-  const name = result.text === id ? [] : [id];
+  const name = captionOf(result.metadata, id) === id ? [] : [id];
   return [...name, `result ${result.rank}`, `score ${score(result.score)}`].join(" · ");
 }
 
@@ -255,7 +256,7 @@ function facts(video) {
     ["duration", video.duration && time(video.duration)],
     ["format", [video.container, video.codec].filter(Boolean).join(", ")],
     ["parts", video.windows.length || null],
-    ...Object.entries(video.metadata).filter(([name]) => name !== "text").map(([name, value]) => [name, plain(value)]),
+    ...factsOf(video.metadata).map(([name, value]) => [name, plain(value)]),
   ].filter(([, value]) => value !== null && value !== "" && value !== undefined);
   const rows = known.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
   return make("dl", {}, ...rows);

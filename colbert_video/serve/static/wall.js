@@ -2,6 +2,7 @@
 
 import { asApiError, isAborted } from "./api.js";
 import { focusCard, moveAmong, skeletons } from "./cards.js";
+import { captionOf } from "./captions.js";
 import { button, byId, make } from "./dom.js";
 import { count, sentence, time } from "./format.js";
 import { loadPicture } from "./pictures.js";
@@ -97,9 +98,9 @@ export class Wall {
     const picture = make("span", { class: "picture" });
     picture.append(video.thumbnail ? loadPicture(video.thumbnail) : make("span", { class: "no-picture", text: "no file" }));
     if (video.duration) picture.append(make("span", { class: "moment", text: time(video.duration) }));
-    const text = typeof video.metadata.text === "string" ? video.metadata.text : "";
-    const words = make("span", { class: "words" }, make("span", { class: "title", text: text || video.id }));
-    const facts = [text ? video.id : "", video.windows ? count(video.windows, "part") : ""].filter(Boolean);
+    const caption = captionOf(video.metadata, video.id);
+    const words = make("span", { class: "words" }, make("span", { class: "title", text: caption }));
+    const facts = [caption === video.id ? "" : video.id, video.windows ? count(video.windows, "part") : ""].filter(Boolean);
     if (facts.length) words.append(make("span", { class: "facts", text: facts.join(" · ") }));
     const tile = make("button", { type: "button", class: "tile", "data-id": video.id }, picture, words);
     tile.addEventListener("click", () => this.onOpen(video.id));
