@@ -61,7 +61,7 @@ def test_papers_figures_are_those_of_msrvtt() -> None:
     }
 
 
-def test_a_row_differs_from_the_papers_choice_in_one_setting() -> None:
+def test_a_row_differs_from_the_papers_choice_in_one_setting_and_its_bias() -> None:
     for variant in VARIANTS:
         if variant.settings == START:
             continue
@@ -71,7 +71,8 @@ def test_a_row_differs_from_the_papers_choice_in_one_setting() -> None:
             for field in fields(Settings)
             if getattr(variant.settings, field.name) != getattr(reference, field.name)
         ]
-        assert len(changed) == (variant.settings != reference), variant
+        assert len(changed) - ("calibrated" in changed) <= 1, variant
+        assert (len(changed) > 0) == (variant.settings != reference), variant
 
 
 def test_equal_settings_are_trained_once_and_the_default_first() -> None:
@@ -79,7 +80,7 @@ def test_equal_settings_are_trained_once_and_the_default_first() -> None:
     assert max(Counter(runs).values()) == 1
     assert set(runs) == {variant.settings for variant in VARIANTS}
     assert runs[0] == Settings()
-    assert len(runs) == 21
+    assert len(runs) == 23
 
 
 @pytest.mark.parametrize("settings", runs_of(choose_variants()))
@@ -126,7 +127,7 @@ def test_an_interrupted_command_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     del made[4]
     losses = [variant.settings for variant in choose_variants(["loss"])]
     assert Counter(made) == Counter((seed, one) for seed in (0, 1) for one in losses)
-    assert [seed for seed, _ in made] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert [seed for seed, _ in made] == [0] * len(losses) + [1] * len(losses)
     assert made[0] == (0, Settings())
 
 

@@ -308,7 +308,7 @@ def test_judgement(load: Any, paper: float, ours: list[float], expected: str) ->
 def test_the_page_names_what_is_missing_and_how_it_was_made(load: Any) -> None:
     figures = ablation_figures(load, *(canned_run(load, seed, 0.5) for seed in (0, 1)))
     text = section(load, "ablations", "method", figures)
-    assert "So far: 2 runs; 0 of 2 seeds are complete (21 runs each). The default's run takes 60 seconds" in text
+    assert "So far: 2 runs; 0 of 2 seeds are complete (23 runs each). The default's run takes 60 seconds" in text
     assert "4,000 clips" in text
     assert "bias −20" in text
     table = section(load, "ablations", "table", figures, "interaction")
