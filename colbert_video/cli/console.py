@@ -1,5 +1,6 @@
 """What a console, a pipe or a disk does to the program: text it cannot show is escaped, failures are one line."""
 
+import codecs
 import logging
 import os
 import sqlite3
@@ -24,7 +25,22 @@ def prepare_streams() -> None:
         if stream is None:  # the caller closed the descriptor
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for all of the run
         elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=PLAIN)
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write marks in plain letters, and escape everything else that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    written = (SUBSTITUTES.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in lacking)
+    return "".join(written), error.end
+
+
+PLAIN = "colbert_video.plain"
+SUBSTITUTES = {"✓": "*", "–": "-", "−": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "·": "-"}
+"""Marks in tables and sentences, for encodings that lack them."""
+codecs.register_error(PLAIN, _in_plain_letters)
 
 
 class LogFormatter(logging.Formatter):

@@ -21,7 +21,7 @@ from command_line import exit_code, run
 from thorough import cases, thorough_only
 
 from colbert_video.cli import main, program
-from colbert_video.cli.console import failure_text
+from colbert_video.cli.console import PLAIN, failure_text
 from colbert_video.training.world import write_world
 
 NOBODY = 65534
@@ -186,6 +186,13 @@ verbs_that_show = pytest.mark.parametrize(
 
 
 @verbs_that_show
+def test_marks_are_written_in_plain_letters_and_everything_else_is_escaped() -> None:
+    assert "✓ 0:01–0:02 … é ☃".encode("ascii", PLAIN) == rb"* 0:01-0:02 ... \xe9 \u2603"
+    assert "✓ 0:01–0:02 é".encode("cp1252", PLAIN).decode("cp1252") == "* 0:01–0:02 é"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("utf-8", PLAIN)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
 def test_a_console_shows_what_it_can(verb: str, encoding: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
