@@ -21,7 +21,7 @@ from colbert_video.cli.hub_verbs import pull, push
 from colbert_video.cli.index_verbs import add, index, info, list_, remove
 from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
-from colbert_video.cli.search_verbs import demo, fuse, search
+from colbert_video.cli.search_verbs import demo, fuse, more_like, occurrences, search
 from colbert_video.cli.serve_verbs import mcp, serve
 from colbert_video.cli.training_verbs import evaluate, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
@@ -33,6 +33,8 @@ VERBS = (
     demo,
     index,
     search,
+    more_like,
+    occurrences,
     cut,
     serve,
     mcp,

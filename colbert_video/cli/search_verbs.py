@@ -47,7 +47,18 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.command()
 @click.argument("query", nargs=-1)
 @index_option
-@click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words.")
+@click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words or beside them.")
+@click.option(
+    "--image-weight", type=float, help="How much the picture counts beside words, whose weight is 1. Default: 1."
+)
+@click.option("--without", multiple=True, metavar="TEXT", help="What must not be shown; repeatable.")
+@click.option("--all-of", multiple=True, metavar="TEXT", help="What must be shown in the same video too; repeatable.")
+@click.option(
+    "--then",
+    multiple=True,
+    metavar="TEXT",
+    help="What must be shown after QUERY in the same video; repeatable, in order.",
+)
 @click.option("--video", type=FOLDER, help="Look for what this clip shows, instead of words.")
 @click.option(
     "--queries", type=FOLDER, help="Search for many queries: a file with a line for each, its id, a tab and its words."
@@ -78,6 +89,10 @@ def search(
     query: tuple[str, ...],
     index_path: Path,
     image: Path | None,
+    image_weight: float | None,
+    without: tuple[str, ...],
+    all_of: tuple[str, ...],
+    then: tuple[str, ...],
     video: Path | None,
     queries: Path | None,
     trec: Path | None,
@@ -93,13 +108,18 @@ def search(
 ) -> None:
     """Search an index for QUERY, a picture or a clip: the best videos, each with its best moment.
 
+    A word counts twice as "dog^2", several as "(a red dog)^2". How questions of several parts are scored: docs/questions.md.
+
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
     words = _one_text(query)
-    _check_what(words, image, video, queries, explain)
+    more = {"image_weight": image_weight, "without": without, "all_of": all_of, "then": then}
+    several = {name: value for name, value in more.items() if value not in (None, ())}
+    _check_what(words, image, video, queries, several, explain=explain)
     _check_run(queries, trec, windows, min_confidence)
     _check_exist(image, video)
     from colbert_video.indexing.catalog.filters import parse_filter
+    from colbert_video.search.question import Question
     from colbert_video.search.searcher import Searcher
 
     texts = None if queries is None or trec is None else _check_files(queries, trec, escape=escape)
@@ -111,15 +131,84 @@ def search(
             return
         options |= {"k": DEFAULT_HITS if k is None else k, "group": not windows, "min_confidence": min_confidence}
         explanation = None
-        if image is not None:
+        if several or (image is not None and words is not None):
+            question = Question(words if words is not None else (), image=image, **several)
+            hits = searcher.search(question, **options)
+        elif image is not None:
             hits = searcher.search_image(image, **options)
         elif video is not None:
             hits = searcher.search_video(video, **options)
         elif words is not None:
             hits = searcher.search(words, **options)
             explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
-        levels = None if as_json else _levels(searcher, hits, words)
-    _print_hits(words if words is not None else str(image or video), hits, explanation, levels, as_json)
+        levels = None if as_json or several else _levels(searcher, hits, words)
+    _print_hits(words if words is not None else str(image or video or question), hits, explanation, levels, as_json)
+
+
+@click.command("more-like")
+@click.argument("video")
+@index_option
+@click.option(
+    "--at", type=float, metavar="SECONDS", help="Look for what is shown at this time of it, not in all of it."
+)
+@click.option("--until", type=float, metavar="SECONDS", help="With --at: for the moment from there to here.")
+@click.option("-k", type=int, default=DEFAULT_HITS, show_default=True, help="Hits at most.")
+@click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
+@click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
+@click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
+@min_confidence_option
+@bag_weights_option
+@json_option
+def more_like(
+    video: str,
+    index_path: Path,
+    at: float | None,
+    until: float | None,
+    k: int,
+    where: str | None,
+    windows: bool,
+    exact: bool,
+    min_confidence: float | None,
+    bag_weights: dict[str, float] | None,
+    as_json: bool,
+) -> None:
+    """Find videos that look like VIDEO, the id of a video or window of the index, which is left out itself.
+
+    Its stored tokens are the query: no model is loaded.
+    """
+    if until is not None and at is None:
+        raise click.UsageError("--until ends the moment that --at begins: give both.")
+    from colbert_video.indexing.catalog.filters import parse_filter
+    from colbert_video.search.searcher import Searcher
+
+    condition = None if where is None else parse_filter(where)
+    time = at if at is None or until is None else (at, until)
+    with Searcher(index_path, bag_weights=bag_weights) as searcher:
+        hits = searcher.more_like(
+            video, k, time=time, where=condition, group=not windows, exact=exact, min_confidence=min_confidence
+        )
+    _print_hits(video, hits, None, None if as_json else _levels(searcher, hits, None), as_json)
+
+
+@click.command()
+@click.argument("query")
+@click.argument("video")
+@index_option
+@bag_weights_option
+@click.option("--model", help="The model's new name or folder, if it moved since the index was made.")
+@device_option
+@precision_option
+@query_runtime_option
+@json_option
+def occurrences(query: str, video: str, index_path: Path, as_json: bool, **settings: Any) -> None:
+    """List every part of VIDEO, the id of one video of the index, where QUERY is met, in the order of time."""
+    from colbert_video.cli.tables import occurrence_listing
+    from colbert_video.search.searcher import Searcher
+
+    with Searcher(index_path, **settings) as searcher:
+        found = searcher.occurrences(query, video)
+    parts = [{"start": one.start, "end": one.end, "score": one.score, "window": one.window} for one in found]
+    print_result({"query": query, "video": video, "occurrences": parts} if as_json else [occurrence_listing(found)])
 
 
 @click.command()
@@ -225,13 +314,30 @@ def _one_text(words: tuple[str, ...]) -> str | None:
     return words[0] if words else None
 
 
-def _check_what(query: str | None, image: Path | None, video: Path | None, queries: Path | None, explain: bool) -> None:
-    if sum(given is not None for given in (query, image, video, queries)) != 1:
+def _check_what(
+    query: str | None,
+    image: Path | None,
+    video: Path | None,
+    queries: Path | None,
+    several: dict[str, Any],
+    *,
+    explain: bool,
+) -> None:
+    kinds = sum(given is not None for given in (query if image is None else image, video, queries))
+    asked = {"all_of", "then"} & several.keys()
+    if kinds > 1 or not (kinds or asked) or (query is not None and (video or queries)):
         raise click.UsageError(
-            "say what to look for: words, --image FILE, --video FILE or --queries FILE, one of them."
+            "say what to look for: words, --image FILE or both, --video FILE or --queries FILE, one of them."
         )
-    if explain and query is None:
-        raise click.UsageError("--explain shows what words found; give a QUERY instead of a picture, a clip or a file.")
+    if several and (video is not None or queries is not None):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in several)
+        raise click.UsageError(f"{options} stands beside words or a picture: leave out --video and --queries.")
+    if "image_weight" in several and image is None:
+        raise click.UsageError("--image-weight says how much a picture counts: give one, --image FILE.")
+    if explain and (query is None or image is not None or several):
+        raise click.UsageError(
+            "--explain shows what words found: give a QUERY alone, instead of a picture, a clip, a file or several parts."
+        )
 
 
 def _check_exist(*files: Path | None) -> None:

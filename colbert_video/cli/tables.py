@@ -17,7 +17,7 @@ from colbert_video.indexing.upkeep.contents import ListedVideo
 from colbert_video.indexing.upkeep.verify import VerifyReport
 from colbert_video.model.bags import FRAME_BAGS, holds_frames
 from colbert_video.search.explain import PADDING, Explanation, TokenMatch
-from colbert_video.search.hit import Hit, format_moment, format_time
+from colbert_video.search.hit import Hit, Moment, format_moment, format_time
 from colbert_video.search.match_levels import MatchLevels
 
 MAX_FAILURES = 50
@@ -50,6 +50,13 @@ def hit_listing(hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels 
         also = [", ".join(moments) or NOTHING] if further else []
         rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), score, *match, *in_bags, *also])
     return Listing(columns, rows, "no video is eligible")
+
+
+def occurrence_listing(found: Sequence[Moment]) -> Listing:
+    """Return moment and score of each occurrence."""
+    columns = [Column("moment"), Column("score", right=True)]
+    rows = [[format_moment(one.start, one.end), score_text(one.score)] for one in found]
+    return Listing(columns, rows, "the video has no frames with times")
 
 
 def _bags_of(hits: Sequence[Hit]) -> list[str]:

@@ -28,6 +28,7 @@ from colbert_video.model.precision import Precision
 from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.asking.encoded_question import AnyQuery, padding_by_bag
 from colbert_video.search.asking.likeness import Time, checked_time
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.explain import Explanation, Relevance, explain_similarities
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
@@ -48,7 +49,6 @@ from colbert_video.search.queries import (
 )
 from colbert_video.search.question import Question, Texts
 from colbert_video.search.ranking import Ranking
-from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.view import Searchable
 from colbert_video.video.windows import Span
 

@@ -31,14 +31,14 @@ from colbert_video.model.interaction import best_first
 from colbert_video.search.asking.composed import EXCLUSION, best_met, composed_hit, excluding, num_candidates
 from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion, Query, of_bag, padding_by_bag
 from colbert_video.search.asking.likeness import Time, bounded, middle_of, tokens_at
+from colbert_video.search.asking.match import Match
 from colbert_video.search.asking.occurrences import SearchedWindow, find_occurrences
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.confidence import perfect_score, sample_positions, with_confidence
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
-from colbert_video.search.match import Match
 from colbert_video.search.moments import frame_relevance, further_moments, item_moment
 from colbert_video.search.ranking import Ranking
-from colbert_video.search.search_settings import SearchSettings
 from colbert_video.video.windows import SHOTS
 
 ITEMS_PER_VIDEO = 4

@@ -192,6 +192,14 @@ class RelevanceAnswer(BaseModel):
     relevance: list[float] = Field(description="Of each frame, as `explain` gives it.")
 
 
+class OccurrencesAnswer(BaseModel):
+    """Every part of one video where a text is met."""
+
+    id: str
+    query: str
+    occurrences: list[MomentAnswer] = Field(description="In the order of time; none overlaps another.")
+
+
 class WindowAnswer(BaseModel):
     """A part of a long video that is searched by itself."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from command_line import exit_code, run
 
+from colbert_video import Question
 from colbert_video.cli import evaluate_command, search_verbs
 from colbert_video.errors import SettingsError
 from colbert_video.search.match_levels import MatchLevels
@@ -50,6 +51,54 @@ def test_search_as_json(index: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert best["score"] == pytest.approx(best["frame_score"] + best["video_score"], abs=1e-5)
     assert 0 <= best["start"] < best["end"] <= 3.01
     assert found["explanation"]["id"] == best["id"]
+
+
+def test_search_for_several_parts(
+    index: Path, clips_folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (32, 32), "red").save(picture)
+    with Searcher(index) as searcher:
+        for given, question in (
+            (["a red^3 circle"], Question("a red^3 circle")),
+            (
+                ["a red circle", "--without", "a star", "--without", "snow"],
+                Question("a red circle", without=["a star", "snow"]),
+            ),
+            (
+                ["a circle", "--all-of", "a star", "--then", "a ring"],
+                Question("a circle", all_of="a star", then="a ring"),
+            ),
+            (["--then", "a star", "--then", "a ring"], Question(then=["a star", "a ring"])),
+            (
+                ["a circle", "--image", str(picture), "--image-weight", "2"],
+                Question("a circle", image=picture, image_weight=2),
+            ),
+        ):
+            code, out, _ = run(["search", *given, "--index", str(index), "--json"], capsys)
+            wanted = [(hit.id, pytest.approx(hit.score, abs=1e-6)) for hit in searcher.search(question)]
+            assert (code, [(hit["id"], hit["score"]) for hit in json.loads(out)["hits"]]) == (0, wanted)
+    code, _, err = run(["search", "dog^two", "--index", str(index)], capsys)
+    assert (code, "dog^2" in err) == (2, True)
+
+
+def test_more_like_and_occurrences(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Searcher(index) as searcher:
+        first = searcher.search("a circle", k=1)[0].id
+        code, out, _ = run(
+            ["more-like", first, "--index", str(index), "--at", "0.5", "--until", "2", "-k", "2", "--json"], capsys
+        )
+        likely = searcher.more_like(first, 2, time=(0.5, 2.0))
+        assert (code, [hit["id"] for hit in json.loads(out)["hits"]]) == (0, [hit.id for hit in likely])
+        code, out, _ = run(["occurrences", "a circle", first, "--index", str(index), "--json"], capsys)
+        found = [(part["start"], part["end"]) for part in json.loads(out)["occurrences"]]
+        assert (code, found) == (0, [(one.start, one.end) for one in searcher.occurrences("a circle", first)])
+    code, out, _ = run(["occurrences", "a circle", first, "--index", str(index)], capsys)
+    assert (code, "0:0" in out) == (0, True)
+    code, _, err = run(["more-like", "nobody", "--index", str(index)], capsys)
+    assert (code, "nobody" in err) == (2, True)
 
 
 def test_search_with_a_least_confidence(index: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.export import import_index
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.model.interaction import SCORE_RESOLUTION
-from colbert_video.search.search_settings import SearchSettings
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
 VIDEOS = 24

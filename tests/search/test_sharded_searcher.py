@@ -17,9 +17,9 @@ from colbert_video import Indexer, Searcher
 from colbert_video.errors import IndexFolderError, SettingsError, ShardsUnavailableError
 from colbert_video.indexing.scan.kernels import compiled_kernels
 from colbert_video.indexing.upkeep.sharding import shard_index
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
-from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.sharded.corpus_view import merge_hits
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 

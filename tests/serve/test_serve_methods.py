@@ -17,7 +17,7 @@ PICTURE = f"/api/pictures?picture={hashlib.sha256(PIXEL).hexdigest()[:32]}"
 GET = [
     "/", "/healthz", "/readyz", "/metrics", "/api/docs", "/api/openapi.json", "/static/page.css", "/api/indexes",
     "/api/indexes/my.index", "/api/videos?limit=2", "/api/session", "/api/start", "/api/additions", PICTURE,
-    "/api/relevance?query=x&id=blue", "/api/video/clip?id=blue&start=0.2&end=1", "/api/video?id=blue", "/api/video/media?id=blue",
+    "/api/relevance?query=x&id=blue", "/api/more_like?id=blue", "/api/occurrences?query=x&id=blue", "/api/video/clip?id=blue&start=0.2&end=1", "/api/video?id=blue", "/api/video/media?id=blue",
     "/api/video/thumbnail?id=blue&t=1", "/api/search?query=a+red+circle", "/api/explain?query=red&id=blue",
 ]  # fmt: skip
 REFUSED = ["/api/search", "/api/video?id=none", "/api/nothing", "/api/videos?limit=0", "/api/indexes/none"]

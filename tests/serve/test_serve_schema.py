@@ -39,6 +39,8 @@ ADDRESSES = {
     "/api/indexes/{name}": "get",
     "/api/login": "post",
     "/api/logout": "post",
+    "/api/more_like": "get",
+    "/api/occurrences": "get",
     "/api/pictures": "get",
     "/api/relevance": "get",
     "/api/search": "get",

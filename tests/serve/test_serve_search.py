@@ -19,7 +19,7 @@ from PIL import Image
 from serving import ODD_ID, build_index, error_of, serving, wait_until, write_colour
 from window_corpus import commit_windows
 
-from colbert_video import Indexer, Searcher
+from colbert_video import Indexer, Question, Searcher
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.explain import Explanation
@@ -400,6 +400,56 @@ def test_results_say_how_well_they_match(tiny_trained_model: Any, tmp_path: Path
         for wrong in ("-0.1", "1.5", "nan", "much"):
             answer = client.get("/api/search", params={"query": "a", "min_confidence": wrong})
             assert error_of(answer)[0] == 422
+
+
+def test_questions_of_several_parts(client: Any, index: Path, tiny_trained_model: Any) -> None:
+    with Searcher(index, model=tiny_trained_model) as searcher:
+        for asked, question in (
+            ({"query": "red^3 circle"}, Question("red^3 circle")),
+            ({"query": "red", "without": ["blue", "snow"]}, Question("red", without=["blue", "snow"])),
+            (
+                {"query": "red", "all_of": "blue", "then": ["green", "dog"]},
+                Question("red", all_of="blue", then=["green", "dog"]),
+            ),
+            ({"then": ["green", "dog"]}, Question(then=["green", "dog"])),
+        ):
+            found = client.get("/api/search", params=asked).json()["topk"]
+            wanted = [(hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in searcher.search(question)]
+            assert [(hit["id"], hit["score"]) for hit in found] == wanted
+        image, body = picture((250, 0, 0)), {"query": "red", "without": "blue", "image_weight": 2}
+        found = client.post("/api/search/image", content=image, params=body).json()
+        question = Question("red", image=image, image_weight=2, without="blue")
+        assert found["query"] == "red"
+        assert [hit["id"] for hit in found["topk"]] == [hit.id for hit in searcher.search(question)]
+        found = client.post("/api/search/image", content=image, params={"without": "blue"}).json()["topk"]
+        assert [hit["id"] for hit in found] == [hit.id for hit in searcher.search(image=image, without="blue")]
+        found = client.get("/api/more_like", params={"id": "blue", "t": 0.2, "end": 1.0}).json()["topk"]
+        assert [hit["id"] for hit in found] == [hit.id for hit in searcher.more_like("blue", time=(0.2, 1.0))]
+        found = client.get("/api/occurrences", params={"id": "blue", "query": "blue"}).json()["occurrences"]
+        assert [(one["start"], one["end"]) for one in found] == [
+            (one.start, one.end) for one in searcher.occurrences("blue", "blue")
+        ]
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("search", 422),
+        ("search?without=snow", 422),
+        ("search?query=x&without=%20", 422),
+        ("search?query=dog%5Etwo", 422),
+        ("search?query=x&then=" + "y" * 10_000, 422),
+        ("search?query=x&" + "&".join(["then=y"] * 40), 422),
+        ("more_like?id=nobody", 404),
+        ("more_like?id=blue&end=3", 422),
+        ("more_like?id=blue&t=3&end=2", 422),
+        ("occurrences?id=nobody&query=x", 404),
+        ("occurrences?id=blue&query=%20", 422),
+    ],
+)
+def test_questions_that_cannot_be_answered_are_refused(client: Any, address: str, status: int) -> None:
+    answer = client.get(f"/api/{address}")
+    assert (answer.status_code, bool(answer.json()["error"])) == (status, True)
 
 
 def test_results_of_a_small_index_have_no_confidence(client: Any) -> None:

@@ -21,7 +21,7 @@ from colbert_video.serve.media.uploads import read_body
 from colbert_video.serve.service_metrics import Metrics
 from colbert_video.serve.service_settings import ServeSettings, is_local
 
-CLOSED = ("/api/indexes", "/api/videos", "/api/search?query=x", "/api/video?id=blue", "/api/start", "/api/additions", "/api/relevance?query=x&id=blue",
+CLOSED = ("/api/indexes", "/api/videos", "/api/search?query=x", "/api/video?id=blue", "/api/start", "/api/additions", "/api/relevance?query=x&id=blue", "/api/more_like?id=blue", "/api/occurrences?query=x&id=blue",
           "/api/video/clip?id=blue&start=0&end=1", "/api/video/media?id=blue", "/metrics",
           "/api/openapi.json", "/api/docs", "/api/nothing", "/nothing")  # fmt: skip
 OPEN = ("/", "/static/docs.js", "/healthz", "/readyz", "/api/session")

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from colbert_video.indexing.scan.index_reader import Masks
 from colbert_video.model.interaction import SCORE_RESOLUTION, best_first
 from colbert_video.search.asking.encoded_question import EncodedQuestion, Query, padding_by_bag
+from colbert_video.search.asking.match import Match
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.asking.step_order import Run, best_order, run_scores
 from colbert_video.search.hit import Hit, Moment
-from colbert_video.search.match import Match
 from colbert_video.search.moments import best_moment, frame_relevance, frame_spans
-from colbert_video.search.search_settings import SearchSettings
 
 EXCLUSION = 0.75
 """How much of the score by what must not be shown is taken off."""

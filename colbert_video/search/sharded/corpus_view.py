@@ -17,11 +17,11 @@ from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.model.interaction import best_first
 from colbert_video.search.asking.encoded_question import AnyQuery, Query
 from colbert_video.search.asking.likeness import Time
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.confidence import perfect_score, with_confidence
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
 from colbert_video.search.ranking import Ranking
-from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.sharded.catalogs import CorpusCatalogs
 from colbert_video.search.view import Similarities, prepared_query
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.search.asking.encoded_question import AnyQuery, Query
 from colbert_video.search.asking.likeness import Time
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.hit import Moment
 from colbert_video.search.hits import Hits
 from colbert_video.search.opened import OpenIndex
-from colbert_video.search.search_settings import SearchSettings
 from colbert_video.search.view import SearchView, Similarities
 
 

@@ -11,13 +11,24 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from colbert_video.errors import shown
 from colbert_video.indexing.catalog.filters import parse_filter
+from colbert_video.search.asking.word_weights import MAX_WEIGHT
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import PICTURE_LEVELS, MatchLevels
 from colbert_video.search.queries import is_cut
+from colbert_video.search.question import Question
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.uploads import FORMATS, decode_picture, read_body
-from colbert_video.serve.schemas import DIGITS, ExplainAnswer, RelevanceAnswer, ResultAnswer, SearchAnswer, softmax
+from colbert_video.serve.schemas import (
+    DIGITS,
+    ExplainAnswer,
+    MomentAnswer,
+    OccurrencesAnswer,
+    RelevanceAnswer,
+    ResultAnswer,
+    SearchAnswer,
+    softmax,
+)
 from colbert_video.serve.service import Service, get_service
 from colbert_video.serve.service_settings import ServeSettings
 from colbert_video.video.windows import SHOTS
@@ -27,7 +38,8 @@ router = APIRouter(tags=["search"])
 MAX_CURVE_WINDOWS = 2000
 """Windows of one video that its curve of relevance is made of."""
 
-Text = Annotated[str, Query(description="Words that describe the video.")]
+Text = Annotated[str, Query(description="Words that describe the video; `dog^2` counts a word twice.")]
+OptionalText = Annotated[str | None, Query(description="Words that describe the video; `dog^2` counts a word twice.")]
 Id = Annotated[str, Query(description="The video, or one of its windows.")]
 ExplainedTime = Annotated[
     float | None,
@@ -62,6 +74,45 @@ async def _named_index(
 
 
 Index = Annotated[ServedIndex, Depends(_named_index)]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a question asks for besides its words, as it was sent."""
+
+    fields: Mapping[str, list[str] | None]
+
+    def texts(self, query: str | None, settings: ServeSettings) -> list[str]:
+        """Return all texts, the words first.
+
+        Raises:
+            ServiceError: 422, if one is empty, or they are too long.
+        """
+        texts = [*([] if query is None else [query]), *(text for texts in self.given.values() for text in texts)]
+        for text in [*texts, " ".join(texts)] if texts else []:
+            _check_query(text, settings)
+        return texts
+
+    @property
+    def given(self) -> dict[str, list[str]]:
+        """The fields that were sent."""
+        return {name: value for name, value in self.fields.items() if value}
+
+
+async def _parts(
+    without: Annotated[list[str] | None, Query(description="What must not be shown; repeat it for several.")] = None,
+    all_of: Annotated[
+        list[str] | None, Query(description="What must be shown in the same video too; repeat it for several.")
+    ] = None,
+    then: Annotated[
+        list[str] | None,
+        Query(description="What must be shown after `query` in the same video; repeat it for several, in order."),
+    ] = None,
+) -> _Parts:
+    return _Parts({"without": without, "all_of": all_of, "then": then})
+
+
+Parts = Annotated[_Parts, Depends(_parts)]
 
 
 @dataclass(frozen=True)
@@ -114,14 +165,19 @@ Asked = Annotated[_Asked, Depends(_asked)]
 
 
 @router.get("/api/search", response_model=SearchAnswer)
-async def search(request: Request, query: Text, asked: Asked) -> JSON:
-    """Find the videos that a text describes, each with its best moment."""
+async def search(request: Request, asked: Asked, parts: Parts, query: OptionalText = None) -> JSON:
+    """Find the videos that a text describes, or that answer a question of several parts, each with its best moment."""
     service = get_service(request)
     begun = time.perf_counter()
-    _check_query(query, service.settings)
+    if not parts.texts(query, service.settings):
+        _check_query("", service.settings)
+    question = Question.from_query(query, **parts.given)
     made_by, model = asked.index.fingerprint, asked.index.query_model()
-    tokens = await service.encoder.encode(model, query)
-    found = partial(asked.index.search_tokens, tokens, made_by, query, **asked.options)
+    if isinstance(question, str):
+        tokens = await service.encoder.encode(model, question)
+        found = partial(asked.index.search_tokens, tokens, made_by, question, **asked.options)
+    else:
+        found = partial(asked.index.searcher.search, question, **asked.options)
     return await service.searches.run(_search_answer, service, asked.index, found, asked.text_levels, query, begun)
 
 
@@ -131,19 +187,72 @@ async def search(request: Request, query: Text, asked: Asked) -> JSON:
     openapi_extra=PICTURE,
     responses=TOO_LARGE,  # type: ignore[arg-type]
 )
-async def search_image(request: Request, asked: Asked) -> JSON:
-    """Find the videos that show what a picture shows; the body is the picture's file."""
+async def search_image(
+    request: Request,
+    asked: Asked,
+    parts: Parts,
+    query: OptionalText = None,
+    image_weight: Annotated[
+        float, Query(description="How much the picture counts beside `query`, which counts 1.", ge=0, le=MAX_WEIGHT)
+    ] = 1.0,
+) -> JSON:
+    """Find the videos that show what a picture shows, and what words say beside it; the body is the picture's file."""
     service = get_service(request)
     settings = service.settings
+    words = parts.texts(query, settings)
     asked.index.query_model()
     data = await read_body(request, most_bytes=settings.most_upload_bytes, seconds=settings.body_seconds)
     begun = time.perf_counter()
 
     def found() -> Hits:
         picture = decode_picture(data, most_pixels=settings.most_pixels)
-        return asked.index.searcher.search_image(picture, **asked.options)
+        if not words:
+            return asked.index.searcher.search_image(picture, **asked.options)
+        question = Question(() if query is None else query, image=picture, image_weight=image_weight, **parts.given)
+        return asked.index.searcher.search(question, **asked.options)
 
+    levels = asked.picture_levels if query is None else asked.text_levels
+    return await service.searches.run(_search_answer, service, asked.index, found, levels, query, begun)
+
+
+@router.get("/api/more_like", response_model=SearchAnswer)
+async def more_like(
+    request: Request,
+    id: Id,  # noqa: A002
+    asked: Asked,
+    t: Annotated[
+        float | None, Query(description="What is shown at this time of it, in seconds; all of it without one.", ge=0)
+    ] = None,
+    end: Annotated[float | None, Query(description="With `t`: what is shown from there to here.", ge=0)] = None,
+) -> JSON:
+    """Find the videos that look like one of the index, or like a moment of it; that one itself is left out."""
+    begun = time.perf_counter()
+    if end is not None and (t is None or end <= t):
+        raise ServiceError(422, "bad_part", f"{end:g} seconds is no end of a moment.", "Send `t`, and a later `end`.")
+    moment = t if t is None or end is None else (t, end)
+
+    def found() -> Hits:
+        asked.index.rows(id)
+        return asked.index.searcher.more_like(id, time=moment, **asked.options)
+
+    service = get_service(request)
     return await service.searches.run(_search_answer, service, asked.index, found, asked.picture_levels, None, begun)
+
+
+@router.get("/api/occurrences", response_model=OccurrencesAnswer)
+async def occurrences(
+    request: Request,
+    query: Text,
+    id: Id,  # noqa: A002
+    index: Index,
+    bag_weights: Weights = None,
+) -> JSON:
+    """Find every part of one video where a text is met, in the order of time."""
+    service = get_service(request)
+    _check_query(query, service.settings)
+    weights = checked_weights(bag_weights)
+    index.query_model()
+    return await service.searches.run(_occurrences, index, query, id, weights)
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
@@ -283,3 +392,10 @@ def _relevance(index: ServedIndex, query: str, video_id: str, weights: dict[str,
     found = index.searcher.relevance(query, items[::every], bag_weights=weights)
     times, values = list(found.times), [round(value, DIGITS) for value in found.values]
     return JSON(RelevanceAnswer(id=video_id, query=query, times=times, relevance=values))
+
+
+def _occurrences(index: ServedIndex, query: str, video_id: str, weights: dict[str, Any] | None) -> JSON:
+    index.rows(video_id)
+    found = index.searcher.occurrences(query, video_id, bag_weights=weights)
+    parts = [MomentAnswer(start=one.start, end=one.end, score=one.score, window=one.window) for one in found]
+    return JSON(OccurrencesAnswer(id=video_id, query=query, occurrences=parts))
