@@ -16,12 +16,14 @@ from window_corpus import VIDEOS, commit_two_segments
 
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.errors import SettingsError
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search import confidence
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import UNANSWERABLE, MatchLevels
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
+from colbert_video.search.view import SearchSettings
 
 ITEMS = [
     *("a#t=0,10", "a#t=10,20", "a#t=20,30", "c#t=0,10", "c#t=10,20", "c#t=20,30", "c#t=30,40", "c#t=40,50"),
@@ -263,3 +265,15 @@ def test_no_words_are_known_in_a_small_index(tmp_path: Path, tiny_trained_model:
         assert searcher.match_levels() is None
     with Searcher(tmp_path / "index") as searcher, pytest.raises(SettingsError, match="names no model"):
         searcher.match_levels()
+
+
+def test_a_query_of_one_bag_is_judged_by_that_bag(one: Searcher, splits: list[ShardedSearcher]) -> None:
+    """As pictures are: their query has tokens for frames alone."""
+    query = unit_tokens(3, DIM, seed=4)
+    wanted = one.search_tokens(query, 7, bag_weights={"video": 0.0})
+    for searcher in (one, *splits):
+        with searcher._view() as view:
+            found = view.hits({"frame": PreparedQuery(query)}, SearchSettings(7))
+        assert [hit.id for hit in found] == [hit.id for hit in wanted]
+        assert [hit.confidence for hit in found] == pytest.approx([hit.confidence for hit in wanted], abs=ROUNDING)
+        assert found[0].confidence

@@ -81,6 +81,8 @@ class TestWithStock:
             assert hit.frame_score == pytest.approx(native[hit.id].frame_score, abs=1e-5)
             assert hit.video_score == pytest.approx(native[hit.id].video_score, abs=1e-5)
             assert hit.score == pytest.approx(hit.frame_score + hit.video_score, abs=1e-6)
+            assert hit.confidence == pytest.approx(native[hit.id].confidence, abs=0.01)
+        assert hits[0].confidence
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
     def test_ids_restrict_the_search(self, index: Path) -> None:
