@@ -150,16 +150,18 @@ class Indexer:
 
     def __repr__(self) -> str:
         """Return the call that makes an indexer of these settings."""
-        model = self._model.given
-        chosen = (
-            {} if model is None else {"model": model if isinstance(model, str) else model.name or type(model).__name__}
-        )
-        given = "".join(f", {name}={value!r}" for name, value in (chosen | self._given).items())
+        given = "".join(f", {name}={value!r}" for name, value in self._chosen().items())
         return f"Indexer({str(self.path)!r}{given})"
+
+    def _chosen(self) -> dict[str, Any]:
+        """Return the settings that were given, and the model's name."""
+        model = self._model.given
+        name = model if model is None or isinstance(model, str) else model.name or type(model).__name__
+        return self._given if name is None else {"model": name, **self._given}
 
     def _repr_html_(self) -> str:
         """Return what notebooks show: the settings that were given, and what the index holds."""
-        return facts_html("Indexer", {"index": self.path, "holds": self._contents(), **self._given})
+        return facts_html("Indexer", {"index": self.path, "holds": self._contents(), **self._chosen()})
 
     def _contents(self) -> str:
         try:

@@ -3,6 +3,7 @@
 Padding, which is most of a short query, is one row: the mean of its tokens.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -125,13 +126,7 @@ def plot_heat_strip(title: str, strips: Sequence[Strip]) -> Any:
     Raises:
         DependencyError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("plot needs matplotlib; install it with: pip install matplotlib.") from error
-    figure = Figure(figsize=(8, sum(0.9 + 0.25 * len(strip.rows) for strip in strips)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure_class()(figsize=(8, sum(0.9 + 0.25 * len(strip.rows) for strip in strips)), layout="constrained")
     heights = [len(strip.rows) for strip in strips]
     for axes, strip in zip(
         figure.subplots(len(strips), squeeze=False, height_ratios=heights).flat, strips, strict=True
@@ -139,6 +134,23 @@ def plot_heat_strip(title: str, strips: Sequence[Strip]) -> Any:
         _draw(axes, strip)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _figure_class() -> Any:
+    """Return matplotlib's figure, which notebooks show without pyplot too."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DependencyError("plot needs matplotlib; install it with: pip install matplotlib.") from error
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            FigureCanvasAgg(self).print_png(picture)
+            return picture.getvalue()
+
+    return ShownFigure
 
 
 def _draw(axes: Any, strip: Strip) -> None:

@@ -686,7 +686,7 @@ class Searcher:
             return {"state": "closed" if isinstance(error, ClosedError) else str(error)}
         bags = " and ".join(settings.bags)
         return {
-            "videos": f"{videos:,} video{'' if videos == 1 else 's'}",
+            "holds": f"{videos:,} video{'' if videos == 1 else 's'}",
             "model": settings.model or "no model",
             "tokens": f"{bags} bag{'s' if len(settings.bags) > 1 else ''} of {settings.dim} dimensions",
         }

@@ -65,6 +65,7 @@ def test_indexers_say_how_they_were_made_and_what_they_hold(index: Path, tmp_pat
     new = Indexer(tmp_path / "new", model="toy", num_frames=12, window=30.0)
     assert repr(new) == f"Indexer('{tmp_path / 'new'}', model='toy', num_frames=12, window=30.0)"
     assert "nothing yet" in new._repr_html_()
+    assert ">toy<" in new._repr_html_()
     assert "12 videos, " in Indexer(index)._repr_html_()
     (index / "catalog.sqlite").write_bytes(b"no database" * 1000)
     assert "damaged" in Indexer(index)._repr_html_() or "catalog" in Indexer(index)._repr_html_()
@@ -111,6 +112,7 @@ def test_the_plot_has_a_strip_for_each_bag(explanation: Explanation) -> None:
     figure = explanation.plot()
     assert [axes.get_title(loc="left") for axes in figure.axes] == [strip.title for strip in explanation._strips()]
     assert np.asarray(figure.axes[0].images[0].get_array()) == pytest.approx(explanation._strips()[0].cosines)
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["0.5 s", "2.5 s", "+1"]
 
 
