@@ -21,7 +21,7 @@ from serving import ODD_ID, TOKEN, build_index
 from starlette.testclient import TestClient
 from test_serve_process import started
 
-from colbert_video import Searcher, VideoColBERT
+from colbert_video import Question, Searcher, VideoColBERT
 from colbert_video.serve.agents.agent_tools import agent_server
 from colbert_video.serve.agents.contact_sheet import contact_sheet
 from colbert_video.serve.agents.service_client import ServiceClient
@@ -29,7 +29,7 @@ from colbert_video.serve.app import create_api, create_app
 from colbert_video.serve.indexes import IndexRegistry
 from colbert_video.serve.service_settings import ServeSettings
 
-TOOLS = ["search", "moments", "explain", "frame", "contact_sheet", "list_videos", "video", "indexes"]
+TOOLS = ["search", "more_like", "moments", "explain", "frame", "contact_sheet", "list_videos", "video", "indexes"]
 QUERY = "a red picture"
 Result = TypeVar("Result")
 
@@ -101,11 +101,32 @@ def test_search_keeps_to_filters_and_ids(index: Path, toy: VideoColBERT) -> None
     assert {one["id"] for one in found["videos"]} == {"blue", ODD_ID}
 
 
+def test_questions_of_several_parts(index: Path, toy: VideoColBERT) -> None:
+    parts = {"without": ["a green picture"], "all_of": ["a picture"], "then": ["a blue picture"]}
+    with Searcher(index, model=toy) as searcher:
+        for name, texts in parts.items():
+            found = call(index, toy, "search", query=QUERY, **{name: texts})
+            hits = searcher.search(Question(QUERY, **{name: texts}), k=5)  # type: ignore[arg-type]
+            assert [one["id"] for one in found["videos"]] == [hit.id for hit in hits]
+            assert [one["score"] for one in found["videos"]] == pytest.approx([hit.score for hit in hits], abs=5e-4)
+    assert call(index, toy, "search", all_of=["a picture", "a red one"])["videos"]
+
+
+def test_others_that_look_alike(index: Path, toy: VideoColBERT) -> None:
+    found = call(index, toy, "more_like", id="green")
+    assert {one["id"] for one in found["videos"]} == {"blue", ODD_ID}
+    at = call(index, toy, "more_like", id="green", time=1.0, end=2.0, where={"channel": "news"}, k=1)
+    assert len(at["videos"]) == 1
+
+
 def test_moments_of_one_video(index: Path, toy: VideoColBERT) -> None:
     found = call(index, toy, "moments", query=QUERY, id="green")
+    with Searcher(index, model=toy) as searcher:
+        expected = searcher.occurrences(QUERY, "green")
     assert found["id"] == "green"
-    ((start, end),) = [(one["start"], one["end"]) for one in found["moments"]]
-    assert 0 <= start < end <= 3
+    for name in ("start", "end", "score"):
+        values = [getattr(one, name) for one in expected]
+        assert [one[name] for one in found["moments"]] == pytest.approx(values, abs=0.005)
 
 
 def test_an_explanation_names_words_alone(index: Path, toy: VideoColBERT) -> None:
@@ -166,7 +187,10 @@ def test_lists_go_on_where_they_stopped(index: Path, toy: VideoColBERT) -> None:
         ("explain", {"query": QUERY, "id": "nothing"}, "'nothing' is not in index"),
         ("frame", {"id": "green", "width": 10_000}, "Use one of 160, 320, 640."),
         ("contact_sheet", {"id": "green", "pictures": 1000}, "pictures"),
-        ("search", {}, "query"),
+        ("search", {}, "Write at least one word."),
+        ("search", {"query": QUERY, "min_confidence": 7}, "min_confidence"),
+        ("more_like", {"id": "nothing"}, "'nothing' is not in index"),
+        ("more_like", {"id": "green", "time": 2.0, "end": 1.0}, "a later `end`"),
     ],
 )
 def test_refusals_say_what_to_do(

@@ -15,7 +15,10 @@ class FoundVideo(BaseModel):
     start: float | None = Field(description="Best moment [start, end) in seconds; null if no times are known.")
     end: float | None
     score: float
-    confidence: float | None = Field(None, description="0 to 1: how well it matches; null if that is not known.")
+    confidence: float | None = Field(
+        None, description="0 for a usual video of this index, 1 for a perfect match; null if that is not known."
+    )
+    match: str | None = Field(None, description="The same in a word: strong, fair or weak.")
     text: str | None = Field(None, description="Caption or title, if the index has one.")
     metadata: dict[str, Any] | None = Field(None, description="Only where it was asked for.")
 
@@ -37,7 +40,7 @@ class FoundMoment(BaseModel):
 
 
 class FoundMoments(BaseModel):
-    """Moments of one video, best first."""
+    """Moments of one video, in the order of time."""
 
     id: str
     moments: list[FoundMoment]

@@ -35,7 +35,7 @@ MOST_PICTURES = 25
 """On one contact sheet."""
 SHEET_WIDTH = 160
 """Pixels of the longer side of each of its pictures."""
-RESULTS, LISTED, MOMENTS, PICTURES = 5, 20, 10, 9
+RESULTS, LISTED, PICTURES = 5, 20, 9
 """Answers of a tool where nothing is said."""
 
 Index = Annotated[str | None, Field(description="Name of the index; the first without one.")]
@@ -60,35 +60,54 @@ class AgentTools:
 
     async def search(
         self,
-        query: Words,
+        query: Words | None = None,
+        without: Annotated[list[str] | None, Field(description="What must not be shown.")] = None,
+        all_of: Annotated[
+            list[str] | None, Field(description="What the same video must show too, at any time.")
+        ] = None,
+        then: Annotated[
+            list[str] | None, Field(description="What the same video must show after it, in order.")
+        ] = None,
         k: Annotated[int, Field(description="Most videos.", ge=1)] = RESULTS,
+        min_confidence: Annotated[
+            float | None, Field(description="0 to 1: leave out what matches less, to get nothing if nothing matches.")
+        ] = None,
         where: Where = None,
         ids: Annotated[list[str] | None, Field(description="Search only these videos.")] = None,
         index: Index = None,
         metadata: Metadata = False,
     ) -> FoundVideos:
-        """Find the videos that show what words describe, best first, each with its best moment."""
-        found = await self._client.json(
-            "/api/search", query=query, k=k, where=_as_json(where), ids=ids or None, index=index
-        )
-        missing = ", ".join(found["shards_failed"])
-        return FoundVideos(
-            index=found["index"],
-            videos=[_found_video(row, metadata=metadata) for row in found["topk"]],
-            note=f"These parts of the index did not answer: {missing}." if missing else None,
-        )
+        """Find the videos that show what words describe, best first, each with its best moment.
 
-    async def moments(
+        A word may have a weight, "dog^2". Say what must not be shown with `without`, not with "no" in the words.
+        """
+        parts = {"without": without or None, "all_of": all_of or None, "then": then or None}
+        found = await self._client.json(
+            "/api/search", query=query, **parts, **_eligible(k, min_confidence, where, ids), index=index
+        )
+        return _found_videos(found, metadata=metadata)
+
+    async def more_like(
         self,
-        query: Words,
         id: Id,  # noqa: A002
-        k: Annotated[int, Field(description="Most moments.", ge=1)] = MOMENTS,
+        time: Annotated[float | None, Field(description="What it shows at this time; all of it without one.")] = None,
+        end: Annotated[float | None, Field(description="With `time`: what it shows from there to here.")] = None,
+        k: Annotated[int, Field(description="Most videos.", ge=1)] = RESULTS,
+        min_confidence: Annotated[float | None, Field(description="0 to 1: leave out what is less alike.")] = None,
+        where: Where = None,
         index: Index = None,
-    ) -> FoundMoments:
-        """Find where in one video words are answered, best first; a video that was indexed whole has one such moment."""
-        found = await self._client.json("/api/search", query=query, k=k, ids=[id], windows=True, index=index)
-        moments = [_found_moment(row) for row in found["topk"] if row["start"] is not None and row["end"] is not None]
-        return FoundMoments(id=id, moments=moments)
+        metadata: Metadata = False,
+    ) -> FoundVideos:
+        """Find other videos that look like one, or like a moment of it."""
+        found = await self._client.json(
+            "/api/more_like", id=id, t=time, end=end, **_eligible(k, min_confidence, where, None), index=index
+        )
+        return _found_videos(found, metadata=metadata)
+
+    async def moments(self, query: Words, id: Id, index: Index = None) -> FoundMoments:  # noqa: A002
+        """Find every part of one video where words are met, in the order of time."""
+        found = await self._client.json("/api/occurrences", query=query, id=id, index=index)
+        return FoundMoments(id=id, moments=[_found_moment(row) for row in found["occurrences"]])
 
     async def explain(
         self,
@@ -175,6 +194,7 @@ def agent_server(client: ServiceClient) -> MCPServer:
     tools = AgentTools(client)
     for tool in (
         tools.search,
+        tools.more_like,
         tools.moments,
         tools.explain,
         tools.frame,
@@ -191,6 +211,21 @@ def _as_json(where: dict[str, Any] | None) -> str | None:
     return None if where is None else json.dumps(where)
 
 
+def _eligible(
+    k: int, min_confidence: float | None, where: dict[str, Any] | None, ids: list[str] | None
+) -> dict[str, Any]:
+    return {"k": k, "min_confidence": min_confidence, "where": _as_json(where), "ids": ids or None, "labels": True}
+
+
+def _found_videos(found: dict[str, Any], *, metadata: bool) -> FoundVideos:
+    missing = ", ".join(found["shards_failed"])
+    return FoundVideos(
+        index=found["index"],
+        videos=[_found_video(row, metadata=metadata) for row in found["topk"]],
+        note=f"These parts of the index did not answer: {missing}." if missing else None,
+    )
+
+
 def _found_video(row: dict[str, Any], *, metadata: bool) -> FoundVideo:
     return FoundVideo(
         id=row["id"],
@@ -198,6 +233,7 @@ def _found_video(row: dict[str, Any], *, metadata: bool) -> FoundVideo:
         end=rounded_time(row["end"]),
         score=rounded_score(row["score"]),
         confidence=None if row.get("confidence") is None else rounded_score(row["confidence"]),
+        match=row.get("match"),
         text=caption_of(row["metadata"]),
         metadata=row["metadata"] if metadata else None,
     )
