@@ -318,7 +318,9 @@ def paste_a_drawing_as_png(page: Any) -> None:
 def test_errors_say_what_to_do(visit: Watched) -> None:
     with visit(allowed=["422"]) as page:
         page.goto("?q=red&k=5000")
-        expect(page.locator("#problem")).to_contain_text("K is more than 1000. Ask for at most 1000 results.")
+        expect(page.locator("#problem")).to_contain_text(
+            "5000 results are more than this service gives. Ask for at most 1000 results."
+        )
         page.route("**/api/search?*", lambda route: route.abort())
     with visit(allowed=["ERR_FAILED"]) as page:
         page.route("**/api/search?*", lambda route: route.abort())

@@ -151,7 +151,8 @@ async def _asked(
     settings = get_service(request).settings
     if k > settings.most_results:
         most = settings.most_results
-        raise ServiceError(422, "k_too_large", f"k is more than {most}.", f"Ask for at most {most} results.")
+        message = f"{k} results are more than this service gives."
+        raise ServiceError(422, "k_too_large", message, f"Ask for at most {most} results.")
     if ids is not None and len(ids) > settings.most_ids:
         message = f"there are {len(ids)} ids, more than {settings.most_ids}."
         raise ServiceError(422, "too_many_ids", message, "Use a filter.")

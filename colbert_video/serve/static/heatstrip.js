@@ -21,7 +21,7 @@ const DENSE = 24;
 const CELL_PIXELS = 26;
 const DENSE_PIXELS = 11;
 const BESIDE_PIXELS = 250;
-const LABEL_PIXELS = 46;
+const LABEL_PIXELS = 56;
 const EDGE_PIXELS = 40;
 const TWO_STRIPS_PIXELS = 900;
 
