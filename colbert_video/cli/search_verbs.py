@@ -142,7 +142,8 @@ def search(
             hits = searcher.search(words, **options)
             explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
         levels = None if as_json or several else _levels(searcher, hits, words)
-    _print_hits(words if words is not None else str(image or video or question), hits, explanation, levels, as_json)
+    asked = words if words is not None else str(image or video or question)
+    _print_hits(asked, hits, explanation, levels, as_json, least=min_confidence)
 
 
 @click.command("more-like")
@@ -187,7 +188,7 @@ def more_like(
         hits = searcher.more_like(
             video, k, time=time, where=condition, group=not windows, exact=exact, min_confidence=min_confidence
         )
-    _print_hits(video, hits, None, None if as_json else _levels(searcher, hits, None), as_json)
+    _print_hits(video, hits, None, None if as_json else _levels(searcher, hits, None), as_json, least=min_confidence)
 
 
 @click.command()
@@ -271,7 +272,9 @@ def _on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _print_hits(query: str, hits: Sequence[Any], explanation: Any, levels: Any, as_json: bool) -> None:
+def _print_hits(
+    query: str, hits: Sequence[Any], explanation: Any, levels: Any, as_json: bool, *, least: float | None = None
+) -> None:
     from colbert_video.cli.tables import explanation_table, hit_listing
 
     if as_json:
@@ -279,7 +282,7 @@ def _print_hits(query: str, hits: Sequence[Any], explanation: Any, levels: Any, 
         print_result({"query": query, "hits": [hit.to_dict() for hit in hits], **why})
         return
     more = [] if explanation is None else [explanation_table(explanation)]
-    print_result([hit_listing(hits, bags=explanation is not None, levels=levels), *more])
+    print_result([hit_listing(hits, bags=explanation is not None, levels=levels, least=least), *more])
 
 
 def _check_files(queries: Path, trec: Path, *, escape: bool) -> dict[str, str]:

@@ -26,13 +26,16 @@ MAX_MOMENTS = 3
 """Further moments of a hit in the table; --json has them all."""
 
 
-def hit_listing(hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels | None = None) -> Listing:
+def hit_listing(
+    hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels | None = None, least: float | None = None
+) -> Listing:
     """Return rank, id, moment and score of each hit.
 
     Args:
         hits: Best first.
         bags: True to show the score in each bag too.
         levels: From which confidence on a match is fair or strong, for a column that says so; None for no such column.
+        least: Confidence below which hits were left out; None if none were.
     """
     further = any(hit.moments for hit in hits)
     named = _bags_of(hits) if bags else []
@@ -49,7 +52,8 @@ def hit_listing(hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels 
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         also = [", ".join(moments) or NOTHING] if further else []
         rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), score, *match, *in_bags, *also])
-    return Listing(columns, rows, "no video is eligible")
+    empty = "no video is eligible" if least is None else f"no video matches with a confidence of {least:g} or more"
+    return Listing(columns, rows, empty)
 
 
 def occurrence_listing(found: Sequence[Moment]) -> Listing:

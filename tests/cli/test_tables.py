@@ -90,6 +90,8 @@ def test_hits_are_listed_with_markup_left_as_text() -> None:
     assert "0:01.0–0:02.0" in text
     assert "1.250" in text
     assert _shown(hit_listing([]), width=120).strip() == "no video is eligible"
+    cut = _shown(hit_listing([], least=0.5), width=120).strip()
+    assert cut == "no video matches with a confidence of 0.5 or more"
 
 
 def test_a_report_names_every_refused_file_up_to_a_limit() -> None:
