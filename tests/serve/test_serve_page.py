@@ -389,6 +389,65 @@ def test_the_theme_follows_the_system_until_it_is_chosen(visit: Watched) -> None
         expect(page.locator("#theme")).to_have_attribute("aria-label", "Theme: light")
 
 
+def test_words_stay_when_a_picture_is_added_and_both_count(page: Any, corpus: Path, address: str) -> None:
+    with av.open(str(corpus / "clips" / "clip-0002.mp4")) as container:
+        next(container.decode(video=0)).to_image().save(corpus / "both.png")
+    search(page, CAPTIONS[0])
+    with page.expect_request("**/api/search/image?*") as asked:
+        page.locator("#image-file").set_input_files(corpus / "both.png")
+    expect(page.locator("#query")).to_have_value(CAPTIONS[0])
+    sent = asked.value.url
+    assert f"query={quote_plus(CAPTIONS[0])}" in sent
+    content = (corpus / "both.png").read_bytes()
+    both, alone = (page.request.post(url, data=content).json()["topk"] for url in (sent, f"{address}api/search/image"))
+    assert [result["score"] for result in alone] != [result["score"] for result in both]
+    shown = page.locator(".card .title").all_text_contents()
+    page.reload()
+    expect(page.locator("#image-chip img")).to_be_visible()
+    expect(page.locator("#query")).to_have_value(CAPTIONS[0])
+    expect(page.locator(".card")).to_have_count(len(shown))
+
+
+def test_more_like_a_moment_is_a_search_with_an_address(page: Any, visit: Watched, address: str) -> None:
+    open_by_address(page, "tour.mp4", CAPTIONS[-2])
+    chip = page.locator("#moments .chip").first
+    start, end = (float(chip.get_attribute(f"data-{name}")) for name in ("start", "end"))
+    page.get_by_role("button", name="More like this").click()
+    expect(page.locator("#viewer")).not_to_be_visible()
+    expect(page.locator("#like-chip")).to_contain_text("More like tour.mp4")
+    asked = {"id": "tour.mp4", "t": start, "end": end}
+    wanted = [result["id"] for result in page.request.get(f"{address}api/more_like", params=asked).json()["topk"]]
+    assert "tour.mp4" not in wanted
+    expect(page.locator(".card")).to_have_count(len(wanted))
+    titles = page.locator(".card .title").all_text_contents()
+    with visit() as other:
+        other.goto(page.url)
+        expect(other.locator(".card")).to_have_count(len(wanted))
+        assert other.locator(".card .title").all_text_contents() == titles
+    page.go_back()
+    expect(page.locator("#viewer")).to_be_visible()
+    page.go_forward()
+    expect(page.locator("#like-chip")).to_be_visible()
+    page.get_by_role("button", name="Remove the example").click()
+    expect(page.locator(".tile").first).to_be_visible()
+
+
+def test_parts_of_a_question_are_asked_and_in_the_address(page: Any, address: str) -> None:
+    page.goto(f"?q={quote_plus(CAPTIONS[0])}")
+    page.locator(".card").first.wait_for()
+    page.locator("#filters-toggle").click()
+    with page.expect_response(lambda answer: "without=" in answer.url and "/api/search?" in answer.url) as answer:
+        page.get_by_label("Not shown").fill(CAPTIONS[0])
+        page.get_by_label("Not shown").press("Enter")
+    asked = {"query": CAPTIONS[0], "without": CAPTIONS[0]}
+    wanted = [result["id"] for result in page.request.get(f"{address}api/search", params=asked).json()["topk"]]
+    assert [result["id"] for result in answer.value.json()["topk"]] == wanted
+    expect(page.locator("#filters-count")).to_have_text(" · 1")
+    page.reload()
+    page.locator("#filters-toggle").click()
+    expect(page.get_by_label("Not shown")).to_have_value(CAPTIONS[0])
+
+
 def test_a_picture_that_is_not_kept_any_more_says_so(visit: Watched) -> None:
     with visit(allowed=["404"]) as page:
         page.goto(f"?image={'0' * 32}")

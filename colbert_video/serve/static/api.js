@@ -21,7 +21,7 @@
  * @typedef {{id: string, query: string, scores: Record<string, number>, times: number[],
  *   tokens: {token: string, padding: boolean}[], similarities: Record<string, number[][]>, relevance: number[],
  *   start: number | null, end: number | null}} Explanation
- * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean}} Options
+ * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean, without: string, all_of: string, then: string}} Options
  */
 
 /**
@@ -106,12 +106,24 @@ export class Api {
 
   /**
    * @param {Blob} image
+   * @param {string} query Words beside it; empty for the picture alone.
    * @param {Options} options
    * @param {AbortSignal} signal
    * @returns {Promise<Answer>}
    */
-  searchImage(image, options, signal) {
-    return this.#json(`api/search/image?${parameters({ ...options, labels: true })}`, { method: "POST", body: image, signal });
+  searchImage(image, query, options, signal) {
+    return this.#json(`api/search/image?${parameters({ query, ...options, labels: true })}`, { method: "POST", body: image, signal });
+  }
+
+  /**
+   * @param {import("./state.js").Like} like
+   * @param {Options} options Parts of a question do not count.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Answer>}
+   */
+  moreLike({ id, start, end }, { index, k, where, exact, windows }, signal) {
+    const wanted = { id, t: start, end: start === null ? null : end, index, k, where, exact, windows, labels: true };
+    return this.#json(`api/more_like?${parameters(wanted)}`, { signal });
   }
 
   /**

@@ -6,6 +6,7 @@ import { byId, make } from "./dom.js";
 import { Filters } from "./filters.js";
 import { ImageInput } from "./images.js";
 import { IndexChoice } from "./indexes.js";
+import { Likeness, nameOf } from "./likeness.js";
 import { Messages } from "./messages.js";
 import { saveMoments } from "./momenttools.js";
 import { Results } from "./results.js";
@@ -43,6 +44,7 @@ class App {
     this.indexes = new IndexChoice(this.api, changed);
     this.filters = new Filters(byId("filters"), byId("filters-toggle"), byId("filters-count"), changed);
     this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => void this.#imageChanged(), (files) => this.adding.take(files));
+    this.likeness = new Likeness(changed);
     this.results = new Results(byId("results"), (result) => this.#open(result.id));
     this.adding = new Adding(this.api, () => this.#added());
     this.start = new Start(this.api, {
@@ -59,6 +61,7 @@ class App {
       onClose: (id) => this.#closed(id),
       onTime: (seconds) => this.#timeChanged(seconds),
       onStep: (step) => this.#step(step),
+      onLike: (like) => this.#askLike(like),
     });
     this.session = new Session(this.api, () => this.#load(), () => location.reload());
     this.api.onTokenNeeded = () => this.session.ask();
@@ -134,6 +137,7 @@ class App {
     this.#showClear();
     this.indexes.chosen = this.#state.index;
     this.filters.state = this.#state;
+    this.likeness.like = this.#state.like;
     this.#fillCounts();
   }
 
@@ -148,12 +152,12 @@ class App {
   /** Read the state from the form. */
   #read() {
     const query = this.#query.value.trim();
-    this.#state = { ...this.#state, ...this.filters.state, query, image: this.images.name, k: Number(this.#count.value), index: this.indexes.chosen };
+    this.#state = { ...this.#state, ...this.filters.state, query, image: this.images.name, like: this.likeness.like, k: Number(this.#count.value), index: this.indexes.chosen };
   }
 
   #typing() {
     this.#showClear();
-    this.images.clear();
+    this.likeness.like = null;
     this.searching.soon(() => {
       this.#commit(true);
       this.#search();
@@ -169,8 +173,7 @@ class App {
   /** A picture was chosen, or removed: it gets a name at the service, so that its search has an address. */
   async #imageChanged() {
     const { image } = this.images;
-    if (image) this.#query.value = "";
-    this.#showClear();
+    this.likeness.like = null;
     this.viewer.close();
     try {
       const name = image ? await this.api.keepPicture(image) : "";
@@ -217,13 +220,31 @@ class App {
   }
 
   #question() {
-    const { query, k, where, exact, windows, index } = this.#state;
-    return { query, image: this.images.image, options: { k, where, exact, windows, index } };
+    const { query, like, k, where, exact, windows, index, without, also, then } = this.#state;
+    return { query, image: this.images.image, like, options: { k, where, exact, windows, index, without, all_of: also, then } };
+  }
+
+  /** @returns {boolean} Whether anything is looked for. */
+  get #isAsked() {
+    const { query, like, also, then } = this.#state;
+    return Boolean(query || like || also || then || this.images.image);
+  }
+
+  /** @param {import("./state.js").Like} like Look for videos that look like a moment of the open one. */
+  #askLike(like) {
+    this.#query.value = "";
+    this.#showClear();
+    this.images.clear();
+    this.likeness.like = like;
+    this.#state = { ...this.#state, open: "", time: null };
+    this.viewer.close();
+    this.#changed();
+    window.scrollTo(0, 0);
   }
 
   #search() {
     document.title = this.#state.query ? `${this.#state.query} – Video search` : "Video search";
-    if (this.#state.query || this.images.image) {
+    if (this.#isAsked) {
       void this.searching.now(this.#question());
       return;
     }
@@ -243,7 +264,7 @@ class App {
     } catch {
       return; // the next look will do
     }
-    if (!this.#state.query && !this.images.image) this.#search();
+    if (!this.#isAsked) this.#search();
   }
 
   /** @param {string} text */
@@ -266,7 +287,7 @@ class App {
 
   /** @param {import("./api.js").Answer} answer @param {import("./search.js").Question} question */
   #answered(answer, question) {
-    document.title = `${question.query || "Image"} – Video search`;
+    document.title = `${question.like ? nameOf(question.like) : question.query || "Image"} – Video search`;
     this.start.hide();
     this.adding.visible = false;
     this.results.show(answer.topk, answer.bag_weights);

@@ -5,7 +5,10 @@ import { button, make } from "./dom.js";
 import { MEANINGS } from "./terms.js";
 
 /** @typedef {import("./conditions.js").Condition} Condition */
-/** @typedef {{where: string, exact: boolean, windows: boolean}} FilterState */
+/** @typedef {{where: string, exact: boolean, windows: boolean, also: string, then: string, without: string}} FilterState */
+
+/** @type {("also" | "then" | "without")[]} */
+const PARTS = ["also", "then", "without"];
 
 export class Filters {
   #rows = make("div", { class: "conditions" });
@@ -14,6 +17,12 @@ export class Filters {
   #problem = make("p", { class: "problem-text", role: "alert" });
   #exact = make("input", { type: "checkbox" });
   #windows = make("input", { type: "checkbox" });
+  /** What is asked besides the words of the search box. */
+  #parts = {
+    also: make("input", { type: "text", placeholder: "a dog", autocomplete: "off" }),
+    then: make("input", { type: "text", placeholder: "it catches a ball", autocomplete: "off" }),
+    without: make("input", { type: "text", placeholder: "snow", autocomplete: "off" }),
+  };
   #fields = make("datalist", { id: "known-fields" });
   #values = make("datalist", { id: "known-values" });
   /** @type {Map<string, Set<string>>} */
@@ -37,13 +46,16 @@ export class Filters {
 
   /** @returns {FilterState} */
   get state() {
-    return { where: this.#raw.value.trim(), exact: this.#exact.checked, windows: this.#windows.checked };
+    const { also, then, without } = this.#parts;
+    const parts = { also: also.value.trim(), then: then.value.trim(), without: without.value.trim() };
+    return { where: this.#raw.value.trim(), exact: this.#exact.checked, windows: this.#windows.checked, ...parts };
   }
 
   /** @param {FilterState} state Show what an address says. */
   set state(state) {
     this.#exact.checked = state.exact;
     this.#windows.checked = state.windows;
+    for (const name of PARTS) this.#parts[name].value = state[name];
     if (state.where !== this.#raw.value.trim()) {
       this.#raw.value = state.where;
       this.#fromRaw();
@@ -86,7 +98,12 @@ export class Filters {
     for (const box of [this.#exact, this.#windows]) box.addEventListener("change", change);
     this.#joint.addEventListener("change", () => this.#fromRows());
     const add = button("Add a condition", () => this.#add().querySelector("input")?.focus(), { class: "quiet wide" });
+    for (const name of PARTS) this.#parts[name].addEventListener("change", change);
     this.panel.append(
+      make("div", { class: "parts", role: "group", "aria-label": "Besides the words above" },
+        make("label", {}, "Shown too", this.#parts.also),
+        make("label", {}, "Shown after that", this.#parts.then),
+        make("label", {}, "Not shown", this.#parts.without)),
       this.#rows,
       make("div", { class: "row" }, add, make("label", { class: "joint", hidden: true }, "Of these, ", this.#joint)),
       make("div", { class: "row" },
@@ -170,9 +187,9 @@ export class Filters {
   }
 
   #count() {
-    const { where, exact, windows } = this.state;
+    const { where, exact, windows, ...parts } = this.state;
     const rows = where ? (fromWhere(where)?.conditions.length ?? 1) : 0;
-    const used = rows + Number(exact) + Number(windows);
+    const used = rows + Number(exact) + Number(windows) + Object.values(parts).filter(Boolean).length;
     this.badge.textContent = used ? ` · ${used}` : "";
   }
 }

@@ -24,8 +24,16 @@ export class MomentTools {
   /** @type {Result | null} */
   #result = null;
 
-  /** @param {import("./api.js").Api} api @param {() => import("./player.js").Player | null} player */
-  constructor(api, player) {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {() => import("./player.js").Player | null} player
+   * @param {(like: import("./state.js").Like) => void} onLike Videos are wanted that look like this moment.
+   */
+  constructor(api, player, onLike) {
+    byId("more-like").addEventListener("click", () => {
+      const [video, moment] = [this.#video, this.#moment];
+      if (video && moment) onLike({ id: video.id, start: rounded(moment.start), end: rounded(moment.end) });
+    });
     this.api = api;
     this.player = player;
     this.#atEnd.value = remembered("at-end") ?? "stop";
@@ -106,6 +114,11 @@ export function saveMoments(kind, results, name) {
   const file = `${name.replace(/^.*[\\/]/, "").replace(/[^\p{L}\p{N} ._-]/gu, "_").slice(0, 80) || "moments"}.${kind}`;
   if (kind === "csv") saveText(file, toCsv(rows), "text/csv");
   else saveText(file, toEdl(rows, name), "text/plain");
+}
+
+/** @param {number} seconds */
+function rounded(seconds) {
+  return Math.round(seconds * 1000) / 1000;
 }
 
 /** @param {Result} result @returns {Moment} */

@@ -3,7 +3,7 @@
 import { asApiError, isAborted } from "./api.js";
 
 /** @typedef {import("./api.js").Options} Options */
-/** @typedef {{query: string, image: Blob | null, options: Options}} Question */
+/** @typedef {{query: string, image: Blob | null, like: import("./state.js").Like | null, options: Options}} Question */
 
 const PAUSE = 220;
 const MOST_RETRIES = 20;
@@ -47,15 +47,18 @@ export class Searching {
     const running = new AbortController();
     this.#running = running;
     this.listener.onStart();
-    const { query, image, options } = question;
     try {
-      const answer = image
-        ? await this.api.searchImage(image, options, running.signal)
-        : await this.api.search(query, options, running.signal);
+      const answer = await this.#found(question, running.signal);
       if (this.#running === running) this.listener.onAnswer(answer, question);
     } catch (error) {
       if (!isAborted(error) && this.#running === running) this.#failed(asApiError(error), question, tried);
     }
+  }
+
+  /** @param {Question} question @param {AbortSignal} signal */
+  #found({ query, image, like, options }, signal) {
+    if (like) return this.api.moreLike(like, options, signal);
+    return image ? this.api.searchImage(image, query, options, signal) : this.api.search(query, options, signal);
   }
 
   /** @param {import("./api.js").ApiError} error @param {Question} question @param {number} tried */

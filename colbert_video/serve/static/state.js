@@ -1,7 +1,8 @@
 /** What the page shows, as its address says it: links can be shared, and back and forward work. */
 
+/** @typedef {{id: string, start: number | null, end: number | null}} Like A video, or a moment of it, to find others like. */
 /**
- * @typedef {{query: string, image: string, k: number, index: string, where: string, exact: boolean, windows: boolean,
+ * @typedef {{query: string, image: string, without: string, also: string, then: string, like: Like | null, k: number, index: string, where: string, exact: boolean, windows: boolean,
  *   open: string, time: number | null}} PageState
  */
 
@@ -15,6 +16,10 @@ export function readState(search) {
   return {
     query: given.get("q") ?? "",
     image: given.get("image") ?? "",
+    without: given.get("without") ?? "",
+    also: given.get("also") ?? "",
+    then: given.get("then") ?? "",
+    like: readLike(given),
     k: k >= 1 ? k : DEFAULT_K,
     index: given.get("index") ?? "",
     where: given.get("where") ?? "",
@@ -25,11 +30,29 @@ export function readState(search) {
   };
 }
 
+/** @param {URLSearchParams} given @returns {Like | null} */
+function readLike(given) {
+  const seconds = (/** @type {string} */ name) => {
+    const value = Number.parseFloat(given.get(name) ?? "");
+    return value >= 0 ? value : null;
+  };
+  const id = given.get("like");
+  return id ? { id, start: seconds("from"), end: seconds("to") } : null;
+}
+
 /** @param {PageState} state @returns {string} The query string that means it; empty for the page as it opens. */
 export function writeState(state) {
   const made = new URLSearchParams();
   if (state.query) made.set("q", state.query);
   if (state.image) made.set("image", state.image);
+  for (const name of /** @type {("without" | "also" | "then")[]} */ (["without", "also", "then"])) {
+    if (state[name]) made.set(name, state[name]);
+  }
+  if (state.like) {
+    made.set("like", state.like.id);
+    if (state.like.start !== null) made.set("from", String(state.like.start));
+    if (state.like.end !== null) made.set("to", String(state.like.end));
+  }
   if (state.k !== DEFAULT_K) made.set("k", String(state.k));
   if (state.index) made.set("index", state.index);
   if (state.where) made.set("where", state.where);

@@ -32,7 +32,8 @@ export class Viewer {
 
   /**
    * @param {import("./api.js").Api} api
-   * @param {{onClose: (id: string) => void, onTime: (seconds: number) => void, onStep: (step: number) => void}} listener `onTime`:
+   * @param {{onClose: (id: string) => void, onTime: (seconds: number) => void, onStep: (step: number) => void,
+   *   onLike: (like: import("./state.js").Like) => void}} listener `onTime`:
    *   playing stopped there; `onStep`: the previous or next result is wanted.
    */
   constructor(api, listener) {
@@ -40,7 +41,7 @@ export class Viewer {
     this.listener = listener;
     this.#strips = new HeatStrips(byId("heat"), (seconds) => this.#seek(seconds));
     this.timeline = new Timeline(byId("timeline"), (seconds) => this.#seek(seconds));
-    this.tools = new MomentTools(api, () => this.#player);
+    this.tools = new MomentTools(api, () => this.#player, (like) => listener.onLike(like));
     byId("viewer-close").addEventListener("click", () => this.#dialog.close());
     byId("viewer-previous").addEventListener("click", () => listener.onStep(-1));
     byId("viewer-next").addEventListener("click", () => listener.onStep(1));
