@@ -10,6 +10,7 @@ import { Likeness, nameOf } from "./likeness.js";
 import { Messages } from "./messages.js";
 import { saveMoments } from "./momenttools.js";
 import { Results } from "./results.js";
+import { scrollBackTo } from "./scroll.js";
 import { Searching } from "./search.js";
 import { Session } from "./session.js";
 import { Start } from "./start.js";
@@ -299,7 +300,7 @@ class App {
   }
 
   #restoreScroll() {
-    if (this.#scroll >= 0) window.scrollTo(0, this.#scroll);
+    if (this.#scroll >= 0) scrollBackTo(this.#scroll);
     this.#scroll = -1;
   }
 
