@@ -105,7 +105,8 @@ def newest_videos(
 class Facet:
     """A key of the metadata with the values that several videos share."""
 
-    field: str
+    name: str
+    """The key."""
     in_lists: bool
     """True if the values are elements of stored lists."""
     values: tuple[tuple[Any, int], ...] = field(hash=False)

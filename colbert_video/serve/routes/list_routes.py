@@ -66,7 +66,7 @@ async def start(request: Request, index: Index) -> JSON:
 def _start(index: ServedIndex) -> JSON:
     facets = [
         FacetAnswer(
-            field=facet.field,
+            field=facet.name,
             in_lists=facet.in_lists,
             values=[FacetValueAnswer(value=value, videos=videos) for value, videos in facet.values],
         )

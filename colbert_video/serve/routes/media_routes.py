@@ -152,7 +152,7 @@ async def _made(
     """
     service = get_service(request)
     made = service.copies.wanted(await asyncio.to_thread(service.media.locate, path, stream), part)
-    if made.waiting:
+    if made.state in ("queued", "running"):
         waiting = CopyAnswer(state=made.state, seconds=round(made.seconds, 1))
         return JSON(waiting, 202, headers={"Retry-After": "1" if part else "2"})
     answer = await _opened(request, str(made.path), None, anywhere=True)
