@@ -156,9 +156,10 @@ def info(index: Path | None, index_path: Path | None, as_json: bool) -> None:
         print_result(installation if as_json else installation_table(installation))
         return
     from colbert_video.cli.tables import description_table
-    from colbert_video.indexing.upkeep.contents import describe_index
+    from colbert_video.indexing.upkeep.contents import describe_index, list_metadata
 
-    description = describe_index(folder)
+    fields = [vars(field) for field in list_metadata(folder)]
+    description = {**describe_index(folder), "fields": fields}
     print_result(description if as_json else description_table(description))
 
 

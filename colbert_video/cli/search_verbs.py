@@ -114,7 +114,7 @@ def search(
     """
     words = _one_text(query)
     more = {"image_weight": image_weight, "without": without, "all_of": all_of, "then": then}
-    several = {name: value for name, value in more.items() if value not in (None, ())}
+    several: dict[str, Any] = {name: value for name, value in more.items() if value not in (None, ())}
     _check_what(words, image, video, queries, several, explain=explain)
     _check_run(queries, trec, windows, min_confidence)
     _check_exist(image, video)

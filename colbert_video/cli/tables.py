@@ -224,7 +224,16 @@ def _seconds(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g} seconds"
 
 
+def _fields(fields: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each key of the metadata: its name, the kinds of its values, and how many videos have it."""
+    return "\n".join(
+        f"{printable(one['name'])}: {', '.join(one['kinds'])} in {one['videos']:,} video{'' if one['videos'] == 1 else 's'}"
+        for one in fields
+    )
+
+
 PROPERTIES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "fields": ("metadata", _fields),
     "path": ("index", str),
     "bytes": ("size on disk", decimal),
     "bytes_per_video": ("size of a video", decimal),

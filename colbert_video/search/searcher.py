@@ -282,7 +282,8 @@ class Searcher:
     ) -> list[Moment]:
         """Find every part of one video where a query is met.
 
-        These are the parts in which its frames answer the query more than halfway from the video's usual to its best. A
+        These are the parts in which its frames answer the query by more than two fifths of the way from the video's usual to
+        its best. A
         video that shows it nowhere has a best part too: look at the scores.
 
         Args:

@@ -167,7 +167,7 @@ class SearchView:
         score = torch.stack(met).sum(dim=0) / question.total_weight  # (items,)
         return score - EXCLUSION * torch.stack(without).amax(dim=0) if without else score
 
-    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"]], wanted: SearchSettings) -> Ranking:
+    def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments; queries are spread over the cores."""
         allowed = self.allowed(wanted)
         each = replace(wanted, threads=max(1, wanted.threads // len(queries)))
@@ -190,7 +190,7 @@ class SearchView:
         Raises:
             SettingsError: If the filter is not valid, or an id is not in the index.
         """
-        allowed = self.reader.allowed(wanted.where, wanted.ids)
+        allowed = self.reader.allowed(wanted.where, wanted.ids, any_field=wanted.any_field)
         return allowed if wanted.excluded is None else self.reader.allowed_but(wanted.excluded, allowed)
 
     def similarities(
@@ -394,7 +394,7 @@ class SearchView:
             (segment, row)
             for segment in self.reader.segments
             if allowed is None or segment.name in allowed
-            for row in segment.eligible(allowed and allowed[segment.name]).tolist()
+            for row in segment.eligible(None if allowed is None else allowed[segment.name]).tolist()
         ]
         entries = self.reader.entries_of((segment.name, row) for segment, row in places)
         return [Match(entries[segment.name, row], segment, row, 0.0, {}) for segment, row in places]

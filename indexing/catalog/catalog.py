@@ -207,6 +207,16 @@ class Catalog:
         """Return segment and row of the live items that pass a filter."""
         return self._rows(f"SELECT segment, ordinal FROM videos WHERE {condition.sql}", condition.values)
 
+    def has_value(self, path: str) -> bool:
+        """Return True if a live item has something at a path of its metadata, as SQLite's JSON writes paths."""
+        found = self._rows("SELECT 1 FROM videos WHERE json_type(metadata, ?) IS NOT NULL LIMIT 1", [path])
+        return bool(found)
+
+    def metadata(self) -> Iterator[Any]:
+        """Yield the metadata of each live video, that of its windows once."""
+        for (text,) in self._rows("SELECT metadata FROM videos GROUP BY COALESCE(parent, id)"):
+            yield json.loads(text)
+
     def page(self, condition: Condition, *, after: str, limit: int, windows: bool) -> list[tuple[VideoEntry, int]]:
         """Return the first live videos that pass a filter and whose ids come after one, and how many windows each has.
 

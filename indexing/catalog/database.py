@@ -12,6 +12,7 @@ from typing import Any
 from colbert_video.base.access import kind_of, problem_of
 from colbert_video.durable import RESTORE, check_link, fsync_folder
 from colbert_video.errors import IndexFolderError
+from colbert_video.indexing.catalog.filters import FOLDED, folded
 from colbert_video.indexing.catalog.schema import (
     SCHEMA_VERSION,
     STATEMENTS,
@@ -215,6 +216,7 @@ def closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.create_function(FOLDED, 1, folded, deterministic=True)
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA foreign_keys = OFF")  # of tables that others added
     connection.execute("PRAGMA cell_size_check = ON")

@@ -18,16 +18,21 @@ the metadata's key where a built-in, "and", "or" or "not" has the same name. The
 
     =  !=  <  <=  >  >=    compare with text or a number; = and != with true, false and null too
     in                     equals one of a list; of a stored list, one element is enough
-    contains               the stored value is a list, and an element equals the operand
+    contains               the stored value is a list, and an element equals the operand; or it is text that holds the
+                           operand, whether in capitals or not
     exists                 true: the key is there, whatever its value; false: it is not
 
 Kinds never mix: 1, "1" and true differ, and a comparison with a value of another kind is false. A missing key
 makes every operator false but != and {"exists": false}: != is exactly the contrary of =. The same applies to a built-in
 without a value. null equals a stored null only. Text is compared by code points, up to a NUL character if it holds one;
 numbers are 64-bit integers and doubles.
+
+A key that no video has is refused, as it is most likely mistyped: `colbert_video.indexing.catalog.fields` says which there are.
+Only "exists" may ask for such a key.
 """
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +44,8 @@ BUILT_IN = {
     "id": "text", "path": "text", "parent": "text", "duration": "number", "start": "number", "end": "number",
 }  # fmt: skip
 """Columns of the catalog that filters can name, with the kind of their values."""
+FOLDED = "folded"
+"""Name of `folded` in SQL, which connections to the catalog define."""
 ORDER = ("<", "<=", ">", ">=")
 OPERATORS = ("=", "!=", *ORDER, "in", "contains", "exists")
 MAX_CONDITIONS = 256
@@ -69,6 +76,17 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
         SettingsError: If an operator is unknown, an operand is of the wrong kind or NaN, or the filter is too large.
     """
     return _Compiler().filter(plain_condition(where, "the filter"), depth=0)
+
+
+def compared_fields(where: Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys of the metadata that a filter compares with something, with their paths in SQLite's JSON.
+
+    Raises:
+        SettingsError: As `compile_filter`.
+    """
+    compiler = _Compiler()
+    compiler.filter(plain_condition(where, "the filter"), depth=0)
+    return compiler.compared
 
 
 def parse_filter(text: str) -> dict[str, Any]:
@@ -124,6 +142,7 @@ class _Compiler:
 
     def __init__(self) -> None:
         self._conditions = 0
+        self.compared: dict[str, str] = {}
 
     def filter(self, where: Any, depth: int) -> Condition:
         if not isinstance(where, Mapping):
@@ -142,6 +161,8 @@ class _Compiler:
             parts = [self.filter(part, depth + 1) for part in operand]
             return _all(parts, name.upper())
         field = _field(name)
+        if field.kind is None and not (isinstance(operand, Mapping) and set(operand) == {"exists"}):
+            self.compared[name] = str(field.values[0])
         if not isinstance(operand, Mapping):
             return _equal(field, operand)
         if not operand:
@@ -217,9 +238,24 @@ def _in(field: _Field, operands: Any) -> Condition:
 
 
 def _contains(field: _Field, operand: Any) -> Condition:
-    if field.kind is not None:
-        raise SettingsError(f"'contains' looks into stored lists; {shown(field.name)} is {field.kind}.")
-    return _element_of_list(field, [operand])
+    if field.kind not in (None, "text"):
+        raise SettingsError(f"'contains' looks into text and stored lists; {shown(field.name)} is {field.kind}.")
+    element = [_element_of_list(field, [operand])] if field.kind is None else []
+    _kind(field, operand)
+    holds = [_holds_text(field, operand)] if isinstance(operand, str) else []
+    return _any([*element, *holds])
+
+
+def _holds_text(field: _Field, operand: str) -> Condition:
+    """Return the condition that a text holds another of at least one character, whether in capitals or not."""
+    found = f"instr({FOLDED}({field.value}), json_extract(?, '$')) > (json_extract(?, '$') = '')"  # '' is found at 1
+    sql = f"coalesce({field.type} = 'text' AND {found}, 0)"
+    return Condition(sql, (*field.values, *field.values, *[_json(field, folded(operand))] * 2))
+
+
+def folded(text: Any) -> str:
+    """Return a text as it is compared whether in capitals or not, accents in one form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(text)).casefold())
 
 
 def _exists(field: _Field, operand: Any) -> Condition:

@@ -18,6 +18,7 @@ from colbert_video.durable import RESTORE, check_files
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
+from colbert_video.indexing.catalog.fields import check_fields
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_settings
@@ -60,6 +61,7 @@ class IndexReader:
         self._codec_of = {row.name: row.codec for row in view.segments}
         self._segments = {segment.name: segment for segment in segments}
         self._matching: Once[Masks] = Once(FILTERS_KEPT)
+        self._checked: Once[None] = Once(FILTERS_KEPT)
         self._sampled: Once[Masks] = Once(SAMPLES_KEPT)
         self.settings = settings
         self.segments = segments
@@ -173,8 +175,15 @@ class IndexReader:
         """Return those of some ids that are in the index, as videos or windows."""
         return list(self._catalog.rows_of(ids))
 
-    def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Masks | None:
+    def allowed(
+        self, where: Mapping[str, Any] | None, ids: Iterable[str] | None, *, any_field: bool = False
+    ) -> Masks | None:
         """Return which videos pass a filter and are among some ids; None if all do.
+
+        Args:
+            where: The filter.
+            ids: The ids.
+            any_field: True if the filter may compare keys of the metadata that no video here has.
 
         Raises:
             SettingsError: If `where` is not a valid filter, or an id is not in the index.
@@ -185,6 +194,8 @@ class IndexReader:
         if where is None:
             return named
         condition = compile_filter(where)
+        if not any_field:
+            self._checked.get(condition, lambda: check_fields([self._catalog], where))
         passing = self._matching.get(condition, partial(self._read_matching, condition))
         if named is None:
             return passing

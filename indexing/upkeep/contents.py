@@ -5,6 +5,7 @@ A page begins after an id, not at a number, so commits between two pages neither
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from heapq import merge
 from itertools import islice
@@ -15,6 +16,7 @@ from colbert_video.base.checks import whole_number
 from colbert_video.base.user_files import user_path
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.fields import MetadataField, check_fields, list_fields
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
 from colbert_video.indexing.index.folder import stored_drift, stored_settings
 from colbert_video.indexing.scan.kernels import kernel_name
@@ -68,7 +70,7 @@ def list_videos(
         IndexFolderError: If there is no index, or it is damaged.
     """
     limit = whole_number("limit", limit, least=1)
-    condition = compile_filter(where or {})
+    condition = _checked(folder, where)
     pages = [_page(each, condition, after=after, limit=limit, windows=windows) for each in _folders(folder)]
     return list(islice(merge(*pages, key=lambda video: video.id), limit))
 
@@ -92,7 +94,7 @@ def newest_videos(
         IndexFolderError: As `list_videos`.
     """
     limit = whole_number("limit", limit, least=1)
-    condition = compile_filter(where or {})
+    condition = _checked(folder, where)
     found: list[tuple[tuple[float, int], ListedVideo]] = []
     for each in _folders(folder):
         with Catalog.open(each) as catalog:
@@ -113,6 +115,31 @@ class Facet:
     """Values with the number of their videos, the most frequent first."""
 
 
+def list_metadata(folder: Path) -> list[MetadataField]:
+    """List the keys of the metadata of an index, or of a sharded corpus, with the kinds of their values.
+
+    Raises:
+        IndexFolderError: As `list_videos`.
+    """
+    with _catalogs(folder) as catalogs:
+        return list_fields(catalogs)
+
+
+def _checked(folder: Path, where: Mapping[str, Any] | None) -> Condition:
+    """Return a filter as a condition; raises if it is not valid, or compares keys that no video has."""
+    condition = compile_filter(where or {})
+    if where:
+        with _catalogs(folder) as catalogs:
+            check_fields(catalogs, where)
+    return condition
+
+
+@contextmanager
+def _catalogs(folder: Path) -> Iterator[list[Catalog]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(Catalog.open(each)) for each in _folders(folder)]
+
+
 def list_facets(folder: Path, *, where: Mapping[str, Any] | None = None) -> list[Facet]:
     """List the keys of the metadata by whose values the videos of an index, or of a sharded corpus, fall into groups.
 
@@ -127,7 +154,7 @@ def list_facets(folder: Path, *, where: Mapping[str, Any] | None = None) -> list
         SettingsError: If the filter is not valid.
         IndexFolderError: As `list_videos`.
     """
-    condition = compile_filter(where or {})
+    condition = _checked(folder, where)
     counts: Counter[tuple[str, bool, str, Any]] = Counter()
     for each in _folders(folder):
         with Catalog.open(each) as catalog:

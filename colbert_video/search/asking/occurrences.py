@@ -11,7 +11,7 @@ from colbert_video.model.bags import holds_frames
 from colbert_video.search.hit import Moment
 from colbert_video.search.moments import MIN_DIFFERENCE, SMOOTHING, frame_relevance, frame_spans
 
-LEVEL = 0.5
+LEVEL = 0.4
 """An occurrence lasts while relevance stays above this share of the way from the video's median to its greatest. From the
 median, as most of a long video shows something else. `benchmarks/questions.py` measures it on joined clips."""
 

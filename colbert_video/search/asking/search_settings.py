@@ -22,6 +22,8 @@ class SearchSettings:
     """Cores that may work on it."""
     min_confidence: float | None = None
     """Leave out hits whose `Hit.confidence` is lower."""
+    any_field: bool = False
+    """True if the filter may name keys of the metadata that no video here has: those of other shards."""
     excluded: str | None = None
     """Id of a video that is not wanted, nor its windows."""
 

@@ -78,7 +78,7 @@ def best_order(
     cut = cache(lambda window: _blocks(runs(window), weights, window))
     if len(spans) == 1 and len(weights) > 1:
         return cut(0)[0, len(weights) - 1]
-    alone = {
+    alone: dict[int, dict[tuple[int, int], Block]] = {
         window: {(step, step): (float(weighted[step, window]), (Run(window, None),)) for step in range(len(weights))}
         for window in range(len(spans))
     }
@@ -100,9 +100,11 @@ def _most(own: Float[np.ndarray, "steps"], best: Float[np.ndarray, "steps"]) -> 
 
 def _blocks(scores: RunScores, weights: Sequence[float], window: int) -> dict[tuple[int, int], Block]:
     """Return the best cut of a window into the runs of the steps from i to j, for every i and j."""
-    found, steps = {}, len(weights)
+    found: dict[tuple[int, int], Block] = {}
+    steps = len(weights)
     for first in range(steps):
-        value, cuts = weights[first] * scores[first, 0], []  # (frames,), by the last frame of the first run
+        value = weights[first] * scores[first, 0]  # (frames,), by the last frame of the first run
+        cuts: list[np.ndarray] = []
         found[first, first] = _block(value, cuts, window)
         for step in range(first + 1, steps):
             joint = value[:, None] + np.where(

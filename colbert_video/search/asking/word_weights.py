@@ -78,7 +78,8 @@ def _count_words(text: str, token_texts: Callable[[str], Sequence[str]]) -> int:
 
 
 def _parsed(text: str) -> WeightedText:
-    out, words, position = "", [], 0
+    words: list[WordWeight] = []
+    out, position = "", 0
     while position < len(text):
         if text.startswith(r"\^", position):
             out, position = out + "^", position + 2

@@ -1,6 +1,6 @@
 """The catalogs of a sharded corpus, read where queries arrive: they say which shard holds a video."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from itertools import accumulate
 from typing import Any
@@ -9,6 +9,7 @@ from colbert_video.base.once import Once, PerProcess
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.catalog.fields import check_fields
 from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.contents import describe_index
@@ -79,6 +80,10 @@ class CorpusCatalogs:
             tuple(position - begin for position in positions if begin <= position < end)
             for begin, end in zip([0, *ends], ends, strict=False)
         ]
+
+    def check_fields(self, where: Mapping[str, Any]) -> None:
+        """Check that some video of the corpus has each key that a filter compares; raises as `fields.check_fields`."""
+        check_fields(self._catalogs, where)
 
     def rows_of(self, ids: Iterable[str]) -> dict[str, list[VideoEntry]]:
         """Return the catalog rows that ids stand for, as `Catalog.rows_of` gives them."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from colbert_video.base.threads import spread
 from colbert_video.errors import ShardsUnavailableError
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.indexing.catalog.filters import compile_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.model.interaction import best_first
 from colbert_video.search.asking.encoded_question import AnyQuery, Query
@@ -127,7 +126,8 @@ class CorpusView:
     def _wanted_of_each(self, wanted: SearchSettings) -> dict[int, SearchSettings]:
         """Return what each shard that may hold results is asked for, by its number."""
         if wanted.where is not None:
-            compile_filter(wanted.where)  # raises here, once
+            self.catalogs.check_fields(wanted.where)  # raises here, once
+            wanted = replace(wanted, any_field=True)
         if wanted.ids is None:
             return dict.fromkeys(range(len(self.catalogs)), wanted)
         holders = self.catalogs.holders(wanted.ids)

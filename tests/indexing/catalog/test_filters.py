@@ -1,6 +1,7 @@
 """Filters against a plain evaluator in Python, on metadata and filters of any shape."""
 
 import datetime
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def stored(entry: VideoEntry, name: str) -> Any:
     return value
 
 
+def plain(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
 def equal(value: Any, operand: Any) -> bool:
     return value is not MISSING and kind(value) == kind(operand) != "other" and value == operand
 
@@ -56,6 +61,8 @@ def holds(value: Any, operator: str, operand: Any) -> bool:
     if operator == "exists":
         return (value is not MISSING) == operand
     if operator == "contains":
+        if isinstance(value, str) and isinstance(operand, str):
+            return operand != "" and plain(operand) in plain(value)
         return isinstance(value, list) and any(equal(element, operand) for element in value)
     if operator == "in":
         elements = [value, *value] if isinstance(value, list) else [value]
@@ -172,7 +179,11 @@ ENTRIES = [
         ({"channel": "news", "duration": {">": 60}}, "a"),
         ({"duration": {">": 20, "<=": 30}}, "b"),
         ({"tags": {"in": ["x", "z"]}}, "ab"),
-        ({"tags": {"contains": "x"}}, "a"),
+        ({"tags": {"contains": "x"}}, "ab"),
+        ({"tags": {"contains": "X"}}, "b"),
+        ({"tags": {"contains": ""}}, ""),
+        ({"channel": {"contains": "SPO"}}, "b"),
+        ({"path": {"contains": "clips"}}, "c"),
         ({"tags": "x"}, "b"),
         ({"x.y": {"exists": True}}, "b"),
         ({"x.y": None}, "b"),
@@ -216,7 +227,7 @@ def test_the_documented_meaning(catalog: Catalog, where: dict[str, Any], ids: st
         ({"not": [{}]}, "is not a filter"),
         ({"duration": "long"}, "'duration' is number, never 'long'"),
         ({"path": None}, r"'path' is text, never None; use {'exists': false}"),
-        ({"id": {"contains": "a"}}, "'contains' looks into stored lists; 'id' is text"),
+        ({"start": {"contains": "a"}}, "'contains' looks into text and stored lists; 'start' is number"),
         ({'x"': 1}, "cannot be a filter's key"),
         ({"x": "a\0"}, "holds a NUL character"),
         ({"x": {"in": list(range(3)), "zz": 1}}, "'zz' for 'x' is not an operator"),
