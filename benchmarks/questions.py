@@ -13,6 +13,7 @@ Every kind of question is measured against the plain search that one would try w
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,8 @@ CHOSEN_ON = (701, 702)
 """Seeds on which the weight of exclusions, the mean over parts and the level of occurrences were chosen."""
 WINDOWS: dict[str, Any] = {"window": 3.0, "stride": 1.5, "num_frames": 6}
 WITHIN = 5
+LOOKED_AT = 30
+"""Hits of each search."""
 
 
 def share(values: Sequence[bool]) -> float:
@@ -39,8 +42,8 @@ def share(values: Sequence[bool]) -> float:
 
 
 def ranks(hits: Hits) -> dict[str, int]:
-    """Rank of each found video."""
-    return {hit.id.removesuffix(".mp4"): hit.rank for hit in hits}
+    """Rank of each video; that after the last one for those that were not found."""
+    return defaultdict(lambda: LOOKED_AT + 1, {hit.id.removesuffix(".mp4"): hit.rank for hit in hits})
 
 
 def indexed(folder: Path, model: VideoColBERT, **settings: Any) -> Searcher:
@@ -71,7 +74,7 @@ def _order(searcher: Searcher, captions: Sequence[str]) -> dict[str, Any]:
         first, right = [], []
         for one in range(len(captions)):
             other = one + 1 if one % 2 == 0 else one - 1
-            found = ranks(searcher.search(make(captions[one], captions[other]), k=10_000))
+            found = ranks(searcher.search(make(captions[one], captions[other]), k=LOOKED_AT))
             first.append(found[f"{one}-{other}"] == 1)
             right.append(found[f"{one}-{other}"] < found[f"{other}-{one}"])
         return {"first": share(first), "right_order": share(right)}
@@ -79,7 +82,7 @@ def _order(searcher: Searcher, captions: Sequence[str]) -> dict[str, Any]:
     def together(make: Callable[[str, str], Any]) -> dict[str, float]:
         best = []
         for one in range(0, len(captions), 2):
-            found = ranks(searcher.search(make(captions[one], captions[one + 1]), k=10_000))
+            found = ranks(searcher.search(make(captions[one], captions[one + 1]), k=LOOKED_AT))
             best.append({found[f"{one}-{one + 1}"], found[f"{one + 1}-{one}"]} == {1, 2})
         return {"both_first": share(best)}
 
@@ -110,7 +113,7 @@ def measure_without(folder: Path, model: VideoColBERT, *, count: int, seed: int)
         render_moments([scene], folder / f"other-{number}.mp4")
     with indexed(folder, model) as searcher:
         return {
-            name: _excluded([ranks(searcher.search(make(*own), k=10_000)) for own in asked])
+            name: _excluded([ranks(searcher.search(make(*own), k=LOOKED_AT)) for own in asked])
             for name, make in (
                 ("without", lambda text, excluded: Question(text, without=excluded)),
                 ("plain text", lambda text, excluded: text),
@@ -206,7 +209,7 @@ def overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
 def main() -> None:
     """Measure and write the figures."""
     parser = arguments(__doc__, "questions")
-    parser.add_argument("--pairs", type=int, default=60, help="pairs of scenes, and questions of the other kinds")
+    parser.add_argument("--pairs", type=int, default=40, help="pairs of scenes, and questions of the other kinds")
     parser.add_argument("--seed", type=int, default=801, help=f"which clips; {CHOSEN_ON} were used to choose")
     options = parser.parse_args()
     torch.set_num_threads(1)
