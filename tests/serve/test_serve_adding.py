@@ -203,6 +203,17 @@ def test_an_index_that_is_being_written_is_waited_for(
     assert settled(client) == {"new/a.mp4": ("done", None)}
 
 
+def test_a_file_that_finds_no_place_in_the_queue_is_not_kept(
+    client: Any, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = write_colour(root.parent / "sent.mp4", (20, 20, 90)).read_bytes()
+    monkeypatch.setattr("colbert_video.serve.additions.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(client.app.app.state.service.additions, "_most_waiting", 0)
+    answer = add_file(client, "sent.mp4", content)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+    assert not list(root.glob("*.mp4"))
+
+
 def test_nothing_is_added_unless_it_is_allowed(tmp_path: Path, tiny_trained_model: Any) -> None:
     index = build_index(tmp_path / "my.index", tiny_trained_model, tmp_path / "clips")
     with serving(index, model=tiny_trained_model) as client:

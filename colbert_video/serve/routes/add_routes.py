@@ -1,6 +1,7 @@
 """Adding videos to an index, where the service was started for that."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -73,7 +74,12 @@ async def add_file(
         raise ServiceError(503, "busy", "other files are being sent.", "Try again in a moment.", {"Retry-After": "5"})
     async with service.uploads:
         record = await service.added_files.keep(request, name)
-    return _answer(service, index, service.additions.put(index, [record], uploaded=True))
+    try:
+        added = service.additions.put(index, [record], uploaded=True)
+    except ServiceError:  # too many wait: a file that is not queued would be kept for nothing
+        Path(record.path).unlink(missing_ok=True)
+        raise
+    return _answer(service, index, added)
 
 
 @router.post(
