@@ -14,7 +14,7 @@ export function readState(search) {
   const k = Math.floor(Number(given.get("k")));
   const time = Number.parseFloat(given.get("t") ?? "");
   return {
-    query: given.get("q") ?? "",
+    query: (given.get("q") ?? "").trim(),
     image: given.get("image") ?? "",
     without: given.get("without") ?? "",
     also: given.get("also") ?? "",
