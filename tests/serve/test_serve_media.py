@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from command_line import run
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -567,3 +568,13 @@ def test_parts_that_are_none_are_refused(client: Any, video: str, start: Any, en
 
 def test_a_clip_beyond_the_end_fails_and_says_so(client: Any) -> None:
     assert error_of(saved(client, "blue", 50, 51)) == (422, "copy_failed")
+
+
+def test_the_command_line_cuts_videos_of_an_index(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / "clip.mp4")
+    assert run(["cut", ODD_ID, "0.5", "1.5", target, "--index", str(index)], capsys)[0] == 0
+    assert duration_of(Path(target).read_bytes()) == pytest.approx(1.0, abs=0.05)
+    code, _, err = run(["cut", "none", "0.5", "1.5", target, "--index", str(index)], capsys)
+    assert (code, "holds no video 'none'" in err) == (2, True)
