@@ -232,7 +232,9 @@ def _read_entry(
         for frame, row in zip(frames, rows.tolist(), strict=True):
             file.seek(row * record.itemsize)
             checksum = file.read(CHECKSUM.itemsize)
-            if file.readinto(frame.data) != frame.nbytes or zlib.crc32(frame.data) != int.from_bytes(checksum, "little"):
+            if file.readinto(frame.data) != frame.nbytes or zlib.crc32(frame.data) != int.from_bytes(
+                checksum, "little"
+            ):
                 raise ValueError(f"{entry}: frame {row} does not match its checksum")
     return frames
 
