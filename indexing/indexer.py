@@ -150,8 +150,8 @@ class Indexer:
 
     def __repr__(self) -> str:
         """Return the call that makes an indexer of these settings."""
-        given = "".join(f", {name}={value!r}" for name, value in self._chosen().items())
-        return f"Indexer({str(self.path)!r}{given})"
+        given = "".join(f", {name}={shown(value)}" for name, value in self._chosen().items())
+        return f"Indexer({shown(str(self.path))}{given})"
 
     def _chosen(self) -> dict[str, Any]:
         """Return the settings that were given, and the model's name."""

@@ -209,7 +209,7 @@ class IndexReader:
     def _places_at(self, positions: tuple[int, ...]) -> Iterator[tuple[str, int]]:
         begin = 0
         for segment in self.segments:
-            rows = segment.eligible()  # (live videos,)
+            rows = segment.eligible().cpu().numpy()  # (live videos,)
             own = [position - begin for position in positions if begin <= position < begin + len(rows)]
             begin += len(rows)
             yield from ((segment.name, row) for row in rows[own].tolist())

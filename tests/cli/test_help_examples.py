@@ -8,6 +8,7 @@ import click
 import pytest
 import torch
 import yaml
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from paths import ROOT
 
 from colbert_video.cli.index_verbs import WindowLength
@@ -52,6 +53,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "--device": takes_device,
     "--where": lambda model, value: parse_filter(value.strip("'")),
     "--backbone": lambda model, value: BACKBONES[value],
+    "--tracker": lambda model, value: LOGGER_TYPE_TO_CLASS[value],
     "--split-name": lambda model, value: None,
 }
 """How an option's examples are tried, beside click's own check."""

@@ -9,7 +9,6 @@ answered.
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from paths import DATA
 
 from colbert_video import Indexer, Searcher
-from colbert_video.indexing.scan.kernels import kernel_name
+from colbert_video.model.interaction import SCORE_RESOLUTION
 
 EXPECTED: dict[str, Any] = json.loads((DATA / "format-1.json").read_text(encoding="utf-8"))
 QUERIES = torch.tensor(EXPECTED["queries"])  # (queries, query_tokens, dim)
@@ -28,20 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "exact": {"k": 5, "exact": True},
     "where": {"k": 3, "where": FILTER},
 }
-MADE_WITH = EXPECTED["made_with"]
-ARITHMETIC = (kernel_name(), torch.backends.cpu.get_cpu_capability())
-SAME_ARITHMETIC = (MADE_WITH["kernels"], MADE_WITH["processor"]) == ARITHMETIC
-"""True where scores must be the release's to the bit: the same kernels, and torch's for the same processor."""
 LIVE_TOKENS, LIVE_CLIPS = 23, 7
-
-
-@pytest.fixture(autouse=True)
-def as_many_threads() -> Iterator[None]:
-    """Rotating a query is a matrix product, whose last bit depends on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(MADE_WITH["threads"])
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +56,7 @@ def check_answers(path: Path, kind: str) -> None:
     for hits, expected in zip(found, EXPECTED[kind], strict=True):
         assert [hit[0] for hit in hits] == [hit[0] for hit in expected]
         for hit, scores in zip(hits, expected, strict=True):
-            assert list(hit[1:]) == (scores[1:] if SAME_ARITHMETIC else pytest.approx(scores[1:], abs=1e-6))
+            assert list(hit[1:]) == pytest.approx(scores[1:], abs=SCORE_RESOLUTION)
 
 
 def check_captions(path: Path) -> None:

@@ -18,8 +18,8 @@ from colbert_video.training.evaluation.metrics import retrieval_metrics
 from colbert_video.training.run.learner import Learner, StepReport
 from colbert_video.training.run.training_config import TrainingConfig
 
-STEP = {"learner._check_finite": 2, "learner.Learner.step": 2}
-"""Waits of a step: loss and gradient are finite, and both are reported."""
+STEP = {"learner.Learner.step": 1}
+"""Waits of a step: loss and gradient are fetched together, checked and reported."""
 
 
 def step(model: VideoColBERT, config: TrainingConfig, device: str) -> tuple[StepReport, list[Tensor]]:

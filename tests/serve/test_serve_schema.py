@@ -41,7 +41,7 @@ ADDRESSES = {
     "/api/logout": "post",
     "/api/more_like": "get",
     "/api/occurrences": "get",
-    "/api/pictures": "get",
+    "/api/pictures": "post",
     "/api/relevance": "get",
     "/api/search": "get",
     "/api/search/image": "post",

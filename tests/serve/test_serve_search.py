@@ -158,7 +158,7 @@ def test_what_is_out_of_range_is_refused(client: Any, parameters: dict[str, Any]
 @pytest.mark.parametrize(
     ("method", "address", "expected"),
     [
-        ("GET", "/api/search", (422, "bad_parameter")),
+        ("GET", "/api/search", (422, "empty_query")),
         ("GET", "/api/search?query=x&index=other", (404, "no_such_index")),
         ("GET", "/api/indexes/other", (404, "no_such_index")),
         ("GET", "/api/video?id=other", (404, "no_such_video")),

@@ -100,7 +100,7 @@ def _page(index: ServedIndex, length: int, **wanted: Any) -> Page:
 def _newest(index: ServedIndex, length: int, *, after: str, where: dict[str, Any] | None) -> Page:
     found = newest_videos(index.path, limit=length + 1, before=_read_key(after), where=where)
     following = found[length - 1][0] if len(found) > length else None
-    return [video for _, video in found[:length]], None if following is None else f"{following[0]!r}/{following[1]}"
+    return [video for _, video in found[:length]], None if following is None else f"{following[0]}/{following[1]}"
 
 
 def _read_key(after: str) -> tuple[float, int] | None:
