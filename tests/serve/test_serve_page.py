@@ -593,6 +593,7 @@ def test_no_serious_accessibility_findings(visit: Watched, scheme: str, rules: l
 
 def serious(page: Any, rules: list[str]) -> list[str]:
     """What axe-core finds by some rules that is serious or critical."""
+    expect(page.locator('[aria-busy="true"]')).to_have_count(0)  # results are dimmed while others are looked for
     page.wait_for_timeout(300)  # transitions of colours
     options = {"resultTypes": ["violations"], "runOnly": rules}
     found = page.evaluate("options => axe.run(document, options)", options)["violations"]
