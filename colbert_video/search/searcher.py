@@ -459,8 +459,8 @@ class Searcher:
         Texts are encoded in batches; then each core of `threads` answers one query after the other.
 
         Args:
-            queries: Texts or questions, as `search` takes them, or the tokens of each query (query_tokens, dim) as `search_tokens` takes them, by query id; or a
-                list of these, whose ids are then "0", "1" and so on.
+            queries: Texts or questions, as `search` takes them, or the tokens of each query (query_tokens, dim), as
+                `search_tokens` takes them, by query id; or a list of these, whose ids are then "0", "1" and so on.
             k: Most videos for each query.
             where: Search only videos that pass this filter.
             ids: Search only these videos or windows.

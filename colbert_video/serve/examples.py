@@ -18,7 +18,7 @@ LEAST_CONFIDENCE = 0.05
 
 def example_queries(index: ServedIndex) -> list[str]:
     """Return a few queries: captions of videos all over the index, or else typical ones that it answers best."""
-    captions = list_texts(index.path, limit=EXAMPLES)
+    captions: list[str] = index.once_per_commit("captions", lambda: list_texts(index.path, limit=EXAMPLES))
     return captions or _typical(index)
 
 

@@ -168,11 +168,15 @@ class ServedIndex:
         Raises:
             ServiceError: 404, if it is not in the index.
         """
-        found = self._catalog.rows_of([video_id])
+        found = self.rows_of([video_id])
         if video_id not in found:
             message = f"video {shown(video_id)} is not in index {shown(self.name)}."
             raise ServiceError(404, "no_such_video", message, "Check the id.")
         return found[video_id]
+
+    def rows_of(self, ids: Sequence[str]) -> Mapping[str, list[VideoEntry]]:
+        """Return the catalog rows of those of some videos that are in the index."""
+        return self._catalog.rows_of(ids)
 
     def query_model(self) -> VideoEncoder:
         """Return the model, to encode a query.

@@ -19,11 +19,11 @@ from colbert_video.errors import SettingsError
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search import confidence
+from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.hit import Hit
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import UNANSWERABLE, MatchLevels
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
-from colbert_video.search.view import SearchSettings
 
 ITEMS = [
     *("a#t=0,10", "a#t=10,20", "a#t=20,30", "c#t=0,10", "c#t=10,20", "c#t=20,30", "c#t=30,40", "c#t=40,50"),

@@ -18,8 +18,8 @@ from colbert_video.indexing.scan.index_reader import IndexReader
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.scan.scan import search_segment
 from colbert_video.model.tokens import TokenBags
+from colbert_video.search.asking.bagwise import search_bagwise
 from colbert_video.search.queries import clip_query, image_query, read_picture
-from colbert_video.search.view import search_bagwise
 from colbert_video.training.world import WorldClip, write_world
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SampledFrames, SamplingSettings

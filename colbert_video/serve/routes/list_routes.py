@@ -1,12 +1,13 @@
 """The videos of an index, page by page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Query, Request
 
 from colbert_video.errors import shown
+from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.upkeep.contents import ListedVideo, list_facets, list_videos, newest_videos
 from colbert_video.serve.examples import example_queries
 from colbert_video.serve.http_errors import JSON, ServiceError
@@ -87,7 +88,8 @@ def _listing(service: Service, index: ServedIndex, page: Callable[[], Page], wit
     videos, following = page()
     answers = [ListedVideoAnswer(**vars(video)) for video in videos]
     if with_media:
-        answers = [_with_media(service, index, answer) for answer in answers]
+        rows = index.rows_of([answer.id for answer in answers])
+        answers = [_with_media(service, index, answer, rows.get(answer.id, ())) for answer in answers]
     return JSON(VideosAnswer(index=index.name, version=version, videos=answers, next=following))
 
 
@@ -119,12 +121,12 @@ def _read_key(after: str) -> tuple[float, int] | None:
         raise ServiceError(422, "bad_page", message, "Begin without it.") from error
 
 
-def _with_media(service: Service, index: ServedIndex, video: ListedVideoAnswer) -> ListedVideoAnswer:
-    try:
-        path = index.rows(video.id)[0].path
-    except ServiceError:  # removed meanwhile
+def _with_media(
+    service: Service, index: ServedIndex, video: ListedVideoAnswer, rows: Sequence[VideoEntry]
+) -> ListedVideoAnswer:
+    if not rows:  # removed meanwhile
         return video
-    media, reason = service.media.find(path, index.video_stream)
+    media, reason = service.media.find(rows[0].path, index.video_stream)
     if media is None:
         return video
     start, end = video.start or 0.0, video.end or video.duration

@@ -240,53 +240,48 @@ async def more_like(
     return await service.searches.run(_search_answer, service, asked.index, found, asked.picture_levels, None, begun)
 
 
-@router.get("/api/occurrences", response_model=OccurrencesAnswer)
-async def occurrences(
+@dataclass(frozen=True)
+class _LookedInto:
+    """A video to look into for a text, whose index has a model to encode it."""
+
+    index: ServedIndex
+    query: str
+    id: str
+    weights: dict[str, Any] | None
+
+
+async def _looked_into(
     request: Request,
     query: Text,
     id: Id,  # noqa: A002
     index: Index,
     bag_weights: Weights = None,
-) -> JSON:
-    """Find every part of one video where a text is met, in the order of time."""
-    service = get_service(request)
-    _check_query(query, service.settings)
+) -> _LookedInto:
+    _check_query(query, get_service(request).settings)
     weights = checked_weights(bag_weights)
     index.query_model()
-    return await service.searches.run(_occurrences, index, query, id, weights)
+    return _LookedInto(index, query, id, weights)
+
+
+LookedInto = Annotated[_LookedInto, Depends(_looked_into)]
+
+
+@router.get("/api/occurrences", response_model=OccurrencesAnswer)
+async def occurrences(request: Request, asked: LookedInto) -> JSON:
+    """Find every part of one video where a text is met, in the order of time."""
+    return await get_service(request).searches.run(_occurrences, asked)
 
 
 @router.get("/api/explain", response_model=ExplainAnswer)
-async def explain(
-    request: Request,
-    query: Text,
-    id: Id,  # noqa: A002
-    index: Index,
-    t: ExplainedTime = None,
-    bag_weights: Weights = None,
-) -> JSON:
+async def explain(request: Request, asked: LookedInto, t: ExplainedTime = None) -> JSON:
     """Show how well each query token fits each frame of a video, in each bag that counts."""
-    service = get_service(request)
-    _check_query(query, service.settings)
-    weights = checked_weights(bag_weights)
-    index.query_model()
-    return await service.searches.run(_explanation, index, query, id, t, weights)
+    return await get_service(request).searches.run(_explanation, asked, t)
 
 
 @router.get("/api/relevance", response_model=RelevanceAnswer)
-async def relevance(
-    request: Request,
-    query: Text,
-    id: Id,  # noqa: A002
-    index: Index,
-    bag_weights: Weights = None,
-) -> JSON:
+async def relevance(request: Request, asked: LookedInto) -> JSON:
     """How well a text fits each sampled frame of a whole video, for a curve over its length."""
-    service = get_service(request)
-    _check_query(query, service.settings)
-    weights = checked_weights(bag_weights)
-    index.query_model()
-    return await service.searches.run(_relevance, index, query, id, weights)
+    return await get_service(request).searches.run(_relevance, asked)
 
 
 def checked_weights(text: str | None) -> dict[str, Any] | None:
@@ -378,25 +373,24 @@ def _search_answer(
     return JSON(answer)
 
 
-def _explanation(
-    index: ServedIndex, query: str, video_id: str, time: float | None, weights: dict[str, Any] | None
-) -> JSON:
-    index.rows(video_id)
-    found = index.searcher.explain(query, video_id, time=time, bag_weights=weights)
+def _explanation(asked: _LookedInto, time: float | None) -> JSON:
+    index = asked.index
+    index.rows(asked.id)
+    found = index.searcher.explain(asked.query, asked.id, time=time, bag_weights=asked.weights)
     shots = index.description.get("window") == SHOTS
-    return JSON(ExplainAnswer.from_explanation(query, found, index.rows(found.id)[0], shots=shots))
+    return JSON(ExplainAnswer.from_explanation(asked.query, found, index.rows(found.id)[0], shots=shots))
 
 
-def _relevance(index: ServedIndex, query: str, video_id: str, weights: dict[str, Any] | None) -> JSON:
-    items = [row.id for row in index.rows(video_id)]
+def _relevance(asked: _LookedInto) -> JSON:
+    items = [row.id for row in asked.index.rows(asked.id)]
     every = -(-len(items) // MAX_CURVE_WINDOWS)  # of more windows, some spread evenly
-    found = index.searcher.relevance(query, items[::every], bag_weights=weights)
+    found = asked.index.searcher.relevance(asked.query, items[::every], bag_weights=asked.weights)
     times, values = list(found.times), [round(value, DIGITS) for value in found.values]
-    return JSON(RelevanceAnswer(id=video_id, query=query, times=times, relevance=values))
+    return JSON(RelevanceAnswer(id=asked.id, query=asked.query, times=times, relevance=values))
 
 
-def _occurrences(index: ServedIndex, query: str, video_id: str, weights: dict[str, Any] | None) -> JSON:
-    index.rows(video_id)
-    found = index.searcher.occurrences(query, video_id, bag_weights=weights)
+def _occurrences(asked: _LookedInto) -> JSON:
+    asked.index.rows(asked.id)
+    found = asked.index.searcher.occurrences(asked.query, asked.id, bag_weights=asked.weights)
     parts = [MomentAnswer(start=one.start, end=one.end, score=one.score, window=one.window) for one in found]
-    return JSON(OccurrencesAnswer(id=video_id, query=query, occurrences=parts))
+    return JSON(OccurrencesAnswer(id=asked.id, query=asked.query, occurrences=parts))

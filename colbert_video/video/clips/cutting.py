@@ -137,9 +137,9 @@ def _check_target(source: str, clip: Path) -> None:
 def _write(source: str, start: float, end: float, target: Path, settings: CutSettings) -> Clip:
     deadline = Deadline(settings.timeout, source)
     plan = _copy_plan(source, start, end, deadline, settings) if settings.copy else None
-    return _copied(source, end, target, plan, deadline, settings) if plan else _encoded(
-        source, start, end, target, deadline, settings
-    )  # fmt: skip
+    if plan is not None:
+        return _copied(source, end, target, plan, deadline, settings)
+    return _encoded(source, start, end, target, deadline, settings)
 
 
 def _copy_plan(source: str, start: float, end: float, deadline: Deadline, settings: CutSettings) -> CopyPlan | None:
