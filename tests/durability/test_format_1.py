@@ -1,8 +1,8 @@
 """Indexes that the first release wrote open, answer as they did then, and can be kept up.
 
-`tests/data/format-1.tar.gz` holds two of them. `tokens.index` has the tokens of another encoder: 24 videos in two
+`tests/frozen/format-1.tar.gz` holds two of them. `tokens.index` has the tokens of another encoder: 24 videos in two
 segments, of which video-18 and video-19 were replaced and video-03 was removed. `clips.index` has six rendered clips
-and a joined one, cut into windows of three seconds, under the toy model. `tests/data/format-1.json` holds what searches
+and a joined one, cut into windows of three seconds, under the toy model. `tests/frozen/format-1.json` holds what searches
 answered.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from paths import DATA
+from paths import FROZEN
 
 from colbert_video import Indexer, Searcher
 from colbert_video.model.interaction import SCORE_RESOLUTION
 
-EXPECTED: dict[str, Any] = json.loads((DATA / "format-1.json").read_text(encoding="utf-8"))
+EXPECTED: dict[str, Any] = json.loads((FROZEN / "format-1.json").read_text(encoding="utf-8"))
 QUERIES = torch.tensor(EXPECTED["queries"])  # (queries, query_tokens, dim)
 FILTER = {"channel": "sport", "length": {">": 10}}
 KINDS: dict[str, dict[str, Any]] = {
@@ -34,7 +34,7 @@ LIVE_TOKENS, LIVE_CLIPS = 23, 7
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of both indexes as they were written; to be read only."""
     folder = tmp_path_factory.mktemp("format-1")
-    with tarfile.open(DATA / "format-1.tar.gz") as archive:
+    with tarfile.open(FROZEN / "format-1.tar.gz") as archive:
         archive.extractall(folder)
     return folder
 

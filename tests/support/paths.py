@@ -11,7 +11,8 @@ CORPORA = SUPPORT / "corpora"
 TESTS = SUPPORT.parent
 ROOT = TESTS.parent
 BENCHMARKS = ROOT / "benchmarks"
-DATA = TESTS / "data"
+FROZEN = TESTS / "frozen"
+"""What released versions wrote, each opened by a test for ever."""
 
 
 def python_path(*folders: Path | str) -> str:
