@@ -205,7 +205,9 @@ class Indexer:
     def add(
         self, videos: Videos, *, checksum: bool = False, sync: bool = False, cluster: Cluster | str | None = None
     ) -> IndexReport:
-        """Add videos to an existing index; a video whose id is there already replaces the old one.
+        """Add videos to an index; a video whose id is there already replaces the old one.
+
+        Where there is no finished index yet and a model is given, this is `index`: the first videos train the codec.
 
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
         again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
@@ -220,12 +222,14 @@ class Indexer:
             cluster: As for `index`.
 
         Raises:
-            IndexFolderError: If there is no finished index.
+            IndexFolderError: If there is no finished index, and no model to make one.
             SettingsError: If the model or a setting that was given is not that of the index.
             NothingIndexedError: If every video failed.
             ClusterError: As for `index`.
         """
         check_flags(checksum=checksum, sync=sync)
+        if self._model.given is not None and not is_finished(self.path):
+            return self._index(videos, overwrite=False, checksum=checksum, cluster=cluster)
         started = time.monotonic()
         one_by_one = isinstance(videos, Iterator)
         videos = list(videos) if isinstance(videos, Iterator) else videos

@@ -46,7 +46,7 @@ THREADS, CLUSTER_THREADS = 2, 16
     type=FOLDER,
     multiple=True,
     help="Let the page and programs add videos beneath this folder, and files that they send, which go into the first; "
-    "repeatable. Default: nothing is added.",
+    "repeatable. With --model an INDEX need not exist yet. Default: nothing is added.",
 )
 @click.option("-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search.")
 @click.option("--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere.")

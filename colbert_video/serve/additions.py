@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from colbert_video.indexing.indexer import Indexer
 from colbert_video.serve.http_errors import ServiceError, busy
 from colbert_video.serve.indexes import ServedIndex
 from colbert_video.serve.media.added_files import ELSEWHERE
+from colbert_video.serve.waiting_videos import WaitingVideos
 from colbert_video.video.sources import VideoRecord
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,12 @@ MAX_REMEMBERED = 2000
 RETRY_SECONDS = 2.0
 RETRIES = 30
 """How often an index is tried that another process is writing to."""
+LOADING_SECONDS = 0.2
+"""How often it is looked whether the model that videos wait for is loaded."""
+MAX_STARTS = 3
+"""How often a video is begun over the ends of the service before it is given up."""
+MOST_RETRAINED = 500
+"""Videos of the largest index whose codec is trained again by itself where added ones do not suit it."""
 REASONS = {
     "missing": "the file is gone",
     "empty": "the file is empty",
@@ -40,6 +47,9 @@ REASONS = {
     "crashed": "its decoder crashed",
     "unsupported": "its format is not supported",
 }
+
+
+STOPPED = f"the service ended {MAX_STARTS} times while it was being indexed"
 
 
 @dataclass
@@ -67,6 +77,7 @@ class Additions:
     def __init__(self, *, most_waiting: int) -> None:
         self._most_waiting = most_waiting
         self._known: OrderedDict[int, Addition] = OrderedDict()
+        self._lists: dict[str, WaitingVideos] = {}
         self._numbers = count(1)
         self._changed = threading.Condition()
         self._closed = False
@@ -83,6 +94,8 @@ class Additions:
             waiting = {(one.index.name, one.record.id): one for one in self._known.values() if one.state == "waiting"}
             if len(waiting) + len(records) > self._most_waiting:
                 raise busy("added videos", seconds=30)
+            new = [record for record in records if (index.name, record.id) not in waiting]
+            self._list(index).add(new, uploaded=uploaded)
             added = [
                 waiting.get((index.name, record.id))
                 or self._noted(Addition(next(self._numbers), index, record, uploaded))
@@ -91,6 +104,28 @@ class Additions:
             self._start()
             self._changed.notify_all()
         return added
+
+    def resume(self, index: ServedIndex, is_allowed: Callable[[str], bool]) -> None:
+        """Queue again what waited when the service ended, however it did.
+
+        Args:
+            index: The index.
+            is_allowed: Whether videos may be added from a path now.
+        """
+        if index.is_corpus:
+            return
+        for video in self._list(index).read():
+            reason = ELSEWHERE if not is_allowed(video.record.path) else STOPPED if video.tries >= MAX_STARTS else None
+            with self._changed:
+                addition = self._noted(Addition(next(self._numbers), index, video.record, video.uploaded))
+            if reason is not None:
+                self._finish([addition], {}, reason)
+        with self._changed:
+            self._start()
+            self._changed.notify_all()
+
+    def _list(self, index: ServedIndex) -> WaitingVideos:
+        return self._lists.setdefault(index.name, WaitingVideos(index.path))
 
     def refuse(self, index: ServedIndex, ids: Iterable[str]) -> list[Addition]:
         """List videos that are not added because they lie elsewhere."""
@@ -140,20 +175,23 @@ class Additions:
         with self._changed:
             while not self._closed:
                 waiting = [one for one in self._known.values() if one.state == "waiting"]
-                if waiting:
-                    batch = [one for one in waiting if one.index is waiting[0].index][:BATCH]
+                ready = [one for one in waiting if one.index.state != "loading"]
+                if ready:
+                    batch = [one for one in ready if one.index is ready[0].index][:BATCH]
                     for one in batch:
                         one.state = "indexing"
                     return batch
-                self._changed.wait()
+                self._changed.wait(LOADING_SECONDS if waiting else None)
         return None
 
     def _index(self, batch: list[Addition]) -> None:
         index = batch[0].index
         records = {one.record.id: one.record for one in batch}
+        self._list(index).begin(records)
         for tried in range(RETRIES + 1):
             try:
                 report = Indexer(index.path, model=index.query_model()).add(list(records.values()))
+                index.refresh()  # what is done can be found
             except NothingIndexedError as error:
                 self._finish(batch, _reasons(error.failures))
                 return
@@ -161,7 +199,9 @@ class Additions:
                 IndexFolderError,
                 ServiceError,
             ) as error:  # another process is writing, or the model is being loaded
-                if tried == RETRIES or self._closed:
+                if self._closed:  # a later run of the service finds them on the list
+                    return
+                if tried == RETRIES:
                     logger.warning("videos could not be added to %s: %s", index.name, error)
                     self._finish(batch, {}, "the index cannot be written just now; try again later")
                     return
@@ -172,6 +212,8 @@ class Additions:
                 return
             else:
                 self._finish(batch, _reasons(report.failures))
+                if report.drift is not None and report.drift.drifted and report.videos <= MOST_RETRAINED:
+                    _retrain(index)
                 return
 
     def _pause(self) -> None:
@@ -185,6 +227,7 @@ class Additions:
                 Path(one.record.path).unlink(missing_ok=True)
             with self._changed:
                 one.state, one.reason = ("done", None) if reason is None else ("failed", reason)
+        self._list(batch[0].index).finish([one.record.id for one in batch])
 
 
 def check_takes_videos(index: ServedIndex) -> None:
@@ -199,6 +242,15 @@ def check_takes_videos(index: ServedIndex) -> None:
     if not index.takes_text:
         message = "this index has no model that could encode videos."
         raise ServiceError(422, "takes_no_videos", message, "Start the service with --model.")
+
+
+def _retrain(index: ServedIndex) -> None:
+    """Train the codec of an index on all its videos: one that a few first videos made stores others badly."""
+    try:
+        Indexer(index.path, model=index.query_model()).compact(retrain="paths")
+        index.refresh()
+    except (ColBERTVideoError, ServiceError) as error:  # the next addition tries again
+        logger.warning("the codec of %s is not trained again: %s", index.name, error)
 
 
 def _reasons(failures: Iterable[Failure]) -> dict[str, str]:

@@ -39,6 +39,7 @@ ERRORS = {
         (401, "The token is missing."),
         (403, "Another web page asked."),
         (404, "There is no such thing."),
+        (409, "Nothing is indexed yet."),
         (422, "A parameter is out of range, or cannot be used with this index."),
         (503, "Too much is waiting, or the index cannot be used just now."),
     )

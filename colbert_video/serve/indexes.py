@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -12,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from colbert_video.base.user_files import user_path
-from colbert_video.errors import ColBERTVideoError, SettingsError, shown
+from colbert_video.errors import ColBERTVideoError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.index.folder import check_can_begin, is_finished
 from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.loading import ModelChoice
 from colbert_video.search.hits import Hits
 from colbert_video.search.queries import padding_of
 from colbert_video.search.searcher import Searcher
@@ -26,23 +29,31 @@ from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 from colbert_video.serve.http_errors import SEE_LOG, ServiceError
 
 logger = logging.getLogger(__name__)
-State = Literal["loading", "ready", "failed"]
+State = Literal["loading", "empty", "ready", "failed"]
+NOTHING_YET = "nothing is indexed yet"
+HOW_TO_FILL = "Drop video files on the service's page or name a folder there, or POST to /api/additions/file or /api/additions/folder."
+NO_CONTENTS: Mapping[str, Any] = {
+    "videos": 0, "windows": 0, "removed": 0, "segments": 0, "bytes": 0, "dim": 0, "nbits": 0, "bags": [], "failures": []
+}  # fmt: skip
+"""Description of an index before its first commit."""
 
 
 class ServedIndex:
-    """One index, or one sharded corpus, under its name.
+    """One index, or one sharded corpus, under its name; where that is allowed, also a folder that is to become an index.
 
     Args:
         name: What clients call it.
         path: Its folder.
         model: Encodes queries; None for the model that the index names.
         preload: Ask the system to read its files ahead, and those of new commits.
+        fillable: True to take a folder without a finished index, too, which holds nothing until a first video is added.
         open_corpus: Opens a searcher of a sharded corpus elsewhere than in this process, with the arguments of
             `ShardedSearcher`; only corpora are served then. None to search here.
         options: How the model computes: `device`, `precision`, `compile` and `query_runtime` of `Searcher`.
 
     Raises:
-        IndexFolderError: If there is no finished index, or it is damaged.
+        IndexFolderError: If there is no finished index, or it is damaged; where `fillable`, if none can be made there.
+        SettingsError: If an index is to be made, and no model is named for it.
     """
 
     def __init__(
@@ -52,6 +63,7 @@ class ServedIndex:
         *,
         model: VideoEncoder | str | None = None,
         preload: bool = False,
+        fillable: bool = False,
         open_corpus: Callable[..., ShardedSearcher] | None = None,
         **options: Any,
     ) -> None:
@@ -62,20 +74,59 @@ class ServedIndex:
         self.model: VideoEncoder | None = None
         self._of_commit: dict[str, tuple[int, Any]] = {}
         self._names_model = model is not None
+        self._options = {"model": model, **options}
         self._preload = preload
+        self._refreshing = threading.Lock()
         self._corpus = ShardedCorpus.open(path) if open_corpus is not None or is_corpus(path) else None
-        self.description = self._describe()
-        self._catalog = Catalog.open(path) if self._corpus is None else CorpusCatalogs(self._corpus)
+        self._open_searcher: Callable[..., Searcher] = open_corpus or partial(
+            Searcher if self._corpus is None else ShardedSearcher, threads=1
+        )
+        self.description: Mapping[str, Any] = NO_CONTENTS
+        self.version = 0
+        self._catalog: Catalog | CorpusCatalogs | None = None
+        self._searcher: Searcher | None = None
+        if self._corpus is not None or is_finished(path):
+            self._open()
+        else:
+            _check_begins(path, fillable=fillable, names_model=self._names_model)
+
+    def _open(self) -> None:
+        """Open what is searched; a model that is in memory already encodes its queries."""
+        description = self._describe()
+        catalog = Catalog.open(self.path) if self._corpus is None else CorpusCatalogs(self._corpus)
         try:
-            self.version = self._catalog.version
-            open_searcher = open_corpus or partial(Searcher if self._corpus is None else ShardedSearcher, threads=1)
-            self.searcher: Searcher = open_searcher(path, model=model, **options)
+            version = catalog.version
+            searcher = self._open_searcher(self.path, **self._options)
         except BaseException:
-            self._catalog.close()
+            catalog.close()
             raise
+        if self.model is not None:
+            searcher.use_model(self.model)
+        self.description, self.version, self._catalog, self._searcher = description, version, catalog, searcher
 
     def _describe(self) -> Mapping[str, Any]:
         return describe_index(self.path) if self._corpus is None else describe_corpus(self._corpus)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing was ever indexed here."""
+        return self._searcher is None
+
+    @property
+    def searcher(self) -> Searcher:
+        """What searches it.
+
+        Raises:
+            ServiceError: 409, if nothing is indexed yet.
+        """
+        if self._searcher is None:
+            message = f"{NOTHING_YET} in {shown(self.name)}, so there is nothing to search."
+            raise ServiceError(409, "nothing_indexed", message, HOW_TO_FILL)
+        return self._searcher
+
+    def check_holds_videos(self) -> None:
+        """Check that there is something to search; raises as `searcher`."""
+        _ = self.searcher
 
     @property
     def is_corpus(self) -> bool:
@@ -105,8 +156,8 @@ class ServedIndex:
 
     def preload(self) -> None:
         """Ask the system to read its files ahead, if that is wanted, and from now on those of new commits."""
-        if self._preload:
-            self.searcher.preload()
+        if self._preload and self._searcher is not None:
+            self._searcher.preload()
 
     def load_model(self, loaded: Mapping[str, VideoEncoder] | None = None) -> None:
         """Load the model and let it encode a first query, which is slower than later ones.
@@ -119,12 +170,19 @@ class ServedIndex:
                 shared = (loaded or {}).get(self.fingerprint or "")
                 if shared is not None and self.model is None:  # nobody searches before it has a model
                     self.searcher.use_model(shared)
-                self.model = self.searcher.model
+                self.model = self._first_model() if self._searcher is None else self._searcher.model
                 self.model.encode_queries(["warm"])
-            self.state, self.note = "ready", None
+            self.state, self.note = ("empty", NOTHING_YET) if self._searcher is None else ("ready", None)
         except Exception as error:  # whatever it is, the other indexes go on
             self._log(error)
             self.state, self.note = "failed", "its model cannot be loaded; the service's log says why"
+
+    def _first_model(self) -> VideoEncoder:
+        """Return the model that is to make the index."""
+        model = ModelChoice.from_given(**self._options).load(None)
+        if model is None:
+            raise SettingsError("no model is named to make the index; start the service with --model.")
+        return model
 
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything new.
@@ -132,15 +190,34 @@ class ServedIndex:
         What cannot be opened leaves the older state searchable, with a note. Where another model made the new state, no
         query is encoded until that is loaded: the older model's tokens would find anything.
         """
+        with self._refreshing:
+            return self._filled() if self._searcher is None else self._refreshed(self._searcher)
+
+    def _filled(self) -> bool:
+        """Open the index once its first videos are committed; return whether they were."""
+        try:
+            if not is_finished(self.path):
+                return False
+            self._open()
+        except Exception as error:  # whatever it is, the next look may find it whole
+            if self.note in (None, NOTHING_YET):
+                self._log(error)
+            self.note = "its first videos cannot be opened; the service's log says why"
+            return False
+        self.preload()
+        self.load_model()
+        return True
+
+    def _refreshed(self, searcher: Searcher) -> bool:
         model, state = self.model, self.state
         try:
-            version = self._catalog.version
+            version = self._version
             if version == self.version:
                 return False
             description = self._describe()
             if description.get("model_fingerprint") != self.fingerprint:
                 self.model, self.state = None, "loading"
-            self.searcher.refresh()
+            searcher.refresh()
             self.description, self.version = description, version
         except Exception as error:  # whatever it is, the older state is still there
             self.model, self.state = model, state
@@ -150,6 +227,10 @@ class ServedIndex:
             return False
         self.load_model()
         return True
+
+    @property
+    def _version(self) -> int:
+        return 0 if self._catalog is None else self._catalog.version
 
     def _log(self, error: Exception) -> None:
         logger.error("index %s: %s", self.name, error, exc_info=not isinstance(error, ColBERTVideoError))
@@ -176,7 +257,7 @@ class ServedIndex:
 
     def rows_of(self, ids: Sequence[str]) -> Mapping[str, list[VideoEntry]]:
         """Return the catalog rows of those of some videos that are in the index."""
-        return self._catalog.rows_of(ids)
+        return {} if self._catalog is None else self._catalog.rows_of(ids)
 
     def query_model(self) -> VideoEncoder:
         """Return the model, to encode a query.
@@ -217,8 +298,9 @@ class ServedIndex:
 
     def close(self) -> None:
         """Close its files."""
-        self.searcher.close()
-        self._catalog.close()
+        for opened in (self._searcher, self._catalog):
+            if opened is not None:
+                opened.close()
 
 
 Opener = Callable[..., ServedIndex]
@@ -246,6 +328,7 @@ class IndexRegistry:
         model: VideoEncoder | str | None = None,
         refresh_seconds: float = 1.0,
         opened: Opener = ServedIndex,
+        fillable: bool = False,
         **options: Any,
     ) -> "IndexRegistry":
         """Open indexes.
@@ -255,12 +338,14 @@ class IndexRegistry:
             model: Encodes queries; None for the models that the indexes name.
             refresh_seconds: How often to look for new commits.
             opened: Opens one.
+            fillable: True to take folders without an index, too, which added videos fill.
             **options: How models compute: `device`, `precision`, `compile` and `query_runtime` of `Searcher`.
 
         Raises:
-            SettingsError: If no folder is given, or two have one name.
+            SettingsError: If no folder is given, two have one name, or an index is to be made and no model is named for it.
             IndexFolderError: If an index cannot be opened.
         """
+        options |= {"fillable": True} if fillable else {}
         indexes: list[ServedIndex] = []
         with ExitStack() as stack:
             for name, path in _named_folders(folders).items():
@@ -287,8 +372,8 @@ class IndexRegistry:
 
     @property
     def ready(self) -> bool:
-        """True if every index can be searched."""
-        return all(index.state == "ready" for index in self)
+        """True if every index can be searched, or be filled."""
+        return all(index.state in ("ready", "empty") for index in self)
 
     def start(self, forget: Callable[[VideoEncoder], None]) -> None:
         """Load models and watch for commits, in threads of the running event loop.
@@ -315,14 +400,33 @@ class IndexRegistry:
             if index.model is not None and index.fingerprint is not None:
                 loaded[index.fingerprint] = index.model
         del loaded
+        known = {index.name: index.model for index in self}  # additions look for commits too, between two rounds
         while True:
             await asyncio.sleep(self._refresh_seconds)
             for index in self:
-                before = index.model
                 await asyncio.to_thread(index.refresh)
+                before, known[index.name] = known[index.name], index.model
                 if before is not None and all(other.model is not before for other in self):
                     forget(before)
                 del before
+
+
+def _check_begins(path: Path, *, fillable: bool, names_model: bool) -> None:
+    """Check that a folder without a finished index may become one.
+
+    Raises:
+        IndexFolderError: If it may not, or cannot.
+        SettingsError: If no model is named to make it.
+    """
+    if not fillable:
+        raise IndexFolderError(
+            f"{path} holds no finished index; make it with `colbert-video index VIDEOS --index {path} --model NAME`, or start "
+            "`serve` with --allow-add FOLDER --model NAME to fill it from the page."
+        )
+    if not names_model:
+        raise SettingsError(f"{path} holds no index yet, and no model is named to make it; add --model NAME.")
+    check_can_begin(path)
+    logger.warning("%s in %s: drop videos on the page, or name a folder there", NOTHING_YET, path)
 
 
 def _named_folders(folders: Sequence[str]) -> dict[str, Path]:

@@ -67,7 +67,7 @@ def serve(
 
     Raises:
         IndexFolderError: If an index cannot be opened.
-        SettingsError: If the address cannot be listened on.
+        SettingsError: If the address cannot be listened on, or an index is to be made and no model is named for it.
     """
     with open_port(settings.host, settings.port) as port:
         indexes = IndexRegistry.open(
@@ -79,6 +79,7 @@ def serve(
             query_runtime=query_runtime,
             refresh_seconds=settings.refresh_seconds,
             opened=opened,
+            fillable=bool(settings.add_roots),
         )
         app = create_app(indexes, settings, agents=agents)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

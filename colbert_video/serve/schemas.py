@@ -319,7 +319,9 @@ class IndexAnswer(BaseModel):
     version: int
     model: str | None
     text_queries: bool
-    state: Literal["loading", "ready", "failed"]
+    state: Literal["loading", "empty", "ready", "failed"] = Field(
+        description="`empty` before anything was indexed: videos can be added, and nothing can be searched."
+    )
     note: str | None
 
 

@@ -85,6 +85,9 @@ class Service:
         """Start the encoder, the decoding process, and the watch on the indexes; within a running event loop."""
         self.encoder.start()
         self.indexes.start(self.encoder.forget)
+        if self.added_files.allowed:
+            for index in self.indexes:
+                self.additions.resume(index, self.added_files.holds)
         asyncio.get_running_loop().run_in_executor(None, self.media.start)
         asyncio.get_running_loop().run_in_executor(None, self.copies.start)
 

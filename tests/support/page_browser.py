@@ -37,13 +37,14 @@ ALL_RESULTS = 20  # more than there are videos
 
 
 @contextmanager
-def running(indexes: Sequence[Path], *, prefix: str = "", **settings: Any) -> Iterator[str]:
+def running(indexes: Sequence[Path], *, prefix: str = "", model: Any = None, **settings: Any) -> Iterator[str]:
     """A service on a free port.
 
     Yields:
         Its address.
     """
-    registry = IndexRegistry.open([str(index) for index in indexes])
+    fillable = bool(settings.get("add_roots"))
+    registry = IndexRegistry.open([str(index) for index in indexes], model=model, fillable=fillable)
     wanted = ServeSettings(**settings)
     config = uvicorn_config(under(prefix, create_app(registry, wanted)), wanted)
     server = uvicorn.Server(config)
@@ -51,7 +52,7 @@ def running(indexes: Sequence[Path], *, prefix: str = "", **settings: Any) -> It
         thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
         thread.start()
         try:
-            wait_until(lambda: server.started and all(index.state == "ready" for index in registry))
+            wait_until(lambda: server.started and registry.ready)
             yield f"http://127.0.0.1:{port.getsockname()[1]}{prefix}/"
         finally:
             server.should_exit = True

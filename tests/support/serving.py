@@ -58,7 +58,11 @@ def serving(
 ) -> Iterator[TestClient]:
     """A client of a service that is ready."""
     registry = IndexRegistry.open(
-        [str(index) for index in indexes], model=model, refresh_seconds=refresh, opened=opened
+        [str(index) for index in indexes],
+        model=model,
+        refresh_seconds=refresh,
+        opened=opened,
+        fillable=bool(settings.get("add_roots")),
     )
     app = create_app(registry, ServeSettings(**settings))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=True) as client:

@@ -52,6 +52,10 @@ class AddedFiles:
         """Names of the folders, without where they are."""
         return [root.name or "/" for root in self._roots]
 
+    def holds(self, path: str) -> bool:
+        """Return whether a file really lies in one of the folders."""
+        return self._root_of(Path(os.path.realpath(path))) is not None
+
     def check_allowed(self) -> None:
         """Check that clients may add videos.
 

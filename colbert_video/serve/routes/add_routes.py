@@ -75,7 +75,7 @@ async def add_file(
     async with service.uploads:
         record = await service.added_files.keep(request, name)
     try:
-        added = service.additions.put(index, [record], uploaded=True)
+        added = await asyncio.to_thread(service.additions.put, index, [record], uploaded=True)
     except ServiceError:  # too many wait: a file that is not queued would be kept for nothing
         Path(record.path).unlink(missing_ok=True)
         raise
@@ -97,7 +97,8 @@ async def add_folder(request: Request, index: Index) -> JSON:
     path = _path(await read_body(request, most_bytes=MAX_BYTES, seconds=SECONDS))
     records, elsewhere = await asyncio.to_thread(service.added_files.found, path)
     refused = service.additions.refuse(index, elsewhere)
-    return _answer(service, index, [*service.additions.put(index, records), *refused])
+    added = await asyncio.to_thread(service.additions.put, index, records)
+    return _answer(service, index, [*added, *refused])
 
 
 def _path(body: bytes) -> str:

@@ -65,6 +65,8 @@ async def start(request: Request, index: Index) -> JSON:
 
 
 def _start(index: ServedIndex) -> JSON:
+    if index.is_empty:
+        return JSON(StartAnswer(index=index.name, examples=[], facets=[]))
     facets = [
         FacetAnswer(
             field=facet.name,
@@ -85,7 +87,7 @@ def _length(limit: int | None, most: int) -> int:
 
 def _listing(service: Service, index: ServedIndex, page: Callable[[], Page], with_media: bool) -> JSON:
     version = index.version
-    videos, following = page()
+    videos, following = ([], None) if index.is_empty else page()
     answers = [ListedVideoAnswer(**vars(video)) for video in videos]
     if with_media:
         rows = index.rows_of([answer.id for answer in answers])

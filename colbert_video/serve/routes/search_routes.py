@@ -148,6 +148,7 @@ async def _asked(
     ] = None,
     labels: Annotated[bool, Query(description="Say in a word how well each result matches: `match`.")] = False,
 ) -> _Asked:
+    index.check_holds_videos()
     settings = get_service(request).settings
     if k > settings.most_results:
         most = settings.most_results
@@ -257,6 +258,7 @@ async def _looked_into(
     index: Index,
     bag_weights: Weights = None,
 ) -> _LookedInto:
+    index.check_holds_videos()
     _check_query(query, get_service(request).settings)
     weights = checked_weights(bag_weights)
     index.query_model()

@@ -19,10 +19,12 @@ async def healthz() -> JSON:
 
 @router.get("/readyz", response_model=StatusAnswer)
 async def readyz(request: Request) -> JSON:
-    """Every index can be searched."""
+    """Every index can be searched, or be filled with first videos."""
     indexes = get_service(request).indexes
     if not indexes.ready:
-        waiting = ", ".join(f"{index.name} ({index.state})" for index in indexes if index.state != "ready")
+        waiting = ", ".join(
+            f"{index.name} ({index.state})" for index in indexes if index.state in ("loading", "failed")
+        )
         remedy, later = "Wait; if an index failed, see the log.", {"Retry-After": "2"}
         raise ServiceError(503, "not_ready", f"not ready: {waiting}.", remedy, later)
     return JSON(StatusAnswer(status="ready"))

@@ -31,9 +31,14 @@ export class Adding {
   /** Whether the service takes videos. */
   allowed = false;
 
-  /** @param {import("./api.js").Api} api @param {() => void} onDone Called when videos can be found that could not before. */
-  constructor(api, onDone) {
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {() => void} onDone Called when videos can be found that could not before.
+   * @param {() => boolean} isEmpty Whether nothing can be found yet, so that it is looked whether others add something.
+   */
+  constructor(api, onDone, isEmpty) {
     this.api = api;
+    this.isEmpty = isEmpty;
     this.onDone = onDone;
     byId("adding-choose").addEventListener("click", () => this.#file.click());
     this.#file.addEventListener("change", () => {
@@ -124,9 +129,10 @@ export class Adding {
       byId("adding-roots").textContent = found.folders.join(" or ");
       this.#show(found.additions);
       this.#tell(found);
-      if (found.done > this.#done) this.onDone();
+      if (found.done > this.#done || this.isEmpty()) this.onDone();
       this.#done = found.done;
-      if (found.waiting + found.indexing + this.#sending > 0) this.#timer = window.setTimeout(() => this.#look(), LOOK_EVERY);
+      const isBusy = found.waiting + found.indexing + this.#sending > 0;
+      if (isBusy || this.isEmpty()) this.#timer = window.setTimeout(() => this.#look(), isBusy ? LOOK_EVERY : 5 * LOOK_EVERY);
     } catch (error) {
       if (!isAborted(error)) this.#timer = window.setTimeout(() => this.#look(), 5 * LOOK_EVERY);
     }

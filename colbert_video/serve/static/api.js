@@ -10,7 +10,7 @@
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
  *   shards_failed: string[], query_cut: boolean, bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
- *   text_queries: boolean, state: "loading" | "ready" | "failed", note: string | null}} IndexInfo
+ *   text_queries: boolean, state: "loading" | "empty" | "ready" | "failed", note: string | null}} IndexInfo
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],
  *   metadata: Record<string, unknown>, windows: {id: string, start: number | null, end: number | null}[],
  *   playable: boolean, reason: string | null, codec: string | null, container: string | null, bytes: number | null,

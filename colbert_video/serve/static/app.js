@@ -47,7 +47,7 @@ class App {
     this.images = new ImageInput(byId("image-chip"), byId("image-file"), byId("image-open"), () => void this.#imageChanged(), (files) => this.adding.take(files));
     this.likeness = new Likeness(changed);
     this.results = new Results(byId("results"), (result) => this.#open(result.id));
-    this.adding = new Adding(this.api, () => this.#added());
+    this.adding = new Adding(this.api, () => this.#added(), () => this.indexes.isEmpty);
     this.start = new Start(this.api, {
       onQuery: (text) => this.#ask(text),
       onWhere: (where) => (this.filters.where = where),
@@ -260,12 +260,13 @@ class App {
 
   /** Show what can be found now; its number of videos has changed. */
   async #added() {
+    const { isEmpty } = this.indexes;
     try {
       await this.indexes.load(this.#state.index);
     } catch {
       return; // the next look will do
     }
-    if (!this.#isAsked) this.#search();
+    if (!this.#isAsked || (isEmpty && !this.indexes.isEmpty)) this.#search();
   }
 
   /** @param {string} text */
@@ -309,6 +310,7 @@ class App {
     this.start.hide();
     this.results.show([], {});
     this.messages.fail(error, waiting);
+    if (error.code === "nothing_indexed") this.adding.visible = true;
     if (this.#opening && waiting === null && error.code !== "token_needed") this.#openViewer();
     if (waiting === null) this.#opening = false;
   }

@@ -41,6 +41,11 @@ export class IndexChoice {
     this.#select.selectedIndex = Math.max(place, 0);
   }
 
+  /** @returns {boolean} Whether nothing was ever indexed in the chosen one. */
+  get isEmpty() {
+    return this.current?.state === "empty";
+  }
+
   /** @returns {IndexInfo | undefined} */
   get current() {
     return this.#indexes[Math.max(this.#select.selectedIndex, 0)];

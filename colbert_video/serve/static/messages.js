@@ -76,6 +76,10 @@ export class Messages {
   fail(error, waiting) {
     this.#reset();
     if (error.code === "token_needed") return;
+    if (error.code === "nothing_indexed") {
+      this.#sayEmpty();
+      return;
+    }
     if (waiting !== null) {
       this.#status.textContent = `${sentence(error.message)} Trying again…`;
       return;
@@ -89,6 +93,10 @@ export class Messages {
   welcome(index) {
     this.#reset();
     if (!index) return;
+    if (index.state === "empty") {
+      this.#sayEmpty();
+      return;
+    }
     const parts = index.windows ? `, ${count(index.windows, "part")} of long ones` : "";
     this.#show(make("p", { class: "lead", text: index.videos ? `${count(index.videos, "video")}${parts}.` : "This index is empty." }));
     if (!index.videos) {
@@ -100,6 +108,12 @@ export class Messages {
       : "This index names no model that could read words or pictures, so it cannot be searched from here.";
     this.#welcome.append(make("p", { text: how }));
     if (index.note) this.#welcome.append(make("p", { class: "problem-text", text: index.note }));
+  }
+
+  /** Nothing was ever indexed here, and this page can change that. */
+  #sayEmpty() {
+    this.#show(make("p", { class: "lead", text: "Nothing is indexed yet." }));
+    this.#welcome.append(make("p", { text: "Drop video files anywhere on this page, choose some, or name a folder below. Each video can be found as soon as it is indexed." }));
   }
 
   /** @param {string} text @param {string[]} missing Shards that did not answer. */
