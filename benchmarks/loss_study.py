@@ -29,7 +29,7 @@ TUNING_SEED = 100
 """The seed that settings are chosen with; no row uses it."""
 LENGTHS = {"quick": (2, 4), "full": (120, 480)}
 """Steps of the rows by budget; settings are chosen with the shorter ones."""
-SIGMOID_GRID = [(scale, point) for scale in (15.0, 30.0, 60.0) for point in (0.35, 0.5)]
+SIGMOID_GRID = [(scale, point) for scale in (30.0, 60.0, 100.0) for point in (0.35, 0.5)]
 """Scales, and scores at which a pair is as likely a match as not; of a combined loss half the scale and twice the score."""
 INFONCE_GRID = (10.0, 20.0, 30.0, 50.0, 80.0, 120.0)
 """Scales; half of them for a combined loss."""

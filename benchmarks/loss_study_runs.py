@@ -1,7 +1,7 @@
 """What the study of losses trains and measures: a loss with its scale and bias, for a number of steps, from one seed.
 
-Each run is that of the ablations (`ablation_training`) with the image tower frozen, which halves its time and is near to
-the paper, whose towers learn a thousand times slower than the new layers.
+Each run is that of the ablations (`ablation_training`) with the image tower frozen, whose features are then computed once
+for all runs. This is near to the paper, whose towers learn a thousand times slower than the new layers.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from ablation_training import ENDLESS, Budget, Workshop, towers, toy_model, train, write_rows
 from ablation_variants import Settings
+from frozen_features import FrozenFeatures
 
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.frame_cache import FrameCache
@@ -111,6 +112,8 @@ class LossShop:
     shop: Workshop
     clips: int
     """Clips of the validation split."""
+    features: FrozenFeatures = field(default_factory=FrozenFeatures)
+    """Of the image tower that all runs have."""
 
     @property
     def manifest(self) -> Path:
@@ -151,6 +154,8 @@ def measure_loss(shop: LossShop, run: LossRun, *, test: bool) -> LossFigures:
     started = time.process_time()
     chosen = {"num_frames": Settings().num_frames, "temporal_layers": Settings().temporal_layers}
     model = toy_model(chosen, seed=run.seed, weights=towers(shop.shop))
+    backbone: Any = model.backbone
+    backbone.frame_tokens = shop.features.around(backbone.frame_tokens)
     folder = shop.shop.folder / "loss-runs" / run.name
     train(model, run.config(shop.shop.budget), shop.data(), folder, shop.shop.device)
     validation, points = _curves(folder / "log.jsonl")

@@ -36,6 +36,11 @@ from colbert_video.cli.options import (
     help="Log to this experiment tracker too: wandb, mlflow, trackio, comet_ml, aim, clearml, dvclive or swanlab; repeatable. "
     "TensorBoard's files are written in any case.",
 )
+@click.option(
+    "--compile",
+    is_flag=True,
+    help="Compile the model with torch.compile: the first step takes a minute or more, the later ones less.",
+)
 @workers_option
 @device_option
 @json_option

@@ -4,6 +4,7 @@
 `Backbone`, and an entry in `checkpoint.BACKBONES`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -74,9 +75,13 @@ class Preprocess:
             pixels = nn.functional.interpolate(
                 pixels, (self.height, self.width), mode=self.interpolation, antialias=True
             ).clamp_(0, 1)
-        mean = torch.tensor(self.mean, device=device, dtype=torch.float32)[:, None, None]
-        std = torch.tensor(self.std, device=device, dtype=torch.float32)[:, None, None]
-        return pixels.sub_(mean).div_(std)
+        return pixels.sub_(_per_channel(self.mean, device)).div_(_per_channel(self.std, device))
+
+
+def _per_channel(values: Sequence[float], device: torch.device) -> Float[Tensor, "3 1 1"]:
+    """Return one number for each channel, made on the device: sending them there would wait for it."""
+    filled = [torch.full((1, 1), value, dtype=torch.float32, device=device) for value in values]
+    return torch.stack(filled)
 
 
 @dataclass(frozen=True, eq=False)

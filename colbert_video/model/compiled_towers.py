@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,23 @@ def _called(compiled: Callable[..., Any], *inputs: Any) -> Any:
     Raises:
         DependencyError: If the compiler fails.
     """
-    try:
+    with naming_compiler_failures():
         return compiled(*inputs)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
+
+
+@contextmanager
+def naming_compiler_failures() -> Iterator[None]:
+    """Say in one sentence that the compiler fails, if it does in the block.
+
+    Raises:
+        DependencyError: In its place.
+    """
+    try:
+        yield
+    except Exception as error:
+        # the compiler's own error is looked up only here: importing it takes a second
+        if not isinstance(error, torch._dynamo.exc.BackendCompilerFailed):
+            raise
         raise DependencyError(
             f"compile=True: torch cannot compile the model on this machine: {in_one_line(error)}. Leave compile out."
         ) from error

@@ -48,6 +48,11 @@ def mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries 
         SettingsError: If a query or a bag has no unmasked token, or the dimensions differ.
     """
     _check_scorable(queries, bags)
+    return checked_mean_max_sim(queries, bags)
+
+
+def checked_mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries videos"]:
+    """Compute `mean_max_sim` of bags that are known to have tokens, of equal dimensions; a GPU is not waited for."""
     queries, bags = _of_one_dtype(queries, bags)
     per_video = queries.tokens.shape[0] * queries.tokens.shape[1] * bags.tokens.shape[1]
     chunk = max(1, SIMILARITY_BUDGET // max(1, per_video))
@@ -72,6 +77,11 @@ def _mean_max_sim(
 def mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queries videos"]:
     """Cosine of the pooled query token and the mean of the bag: the single-vector baseline MP of Table 3."""
     _check_scorable(queries, bags)
+    return checked_mean_pool_sim(queries, bags)
+
+
+def checked_mean_pool_sim(queries: QueryTokens, bags: TokenBags) -> Float[Tensor, "queries videos"]:
+    """Compute `mean_pool_sim` of bags that are known to have tokens, of equal dimensions; a GPU is not waited for."""
     queries, bags = _of_one_dtype(queries, bags)
     sums = bags.tokens.masked_fill(~bags.mask[..., None], 0.0).sum(dim=1)  # (videos, dim), along the mean
     with full_precision(sums):
@@ -198,6 +208,8 @@ def _check_scorable(queries: TokenBags, bags: TokenBags) -> None:
         raise SettingsError(
             f"query tokens have {queries.shape[-1]} dimensions and bags {bags.shape[-1]}; they must agree."
         )
+    if torch.compiler.is_compiling():  # a graph has no place for the error
+        return
     scorable = torch.cat([queries.mask.any(dim=1), bags.mask.any(dim=1)])  # (queries + videos,)
     if bool(scorable.all()):  # the only time that a GPU is waited for
         return

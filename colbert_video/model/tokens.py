@@ -154,7 +154,8 @@ class QueryTokens(TokenBags):
         if pooled.device != self.tokens.device:
             raise SettingsError(f"tokens are on {self.tokens.device}, pooled on {pooled.device}; move one of them.")
         object.__setattr__(self, "pooled", pooled.long())  # torch takes uint8 for a mask
-        if pooled.device.type == "cpu" and len(self):  # on a GPU, looking would wait for it
+        looked_at = pooled.device.type == "cpu" and not torch.compiler.is_compiling()
+        if looked_at and len(self):  # on a GPU, looking would wait for it, and in a graph there is nothing to see
             least, most = int(pooled.min()), int(pooled.max())
             if least < 0 or most >= self.shape[1]:
                 raise SettingsError(f"pooled runs from {least} to {most}; a query has tokens 0 to {self.shape[1] - 1}.")

@@ -294,7 +294,17 @@ class VideoColBERT(nn.Module):
         """
         if backend == "inductor":
             check_compiler(self.device)
-        self._compiling, self._compiled = backend, None
+        self.compile_with(backend)
+
+    @property
+    def compiling(self) -> str | None:
+        """The backend that the model compiles with; None if it does not."""
+        return self._compiling
+
+    def compile_with(self, backend: str | None) -> None:
+        """Compile with a backend from now on, or with None no more; what is compiled with it already stays."""
+        if backend != self._compiling:
+            self._compiling, self._compiled = backend, None
 
     def _compiled_if(self, wanted: bool) -> "VideoColBERT":
         if wanted:
@@ -469,7 +479,8 @@ class VideoColBERT(nn.Module):
             pixels: Preprocessed frames, padded to the longest video.
             frame_mask: True where a frame is real; None if all are, which is faster.
         """
-        if frame_mask is not None and frame_mask.device.type == "cpu" and bool(frame_mask.all()):
+        compiling = torch.compiler.is_compiling()
+        if frame_mask is not None and frame_mask.device.type == "cpu" and not compiling and bool(frame_mask.all()):
             frame_mask = None  # on a GPU, looking would wait for it
         features = self._frame_features(pixels, frame_mask)
         temporal = self.temporal if self._computing is None else self._computing.temporal
@@ -481,7 +492,8 @@ class VideoColBERT(nn.Module):
         towers = self._computing or self.backbone
         if mask is None:
             return towers.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
-        if self._compiling is not None and torch.is_grad_enabled():  # one shape, whatever is padded
+        one_shape = self._compiling is not None and torch.is_grad_enabled()
+        if one_shape or torch.compiler.is_compiling():  # whatever is padded
             features = towers.frame_tokens(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
             return features.masked_fill(~mask[..., None], 0)
         encoded = towers.frame_tokens(pixels[mask]).float()  # (real frames, dim)

@@ -44,6 +44,7 @@ def accelerator(device: str) -> Any:
         {"chunk_size": 3},
         {"chunk_size": 3, "grad_checkpointing": True, "interaction": "mms_f"},
         {"loss": "dual_infonce", "learnable_loss": True},
+        {"learnable_loss": True, "loss_bias": -20.0, "loss_scale": 30.0},
         {"loss": "combined_infonce", "interaction": "rrf"},
         {"loss": "combined_sigmoid", "labels": "diagonal"},
         {"interaction": "mp_v"},
@@ -58,12 +59,14 @@ def test_a_step_is_that_of_the_cpu(gpu: StandInGPU, tiny_model: VideoColBERT, se
     for name, waits in STEP.items():
         assert gpu.waits[name] == waits
     assert gpu.waits["tests"] == len(weights)  # fetched above
-    levels = 2 if config.interaction in ("mms_fv", "rrf") else 1
-    assert gpu.waits["interaction._check_scorable"] == levels
     assert gpu.sent["backbone.TokenizedQueries.to.<locals>.<genexpr>"] == 4
-    assert gpu.sent["backbone.Preprocess.to_pixels"] == 2 * chunks  # mean and deviation
     assert gpu.sent["batch_encoding.EncodableBatch.from_batch"] <= 2  # all frames at once, as bytes, and their mask
-    assert not [name for name in gpu.waits if name.startswith(("batch_encoding.", "gradcache._", "losses.Dual"))]
+    assert not [
+        name
+        for name in gpu.waits
+        if name.startswith(("batch_encoding.", "gradcache._", "losses.", "interaction.", "backbone."))
+    ]
+    assert not [name for name in gpu.sent if name.startswith(("interaction.", "backbone.Preprocess", "gradcache."))]
     # Which frames are real, for the image tower and for the temporal transformer.
     assert sum(waits for name, waits in gpu.waits.items() if name.startswith(("video_", "temporal."))) <= 2 * chunks
     here, expected = step(tiny_model, config, "cpu")

@@ -96,7 +96,10 @@ def test_towers_are_compiled_whole() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     whole = {"text": [1, 0], "frames": [1, 0], "temporal": [1, 0]}  # one graph, no break
-    assert found == dict.fromkeys(("tiny-clip", "tiny-sigmoid", "clip", "siglip"), whole)
+    assert found["towers"] == dict.fromkeys(("tiny-clip", "tiny-sigmoid", "clip", "siglip"), whole)
+    assert all(graphs == {"whole": [1, 0], "padded": [1, 0]} for graphs in found["forward"].values())
+    assert all(graphs == [1, 0] for graphs in found["scores"].values()), found["scores"]
+    assert len(found["scores"]) == 10 + 8 * 2 + 2 * 2  # interactions; losses with and without labels, and calibrated
 
 
 def test_names_of_weights_stay_and_copies_compile_again(tiny_names: SimpleNamespace, tmp_path: Path) -> None:

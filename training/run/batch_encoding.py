@@ -1,5 +1,6 @@
 """Tokens, scores and loss of a batch of captions and frames, encoded in any number of parts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.backbone import TokenizedQueries
-from colbert_video.model.interaction import SIMILARITY_BUDGET, Interaction, mean_max_sim, mean_pool_sim
+from colbert_video.model.interaction import SIMILARITY_BUDGET, Interaction, checked_mean_max_sim, checked_mean_pool_sim
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
@@ -37,10 +38,17 @@ class EncodableBatch:
     def from_batch(
         cls, batch: TrainingBatch, model: VideoColBERT, wrapped: nn.Module, *, bfloat16: bool
     ) -> "EncodableBatch":
-        """Tokenise the captions and move everything to the model's device."""
-        queries = model.tokenize(batch.captions).to(model.device)
+        """Tokenise the captions, check the masks, and move everything to the model's device.
+
+        Raises:
+            SettingsError: If a video has no real frame.
+        """
+        queries = model.tokenize(batch.captions).to(model.device)  # with words: every query is scored
         frames = batch.pixels.to(model.device)
-        mask = None if bool(batch.frame_mask.all()) else batch.frame_mask.to(model.device)
+        mask = None if bool(batch.frame_mask.all()) else batch.frame_mask
+        if mask is not None:
+            _check_frames(mask, batch.video_ids)
+            mask = mask.to(model.device, non_blocking=True)
         return cls(model, wrapped, queries, frames, mask, bfloat16)
 
     def __len__(self) -> int:
@@ -66,11 +74,20 @@ class EncodableBatch:
         )
 
 
+def _check_frames(mask: Bool[Tensor, "videos frames"], video_ids: list[str]) -> None:
+    empty = (~mask.any(dim=1)).nonzero()
+    if len(empty):
+        raise SettingsError(
+            f"the video {shown(video_ids[int(empty[0])])} has no real frame; every video needs at least one."
+        )
+
+
 def batch_loss(
     tokens: tuple[Tensor, ...],
     labels: Bool[Tensor, "queries videos"],
     loss: PairLoss | nn.Module,
     interaction: Interaction,
+    score: Callable[[QueryTokens, VideoTokens, Interaction], tuple[Level, Level]] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the loss of the batch that all processes hold together, the same number in each of them.
 
@@ -79,15 +96,16 @@ def batch_loss(
 
     Args:
         tokens: This process's part of the batch, encoded.
-        labels: Labels of the whole batch.
+        labels: Labels of the whole batch, on the CPU, where they are checked without waiting for a GPU.
         loss: Takes frame scores, video scores and labels.
         interaction: Decides which levels are scored.
+        score: `level_scores`, compiled for example; None for the function itself.
     """
     queries = QueryTokens(*tokens[:3])
     bags = [gather_bags(TokenBags(*tokens[3:5])), gather_bags(TokenBags(*tokens[5:7]))]
-    levels = level_scores(queries, VideoTokens(*bags), interaction)
+    levels = (score or level_scores)(queries, VideoTokens(*bags), interaction)
     frame_scores, video_scores = (None if scores is None else gather_rows(scores) for scores in levels)
-    return loss(frame_scores, video_scores, labels.to(tokens[0].device))
+    return loss(frame_scores, video_scores, labels)
 
 
 def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries videos"], list[str]]:
@@ -121,7 +139,7 @@ def level_scores(queries: QueryTokens, videos: VideoTokens, interaction: Interac
         frame, video = videos
     if frame is None and video is None:
         raise SettingsError(f"interaction {shown(interaction)} needs video tokens, and there are none.")
-    score = mean_pool_sim if interaction.startswith("mp") else training_mean_max_sim
+    score = checked_mean_pool_sim if interaction.startswith("mp") else training_mean_max_sim
     return (None if frame is None else score(queries, frame), None if video is None else score(queries, video))
 
 
@@ -131,7 +149,7 @@ def reads_video_tokens(interaction: Interaction) -> bool:
 
 
 def training_mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, "queries videos"]:
-    """Compute `mean_max_sim` for backward passes: in chunks of videos whose similarities are not kept.
+    """Compute `checked_mean_max_sim` for backward passes: in chunks of videos whose similarities are not kept.
 
     A batch of 256 with 64 query tokens and 66 video tokens has 277 million similarities; only one chunk of them is
     alive at a time, and each is computed again in the backward pass.
@@ -139,8 +157,8 @@ def training_mean_max_sim(queries: TokenBags, bags: TokenBags) -> Float[Tensor, 
     per_video = queries.tokens.shape[0] * queries.tokens.shape[1] * bags.tokens.shape[1]
     chunk = max(1, SIMILARITY_BUDGET // max(1, per_video))
     if chunk >= len(bags):
-        return mean_max_sim(queries, bags)
+        return checked_mean_max_sim(queries, bags)
     columns = []
     for tokens, mask in zip(bags.tokens.split(chunk), bags.mask.split(chunk), strict=True):
-        columns.append(checkpoint(mean_max_sim, queries, TokenBags(tokens, mask), use_reentrant=False))
+        columns.append(checkpoint(checked_mean_max_sim, queries, TokenBags(tokens, mask), use_reentrant=False))
     return torch.cat(columns, dim=1)

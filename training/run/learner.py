@@ -12,9 +12,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from colbert_video.errors import TrainingError
+from colbert_video.model.compiled_towers import naming_compiler_failures
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.data.loader import TrainingBatch
-from colbert_video.training.run.batch_encoding import EncodableBatch, batch_labels, batch_loss, reads_video_tokens
+from colbert_video.training.run.batch_encoding import (
+    EncodableBatch,
+    batch_labels,
+    batch_loss,
+    level_scores,
+    reads_video_tokens,
+)
 from colbert_video.training.run.gradcache import cached_backward, random_state, set_random_state
 from colbert_video.training.run.losses import PairLoss
 from colbert_video.training.run.optimizer import (
@@ -40,7 +47,7 @@ class StepReport:
     gradient_norm: float
     """Norm before clipping."""
     decision_point: float | None = None
-    """Score at which a pair is as likely a match as not, of sigmoid losses after the step."""
+    """Score at which a pair was as likely a match as not in this step, of sigmoid losses."""
 
 
 class Learner:
@@ -65,6 +72,7 @@ class Learner:
             SettingsError: If a name in `config.freeze` matches nothing, or nothing is left to train.
         """
         requires_grad = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        compiling = self.model.compiling
         outside = random_state()
         torch.manual_seed(self.config.seed + self.accelerator.process_index)
         try:
@@ -76,6 +84,7 @@ class Learner:
                 parameter.requires_grad_(required)
                 parameter.grad = None
             self.model.set_grad_checkpointing(False)
+            self.model.compile_with(compiling)
             self.model.eval()
 
     def train_mode(self) -> None:
@@ -93,18 +102,22 @@ class Learner:
 
         Raises:
             SettingsError: If all processes together have a single pair.
+            DependencyError: If the model is compiled and the compiler fails.
             TrainingError: If loss or gradient are not finite; the weights are then unchanged.
         """
         labels, video_ids = batch_labels(batch.video_ids, self.config.labels)
-        loss = self._backward(batch, labels)
+        with naming_compiler_failures():
+            loss = self._backward(batch, labels)
         norm = nn.utils.clip_grad_norm_(trainable(self.optimizer.param_groups), self.config.clip or math.inf)
-        values: list[float] = torch.stack([loss, norm]).tolist()  # the one time that a GPU is waited for
-        for what, value in zip(("loss", "norm of the gradient"), values, strict=True):
+        decision = self.loss.decision()
+        known = [loss, norm] if decision is None else [loss, norm, decision]
+        values: list[float] = torch.stack(known).tolist()  # the one time that a GPU is waited for
+        for what, value in zip(("loss", "norm of the gradient"), values[:2], strict=True):
             _check_finite(what, value, where, video_ids)
         set_learning_rates(self.optimizer, learning_rate_factor)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return StepReport(values[0], values[1], self.loss.decision_point)
+        return StepReport(*values)
 
     def _backward(self, batch: TrainingBatch, labels: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Leave the gradient of the whole batch in the parameters, the same one in all processes."""
@@ -113,7 +126,7 @@ class Learner:
         )
 
         def loss_of(tokens: tuple[Tensor, ...]) -> Float[Tensor, ""]:
-            return batch_loss(tokens, labels, self._exchanging_loss, self.config.interaction)
+            return batch_loss(tokens, labels, self._exchanging_loss, self.config.interaction, self._score)
 
         if self.config.chunk_size is not None:
             return cached_backward(
@@ -145,11 +158,17 @@ class Learner:
         if not reads_video_tokens(config.interaction):
             model.temporal.requires_grad_(False)
         model.set_grad_checkpointing(config.grad_checkpointing)
+        if config.compile:
+            model.compile()
         self.train_mode()
 
     def _prepare_optimizer(self) -> None:
         config = self.config
         self.loss = config.build_loss().to(self.accelerator.device)
+        self._score = level_scores
+        if config.compile:
+            self._score = torch.compile(level_scores, dynamic=False)
+            self.loss.compile(dynamic=False)
         groups = parameter_groups(
             self.model,
             self.loss,

@@ -91,7 +91,6 @@ class PairLoss(nn.Module):
         self.lambda_frame, self.lambda_video = lambda_frame, lambda_video
         self.learnable = learnable
         self._may_lack_bias = bias is not None and math.isnan(bias)
-        self._decision_point: float | None = None
         for name, value in (("log_scale", log_scale), ("bias", bias)):
             if value is not None and learnable:
                 self.register_parameter(name, nn.Parameter(torch.tensor(value, dtype=torch.float32, device="cpu")))
@@ -120,11 +119,21 @@ class PairLoss(nn.Module):
         if not levels:
             raise SettingsError("neither frame nor video scores were given; the loss needs at least one of them.")
         positive = _as_positive(labels, [scores for _, scores in levels])
+        if labels is not None and not torch.compiler.is_compiling():  # a graph has no place for the error
+            self.check_labels(positive)
+        positive = positive.to(levels[0][1].device, non_blocking=True)
         if self._may_lack_bias:
             self.calibrate([scores for _, scores in levels], positive)
         if self.combined:
             levels = [(1.0, torch.stack([scores for _, scores in levels]).sum(dim=0))]
         return torch.stack([weight * self.level(scores, positive) for weight, scores in levels]).sum()
+
+    def check_labels(self, positive: Bool[Tensor, "queries videos"]) -> None:
+        """Check that the loss is defined for these labels, on the device where they are.
+
+        Raises:
+            SettingsError: If it is not.
+        """
 
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Compute the loss of one score matrix."""
@@ -145,25 +154,29 @@ class PairLoss(nn.Module):
         Raises:
             SettingsError: If all pairs belong together.
         """
-        self._may_lack_bias = False
-        if not bool(self.bias.isnan()):
-            return
-        if bool(positive.all()):
-            raise SettingsError(
-                "loss_bias='calibrate' needs pairs that do not belong together, and the first batch has none; give a number."
-            )
-        usual = torch.stack([scores.float()[~positive].mean() for scores in levels])  # (levels,)
+        usual = torch.stack([_mean_where(scores.float(), ~positive) for scores in levels])  # (levels,)
         unrelated, perfect = (usual.sum(), float(len(levels))) if self.combined else (usual.mean(), 1.0)
-        self.bias.copy_(-self.log_scale.exp() * (unrelated + DECISION_SHARE * (perfect - unrelated)))
+        bias = -self.log_scale.exp() * (unrelated + DECISION_SHARE * (perfect - unrelated))
+        if not torch.compiler.is_compiling():  # a graph has no place for the error
+            self._may_lack_bias = False
+            if bool(self.bias.isnan() & bias.isnan()):
+                raise SettingsError(
+                    "loss_bias='calibrate' needs pairs that do not belong together, and the first batch has none; give a "
+                    "number."
+                )
+        self.bias.copy_(torch.where(self.bias.isnan(), bias, self.bias))
+
+    def decision(self) -> Float[Tensor, ""] | None:
+        """Return `decision_point` where the loss is, so that a GPU need not be waited for."""
+        if not hasattr(self, "bias"):
+            return None
+        return -self.bias.detach() / self.log_scale.detach().exp()
 
     @property
     def decision_point(self) -> float | None:
         """Score at which a pair is as likely a match as not, -bias / scale; None for losses without a bias."""
-        if hasattr(self, "bias") and (
-            self.learnable or self._decision_point is None
-        ):  # read once if it stays: a GPU waits
-            self._decision_point = -float(self.bias) / math.exp(float(self.log_scale))
-        return self._decision_point
+        decision = self.decision()
+        return None if decision is None else float(decision)
 
 
 class DualSigmoidLoss(PairLoss):
@@ -251,6 +264,20 @@ class DualInfoNCELoss(PairLoss):
         )
         self.symmetric = symmetric
 
+    def check_labels(self, positive: Bool[Tensor, "queries videos"]) -> None:
+        """Check that each row has a positive and, if symmetric, each column.
+
+        Raises:
+            SettingsError: If one has none.
+        """
+        for one in (positive, positive.T) if self.symmetric else (positive,):
+            found = one.any(dim=1)  # (rows,)
+            if not bool(found.all()):
+                raise SettingsError(
+                    f"row {int((~found).nonzero()[0])} of the labels has no positive, and InfoNCE needs one in each row "
+                    "and, if symmetric, in each column; give symmetric=False where the rows are a part of the batch."
+                )
+
     def level(self, scores: Scores, positive: Bool[Tensor, "queries videos"]) -> Float[Tensor, ""]:
         """Compute the cross-entropy from queries to videos; if symmetric, its mean with the one from videos to queries."""
         logits = scores * self.log_scale.exp()  # (queries, videos)
@@ -273,14 +300,14 @@ class CombinedInfoNCELoss(DualInfoNCELoss):
         super().__init__(scale=scale, symmetric=symmetric, learnable=learnable)
 
 
+def _mean_where(values: Float[Tensor, "rows columns"], chosen: Bool[Tensor, "rows columns"]) -> Float[Tensor, ""]:
+    """Compute the mean of the chosen values; nan if there are none."""
+    return values.masked_fill(~chosen, 0.0).sum() / chosen.sum()
+
+
 def _info_nce(logits: Float[Tensor, "rows columns"], positive: Bool[Tensor, "rows columns"]) -> Float[Tensor, ""]:
     """Compute the mean over rows of the mean over a row's positives of `log(1 + sum of e^(negative - positive))`."""
     counts = positive.sum(dim=1)  # (rows,)
-    if not bool(counts.all()):
-        raise SettingsError(
-            f"row {int((counts == 0).nonzero()[0])} of the labels has no positive, and InfoNCE needs one in each row "
-            "and, if symmetric, in each column; give symmetric=False where the rows are a part of the batch."
-        )
     lowest = torch.finfo(logits.dtype).min / 2  # not -inf: a row without negatives would get a gradient of nan
     negatives = logits.masked_fill(positive, lowest).logsumexp(dim=1, keepdim=True)  # (rows, 1)
     terms = softplus(negatives - logits).masked_fill(~positive, 0.0)  # (rows, columns)
@@ -298,5 +325,4 @@ def _as_positive(labels: Labels | None, scores: Sequence[Tensor]) -> Bool[Tensor
         )
     if labels is None:
         return torch.eye(queries, dtype=torch.bool, device=scores[0].device)
-    labels = labels.to(scores[0].device)
     return labels if labels.dtype == torch.bool else labels > 0

@@ -31,6 +31,7 @@ def train_recipe(
     settings: Sequence[str] = (),
     device: Device | None = None,
     trackers: Sequence[str] = (),
+    compile: bool = False,
 ) -> dict[str, Any]:
     """Load a recipe, train its stages, and leave the other processes.
 
@@ -44,6 +45,7 @@ def train_recipe(
         settings: More overrides, as "training.epochs=1".
         device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
         trackers: Where the log goes too, such as "wandb"; see `Trainer`.
+        compile: True to set `training.compile`.
 
     Returns:
         The model to use (`model`: the best by validation, else the final one) and the result of each stage.
@@ -53,11 +55,13 @@ def train_recipe(
         ModelError: If the model cannot be built.
         TrainingError: If training cannot continue, or `output` holds another run.
     """
-    check_flags(resume=resume)
+    check_flags(resume=resume, compile=compile)
     paths = {"data.manifest": manifest, "data.cache": cache}
     overrides: dict[str, Any] = {name: str(path) for name, path in paths.items() if path is not None}
     if workers is not None:
         overrides["data.workers"] = workers
+    if compile:
+        overrides["training.compile"] = True
     overrides |= dict(parse_override(setting) for setting in settings)
     try:
         loaded = load_recipe(recipe, overrides=overrides)

@@ -34,8 +34,8 @@ ONE_LEVEL = ("mms_f", "mms_v", "mp_f", "mp_v")
 RANK_METRICS = ("MdR", "MnR")
 """Metrics that are better when they are smaller; no best model can be chosen by them."""
 LOSS_LEARNING_RATE = 0.01
-FREELY_CHANGED = ("checkpoint_every", "keep_checkpoints")
-"""Fields that a resumed run may change: they do not affect the result."""
+FREELY_CHANGED = ("checkpoint_every", "keep_checkpoints", "compile")
+"""Fields that a resumed run may change: they affect the last digits of the result at most."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class TrainingConfig:
     """Frozen parameters: keys of `optimizer.FAMILIES`, or patterns of parameter names."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Arithmetic of the encoders; weights, scores and losses are float32 in both."""
+    compile: bool = False
+    """True to compile towers, temporal transformer, scores and loss with `torch.compile`, which takes a minute or more at the
+    first step and pays off in long runs. Checkpoints are those of a model that is not compiled."""
     grad_checkpointing: bool = False
     """True to compute activations twice instead of keeping them."""
     metric: str = "R@1"

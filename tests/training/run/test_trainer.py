@@ -21,6 +21,7 @@ from tiny_models import build_tiny
 from training_fakes import PLAIN, RESUMED, FakeData, tiny_model, training_batch
 
 from colbert_video.errors import SettingsError, TrainingError
+from colbert_video.model import compiled_towers, video_colbert
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.run_log import read_log
 from colbert_video.training.run.trainer import Trainer
@@ -148,6 +149,13 @@ class StopError(Exception):
     """Ends a run from inside its data."""
 
 
+class StoppingData(FakeData):
+    """Data whose first validation ends the run."""
+
+    def validate(self, model: Any, interaction: str) -> Any:
+        raise StopError
+
+
 @pytest.mark.parametrize("stop_after", [0, 1])
 def test_an_error_in_validation_costs_no_training(tmp_path: Path, whole_run: Path, stop_after: int) -> None:
     class Failing(FakeData):
@@ -177,6 +185,32 @@ def test_gradcache_takes_the_same_steps_as_the_plain_batch(tmp_path: Path, whole
     trainer(tmp_path / "run", replace(RESUMED, chunk_size=None)).train()
     for plain, cached in zip(read_log(tmp_path / "run" / "log.jsonl"), read_log(whole_run / "log.jsonl"), strict=True):
         assert plain.get("loss", 0.0) == pytest.approx(cached.get("loss", 0.0), rel=1e-4)
+
+
+def test_a_compiled_run_takes_the_same_steps_and_goes_on_from_either_kind_of_checkpoint(
+    tmp_path: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled by torch's plainest backend, which needs no compiler."""
+    asked: list[dict[str, Any]] = []
+    compiled = torch.compile
+
+    def compile_plainly(*what: Any, **how: Any) -> Any:
+        asked.append(how)
+        return compiled(*what, **{**how, "backend": "eager"})
+
+    monkeypatch.setattr(torch, "compile", compile_plainly)
+    monkeypatch.setattr(compiled_towers, "check_compiler", lambda device: None)
+    monkeypatch.setattr(video_colbert, "check_compiler", lambda device: None)
+    fast, plain = replace(RESUMED, compile=True), RESUMED
+    for number, (first, second) in enumerate([(fast, plain), (plain, fast)]):
+        output, model = tmp_path / str(number), tiny_model()
+        with pytest.raises(StopError):
+            trainer(output, first, StoppingData(), model).train()
+        assert model.compiling is None  # as it was before
+        trainer(output, second, resume=True).train()
+        for mine, other in zip(read_log(output / "log.jsonl"), read_log(whole_run / "log.jsonl"), strict=True):
+            assert mine.get("loss", 0.0) == pytest.approx(other.get("loss", 0.0), rel=1e-4)
+    assert len(asked) == 2 * 5  # text, frames, temporal transformer, scores, loss: each time
 
 
 @pytest.mark.parametrize("interaction", ["mms_f", "mp_v", "rrf"])
