@@ -42,6 +42,11 @@ MTEB = ["mteb>=2.26"]
 SENTENCE_TRANSFORMERS = ["sentence-transformers>=6.2"]
 ONNX = ["onnx>=1.16", "onnxruntime>=1.20", "onnxscript>=0.5"]
 OPENVINO = ["openvino>=2025.0"]
+PARQUET = ["pyarrow>=17"]
+LANCE = ["lancedb>=0.24", *PARQUET]
+QDRANT = ["qdrant-client>=1.16"]
+LANGCHAIN = ["langchain-core>=1"]
+LLAMA_INDEX = ["llama-index-core>=0.14"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"]
 TEST = [
     *TRAIN,
@@ -49,6 +54,11 @@ TEST = [
     *CLUSTER,
     *PANDAS,
     *DATASETS,
+    *LANCE,
+    *QDRANT,
+    *LANGCHAIN,
+    *LLAMA_INDEX,
+    "langchain-tests>=1",
     *(f"{one}; python_version >= '3.11'" for one in MTEB),  # it has no release for Python 3.10
     *DOCS,
     "axe-playwright-python>=0.1.4",
@@ -129,6 +139,11 @@ setup(
         "sentence-transformers": SENTENCE_TRANSFORMERS,
         "onnx": ONNX,
         "openvino": OPENVINO,
+        "parquet": PARQUET,
+        "lance": LANCE,
+        "qdrant": QDRANT,
+        "langchain": LANGCHAIN,
+        "llama-index": LLAMA_INDEX,
         "docs": DOCS,
         "torchcodec": ["torchcodec>=0.13"],
         "test": TEST,

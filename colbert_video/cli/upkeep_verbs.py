@@ -6,7 +6,20 @@ from typing import Any, Literal
 
 import click
 
-from colbert_video.cli.options import FOLDER, SOME_FAILED, decoding_options, index_option, json_option, print_report
+from colbert_video.cli.options import (
+    FOLDER,
+    SOME_FAILED,
+    decoding_options,
+    index_option,
+    json_option,
+    print_report,
+    some_index_option,
+)
+
+TABLES = ["lance", "npz", "parquet", "qdrant"]
+table_name_option = click.option(
+    "--name", help="Name of the table or collection, for lance and qdrant. Default: videos."
+)
 
 
 @click.command()
@@ -48,21 +61,63 @@ def verify(index_path: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("target", type=FOLDER)
-@index_option
+@click.argument("places", nargs=-1, required=True, metavar="[INDEX] TARGET")
+@some_index_option
 @click.option("--drop-paths", is_flag=True, help="Leave out the paths of the video files; ids and metadata stay.")
+@click.option("--to", type=click.Choice(TABLES), help="Write a table of tokens for another system, with all bags.")
+@table_name_option
+@click.option("--codes", is_flag=True, help="With parquet and npz: codes instead of vectors, imported without loss.")
+@click.option("--half", is_flag=True, help="With --to: vectors in float16, half as large.")
 @json_option
-def export(target: Path, index_path: Path, drop_paths: bool, as_json: bool) -> None:
-    """Copy an index to TARGET, a new folder or an archive NAME.tar, to be opened elsewhere.
+def export(
+    places: tuple[str, ...],
+    index_path: Path | None,
+    drop_paths: bool,
+    to: Any,
+    name: str | None,
+    codes: bool,
+    half: bool,
+    as_json: bool,
+) -> None:
+    """Copy INDEX to TARGET, to be opened elsewhere, or write its tokens for another system.
 
     The name says what is made: an archive if it ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, otherwise a folder.
+    With --to, TARGET is a new file (parquet, npz) or folder (lance, qdrant), or the address of a Qdrant server.
     """
+    index, target = _places(places, index_path, "TARGET")
+    if to is None:
+        if codes or half or name:
+            raise click.UsageError("--codes, --half and --name are for tables: add --to with their format.")
+        _export_index(index, FOLDER.convert(target, None, None), drop_paths, as_json)
+        return
+    from colbert_video.ecosystem import export_tokens
+
+    place = target if "://" in target else FOLDER.convert(target, None, None)
+    report = export_tokens(
+        index, place, to=to, codes=codes, half=half, keep_paths=not drop_paths, **({"name": name} if name else {})
+    )
+    kind = "codes" if report.codes else "vectors"
+    print_report(report, f"{report.path}: {kind} of {report.videos} rows, {_listed(report.tokens)}", as_json=as_json)
+
+
+def _export_index(index: Path, target: Path, drop_paths: bool, as_json: bool) -> None:
     from colbert_video.indexing.upkeep.export import export_index
 
-    report = export_index(index_path, target, keep_paths=not drop_paths)
+    report = export_index(index, target, keep_paths=not drop_paths)
     kind = "folder" if report.kind == "folder" else f"{report.kind} archive"
     text = f"{report.path}: {kind} of {report.videos} videos, {report.files} files, {report.bytes} bytes"
     print_report(report, text, as_json=as_json)
+
+
+def _places(places: tuple[str, ...], index: Path | None, other: str) -> tuple[Path, str]:
+    """Return the index and the other place, which come as two arguments, or as an option and one argument."""
+    if len(places) != (1 if index else 2):
+        raise click.UsageError(f"give INDEX and {other}, or {other} and --index INDEX.")
+    return index or FOLDER.convert(places[0], None, None), places[-1]
+
+
+def _listed(tokens: dict[str, int]) -> str:
+    return " and ".join(f"{count} {bag} tokens" for bag, count in tokens.items())
 
 
 @click.command()
@@ -86,15 +141,49 @@ def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: 
 
 
 @click.command("import")
-@click.argument("archive", type=FOLDER)
-@index_option
+@click.argument("places", nargs=-1, required=True, metavar="SOURCE [INDEX]")
+@some_index_option
+@click.option(
+    "--from", "kind", type=click.Choice(TABLES), help="Format of a table of tokens. Default: its name tells it."
+)
+@table_name_option
+@click.option("--nbits", type=click.Choice(["1", "2", "4", "8"]), help="With a table: bits kept of each dimension.")
 @json_option
-def import_(archive: Path, index_path: Path, as_json: bool) -> None:
-    """Unpack ARCHIVE, written by export, into a new index folder, and check every file of it.
+def import_(
+    places: tuple[str, ...], index_path: Path | None, kind: Any, name: str | None, nbits: str | None, as_json: bool
+) -> None:
+    """Make a new index folder of SOURCE, which export wrote, and check all of it.
 
-    ARCHIVE may also be a folder: one that was exported, an index, or one into which an archive was unpacked.
+    SOURCE may be an archive; a folder, such as one that was exported, an index, or one into which an archive was unpacked; or a
+    table of tokens: a .parquet or .npz file, a folder of LanceDB or Qdrant, or the address of a Qdrant server.
     """
+    if len(places) != (1 if index_path else 2):
+        raise click.UsageError("give SOURCE and INDEX, or SOURCE and --index INDEX.")
+    index = index_path or FOLDER.convert(places[1], None, None)
+    source = places[0] if "://" in places[0] else FOLDER.convert(places[0], None, None)
+    if kind is not None or _is_table(source):
+        _import_table(source, index, kind, name, nbits, as_json)
+        return
+    if name or nbits:
+        raise click.UsageError("--name and --nbits are for tables of tokens, and SOURCE is none.")
     from colbert_video.indexing.upkeep.export import import_index
 
-    report = import_index(archive, index_path)
+    report = import_index(Path(source), index)
     print_report(report, f"{report.path}: {report.videos} videos", as_json=as_json)
+
+
+def _is_table(source: str | Path) -> bool:
+    from colbert_video.ecosystem.databases.token_import import find_format
+
+    return find_format(source) is not None
+
+
+def _import_table(
+    source: str | Path, index: Path, kind: Any, name: str | None, nbits: str | None, as_json: bool
+) -> None:
+    from colbert_video.ecosystem import import_tokens
+
+    bits = None if nbits is None else int(nbits)
+    report = import_tokens(source, index, kind=kind, nbits=bits, **({"name": name} if name else {}))
+    exact = "as they were stored" if report.exact else "compressed again"
+    print_report(report, f"{report.path}: {report.videos} rows, {_listed(report.tokens)}, {exact}", as_json=as_json)

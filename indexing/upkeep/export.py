@@ -187,7 +187,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     if keep_paths:
         return statements
     model = catalog.settings()[SETTINGS_KEY].get("model")
-    if model is not None and _is_path(model):
+    if model is not None and names_a_path(model):
         statements.append(
             ("UPDATE settings SET value = json_set(value, '$.model', NULL) WHERE key = ?", (SETTINGS_KEY,))
         )
@@ -199,7 +199,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     ]
 
 
-def _is_path(model: str) -> bool:
+def names_a_path(model: str) -> bool:
     """Return whether the name of a model tells a path: a folder, or BACKBONE:FILE with its weights."""
     names = (Path(model), Path(model.partition(":")[2] or model))
     return any(name.is_absolute() or name.exists() for name in names)

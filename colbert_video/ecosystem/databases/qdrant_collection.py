@@ -1,0 +1,154 @@
+"""Tokens in a collection of Qdrant, each bag a named multivector compared by MaxSim."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from colbert_video.ecosystem.databases.token_batch import (
+    ABOUT,
+    FIELDS,
+    TableFacts,
+    TokenBatch,
+    entry_of,
+    missing_package,
+    read_facts,
+    row_of,
+)
+from colbert_video.errors import IndexFolderError, SettingsError
+
+POINTS = 32
+"""Points that one request carries."""
+
+
+def import_qdrant() -> Any:
+    """Return the module `qdrant_client`.
+
+    Raises:
+        DependencyError: If it is not installed.
+    """
+    try:
+        import qdrant_client
+    except ImportError as error:
+        raise missing_package("qdrant-client", "qdrant") from error
+    return qdrant_client
+
+
+def is_address(place: object) -> bool:
+    """Return whether a place is that of a server, not a folder."""
+    return isinstance(place, str) and place.startswith(("http://", "https://"))
+
+
+def open_qdrant(place: str) -> Any:
+    """Open a server by its address, with the key in QDRANT_API_KEY, or a folder.
+
+    Raises:
+        IndexFolderError: If the folder is in use or cannot be opened.
+    """
+    client = import_qdrant().QdrantClient
+    if is_address(place):
+        return client(url=place, api_key=os.environ.get("QDRANT_API_KEY"))
+    try:
+        return client(path=place)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise IndexFolderError(f"{place} cannot be opened as a folder of Qdrant: {error}") from error
+
+
+def write_qdrant(
+    place: str,
+    batches: Callable[[], Iterable[TokenBatch]],
+    facts: TableFacts,
+    bags: Sequence[str],
+    dim: int,
+    *,
+    keep_paths: bool,
+    name: str,
+) -> None:
+    """Write a new collection; its points are numbered in the order of the index."""
+    models = import_qdrant().models
+    with closing(open_qdrant(place)) as client:
+        if client.collection_exists(name):
+            raise IndexFolderError(f"{place} has a collection {name!r}; choose another name, or delete it first.")
+        vectors = models.VectorParams(
+            size=dim,
+            distance=models.Distance.DOT,
+            multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+            datatype=models.Datatype.FLOAT16 if facts.half else None,
+        )
+        client.create_collection(name, vectors_config=dict.fromkeys(bags, vectors), metadata={ABOUT: facts.to_json()})
+        try:
+            _write_points(client, models, name, batches(), bags, keep_paths=keep_paths)
+        except BaseException:
+            client.delete_collection(name)
+            raise
+
+
+def _write_points(
+    client: Any, models: Any, name: str, batches: Iterable[TokenBatch], bags: Sequence[str], *, keep_paths: bool
+) -> None:
+    number = 0
+    for batch in batches:
+        for start in range(0, len(batch.entries), POINTS):
+            rows = range(start, min(start + POINTS, len(batch.entries)))
+            points = [
+                models.PointStruct(
+                    id=number + row,
+                    vector={bag: batch.bags[bag][row].tolist() for bag in bags},
+                    payload=row_of(batch.entries[row], keep_paths=keep_paths),
+                )
+                for row in rows
+            ]
+            client.upsert(name, points)
+        number += len(batch.entries)
+
+
+class QdrantTable:
+    """A collection that is open for reading.
+
+    Raises:
+        IndexFolderError: If there is no such collection.
+        SettingsError: If it holds no multivectors.
+    """
+
+    def __init__(self, place: str, name: str) -> None:
+        self._place, self._name = place, name
+        with closing(open_qdrant(place)) as client:
+            if not client.collection_exists(name):
+                known = ", ".join(each.name for each in client.get_collections().collections) or "none"
+                raise IndexFolderError(f"{place} has no collection {name!r}; there are: {known}.")
+            config = client.get_collection(name).config
+        vectors = config.params.vectors
+        named = vectors if isinstance(vectors, dict) else {}
+        self._bags = [bag for bag, given in named.items() if given.multivector_config is not None]
+        if not self._bags:
+            raise SettingsError(f"the collection {name!r} has no named multivectors; each bag needs one.")
+        about = (config.metadata or {}).get(ABOUT)
+        self.facts = TableFacts(read_facts(about if about is None else str(about), f"{place}, collection {name}"))
+
+    def batches(self) -> Iterator[TokenBatch]:
+        """Yield all points, in the order of their numbers."""
+        source = f"{self._place}, collection {self._name}"
+        with closing(open_qdrant(self._place)) as client:
+            after = None
+            while True:
+                points, after = client.scroll(
+                    self._name, limit=POINTS, offset=after, with_payload=True, with_vectors=self._bags
+                )
+                if points:
+                    yield self._batch(points, source)
+                if after is None:
+                    return
+
+    def _batch(self, points: Sequence[Any], source: str) -> TokenBatch:
+        rows = [{"id": str(point.id), **(point.payload or {})} for point in points]
+        bags = {bag: [np.asarray(point.vector[bag], np.float32) for point in points] for bag in self._bags}
+        return TokenBatch([entry_of(_with_metadata(row), source) for row in rows], bags)
+
+
+def _with_metadata(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a payload with its metadata; another program's payload is the metadata itself."""
+    if "metadata" in row:
+        return row
+    return {**row, "metadata": {key: value for key, value in row.items() if key not in ("id", *FIELDS)}}
