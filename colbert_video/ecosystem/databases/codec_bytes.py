@@ -43,5 +43,8 @@ def codec_from_bytes(text: bytes, source: str) -> ResidualCodec:
 def codec_from_arrays(arrays: dict[str, torch.Tensor]) -> ResidualCodec:
     """Return a codec of the arrays of `codec_to_bytes`."""
     return ResidualCodec(
-        *(arrays[name] for name in ARRAYS), float(arrays["avg_residual"]), int(arrays["nbits"]), arrays.get(DIRECTION)
+        **{name: arrays[name] for name in ARRAYS},
+        avg_residual=float(arrays["avg_residual"]),
+        nbits=int(arrays["nbits"]),
+        query_direction=arrays.get(DIRECTION),
     )

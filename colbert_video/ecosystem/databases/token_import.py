@@ -221,7 +221,7 @@ def _decode(codec: ResidualCodec, batch: TokenBatch, bag: str) -> list[np.ndarra
 def _settings(table: TokenTable, rows: _Rows, nbits: int | None) -> IndexSettings:
     """Return the settings of the new index."""
     given = [codec.nbits for codec in table.facts.codecs.values()] if nbits is None else [nbits]
-    bits = {"nbits": whole_number("nbits", given[0], least=1)} if given else {}
+    bits: dict[str, Any] = {"nbits": whole_number("nbits", given[0], least=1)} if given else {}
     if table.facts.settings is not None:
         settings = IndexSettings.from_dict(table.facts.settings)
         if set(settings.bags) != set(rows.counts()):
