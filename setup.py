@@ -70,6 +70,7 @@ TEST = [
     "ninja>=1.11",
     "playwright>=1.48",
     "pytest>=8",
+    "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "ranx>=0.3.20",
     "ruff>=0.17,<0.18",

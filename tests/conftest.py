@@ -89,6 +89,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         )
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Say at once what fails, in a run of many minutes; workers leave it to the process that they report to."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(
+            f"\n{report.when} of {report.nodeid} failed:\n{report.longreprtext[-2000:]}",
+            file=sys.__stderr__,
+            flush=True,
+        )
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Never kill the compilation: torch would wait for its lock without end."""
     if COMPILATION in session.config.stash:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
+from thorough import thorough_only
 
 import colbert_video
+
+pytestmark = thorough_only
 
 FETCHED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 LINKED = ("stylesheet", "icon", "preload", "prefetch", "preconnect", "dns-prefetch", "modulepreload")

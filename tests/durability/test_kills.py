@@ -21,7 +21,7 @@ from thorough import amount
 from colbert_video.indexing.index.folder import is_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
-KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", amount(4, thorough=20)))
+KILLS = int(os.environ.get("COLBERT_VIDEO_KILLS", amount(3, thorough=20)))
 LIVES = 4
 """Kills that one index survives before a new one is begun."""
 SECONDS = 0.4

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from paths import PROGRAMS, ROOT
-from thorough import cases, thorough_only
+from thorough import thorough_only
 from tiny_models import TINY_SIGLIP, WordTokenizer, build_tiny
 
 from colbert_video.errors import DependencyError
@@ -51,7 +51,8 @@ def trained(name: str, **settings: Any) -> VideoColBERT:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", cases(["tiny-clip"], thorough=["tiny-sigmoid"]))
+@thorough_only
+@pytest.mark.parametrize("name", ["tiny-clip", "tiny-sigmoid"])
 def test_compiled_towers_make_the_same_tokens_whatever_the_batch(tiny_names: SimpleNamespace, name: str) -> None:
     model = trained(name)
     compiled = copy.deepcopy(model)
@@ -89,6 +90,7 @@ def test_an_untrained_model_pads_its_queries_to_few_lengths(
 
 
 @pytest.mark.slow
+@thorough_only
 def test_towers_are_compiled_whole() -> None:
     command = [sys.executable, str(PROGRAMS / "graph_breaks.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -119,6 +121,7 @@ def test_names_of_weights_stay_and_copies_compile_again(tiny_names: SimpleNamesp
         assert float((other.encode_queries(TEXTS[:2]).tokens * before).sum(dim=-1).min()) > 0.99
 
 
+@thorough_only
 def test_gradients_of_compiled_towers_are_those_of_the_others(tiny_names: SimpleNamespace) -> None:
     model = trained("tiny-clip")
     compiled = copy.deepcopy(model)

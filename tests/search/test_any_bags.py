@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def searcher(index: Path) -> Iterator[Searcher]:
+    with Searcher(index) as searcher:
+        yield searcher
+
+
+@pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An index of each bag by itself."""
     folder = tmp_path_factory.mktemp("alone")
@@ -76,17 +82,16 @@ def found(hits: Any) -> list[tuple[str, float, dict[str, float]]]:
     even=st.none() | st.booleans(),
 )
 def test_scores_are_the_weighted_sum(
-    index: Path, weights: dict[str, float], seed: int, exact: bool, even: bool | None
+    searcher: Searcher, weights: dict[str, float], seed: int, exact: bool, even: bool | None
 ) -> None:
     complete = {bag: weights.get(bag, 1.0) for bag in BAGS}
     query = unit_tokens(4, DIM, seed=seed)
     where = None if even is None else {"even": even}
-    with Searcher(index) as searcher:
-        if not any(complete.values()):
-            with pytest.raises(SettingsError, match="no bag counts"):
-                searcher.search_tokens(query, bag_weights=weights)
-            return
-        hits = searcher.search_tokens(query, k=VIDEOS, bag_weights=weights, exact=exact, where=where)
+    if not any(complete.values()):
+        with pytest.raises(SettingsError, match="no bag counts"):
+            searcher.search_tokens(query, bag_weights=weights)
+        return
+    hits = searcher.search_tokens(query, k=VIDEOS, bag_weights=weights, exact=exact, where=where)
     naive = expected(query, complete)
     eligible = {name for row, name in enumerate(IDS) if even is None or (row % 2 == 0) == even}
     assert {hit.id for hit in hits} == eligible
@@ -114,11 +119,11 @@ def test_scores_are_those_of_the_stored_tokens(index: Path) -> None:
 
 @settings(max_examples=amount(10, thorough=300), deadline=None)
 @given(seed=st.integers(0, 10**6), exact=st.booleans())
-def test_weights_of_one_change_nothing(index: Path, seed: int, exact: bool) -> None:
+def test_weights_of_one_change_nothing(index: Path, searcher: Searcher, seed: int, exact: bool) -> None:
     query = unit_tokens(3, DIM, seed=seed)
-    with Searcher(index) as plain, Searcher(index, bag_weights={"video": 1}) as named:
-        same = plain.search_tokens(query, k=9, exact=exact)
-        ones = plain.search_tokens(query, k=9, exact=exact, bag_weights=dict.fromkeys(BAGS, 1.0))
+    with Searcher(index, bag_weights={"video": 1}) as named:
+        same = searcher.search_tokens(query, k=9, exact=exact)
+        ones = searcher.search_tokens(query, k=9, exact=exact, bag_weights=dict.fromkeys(BAGS, 1.0))
         assert found(same) == found(ones) == found(named.search_tokens(query, k=9, exact=exact))
 
 
@@ -139,19 +144,16 @@ def test_a_bag_of_weight_0_is_as_if_it_were_not_there(
         assert hit.score == pytest.approx(weight * others[hit.id].score, abs=LOST)
 
 
-@settings(max_examples=amount(20, thorough=300), deadline=None)
+@settings(max_examples=amount(10, thorough=300), deadline=None)
 @given(
     lengths=st.lists(st.floats(0, 100, width=32), min_size=1, max_size=6).filter(lambda all_: max(all_) > 1e-3),
     seed=st.integers(0, 10**6),
     exact=st.booleans(),
 )
-def test_a_token_of_length_w_counts_w_times(index: Path, lengths: list[float], seed: int, exact: bool) -> None:
+def test_a_token_of_length_w_counts_w_times(searcher: Searcher, lengths: list[float], seed: int, exact: bool) -> None:
     unit = unit_tokens(len(lengths), DIM, seed=seed)
-    with Searcher(index) as searcher:
-        hits = searcher.search_tokens(unit * torch.tensor(lengths)[:, None], k=VIDEOS, exact=exact)
-        each = [
-            {hit.id: hit.score for hit in searcher.search_tokens(token[None], k=VIDEOS, exact=True)} for token in unit
-        ]
+    hits = searcher.search_tokens(unit * torch.tensor(lengths)[:, None], k=VIDEOS, exact=exact)
+    each = [{hit.id: hit.score for hit in searcher.search_tokens(token[None], k=VIDEOS, exact=True)} for token in unit]
     for hit in hits:
         total = math.fsum(length * scores[hit.id] for length, scores in zip(lengths, each, strict=True))
         assert hit.score == pytest.approx(total / len(lengths), rel=1e-4, abs=1e-4)

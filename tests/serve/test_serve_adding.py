@@ -26,9 +26,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_trained_model: Any) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    return build_index(folder / "my.index", tiny_trained_model, folder / "clips")
+
+
 @pytest.fixture
-def client(root: Path, tiny_trained_model: Any) -> Iterator[Any]:
-    index = build_index(root.parent / "my.index", tiny_trained_model, root.parent / "clips")
+def client(root: Path, tiny_trained_model: Any, built: Path) -> Iterator[Any]:
+    index = shutil.copytree(built, root.parent / "my.index")
     with serving(index, model=tiny_trained_model, add_roots=(root,), most_added_bytes=200_000) as client:
         yield client
 

@@ -49,14 +49,15 @@ def running(indexes: Sequence[Path], *, prefix: str = "", model: Any = None, **s
     config = uvicorn_config(under(prefix, create_app(registry, wanted)), wanted)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as port:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [port]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [port]}, daemon=True)
         thread.start()
         try:
             wait_until(lambda: server.started and registry.ready)
             yield f"http://127.0.0.1:{port.getsockname()[1]}{prefix}/"
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(60)
+            assert not thread.is_alive(), "the service does not stop: a request never ends"
 
 
 def under(prefix: str, app: Callable[..., Any]) -> Callable[..., Any]:
