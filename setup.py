@@ -6,7 +6,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 
 # Wheels of faiss-gpu and decord exist for some platforms only; the others get the CPU build of faiss and PyAV alone.
 LINUX_X86 = "sys_platform == 'linux' and platform_machine == 'x86_64'"

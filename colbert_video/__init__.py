@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from colbert_video.search import Ranking as Ranking
     from colbert_video.search import Searcher as Searcher
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
     {

@@ -1,6 +1,7 @@
 """What setup.py asks for on each platform, and that it copes with compilers that cannot build the kernels."""
 
 import runpy
+from importlib.metadata import PackageNotFoundError, requires
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.version import Version
 from paths import ROOT
+
+import colbert_video
 
 setuptools = pytest.importorskip("setuptools")
 PLATFORMS = {
@@ -63,6 +66,39 @@ def test_every_requirement_has_a_floor(given: dict[str, Any]) -> None:
         assert any(part.operator == ">=" for part in Requirement(text).specifier), text
 
 
+def test_what_few_use_comes_by_extras_alone(given: dict[str, Any]) -> None:
+    """Neither directly, nor by way of what is required, as it is installed here."""
+    extras = {
+        "matplotlib",
+        "ray",
+        "mcp",
+        "wandb",
+        "tensorboard",
+        "fastapi",
+        "uvicorn",
+        "lancedb",
+        "qdrant-client",
+        "mteb",
+    }
+    named = {one.name for one in map(Requirement, given["install_requires"])}
+    waiting, seen = set(named), set(named)
+    while waiting:
+        for text in requirements_of(waiting.pop()):
+            one = Requirement(text)
+            if one.name not in seen and (one.marker is None or one.marker.evaluate({"extra": ""})):
+                seen.add(one.name)
+                waiting.add(one.name)
+    assert seen & {"rich", "markdown-it-py"}  # indirect ones were found
+    assert not seen & extras
+
+
+def requirements_of(package: str) -> list[str]:
+    try:
+        return requires(package) or []
+    except PackageNotFoundError:
+        return []
+
+
 def test_extras_are_sound_requirements(given: dict[str, Any]) -> None:
     extras = {name: [Requirement(text) for text in texts] for name, texts in given["extras_require"].items()}
     assert {"train", "serve", "cluster", "torchcodec", "test"} <= set(extras)
@@ -101,3 +137,26 @@ def test_extras_of_the_tests_can_be_had_on_the_oldest_python(given: dict[str, An
     """MTEB has no release for Python 3.10 at our floor; its tests skip there."""
     marked = {one.name for one in map(Requirement, given["extras_require"]["test"]) if one.marker is not None}
     assert marked == {"mteb"}
+
+
+def test_releases_are_published_without_a_password(given: dict[str, Any]) -> None:
+    yaml = pytest.importorskip("yaml")
+    path = ROOT / ".github" / "workflows" / "wheels.yml"
+    if not path.is_file():
+        pytest.skip("an installed copy")
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    publish, checks = jobs["publish"], [step.get("run", "") for step in jobs["check"]["steps"]]
+    assert (publish["needs"], publish["environment"]["name"]) == ("check", "pypi")
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert "password" not in str(publish)
+    assert [tool for tool in ("twine check", "check-wheel-contents", "abi3audit") for run in checks if tool in run] == [
+        "twine check", "check-wheel-contents", "abi3audit",
+    ]  # fmt: skip
+    assert "secrets." not in path.read_text(encoding="utf-8")
+
+
+def test_the_version_is_one(given: dict[str, Any]) -> None:
+    assert given["version"] == colbert_video.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {given['version']}\n" in citation

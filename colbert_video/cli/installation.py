@@ -6,15 +6,39 @@ import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
+
+from colbert_video.errors import in_one_line
 
 NEEDED = ("torch", "open_clip_torch", "av", "numpy", "safetensors", "transformers")
 """Packages whose versions decide what works."""
 OPTIONAL = ("colbert-ai", "decord")
 """Packages that one part each needs."""
+PURPOSES = {
+    "serve": "the search page and its service",
+    "mcp": "tools for agents",
+    "train": "training",
+    "cluster": "indexing and serving on several machines",
+    "pandas": "hits as a table",
+    "datasets": "videos of Hugging Face datasets",
+    "mteb": "MTEB's tasks",
+    "sentence-transformers": "its encoders and trainers",
+    "onnx": "faster queries on CPUs",
+    "openvino": "faster queries on Intel's CPUs",
+    "parquet": "export to Parquet",
+    "lance": "export to LanceDB",
+    "qdrant": "export to Qdrant",
+    "langchain": "a retriever",
+    "llama-index": "a retriever",
+    "torchcodec": "another decoder",
+}
+"""What each extra is for; a test holds that all are named."""
 DEVELOPING = ("test", "docs")
 """Extras that users do not miss."""
 EXTRA = re.compile(r"""(?P<package>[\w.-]+).*;.*extra == ['"](?P<extra>[\w.-]+)['"]""")
@@ -44,7 +68,7 @@ def describe_installation() -> dict[str, Any]:
         "ffmpeg": shutil.which("ffmpeg"),
         "packages": {name: _version(name) for name in (*NEEDED, *OPTIONAL)},
         "missing_by_extra": extras,
-        "advice": list(_advice(kernels == WITHOUT_KERNELS, str(device))),
+        "advice": [*_advice(kernels == WITHOUT_KERNELS, str(device)), *_packages_advice(str(device))],
     }
 
 
@@ -75,6 +99,45 @@ def _advice(slow: bool, device: str) -> Iterator[str]:
         yield "no GPU is used: encoding videos takes about a second each with ViT-B/32; searches need none."
 
 
+def _packages_advice(device: str) -> Iterator[str]:
+    """Name packages that do not fit together, or that this machine does not use."""
+    missing = [name for name in NEEDED if _version(name) is None]
+    if missing:
+        yield f"not installed, though everything needs it: pip install {' '.join(missing)}"
+    problem = _torchvision_problem()
+    if problem:
+        yield (
+            f"torchvision {_version('torchvision')} does not work with torch {_version('torch')} ({problem}), which models of "
+            "open_clip need: install both from one place, for CPUs `pip install --force-reinstall torch torchvision "
+            "--index-url https://download.pytorch.org/whl/cpu`."
+        )
+    if device == "cpu" and _has_nvidia_device():
+        yield (
+            f"there is an NVIDIA GPU, and torch {_version('torch')} cannot use it: install a build for CUDA "
+            "(https://pytorch.org/get-started/locally), or a newer driver."
+        )
+    if not find_spec("faiss"):
+        yield "faiss is not installed, which large indexes are built with: pip install faiss-cpu"
+    if device == "cpu" and not _has_nvidia_device() and _version("nvidia-cublas-cu12"):
+        yield (
+            "about 1.3 GB of CUDA libraries came with faiss-gpu and are not used here: `pip uninstall -y faiss-gpu "
+            "nvidia-cublas-cu12 nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-curand-cu12`, then `pip install faiss-cpu`."
+        )
+
+
+def _torchvision_problem() -> str | None:
+    """Return why torchvision cannot be imported; None if it can."""
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # a build for another torch raises RuntimeError, a missing library OSError
+        return in_one_line(error)
+    return None
+
+
+def _has_nvidia_device() -> bool:
+    return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
+
+
 def installation_table(found: dict[str, Any]) -> RenderableType:
     """Return an installation as a table of words."""
     extras = [extra for extra, lacking in found["missing_by_extra"].items() if not lacking]
@@ -90,7 +153,7 @@ def installation_table(found: dict[str, Any]) -> RenderableType:
         "packages": ", ".join(packages),
         "not installed": ", ".join(absent),
         "extras": ", ".join(extras) or "none",
-        "extras not installed": others and f'{", ".join(others)}: pip install "colbert_video[{others[0]}]"',
+        "extras not installed": "\n".join(_remedy(extra) for extra in others),
         "ffmpeg": found["ffmpeg"] or "not found; only copies of videos for browsers need it",
         "advice": "\n".join(found["advice"]),
     }
@@ -99,5 +162,10 @@ def installation_table(found: dict[str, Any]) -> RenderableType:
     table.add_column("value", overflow="fold")
     for name, text in rows.items():
         if text:
-            table.add_row(name, text)
+            table.add_row(name, Text(text))
     return table
+
+
+def _remedy(extra: str) -> str:
+    purpose = f"{extra}, for {PURPOSES[extra]}" if extra in PURPOSES else extra
+    return f'{purpose}: pip install "colbert_video[{extra}]"'

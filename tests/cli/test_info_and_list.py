@@ -1,13 +1,16 @@
 """The verbs that show what there is: info and list."""
 
+import io
 import json
 import logging
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 from command_line import run
+from rich.console import Console
 
-from colbert_video.cli import program
+from colbert_video.cli import installation, program
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,34 @@ def test_without_an_index_info_describes_the_installation(capsys: pytest.Capture
     assert not extras.keys() & {"test", "docs"}
     assert extras["train"] == []
     assert all(installed(name) is None for lacking in extras.values() for name in lacking)
+    assert extras.keys() <= installation.PURPOSES.keys()
     code, out, _ = run(["info"], capsys)
     assert code == 0
     assert "models run on" in out
+
+
+def test_info_names_what_does_not_fit_and_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"torch": "2.13.0+cpu", "torchvision": "0.28.0", "nvidia-cublas-cu12": "12.9"}
+    versions |= dict.fromkeys(set(installation.NEEDED) - {"av"} - versions.keys(), "1")
+    monkeypatch.setattr(installation, "_version", versions.get)
+    monkeypatch.setattr(installation, "_has_nvidia_device", lambda: False)
+    monkeypatch.setattr(installation, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    needed, torchvision, faiss, unused = installation._packages_advice("cpu")
+    assert needed.endswith("pip install av")
+    assert "torchvision 0.28.0 does not work with torch 2.13.0+cpu" in torchvision
+    assert "--index-url https://download.pytorch.org/whl/cpu" in torchvision
+    assert faiss.endswith("pip install faiss-cpu")
+    assert "pip uninstall -y faiss-gpu nvidia-cublas-cu12" in unused
+    monkeypatch.setattr(installation, "_has_nvidia_device", lambda: True)
+    assert any("there is an NVIDIA GPU" in advice for advice in installation._packages_advice("cpu"))
+    assert not any("GPU" in advice for advice in installation._packages_advice("cuda:0"))
+
+
+def test_every_missing_extra_has_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "_extras", lambda: {"serve": ["fastapi"], "qdrant": ["no-such-package"]})
+    found = installation.describe_installation()
+    assert found["missing_by_extra"] == {"serve": [], "qdrant": ["no-such-package"]}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(installation.installation_table(found))
+    assert 'qdrant, for export to Qdrant: pip install "colbert_video[qdrant]"' in console.export_text()
