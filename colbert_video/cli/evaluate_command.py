@@ -1,5 +1,6 @@
 """`colbert-video evaluate`: choose the evaluation that its options ask for."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from colbert_video.model.loading import load_encoder
 from colbert_video.model.precision import Precision
 from colbert_video.search.searcher import Searcher
 from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.leaks import find_leaks
 from colbert_video.training.data.manifest import ManifestRow, read_manifest, select_split
 from colbert_video.training.evaluation.evaluate import (
     Captions,
@@ -23,6 +25,7 @@ from colbert_video.training.evaluation.evaluate import (
 from colbert_video.training.evaluation.evaluation import Evaluation
 from colbert_video.training.evaluation.trec_folder import TrecFolder
 
+logger = logging.getLogger(__name__)
 TOY = "toy"
 """The name of the synthetic world as data."""
 
@@ -41,6 +44,7 @@ def evaluate_command(
     captions: Captions = "all",
     missing: Missing = "refuse",
     num_frames: int | None = None,
+    snap: float | None = None,
     k: int = 100,
     exact: bool = False,
     bag_weights: Mapping[str, float] | None = None,
@@ -65,6 +69,8 @@ def evaluate_command(
         raise SettingsError("nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels.")
     if num_frames is not None and (index is not None or data == TOY):
         raise SettingsError(f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out.")
+    if snap is not None and (index is not None or data == TOY):
+        raise SettingsError(f"--snap {snap} has a meaning with --model and a manifest alone; leave it out.")
     files = None if trec is None else TrecFolder(user_path(trec, "trec (--trec)"), k, escape)
     if files is not None:
         files.check()
@@ -97,6 +103,7 @@ def evaluate_command(
         captions=captions,
         missing=missing,
         num_frames=num_frames,
+        snap=snap,
         cache=frames,
         workers=workers,
         trec=files,
@@ -121,4 +128,7 @@ def _rows(data: str | Path, split: str) -> list[ManifestRow]:
         raise SettingsError(
             "--data toy renders new clips, which no index holds; give --index the manifest of its videos."
         )
-    return select_split(read_manifest(data), split)
+    rows = read_manifest(data)
+    for leak in find_leaks(rows):
+        logger.warning("%s: %s", data, leak)
+    return select_split(rows, split)

@@ -30,6 +30,12 @@ from colbert_video.errors import SettingsError
 @click.option("--zero-shot", is_flag=True, help="Evaluate the backbone without training it.")
 @click.option("--smoke", is_flag=True, help="Run the whole chain on a few videos; the figures mean nothing.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the training.")
+@click.option(
+    "--seeds",
+    metavar="N|LIST",
+    help="Instead of --seed: several trainings, each in a folder of its own, 3 for the seeds 0, 1 and 2, or a list such as "
+    "0,7,11. The report has their means and standard deviations.",
+)
 @click.option("--split-name", help="Another split than the paper's, as prepare names it.")
 @click.option(
     "--hold-out",
@@ -69,6 +75,7 @@ def reproduce(
     workers: int | None,
     device: str | None,
     precision: Any,
+    seeds: str | None,
     **planned: Any,
 ) -> None:
     """Reproduce a row of the paper: prepare DATASET, train, evaluate, and compare.
@@ -95,15 +102,16 @@ def reproduce(
         settings=dict(parse_override(setting) for setting in settings),
         **planned,
     )
-    result = run(
-        plan,
-        output or Path(f"reproduce-{plan.name}"),
-        allow_missing=allow_missing,
-        cache=cache,
-        workers=workers,
-        device=device,
-        precision=precision,
-    )
+    folder = output or Path(f"reproduce-{plan.name}")
+    how: dict[str, Any] = {"allow_missing": allow_missing, "cache": cache, "workers": workers, "device": device}
+    result: Any
+    if seeds is not None:
+        from colbert_video.training.reproduce.reproduce_seeds import reproduce_seeds
+        from colbert_video.training.run.seed_runs import parse_seeds
+
+        result = reproduce_seeds(plan, folder, parse_seeds(seeds), precision=precision, **how)
+    else:
+        result = run(plan, folder, precision=precision, **how)
     if result is None:  # one of several training processes; the first one reports
         return
     print_result(result.to_dict() if as_json else result.report())

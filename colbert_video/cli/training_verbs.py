@@ -41,6 +41,18 @@ from colbert_video.cli.options import (
     is_flag=True,
     help="Compile the model with torch.compile: the first step takes a minute or more, the later ones less.",
 )
+@click.option(
+    "--snap",
+    type=float,
+    help="How far a frame of a long video may be moved to a keyframe, as a share of the spacing between frames: 0 for the "
+    "exact frames. Default: the recipe's.",
+)
+@click.option(
+    "--seeds",
+    metavar="N|LIST",
+    help="Train from several seeds, each in a folder of its own: 3 for 0, 1 and 2, or a list such as 0,7,11. Mean and "
+    "standard deviation go into seeds.json.",
+)
 @workers_option
 @device_option
 @json_option
@@ -53,7 +65,18 @@ def train(as_json: bool, **options: Any) -> None:
 
     result = train_recipe(**options)
     if os.environ.get("RANK", "0") == "0":  # set by torchrun and accelerate launch; the group is gone by now
-        print_result(result if as_json else f"the trained model is {result['model']}")
+        print_result(result if as_json else _trained(result))
+
+
+def _trained(result: dict[str, Any]) -> str:
+    """Say where the model is, or those of several seeds, with the spread of their figures."""
+    if "models" not in result:
+        return f"the trained model is {result['model']}"
+    lines = [f"seed {seed}: {model}" for seed, model in result["models"].items()]
+    for name, spread in result["metrics"].items():
+        deviation = "" if spread["std"] is None else f" ± {spread['std']:.4f}"
+        lines.append(f"{name}: {spread['mean']:.4f}{deviation}")
+    return "\n".join(lines)
 
 
 @click.command()
@@ -90,6 +113,12 @@ def train(as_json: bool, **options: Any) -> None:
 )
 @click.option(
     "--frames", "num_frames", type=click.IntRange(min=1), help="Frames of each video. Default: the model's own number."
+)
+@click.option(
+    "--snap",
+    type=float,
+    help="How far a frame of a long video may be moved to a keyframe, as a share of the spacing between frames: 0 to 0.25, 0 "
+    "for the exact frames.",
 )
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
 @click.option("--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools.")

@@ -70,6 +70,7 @@ def evaluate_model(
     captions: Captions = "all",
     missing: Missing = "refuse",
     num_frames: int | None = None,
+    snap: float | None = None,
     cache: FrameCache | None = None,
     workers: int | None = None,
     trec: TrecFolder | None = None,
@@ -84,6 +85,7 @@ def evaluate_model(
         captions: Captions that are queries.
         missing: "refuse" videos that cannot be read, or "report" them.
         num_frames: Frames of a video; None for the model's own number.
+        snap: How far a frame of a long video may be moved to a keyframe, as for `Indexer`; 0 for the exact frames.
         cache: Keeps decoded frames.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
         trec: Folder for queries, qrels and a run of each interaction.
@@ -102,7 +104,7 @@ def evaluate_model(
         trec.check([row.video for row in rows], [row.caption for row in rows])
     videos = {row.video: row.path for row in rows}
     _check_missing(dict.fromkeys(missing_videos(rows), "missing: no such file"), len(videos), missing)
-    gallery, refused = encode_gallery(model, videos, num_frames=num_frames, cache=cache, workers=workers)
+    gallery, refused = encode_gallery(model, videos, num_frames=num_frames, snap=snap, cache=cache, workers=workers)
     reasons = {name: f"{error.kind.value}: {error.detail}" for name, error in refused.items()}
     _check_missing(reasons, len(videos), missing)
     rows = [row for row in rows if row.video in gallery]

@@ -84,6 +84,7 @@ def encode_gallery(
     videos: Mapping[str, Path],
     *,
     num_frames: int | None = None,
+    snap: float | None = None,
     cache: FrameCache | None = None,
     workers: int | None = None,
 ) -> tuple[dict[str, VideoTokens], dict[str, VideoError]]:
@@ -93,6 +94,7 @@ def encode_gallery(
         model: Encodes them.
         videos: Files by id.
         num_frames: Frames of a video; None for the model's own number.
+        snap: As for `Indexer`; 0 for the exact frames of long videos.
         cache: Keeps decoded frames.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
 
@@ -103,7 +105,7 @@ def encode_gallery(
     encoded: dict[str, VideoTokens] = {}
     refused: dict[str, VideoError] = {}
     names = list(videos)
-    sampling = model.sampling(num_frames)
+    sampling = model.sampling(num_frames, **({} if snap is None else {"snap": snap}))
     with (
         _evaluating(model),
         FrameReader(sampling, workers=workers, cache=cache) as reader,

@@ -66,7 +66,7 @@ class ReproducePlan:
         check_fields(self)
         for name in ("annotations", "videos"):
             object.__setattr__(self, name, user_path(getattr(self, name), name))
-        if self.weights is not None and not self._weights_path.exists():
+        if self.weights is not None and not self.weights_path.exists():
             raise SettingsError(
                 f"there are no weights at {self.weights} (--weights); give a weight file, or the folder that "
                 "VideoColBERT.from_backbone(NAME, TAG).save_pretrained(FOLDER) wrote."
@@ -75,7 +75,8 @@ class ReproducePlan:
             raise SettingsError(f"zero-shot evaluation has no variant {shown(self.row.variant)}; leave it out.")
 
     @property
-    def _weights_path(self) -> Path:
+    def weights_path(self) -> Path:
+        """The weights that were given, absolute."""
         return user_path(str(self.weights), "weights (--weights)")
 
     @property
@@ -112,7 +113,7 @@ class ReproducePlan:
             "videos": str(self.videos.resolve()),
             "split": self.protocol,
             "hold_out": self.hold_out,
-            "weights": None if self.weights is None else str(self._weights_path.resolve()),
+            "weights": None if self.weights is None else str(self.weights_path.resolve()),
             "smoke": self.smoke,
             "seed": self.seed,
             "settings": {name: value for name, value in self.settings.items() if name not in WITHOUT_EFFECT},
@@ -134,7 +135,7 @@ class ReproducePlan:
         if not self._validated:
             values["data.validation_split"] = None
         if self.weights is not None:
-            values["model.pretrained"] = str(self._weights_path)
+            values["model.pretrained"] = str(self.weights_path)
         return load_recipe(self.row.recipe, overrides={**values, **given, **(SMOKE if self.smoke else {})})
 
     def departures(self) -> list[str]:
@@ -147,7 +148,7 @@ class ReproducePlan:
             departures.append(f"split {self.protocol} instead of {self._usual_protocol}")
         if self.hold_out:
             departures.append(f"{self.hold_out} training videos are held out to choose the model on")
-        if self.weights is not None and (doubt := doubt_about(self._weights_path, self.model_name)) is not None:
+        if self.weights is not None and (doubt := doubt_about(self.weights_path, self.model_name)) is not None:
             departures.append(doubt)
         return departures + [
             f"{name}={shown(value)} is set" for name, value in self.settings.items() if name in self._deviating

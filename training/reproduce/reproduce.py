@@ -16,8 +16,10 @@ from colbert_video.device import Device
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.precision import Precision
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.digests import file_digest, files_digest
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.training.data.manifest import list_some, read_manifest, select_split
+from colbert_video.training.data.leaks import find_leaks
+from colbert_video.training.data.manifest import ManifestRow, list_some, read_manifest, select_split
 from colbert_video.training.datasets.annotations import Annotations
 from colbert_video.training.datasets.preparation import Preparation
 from colbert_video.training.datasets.prepare import check_dataset, write_manifest
@@ -30,6 +32,7 @@ from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
 from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model
+from colbert_video.training.run.provenance import versions
 from colbert_video.training.run.recipe_run import run_recipe
 
 logger = logging.getLogger(__name__)
@@ -83,9 +86,9 @@ def reproduce(
             return None
     if not folder.evaluation.is_file():
         frames = None if cache is None else FrameCache(cache)
-        evaluation = _evaluate(plan, folder, reading, frames, device, precision)
+        evaluation, record = _evaluate(plan, folder, reading, frames, device, precision)
         _check_incomplete(evaluation, allow_missing or plan.smoke)
-        folder.write(folder.evaluation, evaluation.to_dict())
+        folder.write(folder.evaluation, {**evaluation.to_dict(), **record})
     result = _compare(plan, folder)
     folder.write(folder.report, result.to_dict())
     return result
@@ -156,24 +159,44 @@ def _evaluate(
     cache: FrameCache | None,
     device: Device | None,
     precision: Precision,
-) -> Evaluation:
-    rows = select_split(read_manifest(folder.manifest), "test")
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Return the figures on the test split, and the record of what they depend on."""
+    everything = read_manifest(folder.manifest)
+    rows = select_split(everything, "test")
+    recipe = plan.recipe(folder.manifest, **reading)
     if plan.zero_shot:
         try:
-            model = build_model(plan.recipe(folder.manifest, **reading).model, seed=plan.seed, device=device)
+            model = build_model(recipe.model, seed=plan.seed, device=device)
         except ModelError as error:
             raise _with_remedy(error, plan) from error
     else:
         model = VideoColBERT.from_pretrained(folder.model, device=device)
-    return evaluate_model(
+    evaluation = evaluate_model(
         model,
         rows,
         interactions=_scored(plan),
         missing="report",
+        snap=recipe.stages[-1].data.snap,
         cache=cache,
         workers=reading["workers"],
         precision=precision,
     )
+    return evaluation, {"provenance": _record(plan, folder, model, rows), "notes": find_leaks(everything)}
+
+
+def _record(
+    plan: ReproducePlan, folder: ReproduceFolder, model: VideoColBERT, rows: Sequence[ManifestRow]
+) -> dict[str, Any]:
+    """Versions, and digests of the evaluated weights, of those that training started from, and of the test videos."""
+    weights = None if plan.weights is None else plan.weights_path
+    return {
+        "versions": versions(),
+        "weights_sha256": model.fingerprint(),
+        "given_weights_sha256": file_digest(weights) if weights is not None and weights.is_file() else None,
+        "manifest_sha256": file_digest(folder.manifest),
+        "test_videos": files_digest({row.video: row.path for row in rows}),
+        "training": folder.training.provenance() if folder.training.started else None,
+    }
 
 
 def _scored(plan: ReproducePlan) -> Sequence[Scoring] | None:
@@ -214,6 +237,8 @@ def _compare(plan: ReproducePlan, folder: ReproduceFolder) -> Reproduction:
         expected_videos=plan.expected.videos,
         expected_queries=plan.expected.captions,
         departures=[*plan.departures(), *folder.read(folder.prepared)["departures"]],
+        notes=values.get("notes", ()),
+        provenance=values.get("provenance"),
     )
 
 

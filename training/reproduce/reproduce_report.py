@@ -50,6 +50,10 @@ class Reproduction:
     """Queries of the published test split."""
     departures: Sequence[str] = ()
     """Differences from the published run."""
+    notes: Sequence[str] = ()
+    """What the test split shares with the training split, if anything; the published split may share it too."""
+    provenance: Mapping[str, Any] | None = None
+    """Versions, and digests of weights and data; None where an older version evaluated."""
 
     @property
     def complete(self) -> bool:
@@ -102,6 +106,8 @@ class Reproduction:
             "ours": self.ours,
             "missing": dict(self.evaluation.missing),
             "protocol": self.evaluation.protocol,
+            "notes": list(self.notes),
+            "provenance": self.provenance,
         }
 
     def report(self) -> list[RenderableType]:
@@ -112,6 +118,7 @@ class Reproduction:
             f"{size}; split {self.split}; {training}; {self.evaluation.protocol}",
             printable(f"model: {self.model}"),
             *(f"{one.source}: {one.note}" for two in self.references.values() for one in two if one.note),
+            *(printable(f"note: {note}") for note in self.notes),
         ]
         parts: list[RenderableType] = [self._table(), Text("\n".join(lines))]
         if self.reservations:

@@ -1,14 +1,11 @@
 """Whether weights that a user brings along are those that a row of the paper starts from."""
 
-import hashlib
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from colbert_video.errors import shown
-
-CHUNK = 2**20
-"""Bytes that are digested at once."""
+from colbert_video.training.data.digests import file_digest
 
 
 def doubt_about(weights: Path, model_name: str) -> str | None:
@@ -29,15 +26,6 @@ def doubt_about(weights: Path, model_name: str) -> str | None:
     if digest == _published_digest(model_name):
         return None
     return f"the weights {weights} (SHA-256 {digest[:16]}…) are not known to be {shown(model_name)}"
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _saved_name(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from colbert_video.base.checks import check_flags
 from colbert_video.base.user_files import user_path
-from colbert_video.device import Device
+from colbert_video.device import Device, resolve_device
 from colbert_video.errors import SettingsError
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model
@@ -32,6 +32,8 @@ def train_recipe(
     device: Device | None = None,
     trackers: Sequence[str] = (),
     compile: bool = False,
+    snap: float | None = None,
+    seeds: str | None = None,
 ) -> dict[str, Any]:
     """Load a recipe, train its stages, and leave the other processes.
 
@@ -46,9 +48,12 @@ def train_recipe(
         device: "cpu", or None for a GPU for each process, else the CPU. A single process may name its GPU, "cuda:1".
         trackers: Where the log goes too, such as "wandb"; see `Trainer`.
         compile: True to set `training.compile`.
+        snap: How far frames of long videos may be moved to keyframes; sets `data.snap`.
+        seeds: Train from several seeds, each in a folder of its own: "3" for 0, 1 and 2, or a list, "0,7,11".
 
     Returns:
-        The model to use (`model`: the best by validation, else the final one) and the result of each stage.
+        The model to use (`model`: the best by validation, else the final one) and the result of each stage; with `seeds` what
+        `train_recipe_seeds` returns.
 
     Raises:
         SettingsError: If recipe, data or folder cannot be used.
@@ -60,11 +65,18 @@ def train_recipe(
     overrides: dict[str, Any] = {name: str(path) for name, path in paths.items() if path is not None}
     if workers is not None:
         overrides["data.workers"] = workers
+    if snap is not None:
+        overrides["data.snap"] = snap
     if compile:
         overrides["training.compile"] = True
     overrides |= dict(parse_override(setting) for setting in settings)
     try:
         loaded = load_recipe(recipe, overrides=overrides)
+        if seeds is not None:
+            from colbert_video.training.run.seed_runs import parse_seeds, train_recipe_seeds  # which imports this file
+
+            several = parse_seeds(seeds)
+            return train_recipe_seeds(loaded, output, several, resume=resume, device=device, trackers=trackers)
         results = run_recipe(loaded, output, resume=resume, device=device, trackers=trackers)
     finally:
         leave_processes()
@@ -97,10 +109,11 @@ def run_recipe(
     """
     output = user_path(output, "output")
     trackers = checked_trackers(trackers)
+    resolve_device(device)  # before data are read and a model is loaded
     folders = _stage_folders(recipe, output, resume=resume)
     for folder in folders:  # before data are rendered or a model is loaded
         RunFolder(folder).check_usable(resume=resume)
-    recipe = _rendered(recipe, output, device)
+    recipe = rendered_recipe(recipe, output, device)
     sources = [ManifestData(stage.data) for stage in recipe.stages]  # all checked before anything is trained
     model = build_model(recipe.model, seed=recipe.stages[0].training.seed, device="cpu")
     for source in sources:
@@ -123,10 +136,11 @@ def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:
     ]
 
 
-def _rendered(recipe: Recipe, output: Path, device: Device | None) -> Recipe:
+def rendered_recipe(recipe: Recipe, output: Path, device: Device | None) -> Recipe:
+    """Return a recipe whose world is rendered beside the output folder; one without a world as it is."""
     if recipe.world is None:
         return recipe
     with build_accelerator(device).main_process_first():  # the others find it there
         manifest = str(render_world(recipe.world, output.with_name(output.name + ".world")))
     stages = [replace(stage, data=replace(stage.data, manifest=manifest)) for stage in recipe.stages]
-    return replace(recipe, stages=tuple(stages))
+    return replace(recipe, stages=tuple(stages), world=None)

@@ -1,6 +1,6 @@
 """The folder of a training run: its settings, checkpoints to resume from, and the trained models.
 
-- run.json: settings, data and architecture, which a resumed run must have again
+- run.json: settings, data and architecture, which a resumed run must have again; versions and digests of what it began with
 - checkpoints/step-00000042-epoch-0001/: weights, optimizer and random states after 42 steps, as safetensors and JSON;
   deleted when the run is finished
 - log.jsonl, tensorboard/, curves.png: losses and metrics
@@ -29,6 +29,8 @@ from colbert_video.errors import ModelError, SettingsError, TrainingError, in_on
 from colbert_video.model.video_colbert import VideoColBERT
 
 FORMAT = 1
+PROVENANCE = "provenance"
+"""Key of versions and digests in run.json, which a resumed run need not have again."""
 MAX_LISTED = 8
 """Differing fields that an error names."""
 
@@ -96,11 +98,15 @@ class RunFolder:
             )
         check_folder_writable(self.path)
 
-    def begin(self, description: Mapping[str, Any]) -> None:
-        """Make the folder and write the description of the run."""
+    def begin(self, description: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> None:
+        """Make the folder and write the description of the run, and what else its result depends on."""
         self._checkpoints.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, **description}, indent=2)
+        text = json.dumps({"format": FORMAT, **description, PROVENANCE: provenance}, indent=2)
         write_text(self._description, text + "\n")
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what `begin` wrote as the provenance; nothing for runs of versions that did not."""
+        return self._read_description().get(PROVENANCE) or {}
 
     def check_same(self, description: Mapping[str, Any], *, ignored: tuple[str, ...] = ()) -> None:
         """Check that the run to resume has the same description, but for fields of the `ignored` names.
@@ -108,6 +114,15 @@ class RunFolder:
         Raises:
             TrainingError: If other fields differ; the text names them.
         """
+        saved = {name: value for name, value in self._read_description().items() if name != PROVENANCE}
+        differing = differences(saved, json.loads(json.dumps({"format": FORMAT, **description})), ignored)
+        if differing:
+            raise TrainingError(
+                f"the run in {self.path} cannot be resumed, because it was started with another configuration: "
+                f"{differing}. Use what it was started with, or start again in another folder."
+            )
+
+    def _read_description(self) -> dict[str, Any]:
         try:
             saved = json.loads(self._description.read_text(encoding="utf-8"))
         except OSError as error:
@@ -116,12 +131,7 @@ class RunFolder:
             raise TrainingError(
                 f"{self._description} is unreadable ({error}); start again in another folder."
             ) from error
-        differing = differences(saved, json.loads(json.dumps({"format": FORMAT, **description})), ignored)
-        if differing:
-            raise TrainingError(
-                f"the run in {self.path} cannot be resumed, because it was started with another configuration: "
-                f"{differing}. Use what it was started with, or start again in another folder."
-            )
+        return saved if isinstance(saved, dict) else {}
 
     def save(
         self,

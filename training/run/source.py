@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
@@ -10,13 +11,17 @@ from colbert_video.base.threads import available_cores
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import Interaction
 from colbert_video.model.video_colbert import VideoColBERT
+from colbert_video.training.data.digests import file_digest, files_digest
 from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.leaks import find_leaks
 from colbert_video.training.data.loader import CaptionLoader, TrainingBatch
 from colbert_video.training.data.manifest import read_manifest, select_split
 from colbert_video.training.evaluation.evaluate import evaluate_model
 from colbert_video.training.run.distributed import processes_here
 from colbert_video.training.run.training_config import DataConfig
 from colbert_video.video.frames import SamplingSettings
+
+logger = logging.getLogger(__name__)
 
 FREE_FIELDS = ("manifest", "workers", "timeout", "cache", "cache_gigabytes")
 """Settings that may differ when a run is resumed: they say where and how fast data are read, not which."""
@@ -51,6 +56,14 @@ class TrainingData(Protocol):
         """Return validation metrics; None if there is nothing to validate on."""
 
 
+@runtime_checkable
+class DescribedData(Protocol):
+    """Data that can say where they are from; an addition to `TrainingData`."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Return digests and notes as plain values, for run.json."""
+
+
 class ManifestData:
     """Training and validation split of a manifest.
 
@@ -66,6 +79,9 @@ class ManifestData:
         rows = read_manifest(config.manifest_path, train_split=config.train_split)
         self.training = select_split(rows, config.train_split)
         self.validation = select_split(rows, config.validation_split) if config.validation_split else []
+        self.leaks = find_leaks(rows, config.train_split)
+        for leak in self.leaks:
+            logger.warning("%s: %s", config.manifest, leak)
         limit = int(config.cache_gigabytes * 2**30)
         self.cache = FrameCache(config.cache, limit) if config.cache is not None else None
 
@@ -76,6 +92,16 @@ class ManifestData:
         rows = [(row.video, row.caption, row.split, row.group) for row in (*self.training, *self.validation)]
         digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         return {**settings, "cached": self.cache is not None, "rows": len(rows), "rows_sha256": digest}
+
+    def provenance(self) -> dict[str, Any]:
+        """Return digests of the manifest and of its videos, and what other splits share with the training split."""
+        files = {row.video: row.path for row in (*self.training, *self.validation)}
+        manifest = self.config.manifest_path
+        return {
+            "manifest_sha256": file_digest(manifest) if manifest.is_file() else None,
+            "videos": files_digest(files),
+            "leaks": self.leaks,
+        }
 
     def loader(self, model: VideoColBERT, *, batch_size: int, seed: int, rank: int, world_size: int) -> Loader:
         """Return the training batches, in the picture size of the model's backbone.
@@ -105,7 +131,7 @@ class ManifestData:
         """
         try:
             return model.config.sampling(
-                self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout
+                self.config.num_frames, decoder=self.config.decoder, timeout=self.config.timeout, snap=self.config.snap
             )
         except SettingsError as error:
             raise SettingsError(f"data.{error}") from error
@@ -120,6 +146,7 @@ class ManifestData:
             interactions=[interaction],
             missing=self.config.missing,
             num_frames=self.config.num_frames,
+            snap=self.config.snap,
             cache=self.cache,
             workers=self.config.workers,
         )

@@ -30,10 +30,11 @@ from colbert_video.training.run.distributed import build_accelerator, check_proc
 from colbert_video.training.run.gradcache import random_state, set_random_state
 from colbert_video.training.run.learner import Learner
 from colbert_video.training.run.optimizer import learning_rate_factor
+from colbert_video.training.run.provenance import changed_versions, versions
 from colbert_video.training.run.run_display import RunDisplay, describe_run
 from colbert_video.training.run.run_folder import RunFolder, RunState
 from colbert_video.training.run.run_log import RunLog, Trackers, checked_trackers, plot_run, read_log
-from colbert_video.training.run.source import TrainingData
+from colbert_video.training.run.source import DescribedData, TrainingData
 from colbert_video.training.run.training_config import FREELY_CHANGED, TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -202,8 +203,14 @@ class Trainer:
             self.state, states = restored
             self._restore_random(states)
             logger.info("resuming %s after step %d", self.folder.path, self.state.step)
+            self._warn_of_changes()
         elif self.accelerator.is_main_process:
-            self.folder.begin(self._description())
+            self.folder.begin(self._description(), self._provenance())
+
+    def _warn_of_changes(self) -> None:
+        changed = changed_versions(self.folder.provenance().get("versions"), versions())
+        if changed and self.accelerator.is_main_process:
+            logger.warning("the run was begun with other versions, and goes on with %s", ", ".join(changed))
 
     def _restore_random(self, states: Tensor) -> None:
         sizes = [len(state) for state in random_state()]
@@ -303,6 +310,17 @@ class Trainer:
         """Progress, data and settings that this process sees."""
         description = json.dumps(self._description(), sort_keys=True)
         return f"{self.folder.progress}, data and settings {hashlib.sha256(description.encode()).hexdigest()[:8]}"
+
+    def _provenance(self) -> dict[str, Any]:
+        """Versions, device, and digests of the weights that training starts from and of the data."""
+        device = self.accelerator.device
+        return {
+            "versions": versions(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            "processes": self.accelerator.num_processes,
+            "weights_sha256": self.model.fingerprint(),
+            "data": self.data.provenance() if isinstance(self.data, DescribedData) else None,
+        }
 
     def _description(self) -> dict[str, Any]:
         settings = self.model.config.to_dict()

@@ -189,6 +189,9 @@ class DataConfig:
     """Split that the best model is chosen on, never the test split; None for no validation."""
     num_frames: int | None = None
     """Frames sampled from each video; None for the model's own number."""
+    snap: float | None = None
+    """How far a frame of a long video may be moved to a keyframe, which saves decoding, as a share of the spacing between
+    frames; 0 for the exact frames, None for the usual rule."""
     group_batches: bool = False
     """True to put rows of one `group` in one batch, as hard negatives of each other."""
     random_shift: int = 0

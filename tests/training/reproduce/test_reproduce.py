@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import run
 
+from colbert_video.cli.options import print_result
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model.backbones import open_clip as open_clip_models
+from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.evaluation.evaluation import Evaluation
 from colbert_video.training.reproduce import reproduce as chain
+from colbert_video.training.reproduce import reproduce_seeds as several
 from colbert_video.training.reproduce.paper_rows import find_row
 from colbert_video.training.reproduce.plan import SMOKE_VIDEOS, ReproducePlan
 from colbert_video.training.reproduce.reproduce import reproduce
 from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
 from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
-from colbert_video.training.run.recipe import load_recipe
+from colbert_video.training.run.recipe import load_recipe, recipe_names
 from colbert_video.training.world import write_world
 
 TRAIN, TEST = 5, 4
@@ -110,6 +114,15 @@ def test_the_whole_chain_and_again(plan: ReproducePlan, tmp_path: Path, monkeypa
     assert not any("chunk_size" in reservation for reservation in values["reservations"])
     assert "train has 5 videos, 10 captions; published: 9,000 videos, 180,000 captions" in values["reservations"]
     assert values["reservations"][-1] == "incomplete: 4 of 1,000 videos, 4 of 1,000 queries"
+    recorded = values["provenance"]
+    begun = json.loads((tmp_path / "run" / "training" / "run.json").read_text())["provenance"]
+    assert recorded["training"] == begun
+    assert recorded["versions"] == begun["versions"]
+    assert recorded["versions"]["torch"] == torch.__version__
+    assert recorded["weights_sha256"] == VideoColBERT.from_pretrained(values["model"], device="cpu").fingerprint()
+    assert recorded["weights_sha256"] != begun["weights_sha256"]  # trained since
+    assert recorded["test_videos"]["files"] == TEST
+    assert begun["data"]["manifest_sha256"] == recorded["manifest_sha256"]
 
     forbid(monkeypatch, "check_dataset", "run_recipe", "evaluate_model")
     with monkeypatch.context() as second_process:
@@ -353,6 +366,40 @@ class TestVerb:
         assert (given["allow_missing"], given["device"]) == (True, "cpu")
         plan = given["plan"]
         assert (plan.seed, plan.hold_out, plan.protocol, plan.videos) == (5, 9, "7k", tmp_path)
+
+
+def test_several_seeds_have_folders_of_their_own_and_a_common_report(
+    plan: ReproducePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def recorded(plan: ReproducePlan, output: Path, **options: Any) -> Reproduction:
+        assert output == tmp_path / f"seed-{plan.seed}"
+        found = {name: value + 0.1 * plan.seed for name, value in TestReport.evaluation.interactions["mms_fv"].items()}
+        metrics = {"R@10": 0.9, "MnR": 3.0, **found}
+        return TestReport().reproduction(
+            seed=plan.seed, evaluation=replace(TestReport.evaluation, interactions={"mms_fv": metrics})
+        )
+
+    monkeypatch.setattr(several, "reproduce", recorded)
+    result = several.reproduce_seeds(plan, tmp_path, (0, 2), workers=0)
+    values = json.loads((tmp_path / "seeds.json").read_text())
+    assert values == result.to_dict()
+    assert values["ours"]["mms_fv"]["R@1"]["mean"] == pytest.approx(60.0)
+    assert values["ours"]["mms_fv"]["R@1"]["std"] == pytest.approx(14.142, abs=1e-3)
+    assert list(values["seeds"]) == ["0", "2"]
+    print_result(result.report())
+    shown = capsys.readouterr().out
+    for figure in ("60.0", "14.1", "+11.9", "+10.1"):  # mean, deviation, and each metric that the paper prints
+        assert figure in shown
+    for refused, message in ((replace(plan, zero_shot=True), "has no seeds"), (plan, "one seed at a time")):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(SettingsError, match=message):
+            several.reproduce_seeds(refused, tmp_path, (0,))
+
+
+def test_the_recipes_of_long_videos_take_exact_frames() -> None:
+    for name in recipe_names():
+        snaps = {stage.data.snap for stage in load_recipe(name).stages}
+        assert snaps == ({0} if name.startswith(("didemo", "activitynet")) else {None})
 
 
 def test_a_smoke_run_takes_a_few_videos_that_are_there(plan: ReproducePlan, tmp_path: Path) -> None:
