@@ -106,8 +106,8 @@ def reproduce(
     how: dict[str, Any] = {"allow_missing": allow_missing, "cache": cache, "workers": workers, "device": device}
     result: Any
     if seeds is not None:
+        from colbert_video.training.evaluation.seed_spread import parse_seeds
         from colbert_video.training.reproduce.reproduce_seeds import reproduce_seeds
-        from colbert_video.training.run.seed_runs import parse_seeds
 
         result = reproduce_seeds(plan, folder, parse_seeds(seeds), precision=precision, **how)
     else:

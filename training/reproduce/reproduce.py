@@ -20,6 +20,7 @@ from colbert_video.training.data.digests import file_digest, files_digest
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.leaks import find_leaks
 from colbert_video.training.data.manifest import ManifestRow, list_some, read_manifest, select_split
+from colbert_video.training.data.provenance import versions
 from colbert_video.training.datasets.annotations import Annotations
 from colbert_video.training.datasets.preparation import Preparation
 from colbert_video.training.datasets.prepare import check_dataset, write_manifest
@@ -32,7 +33,6 @@ from colbert_video.training.reproduce.reproduce_folder import ReproduceFolder
 from colbert_video.training.reproduce.reproduce_report import Reference, Reproduction
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model
-from colbert_video.training.run.provenance import versions
 from colbert_video.training.run.recipe_run import run_recipe
 
 logger = logging.getLogger(__name__)

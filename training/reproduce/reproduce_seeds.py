@@ -14,10 +14,10 @@ from rich.text import Text
 from colbert_video.base.user_files import user_path
 from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError, printable
+from colbert_video.training.evaluation.seed_spread import SUMMARY, spread_of
 from colbert_video.training.reproduce.plan import ReproducePlan
 from colbert_video.training.reproduce.reproduce import reproduce
 from colbert_video.training.reproduce.reproduce_report import METRICS, NOTHING, Reproduction
-from colbert_video.training.run.seed_runs import SUMMARY, spread_of
 
 Spread = Mapping[str, Mapping[str, Any]]
 """Mean, standard deviation and values by seed of each metric."""

@@ -1,5 +1,6 @@
 """Training as a recipe says, stage by stage: what `colbert-video train` does, for Python."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,14 @@ from typing import Any
 from colbert_video.base.checks import check_flags
 from colbert_video.base.user_files import user_path
 from colbert_video.device import Device, resolve_device
+from colbert_video.durable import write_text
 from colbert_video.errors import SettingsError
+from colbert_video.training.evaluation.seed_spread import SUMMARY, parse_seeds, spread_of
 from colbert_video.training.run.distributed import build_accelerator, leave_processes
 from colbert_video.training.run.model_recipe import build_model
 from colbert_video.training.run.recipe import Recipe, load_recipe, parse_override
 from colbert_video.training.run.run_folder import RunFolder
-from colbert_video.training.run.run_log import checked_trackers
+from colbert_video.training.run.run_log import checked_trackers, read_log
 from colbert_video.training.run.source import ManifestData
 from colbert_video.training.run.trainer import Trainer, TrainingResult
 from colbert_video.training.world.rendered import render_world
@@ -73,8 +76,6 @@ def train_recipe(
     try:
         loaded = load_recipe(recipe, overrides=overrides)
         if seeds is not None:
-            from colbert_video.training.run.seed_runs import parse_seeds, train_recipe_seeds  # which imports this file
-
             several = parse_seeds(seeds)
             return train_recipe_seeds(loaded, output, several, resume=resume, device=device, trackers=trackers)
         results = run_recipe(loaded, output, resume=resume, device=device, trackers=trackers)
@@ -123,6 +124,64 @@ def run_recipe(
         trainer = Trainer(model, stage.training, source, output=folder, resume=resume, device=device, trackers=trackers)
         results[stage.name] = trainer.train()
     return results
+
+
+def train_recipe_seeds(
+    recipe: Recipe,
+    output: str | Path,
+    seeds: Sequence[int],
+    *,
+    resume: bool = False,
+    device: Device | None = None,
+    trackers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a recipe from each seed in `output/seed-N`, and write `output/seeds.json`.
+
+    Args:
+        recipe: The model and its stages.
+        output: Folder of the runs.
+        seeds: Of weights that are new, the order of captions, and the sampled frames.
+        resume: True to go on where the runs stopped; finished ones are not repeated.
+        device: As for `train_recipe`.
+        trackers: As for `train_recipe`; each seed is a run there.
+
+    Returns:
+        The model of each seed, and the validation metrics of the last stage: mean, standard deviation and values.
+
+    Raises:
+        SettingsError: If recipe, data or folder cannot be used.
+        TrainingError: If training cannot continue, or a folder holds another run.
+    """
+    output = user_path(output, "output")
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise SettingsError(f"{output} is not empty; resume the runs in it (--resume) or choose another folder.")
+    recipe = rendered_recipe(recipe, output, device)
+    results = {}
+    for seed in seeds:
+        stages = run_recipe(
+            seeded(recipe, seed), output / f"seed-{seed}", resume=resume, device=device, trackers=trackers
+        )
+        results[seed] = list(stages.values())[-1]
+    summary = {
+        "models": {str(seed): str(result.best_model or result.model) for seed, result in results.items()},
+        "metrics": spread_of({seed: best_metrics(result) for seed, result in results.items()}),
+    }
+    write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def seeded(recipe: Recipe, seed: int) -> Recipe:
+    """Return a recipe with another seed in all of its stages."""
+    stages = [replace(stage, training=replace(stage.training, seed=seed)) for stage in recipe.stages]
+    return replace(recipe, stages=tuple(stages))
+
+
+def best_metrics(result: TrainingResult) -> dict[str, float]:
+    """Return all validation metrics of the best epoch of a run; none without validation."""
+    for entry in read_log(result.model.parent / "log.jsonl"):
+        if "metrics" in entry and entry["epoch"] == result.best_epoch:
+            return dict(entry["metrics"])
+    return {}
 
 
 def _stage_folders(recipe: Recipe, output: Path, *, resume: bool) -> list[Path]:

@@ -26,11 +26,11 @@ from colbert_video.errors import SettingsError, shown
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.data.loader import TrainingBatch
+from colbert_video.training.data.provenance import changed_versions, versions
 from colbert_video.training.run.distributed import build_accelerator, check_processes_agree, from_first, gather_rows
 from colbert_video.training.run.gradcache import random_state, set_random_state
 from colbert_video.training.run.learner import Learner
 from colbert_video.training.run.optimizer import learning_rate_factor
-from colbert_video.training.run.provenance import changed_versions, versions
 from colbert_video.training.run.run_display import RunDisplay, describe_run
 from colbert_video.training.run.run_folder import RunFolder, RunState
 from colbert_video.training.run.run_log import RunLog, Trackers, checked_trackers, plot_run, read_log

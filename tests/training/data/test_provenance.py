@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import colbert_video
+from colbert_video.training.data import provenance
 from colbert_video.training.data.digests import EDGE, file_digest, files_digest
-from colbert_video.training.run import provenance
-from colbert_video.training.run.provenance import changed_versions, code_digest, git_commit, versions
+from colbert_video.training.data.provenance import changed_versions, code_digest, git_commit, versions
 
 
 def test_versions_are_those_of_this_process() -> None:

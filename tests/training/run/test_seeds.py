@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from colbert_video.errors import SettingsError
-from colbert_video.training.run import recipe_run, seed_runs
+from colbert_video.training.evaluation.seed_spread import parse_seeds, spread_of
+from colbert_video.training.run import recipe_run
 from colbert_video.training.run.recipe import parse_recipe
-from colbert_video.training.run.seed_runs import parse_seeds, spread_of, train_recipe_seeds
+from colbert_video.training.run.recipe_run import run_recipe, train_recipe_seeds
 from colbert_video.training.run.trainer import TrainingResult
 
 RECIPE = {
@@ -60,7 +61,7 @@ def test_each_seed_has_its_folder_and_all_stages_have_the_seed(tmp_path: Path, m
             results[stage.name] = TrainingResult(folder / "final", folder / "best", 2, 1.0, "R@1", 0.2, 2, 1.0)
         return results
 
-    monkeypatch.setattr(seed_runs, "run_recipe", run)
+    monkeypatch.setattr(recipe_run, "run_recipe", run)
     summary = train_recipe_seeds(parse_recipe(RECIPE), tmp_path / "runs", (0, 5))
     assert json.loads((tmp_path / "runs" / "seeds.json").read_text()) == summary
     assert summary["models"] == {str(seed): str(tmp_path / "runs" / f"seed-{seed}" / "2" / "best") for seed in (0, 5)}
@@ -78,5 +79,5 @@ def test_a_gpu_that_is_not_there_is_one_sentence_before_anything_is_read(
     with pytest.raises(
         SettingsError, match="device='cuda', but torch sees no CUDA device here; use one that is there or 'cpu'"
     ):
-        recipe_run.run_recipe(parse_recipe(RECIPE), tmp_path / "run", device="cuda")
+        run_recipe(parse_recipe(RECIPE), tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
