@@ -34,7 +34,7 @@ from colbert_video.indexing.upkeep.export import export_index
 from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.indexing.upkeep.verify import verify_index
 
-EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(40, thorough=300)))
+EXAMPLES = int(os.environ.get("COLBERT_VIDEO_FUZZ", amount(24, thorough=300)))
 """Mutated index folders that are opened: by default each file a little more than once."""
 FOUND = list("bbccddee")
 """What `use` finds in the index as it was written."""

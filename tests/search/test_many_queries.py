@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from thorough import cases
 from token_corpus import DIM, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher
@@ -50,9 +51,15 @@ def one_by_one(searcher: Searcher, **settings: Any) -> dict[str, list[tuple[str,
     return {name: [(hit.id, hit.rank, hit.score) for hit in hits] for name, hits in found.items()}
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5, None])
+ASKED = [{}, {"exact": True}, {"where": {"n": {"<": 300}}}, {"bag_weights": {"video": 0.3}}]
+
+
 @pytest.mark.parametrize(
-    "settings", [{}, {"exact": True}, {"where": {"n": {"<": 300}}}, {"bag_weights": {"video": 0.3}}]
+    ("threads", "settings"),
+    cases(
+        list(zip([5, 2, None, 2], ASKED, strict=True)),
+        thorough=[(threads, asked) for threads in (1, 3) for asked in ASKED],
+    ),
 )
 def test_rankings_are_the_same_to_the_bit(index: Path, threads: int | None, settings: dict[str, Any]) -> None:
     with Searcher(index, threads=1) as single, Searcher(index, threads=threads) as searcher:

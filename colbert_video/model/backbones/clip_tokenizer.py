@@ -3,7 +3,7 @@
 import gzip
 import html
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -51,9 +51,7 @@ class ClipTokenizer:
         for folder in folders:
             path = Path(folder) / VOCABULARY_FILE
             if path.is_file():
-                lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
-                first, second = zip(*(line.split() for line in lines), strict=True)
-                return cls(list(zip(first, second, strict=True)))
+                return cls(_read_merges(path))
         return None
 
     def __call__(self, texts: Iterable[str], context_length: int) -> Int[Tensor, "texts context_length"]:
@@ -92,6 +90,14 @@ class ClipTokenizer:
                 break
             parts = _joined(parts, pair)
         return parts
+
+
+@cache
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    """Return the pairs of OpenAI's list, which every model of a process shares."""
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
+    first, second = zip(*(line.split() for line in lines), strict=True)
+    return list(zip(first, second, strict=True))
 
 
 def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 import torch
 import training_fakes
 from paths import python_path
-from thorough import thorough_only
+from thorough import cases, thorough_only
 from tiny_models import build_tiny
 from training_fakes import PLAIN, RESUMED, FakeData, tiny_model, training_batch
 
@@ -156,7 +156,7 @@ class StoppingData(FakeData):
         raise StopError
 
 
-@pytest.mark.parametrize("stop_after", [0, 1])
+@pytest.mark.parametrize("stop_after", cases([1], thorough=[0]))
 def test_an_error_in_validation_costs_no_training(tmp_path: Path, whole_run: Path, stop_after: int) -> None:
     class Failing(FakeData):
         def validate(self, model: Any, interaction: str) -> Any:
@@ -213,7 +213,7 @@ def test_a_compiled_run_takes_the_same_steps_and_goes_on_from_either_kind_of_che
     assert len(asked) == 2 * 5  # text, frames, temporal transformer, scores, loss: each time
 
 
-@pytest.mark.parametrize("interaction", ["mms_f", "mp_v", "rrf"])
+@pytest.mark.parametrize("interaction", cases(["rrf"], thorough=["mms_f", "mp_v"]))
 def test_other_interactions_and_settings(tmp_path: Path, interaction: Any) -> None:
     config = replace(
         PLAIN,
