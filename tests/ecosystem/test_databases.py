@@ -15,6 +15,7 @@ from colbert_video.ecosystem import export_tokens, import_tokens
 from colbert_video.errors import IndexFolderError, SettingsError
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.index.folder import load_settings
+from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.indexing.upkeep.stored import open_segments
 from colbert_video.indexing.upkeep.verify import verify_index
 
@@ -267,6 +268,51 @@ def test_what_cannot_be_done_is_said(index: Path, tmp_path: Path) -> None:
     with pytest.raises(IndexFolderError, match=r"overwrite|exists|already"):
         import_tokens(tmp_path / "t.npz", index)
     assert not (tmp_path / "new.index").exists()
+
+
+@pytest.mark.parametrize("kind", [needs("lance"), needs("qdrant"), needs("parquet")])
+def test_odd_metadata_come_back(tmp_path: Path, kind: Any) -> None:
+    """Keys that are names of columns, differ by capitals alone, or hold what a column would round."""
+    odd = {"ID": 1, "id": "x", "Frame": "a", "frame": 3, "huge": 2**62 + 1, "a b": "c", "é": True, "start": "00:12"}
+    odd |= {"_distance": 1.5, "x.y": 1, "": "e", "frame_codes": "z", "metadata": {"metadata": None}}
+    Indexer(tmp_path / "a.index", dim=DIM).index_tokens(["a", "b"], unit(2, 2), unit(2, 2), metadata=[odd, {}])
+    export_tokens(tmp_path / "a.index", target_of(tmp_path, kind), to=kind)
+    import_tokens(target_of(tmp_path, kind), tmp_path / "b.index")
+    assert [dict(entry.metadata) for entry in entries(tmp_path / "b.index")] == [odd, {}]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "é", "x" * 300, ".x"])
+def test_names_that_some_system_refuses_are_refused(index: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="name="):
+        export_tokens(index, tmp_path / "x", to="qdrant", name=name)
+    with pytest.raises(SettingsError, match="name="):
+        import_tokens(tmp_path, tmp_path / "new.index", kind="lance", name=name)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_places_without_tokens_are_refused(index: Path, tmp_path: Path, kind: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no tokens")
+    for place in (index, tmp_path / "empty", tmp_path / "text"):
+        with pytest.raises((SettingsError, IndexFolderError)):
+            import_tokens(place, tmp_path / "new.index", kind=kind)
+    assert not (tmp_path / "new.index").exists()
+    assert Indexer(index).verify().intact
+
+
+@pytest.mark.skipif(not find_spec("qdrant_client"), reason="needs qdrant-client")
+def test_a_server_that_is_not_there_is_an_error_in_words(index: Path, tmp_path: Path) -> None:
+    with pytest.raises(IndexFolderError, match=r"127\.0\.0\.1:9"):
+        export_tokens(index, "http://127.0.0.1:9", to="qdrant")
+    with pytest.raises(IndexFolderError, match=r"127\.0\.0\.1:9"):
+        import_tokens("http://127.0.0.1:9", tmp_path / "new.index")
+
+
+def test_a_corpus_says_how_it_is_exported(index: Path, tmp_path: Path) -> None:
+    shard_index(index, tmp_path / "c.shards", shards=2)
+    with pytest.raises(SettingsError, match="export each of them"):
+        export_tokens(tmp_path / "c.shards", tmp_path / "x.npz", to="npz")
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

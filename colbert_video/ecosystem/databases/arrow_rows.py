@@ -7,6 +7,7 @@ of its keys whose values are all of one plain kind are columns too, to filter by
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ from colbert_video.ecosystem.databases.token_batch import (
 )
 from colbert_video.errors import SettingsError, shown
 
+COLUMN = re.compile(r"[^\W\d_][\w ]*")
+"""Keys that may be columns: databases keep some others for themselves."""
 CODES, RESIDUALS, CODEC = "_codes", "_residuals", "colbert_video.codec."
 
 
@@ -73,7 +76,7 @@ def to_arrow(batch: TokenBatch, schema: Any, *, keep_paths: bool) -> Any:
     rows = [row_of(entry, keep_paths=keep_paths) for entry in batch.entries]
     columns: dict[str, Any] = {}
     for name in schema.names:
-        bag, _, kind = name.rpartition("_")
+        bag, _, part = name.rpartition("_")
         if name in ("id", *FIELDS):
             columns[name] = pa.array([row[name] for row in rows], schema.field(name).type)
         elif name == "metadata":
@@ -81,10 +84,13 @@ def to_arrow(batch: TokenBatch, schema: Any, *, keep_paths: bool) -> Any:
         elif name in batch.bags:
             columns[name] = _nested(pa, batch.bags[name], schema.field(name).type)
         elif bag in batch.codes:
-            arrays = batch.codes[bag] if f"_{kind}" == CODES else batch.residuals[bag]
+            arrays = batch.codes[bag] if f"_{part}" == CODES else batch.residuals[bag]
             columns[name] = _nested(pa, arrays, schema.field(name).type)
         else:
-            columns[name] = pa.array([row["metadata"].get(name) for row in rows], schema.field(name).type)
+            kind = schema.field(name).type
+            values = [row["metadata"].get(name) for row in rows]
+            numbers = pa.types.is_floating(kind)  # of which large whole ones are rounded; the metadata have them all
+            columns[name] = pa.array([float(v) if numbers and v is not None else v for v in values], kind)
     return pa.RecordBatch.from_arrays(list(columns.values()), schema=schema)
 
 
@@ -208,10 +214,11 @@ def table_columns(fields: Mapping[str, Mapping[str, int]], taken: Sequence[str])
         fields: How many values of each kind a key has, by key.
         taken: Names that columns have already.
     """
-    plain = {name: [kind for kind in kinds if kind != "null"] for name, kinds in fields.items()}
-    usable = {name for name in fields if name not in taken and not any(mark in name for mark in '.\\`"')}
-    return [
-        (name, kinds[0])
-        for name, kinds in plain.items()
-        if name in usable and len(kinds) == 1 and kinds[0] in ("text", "number", "boolean")
-    ]
+    folded, found = {name.casefold() for name in taken}, []
+    for name, counts in fields.items():
+        kinds = [kind for kind in counts if kind != "null"]
+        if len(kinds) == 1 and kinds[0] in ("text", "number", "boolean") and COLUMN.fullmatch(name):
+            if name.casefold() not in folded:
+                found.append((name, kinds[0]))
+            folded.add(name.casefold())
+    return found

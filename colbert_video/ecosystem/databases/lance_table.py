@@ -6,7 +6,7 @@ from typing import Any
 
 from colbert_video.ecosystem.databases.arrow_rows import arrow_schema, facts_of, from_arrow, to_arrow
 from colbert_video.ecosystem.databases.token_batch import TableFacts, TokenBatch, missing_package
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, in_one_line
 
 ROWS = 1024
 """Rows that are read at once."""
@@ -61,5 +61,8 @@ class LanceTable:
 
     def batches(self) -> Iterator[TokenBatch]:
         """Yield all rows, in the order of the table."""
-        for part in self._table.search().limit(None).to_batches(batch_size=ROWS):
-            yield from_arrow(part, self.facts, self._source)
+        try:
+            for part in self._table.search().limit(None).to_batches(batch_size=ROWS):
+                yield from_arrow(part, self.facts, self._source)
+        except (OSError, RuntimeError) as error:
+            raise IndexFolderError(f"{self._source} is damaged: {in_one_line(error)}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from colbert_video.ecosystem.databases.arrow_rows import arrow_schema, facts_of, from_arrow, import_arrow, to_arrow
 from colbert_video.ecosystem.databases.token_batch import TableFacts, TokenBatch
-from colbert_video.errors import IndexFolderError
+from colbert_video.errors import IndexFolderError, SettingsError
 
 ROWS = 1024
 """Rows that are read at once."""
@@ -42,6 +42,8 @@ class ParquetTable:
     def __init__(self, path: Path) -> None:
         import_arrow()
         self._paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not self._paths:
+            raise SettingsError(f"{path} holds no .parquet files; give a file, or a folder of them.")
         self.facts = facts_of(self._open(self._paths[0]).schema_arrow, str(self._paths[0]))
 
     def _open(self, path: Path) -> Any:

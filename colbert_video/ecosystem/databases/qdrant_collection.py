@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from colbert_video.ecosystem.databases.token_batch import (
     read_facts,
     row_of,
 )
-from colbert_video.errors import IndexFolderError, SettingsError
+from colbert_video.errors import IndexFolderError, SettingsError, in_one_line
 
 POINTS = 32
 """Points that one request carries."""
@@ -56,6 +56,17 @@ def open_qdrant(place: str) -> Any:
         raise IndexFolderError(f"{place} cannot be opened as a folder of Qdrant: {error}") from error
 
 
+@contextmanager
+def qdrant_at(place: str) -> Iterator[Any]:
+    """Lend a client of a place; what goes wrong there is an `IndexFolderError`."""
+    exceptions = import_qdrant().http.exceptions
+    with closing(open_qdrant(place)) as client:
+        try:
+            yield client
+        except (exceptions.ApiException, OSError, ValueError) as error:
+            raise IndexFolderError(f"{place} cannot be used as a place of Qdrant: {in_one_line(error)}") from error
+
+
 def write_qdrant(
     place: str,
     batches: Callable[[], Iterable[TokenBatch]],
@@ -68,7 +79,7 @@ def write_qdrant(
 ) -> None:
     """Write a new collection; its points are numbered in the order of the index."""
     models = import_qdrant().models
-    with closing(open_qdrant(place)) as client:
+    with qdrant_at(place) as client:
         if client.collection_exists(name):
             raise IndexFolderError(f"{place} has a collection {name!r}; choose another name, or delete it first.")
         vectors = models.VectorParams(
@@ -114,7 +125,7 @@ class QdrantTable:
 
     def __init__(self, place: str, name: str) -> None:
         self._place, self._name = place, name
-        with closing(open_qdrant(place)) as client:
+        with qdrant_at(place) as client:
             if not client.collection_exists(name):
                 known = ", ".join(each.name for each in client.get_collections().collections) or "none"
                 raise IndexFolderError(f"{place} has no collection {name!r}; there are: {known}.")
@@ -130,7 +141,7 @@ class QdrantTable:
     def batches(self) -> Iterator[TokenBatch]:
         """Yield all points, in the order of their numbers."""
         source = f"{self._place}, collection {self._name}"
-        with closing(open_qdrant(self._place)) as client:
+        with qdrant_at(self._place) as client:
             after = None
             while True:
                 points, after = client.scroll(

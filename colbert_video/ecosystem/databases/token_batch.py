@@ -1,6 +1,7 @@
 """What the formats exchange: some videos with their bags, and what is known of all of them."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ ABOUT = "colbert_video"
 """Key under which a table keeps its `TableFacts`."""
 FIELDS = ("path", "parent", "start", "end", "duration", "frame_times", "frame_tokens", "source_size", "source_mtime_ns")
 """Columns beside the id, the metadata and the bags."""
+TABLE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 PATH_FIELDS = ("path", "source_size", "source_mtime_ns")
 
 
@@ -113,6 +115,17 @@ def _parsed(text: str, name: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"the metadata of {shown(name)} is {shown(text)}; a JSON object is needed.") from error
+
+
+def check_name(name: str) -> str:
+    """Return the name of a table or collection if every system takes it.
+
+    Raises:
+        SettingsError: If not.
+    """
+    if not isinstance(name, str) or not TABLE_NAME.fullmatch(name):
+        raise SettingsError(f"name={shown(name)}: use 1 to 100 of the letters a to z, digits, _, - and . for it.")
+    return name
 
 
 def missing_package(package: str, extra: str) -> DependencyError:

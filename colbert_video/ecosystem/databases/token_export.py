@@ -18,7 +18,7 @@ from colbert_video.ecosystem.databases.lance_table import write_lance
 from colbert_video.ecosystem.databases.npz_file import write_npz
 from colbert_video.ecosystem.databases.parquet_file import write_parquet
 from colbert_video.ecosystem.databases.qdrant_collection import is_address, write_qdrant
-from colbert_video.ecosystem.databases.token_batch import FIELDS, TableFacts, TokenBatch
+from colbert_video.ecosystem.databases.token_batch import FIELDS, TableFacts, TokenBatch, check_name
 from colbert_video.errors import SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView
@@ -26,6 +26,7 @@ from colbert_video.indexing.catalog.fields import list_fields
 from colbert_video.indexing.index.folder import load_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.export import names_a_path
+from colbert_video.indexing.upkeep.sharding import is_corpus
 from colbert_video.indexing.upkeep.stored import StoredSegment, open_segments
 from colbert_video.indexing.upkeep.workplace import workplace
 from colbert_video.progress import progress_bar
@@ -93,7 +94,13 @@ def export_tokens(
         raise SettingsError(f"to={shown(to)}: choose one of {', '.join(FORMATS)}.")
     if codes and (to not in WITH_CODES or half):
         raise SettingsError(f"codes=True is for {' and '.join(WITH_CODES)}, without half: others compare vectors.")
-    with Catalog.open(user_path(index, "the index")) as catalog:
+    check_name(name)
+    folder = user_path(index, "the index")
+    if is_corpus(folder):
+        raise SettingsError(
+            f"{folder} is a corpus of shards: export each of them; of a folder of .parquet files one index is imported."
+        )
+    with Catalog.open(folder) as catalog:
         settings = load_settings(catalog)
         if to == "qdrant" and is_address(target):
             work = _Export(catalog, settings, codes=codes, half=half, keep_paths=keep_paths)

@@ -16,7 +16,7 @@ from colbert_video.ecosystem.databases.lance_table import LanceTable
 from colbert_video.ecosystem.databases.npz_file import NpzTable
 from colbert_video.ecosystem.databases.parquet_file import ParquetTable
 from colbert_video.ecosystem.databases.qdrant_collection import QdrantTable, is_address
-from colbert_video.ecosystem.databases.token_batch import TokenBatch, TokenTable
+from colbert_video.ecosystem.databases.token_batch import TokenBatch, TokenTable, check_name
 from colbert_video.ecosystem.databases.token_export import DEFAULT_NAME, FORMATS, TableFormat
 from colbert_video.errors import IndexFolderError, SettingsError, shown
 from colbert_video.indexing.build.arrays import ArraySource
@@ -84,6 +84,7 @@ def import_tokens(
         SettingsError: If the source holds no tokens, or values that an index cannot hold.
     """
     target = user_path(index, "the index")
+    check_name(name)
     kind, table = _open(source, kind, name)
     check_not_finished(target)
     check_can_begin(target)
