@@ -16,6 +16,8 @@ from training_fakes import PLAIN, training_batch
 from colbert_video import Indexer, Searcher, VideoColBERT
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.model.tokens import TokenBags
+from colbert_video.training.data.loader import _empty
+from colbert_video.training.data.sending import sent_ahead
 from colbert_video.training.run.distributed import build_accelerator
 from colbert_video.training.run.gradcache import cached_backward, random_state
 from colbert_video.training.run.learner import Learner
@@ -109,3 +111,20 @@ def test_clips_are_indexed_and_found(tmp_path: Path, rendered_clips: Path, tiny_
         expected, found = (one.search("a red circle", k=4) for one in (plain, searcher))
     assert {hit.id for hit in found} == {hit.id for hit in expected}
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-2)
+
+
+def test_batches_are_pinned_and_travel_ahead() -> None:
+    device = torch.device("cuda", 0)
+    torch.zeros(1, device=device)
+    pinned = torch.from_numpy(_empty((2, 3, 8, 8, 3)))
+    assert pinned.is_pinned()
+    read = [training_batch(2, seed) for seed in range(4)]
+
+    def loader() -> Any:
+        for batch in read:
+            yield replace(batch, pixels=batch.pixels.pin_memory())
+
+    for sent, batch in zip(sent_ahead(loader(), device), read, strict=True):
+        assert sent.pixels.device == device
+        assert torch.equal(sent.pixels.cpu(), batch.pixels)
+        assert sent.captions == batch.captions

@@ -1,7 +1,8 @@
 """Decoded frames on disk, so that later epochs read pixels instead of decoding the videos again.
 
-A video is kept as a dense stack: the middle frames of `frames_per_segment` equal parts of each TSN segment, so that
-random-in-segment sampling still varies from epoch to epoch, and centre sampling gets the same frames as from the file.
+A video is kept as a dense stack: the middle frames of `frames_per_segment` equal parts of each TSN segment. Centre sampling gets
+the same frames as from the file. Random-in-segment sampling still varies from epoch to epoch, and is another one than without a
+cache: it draws one of these few frames of a segment instead of one of all.
 """
 
 import hashlib
@@ -57,7 +58,8 @@ class FrameCache:
     Args:
         folder: Made if missing; holds nothing but the cache.
         max_bytes: Limit on disk, which each other process that writes at the same time may exceed by a few entries.
-        frames_per_segment: Frames kept of each segment; odd, so that the middle frame is one of them.
+        frames_per_segment: Frames kept of each segment, from which training draws; odd, so that the middle frame is one of
+            them.
 
     Raises:
         SettingsError: If a number is out of range, or the folder cannot be made.

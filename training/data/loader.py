@@ -135,7 +135,7 @@ class CaptionLoader:
         """Choose the epoch that `iterate` starts; from 0."""
         self.epoch = epoch
 
-    def iterate(self, start_batch: int = 0) -> Iterator[TrainingBatch]:
+    def iterate(self, start_batch: int = 0) -> Generator[TrainingBatch, None, None]:
         """Yield this process's part of each batch of the epoch; the next ones are read in the background.
 
         Args:
@@ -250,7 +250,7 @@ class _PartBatch:
     ) -> None:
         """Take the clip of a manifest row, shifted."""
         if self._pixels is None:
-            self._pixels = np.empty((len(self._rows), *pixels.shape), dtype=np.uint8)  # NumPy asks for large pages
+            self._pixels = _empty((len(self._rows), *pixels.shape))
         shift_frames(pixels, down, right, out=self._pixels[place])
         self._rows[place] = row
 
@@ -264,6 +264,13 @@ class _PartBatch:
             captions=[row.caption for row in own],
             video_ids=[row.video for row in own],
         )
+
+
+def _empty(shape: tuple[int, ...]) -> UInt8[np.ndarray, "videos frames height width 3"]:
+    """Return memory for a batch; pinned, which a GPU copies by itself, where this process uses one."""
+    if torch.cuda.is_initialized():
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+    return np.empty(shape, dtype=np.uint8)  # NumPy asks for large pages
 
 
 def shift_frames(

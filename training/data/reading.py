@@ -6,11 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
+from colbert_video.base.threads import available_cores
 from colbert_video.errors import SettingsError, VideoError
 from colbert_video.training.data.frame_cache import FrameCache
+from colbert_video.training.data.threads_ahead import done_together
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest
+
+READING_THREADS = 4
+"""Most threads that read kept frames; most of their work, reading and checksums, lets each other run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +73,26 @@ class FrameReader:
             One result for each request, in the order in which they get ready.
         """
         missing = []
-        for request in requests:
-            frames = None if self.cache is None else self.cache.read(request.path, self._asked(request))
+        for request, frames in self._kept(requests):
             if frames is None:
                 missing.append(request)
             else:
                 yield ReadFrames(request, frames, None)
         for reading in self._decode(missing):
             yield self._sampled(reading)
+
+    def _kept(self, requests: Sequence[FrameRequest]) -> Iterator[tuple[FrameRequest, np.ndarray | None]]:
+        """Yield the cache's frames for each request, read by a few threads; None where there are none."""
+        cache = self.cache
+        if cache is None:
+            yield from ((request, None) for request in requests)
+            return
+        threads = min(READING_THREADS, available_cores())
+        yield from zip(
+            requests,
+            done_together(lambda request: cache.read(request.path, self._asked(request)), requests, threads),
+            strict=True,
+        )
 
     def _asked(self, request: FrameRequest) -> SamplingSettings:
         return self.sampling.with_request(None, request.seed)

@@ -35,7 +35,8 @@ WITHOUT_EFFECT = (
     "training.keep_checkpoints",
     "training.seed",
 )
-"""Overrides that keep a run comparable with the paper: they decide its speed, or the random numbers."""
+"""Overrides that keep a run comparable with the paper: they decide its speed, or the random numbers. A cache is one of them,
+as the paper does not say from how many frames of a segment it draws; with it, training draws from three."""
 
 
 @dataclass(frozen=True)

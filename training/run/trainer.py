@@ -27,6 +27,7 @@ from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.progress import Bar, progress_bar
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.data.provenance import changed_versions, versions
+from colbert_video.training.data.sending import sent_ahead
 from colbert_video.training.run.distributed import build_accelerator, check_processes_agree, from_first, gather_rows
 from colbert_video.training.run.gradcache import random_state, set_random_state
 from colbert_video.training.run.learner import Learner
@@ -161,7 +162,8 @@ class Trainer:
     def _train_epoch(self, epoch: int, log: RunLog | None, display: RunDisplay) -> None:
         self.loader.set_epoch(epoch)
         clock = time.monotonic()
-        batches: Any = self.loader.iterate(start_batch=self.state.batch)
+        read: Any = self.loader.iterate(start_batch=self.state.batch)
+        batches = sent_ahead(read, self.accelerator.device)
         with closing(batches):
             for batch in islice(batches, self.total_steps - self.state.step):
                 values = self._step(batch)

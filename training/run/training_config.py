@@ -204,7 +204,8 @@ class DataConfig:
     workers: int | None = None
     """Decoding processes of each training process; None shares the machine's cores among its training processes."""
     cache: str | None = None
-    """Folder that keeps decoded frames, so that later epochs do not decode again; None decodes every time."""
+    """Folder that keeps decoded frames, so that later epochs do not decode again; None decodes every time. Training then draws
+    from 3 frames of each segment instead of all; evaluation has the same frames."""
     cache_gigabytes: float = 50.0
     """Largest size of the cache in GiB."""
 
