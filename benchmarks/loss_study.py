@@ -80,7 +80,7 @@ class LossLedger:
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
-        self.path, self.facts = path, facts
+        self.path, self.facts, self.pairs = path, facts, ""
         report = load(path, {})
         if report and report["facts"] != facts:
             raise SystemExit(f"{path} holds runs of {report['facts']}, not {facts}; choose another --output.")
@@ -92,10 +92,15 @@ class LossLedger:
             if figures.run == run:
                 return figures
         self.made.append(measure())
-        runs = [figures.to_dict() for figures in self.made]
-        save(self.path, {"machine": machine(), "torch": torch.__version__, "facts": self.facts, "runs": runs})
+        self.write()
         print(line(self.made[-1]), flush=True)
         return self.made[-1]
+
+    def write(self) -> None:
+        """Write all figures; an interruption leaves the file as it was."""
+        runs = [figures.to_dict() for figures in self.made]
+        where = {"machine": machine(), "torch": torch.__version__}
+        save(self.path, {**where, "facts": self.facts, "pairs": self.pairs, "runs": runs})
 
 
 def line(figures: LossFigures) -> str:
@@ -146,11 +151,13 @@ def main(given: list[str] | None = None) -> None:
     facts = {"budget": asdict(budget), "lengths": list(lengths), "validation_clips": shop.clips}
     ledger = LossLedger(options.output, facts)
     shop.render()
+    ledger.pairs = shop.test_pairs()
     for loss in TUNED:
         for run in grid(loss, lengths[0]):
             ledger.get(run, lambda run=run: measure_loss(shop, run, test=False))
     for run in wanted(ledger, tuple(options.steps or lengths), options.seeds):
         ledger.get(run, lambda run=run: measure_loss(shop, run, test=True))
+    ledger.write()
 
 
 if __name__ == "__main__":

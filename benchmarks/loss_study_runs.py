@@ -136,6 +136,13 @@ class LossShop:
         lines = (self.shop.folder / split / name).read_text(encoding="utf-8").splitlines()
         return [{**row, "video": f"{split}/{row['video']}"} for row in map(json.loads, lines)]
 
+    def test_pairs(self) -> str:
+        """Numbers of the clips' pairs in the order of test captions, with spaces; clips of one pair show the same frames."""
+        rows = read_manifest(self.shop.test_manifest)
+        names = [row.group or row.video for row in rows]
+        numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(names))}
+        return " ".join(numbers[name] for name in names)
+
     def data(self) -> ManifestData:
         """Training and validation clips, in batches of clips that look alike."""
         return ManifestData(

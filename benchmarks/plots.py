@@ -17,11 +17,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
+from loss_curves import draw_loss_curves
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.ticker import LogLocator
 from reports import DOCS, load
 from rivals import ENGINES
+from views import loss_study
 
 from colbert_video.durable import write_bytes_durably
 
@@ -65,6 +67,8 @@ def draw_all(results: Path, folder: Path) -> None:
         draw_fanout(reports["fanout"], folder / "fanout.svg")
     if reports["bits"]:
         draw_bits(reports["bits"]["rows"], folder / "bits.svg")
+    if study := load(results / "loss_study.json"):
+        draw_loss_curves(loss_study(study)["rows_at"], folder / "loss_curves.png")
 
 
 @contextmanager

@@ -341,6 +341,71 @@ def _range(least: int, most: int) -> str:
     return f"{least} and more" if most == LENGTHS["long"][1] else f"{least} to {most}"
 
 
+# loss_study: losses tuned alike
+
+
+def loss_study(figures: Figures) -> dict[str, Any]:
+    """Tried settings, rows at each length with their differences, and how sure these are."""
+    from itertools import combinations
+
+    from ablation_training import Budget
+    from loss_study import TUNED, TUNING_SEED
+    from loss_study_runs import LossFigures
+    from paired_tests import compare, verdicts
+
+    made = [LossFigures.from_dict(run) for run in figures["runs"]]
+    tried = {loss: [one for one in made if one.run.loss == loss and one.run.seed == TUNING_SEED] for loss in TUNED}
+    pairs = [int(number) for number in figures["pairs"].split()]
+    rows_at = {steps: loss_rows(made, steps) for steps in figures["facts"]["lengths"]}
+    differences = {
+        steps: [
+            found
+            for one, other in combinations(rows.items(), 2)
+            if (found := compare(_row_hits(one), _row_hits(other), pairs)) is not None
+        ]
+        for steps, rows in rows_at.items()
+    }
+    return {
+        "budget": Budget(**figures["facts"]["budget"]),
+        "validation_clips": figures["facts"]["validation_clips"],
+        "tried": {loss: runs for loss, runs in tried.items() if runs},
+        "TUNED": TUNED,
+        "rows_at": {steps: rows for steps, rows in rows_at.items() if rows},
+        "verdicts_at": {steps: verdicts(found) for steps, found in differences.items() if found},
+        "best_of": lambda runs: max(runs, key=lambda one: one.last),
+        "spread_of": lambda row, name: {seed: 100 * one.metrics[name] for seed, one in row.items()},
+        "setting": _loss_setting,
+    }
+
+
+def loss_rows(made: Sequence[Any], steps: int) -> dict[str, dict[int, Any]]:
+    """The rows of one length by name, with their figures by seed; rows without any are left out."""
+    from loss_study import TUNED, TUNING_SEED, fixed_rows, tuned_rows
+
+    rows: dict[str, dict[int, Any]] = {}
+    for one in made:
+        if one.run.steps != steps or one.run.seed == TUNING_SEED or not one.metrics:
+            continue
+        whole = {loss for loss in TUNED if any(two.run.loss == loss and two.run.seed == TUNING_SEED for two in made)}
+        named = tuned_rows(made, steps, one.run.seed) if whole == {*TUNED} else {}
+        for name, run in (named | fixed_rows(steps, one.run.seed)).items():
+            if run == one.run:
+                rows.setdefault(name, {})[one.run.seed] = one
+    return rows
+
+
+def _row_hits(row: tuple[str, Mapping[int, Any]]) -> tuple[str, dict[int, str]]:
+    return row[0], {seed: one.hits for seed, one in row[1].items()}
+
+
+def _loss_setting(run: Any) -> str:
+    """Scale, and the decision point or how it is set."""
+    if run.loss.endswith("infonce"):
+        return f"{run.scale:g}"
+    bias = "calibrated" if run.bias == "calibrate" else f"{-run.bias / run.scale:.2f}"
+    return f"{run.scale:g}, {bias}"
+
+
 # cli: the help texts
 
 HELP_WIDTH = 100
@@ -370,5 +435,6 @@ VIEWS: dict[str, View] = {
     "indexing": indexing,
     "scale": scale,
     "ablations": ablations,
+    "loss_study": loss_study,
     "cli": cli,
 }
