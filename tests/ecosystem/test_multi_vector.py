@@ -1,6 +1,6 @@
 """Models of sentence-transformers as encoders, and a Video-ColBERT as a module of sentence-transformers."""
 
-import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,61 +9,21 @@ import pytest
 import torch
 from serving import write_colour
 
-from colbert_video import Indexer, Searcher
-from colbert_video.ecosystem import SentenceTransformersEncoder, VideoColBERTModule
+from colbert_video import Indexer, Searcher, ecosystem
 from colbert_video.errors import ModelError, SettingsError
 from colbert_video.model import VideoColBERT, VideoEncoder, fuse
 
-sentence_transformers = pytest.importorskip("sentence_transformers", minversion="6.2")
-from sentence_transformers.base.modules import InputModule, Normalize  # noqa: E402
-
+pytestmark = pytest.mark.skipif(
+    find_spec("sentence_transformers") is None, reason="needs sentence-transformers, whose import takes long"
+)
 DIM = 64
 TEXTS = ["a red wall", "green grass and a blue sky"]
 
 
-class Patches(InputModule):
-    """A token for each word, and one for each quarter of a picture; of wide pictures, for each eighth."""
-
-    def __init__(self, pictures: bool = True) -> None:
-        super().__init__()
-        self.pictures = pictures
-        self.words = torch.nn.Embedding(500, DIM)
-        self.colours = torch.nn.Linear(3, DIM)
-
-    @property
-    def modalities(self) -> list[Any]:
-        return ["text", "image"] if self.pictures else ["text"]
-
-    def get_embedding_dimension(self) -> int:
-        return DIM
-
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
-        if isinstance(inputs[0], str):
-            rows = [torch.tensor([zlib.crc32(word.encode()) % 500 for word in text.split()]) for text in inputs]
-        else:
-            rows = [self._quarters(np.asarray(image, np.float32) / 255) for image in inputs]
-        mask = torch.nn.utils.rnn.pad_sequence(
-            [torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True
-        )
-        return {"rows": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), "attention_mask": mask}
-
-    def _quarters(self, pixels: np.ndarray) -> torch.Tensor:
-        columns = 4 if pixels[0, 0, 0] > 0.9 else 2  # white corners make more tokens
-        parts = [half for side in np.array_split(pixels, 2) for half in np.array_split(side, columns, axis=1)]
-        return torch.tensor(np.stack([part.mean(axis=(0, 1)) for part in parts]))
-
-    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        rows = features["rows"]
-        return {**features, "token_embeddings": self.words(rows) if rows.ndim == 2 else self.colours(rows)}
-
-    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError
-
-
 def patches(**settings: Any) -> Any:
-    torch.manual_seed(3)
-    modules = [Patches(**settings), Normalize(module_input_name="token_embeddings")]
-    return sentence_transformers.MultiVectorEncoder(modules=modules, device="cpu", similarity_fn_name="meanmaxsim")
+    from patch_tokens import patches  # collected by all workers, and imported by the one that runs it
+
+    return patches(DIM, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +36,7 @@ def test_scores_of_whole_tokens_are_those_of_the_model(videos: list[np.ndarray])
     from PIL import Image
 
     model = patches()
-    encoder = SentenceTransformersEncoder(model, num_frames=3)
+    encoder = ecosystem.SentenceTransformersEncoder(model, num_frames=3)
     assert isinstance(encoder, VideoEncoder)
     assert (encoder.dim, encoder.device.type, encoder.precision) == (DIM, "cpu", "fp32")
     found = encoder.encode_videos(videos)
@@ -89,8 +49,8 @@ def test_scores_of_whole_tokens_are_those_of_the_model(videos: list[np.ndarray])
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_tokens_of_a_frame_are_pooled_to_a_number(videos: list[np.ndarray], number: int) -> None:
-    whole = SentenceTransformersEncoder(patches()).encode_videos(videos).frame
-    pooled = SentenceTransformersEncoder(patches(), tokens_per_frame=number).encode_videos(videos).frame
+    whole = ecosystem.SentenceTransformersEncoder(patches()).encode_videos(videos).frame
+    pooled = ecosystem.SentenceTransformersEncoder(patches(), tokens_per_frame=number).encode_videos(videos).frame
     assert pooled.mask.sum(dim=1).tolist() == [3 * number, 2 * number, 4 * number]
     torch.testing.assert_close(pooled[0].norm(dim=1), torch.ones(3 * number))
     if number == 1:
@@ -102,7 +62,7 @@ def test_a_model_of_images_indexes_and_searches_videos(tmp_path: Path) -> None:
     colours = {"red": (200, 0, 0), "blue": (0, 0, 200)}
     for name, colour in colours.items():
         write_colour(tmp_path / "films" / f"{name}.mp4", colour)
-    encoder = SentenceTransformersEncoder(patches(), num_frames=3, height=16, width=16)
+    encoder = ecosystem.SentenceTransformersEncoder(patches(), num_frames=3, height=16, width=16)
     Indexer(tmp_path / "i", model=encoder, workers=1, nbits=8).index(tmp_path / "films")
     with Searcher(tmp_path / "i", model=encoder) as searcher:
         for name in colours:
@@ -113,10 +73,11 @@ def test_a_model_of_images_indexes_and_searches_videos(tmp_path: Path) -> None:
         assert len(explanation.times) == 12  # four tokens at each of three times
         assert len(set(explanation.times)) == 3
         assert abs(sum(explanation.scores.values()) - searcher.search("red wall", ids=[hit.id])[0].score) < 0.05
-    other = SentenceTransformersEncoder(patches(), tokens_per_frame=2)
+    other = ecosystem.SentenceTransformersEncoder(patches(), tokens_per_frame=2)
     assert other.fingerprint() != encoder.fingerprint()
     assert (
-        SentenceTransformersEncoder(patches(), num_frames=3, height=16, width=16).fingerprint() == encoder.fingerprint()
+        ecosystem.SentenceTransformersEncoder(patches(), num_frames=3, height=16, width=16).fingerprint()
+        == encoder.fingerprint()
     )
 
 
@@ -124,25 +85,27 @@ def test_frames_of_unequal_numbers_of_tokens_need_a_number(videos: list[np.ndarr
     video = videos[0].copy()
     video[1, 0, 0] = 255
     with pytest.raises(SettingsError, match=r"have 4 to 8 tokens; set tokens_per_frame= to a number of at most 4"):
-        SentenceTransformersEncoder(patches()).encode_videos([video])
-    pooled = SentenceTransformersEncoder(patches(), tokens_per_frame=4).encode_videos([video])
+        ecosystem.SentenceTransformersEncoder(patches()).encode_videos([video])
+    pooled = ecosystem.SentenceTransformersEncoder(patches(), tokens_per_frame=4).encode_videos([video])
     assert pooled.frame.mask.sum().item() == 12
 
 
 def test_unusable_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="takes text and no images"):
-        SentenceTransformersEncoder(patches(pictures=False))
+        ecosystem.SentenceTransformersEncoder(patches(pictures=False))
     with pytest.raises(SettingsError, match="is no MultiVectorEncoder"):
-        SentenceTransformersEncoder(torch.nn.Linear(2, 2))
+        ecosystem.SentenceTransformersEncoder(torch.nn.Linear(2, 2))
     with pytest.raises(ModelError, match="cannot be loaded"):
-        SentenceTransformersEncoder(tmp_path / "missing", device="cpu")
+        ecosystem.SentenceTransformersEncoder(tmp_path / "missing", device="cpu")
     with pytest.raises(SettingsError, match="tokens_per_frame"):
-        SentenceTransformersEncoder(patches(), tokens_per_frame=0)
+        ecosystem.SentenceTransformersEncoder(patches(), tokens_per_frame=0)
 
 
 def wrapped(model: VideoColBERT) -> Any:
-    module = VideoColBERTModule(model)
-    return sentence_transformers.MultiVectorEncoder(modules=[module], device="cpu", similarity_fn_name="meanmaxsim")
+    module = ecosystem.VideoColBERTModule(model)
+    from sentence_transformers import MultiVectorEncoder
+
+    return MultiVectorEncoder(modules=[module], device="cpu", similarity_fn_name="meanmaxsim")
 
 
 @pytest.mark.parametrize("name", ["tiny_trained_model", "tiny_model"])
@@ -160,7 +123,7 @@ def test_a_video_colbert_is_a_multi_vector_encoder(
     torch.testing.assert_close(scores.float(), fuse(queries, found, "mms_f"), rtol=0, atol=1e-5)
     assert other.get_embedding_dimension() == model.dim
     other[0].save(str(tmp_path / "saved"))
-    again = VideoColBERTModule.load(str(tmp_path / "saved"))
+    again = ecosystem.VideoColBERTModule.load(str(tmp_path / "saved"))
     assert again.model.fingerprint() == model.fingerprint()
 
 
