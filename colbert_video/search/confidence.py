@@ -6,9 +6,8 @@ the query, and the lengths of the query's tokens say what a video scores that ho
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-import numpy as np
+from functools import lru_cache
+from statistics import median
 
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion
@@ -22,7 +21,11 @@ MIN_SAMPLE = 10
 
 def sample_positions(items: int) -> tuple[int, ...]:
     """Return which of so many live videos or windows are looked at: `SAMPLE` of them at most, evenly spaced."""
-    wanted = min(SAMPLE, items)
+    return _evenly_spaced(min(SAMPLE, items), items)
+
+
+@lru_cache(maxsize=8)
+def _evenly_spaced(wanted: int, items: int) -> tuple[int, ...]:
     return tuple(number * items // wanted for number in range(wanted))
 
 
@@ -33,10 +36,13 @@ def perfect_score(query: AnyQuery, weights: Mapping[str, float]) -> float:
     """
     if isinstance(query, EncodedQuestion):
         return sum(weight * perfect_score(own, weights) for own, weight in query.parts) / query.total_weight
-    queries = dict.fromkeys(weights, query) if isinstance(query, PreparedQuery) else query
-    return sum(
-        weights[bag] * float(own.tokens.norm(dim=1).mean()) for bag, own in queries.items() if weights.get(bag, 0.0)
-    )
+    if isinstance(query, PreparedQuery):
+        return sum(weights.values()) * _mean_length(query)
+    return sum(weights[bag] * _mean_length(own) for bag, own in query.items() if weights.get(bag, 0.0))
+
+
+def _mean_length(query: PreparedQuery) -> float:
+    return float(query.tokens.norm(dim=1).mean())
 
 
 def confidence(score: float, usual: float, perfect: float) -> float:
@@ -49,8 +55,8 @@ def with_confidence(hits: Hits, sample: Sequence[float], perfect: float, least: 
 
     Where it is not known, because the sample is small or a usual video is a perfect match, all stay as they are.
     """
-    usual = float(np.median(sample)) if len(sample) >= MIN_SAMPLE else perfect
+    usual = median(sample) if len(sample) >= MIN_SAMPLE else perfect
     if not usual < perfect:
         return hits
-    judged = (replace(hit, confidence=confidence(hit.score, usual, perfect)) for hit in hits)
+    judged = (hit.judged(confidence(hit.score, usual, perfect)) for hit in hits)
     return hits.keeping(hit for hit in judged if least is None or (hit.confidence or 0.0) >= least)

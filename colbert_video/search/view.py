@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colbert_video.base.threads import spread
@@ -134,31 +134,29 @@ class SearchView:
             weights: How much each bag counts.
             positions: Which, counted over all that are live, ascending; those that are not there are left out.
         """
-        sampled = self.reader.masks_at(positions)
-        segments = (segment for segment in self.reader.segments if segment.name in sampled)
         return [
             score
-            for segment in segments
-            for score in self._estimates(segment, query, weights, sampled[segment.name]).tolist()
+            for segment, rows in self.reader.rows_at(positions)
+            for score in self._estimates(segment, query, weights, rows).tolist()
         ]
 
     def _estimates(
-        self, segment: Segment, query: AnyQuery, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
-    ) -> Float[Tensor, "_"]:
+        self, segment: Segment, query: AnyQuery, weights: Mapping[str, float], rows: Int64[Tensor, "videos"]
+    ) -> Float[Tensor, "videos"]:
         codecs = self._looked_at(segment, weights)
         if isinstance(query, EncodedQuestion):
-            return self._question_estimates(segment, query, weights, allowed)
+            return self._question_estimates(segment, query, weights, rows)
         if isinstance(query, PreparedQuery):
-            return self.estimate(segment, codecs, query, allowed, weights=weights)
-        bags = [self.estimate(segment, {bag: codecs[bag]}, own, allowed, weights=weights) for bag, own in query.items()]
+            return self.estimate(segment, codecs, query, rows, weights=weights)
+        bags = [self.estimate(segment, {bag: codecs[bag]}, own, rows, weights=weights) for bag, own in query.items()]
         return torch.stack(bags).sum(dim=0)
 
     def _question_estimates(
-        self, segment: Segment, question: EncodedQuestion, weights: Mapping[str, float], allowed: Bool[Tensor, "videos"]
-    ) -> Float[Tensor, "_"]:
+        self, segment: Segment, question: EncodedQuestion, weights: Mapping[str, float], rows: Int64[Tensor, "videos"]
+    ) -> Float[Tensor, "videos"]:
         """Return about what items score by a question, if each is a video of its own and steps may be in any order."""
         met, without = (
-            [weight * self._estimates(segment, own, weights, allowed) for own, weight in queries]
+            [weight * self._estimates(segment, own, weights, rows) for own, weight in queries]
             for queries in (question.parts, question.without)
         )
         score = torch.stack(met).sum(dim=0) / question.total_weight  # (items,)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from colbert_video.base.once import Once
@@ -34,7 +34,7 @@ READ_AHEAD_BYTES = 2**17
 FILTERS_KEPT = 16
 """Filters whose masks are remembered: a filter reads the whole catalog, about a second for a million videos."""
 SAMPLES_KEPT = 4
-"""Samples of the index whose masks are remembered: one, but for a shard of a corpus that grows."""
+"""Samples of the index whose rows are remembered: one, but for a shard of a corpus that grows."""
 
 
 class IndexReader:
@@ -62,7 +62,7 @@ class IndexReader:
         self._segments = {segment.name: segment for segment in segments}
         self._matching: Once[Masks] = Once(FILTERS_KEPT)
         self._checked: Once[None] = Once(FILTERS_KEPT)
-        self._sampled: Once[Masks] = Once(SAMPLES_KEPT)
+        self._sampled: Once[list[tuple[Segment, Int64[Tensor, "_"]]]] = Once(SAMPLES_KEPT)
         self.settings = settings
         self.segments = segments
         self.videos, self.windows, self.items = view.videos, view.windows, view.count
@@ -202,17 +202,21 @@ class IndexReader:
         both = {name: mask & passing[name] for name, mask in named.items() if name in passing}
         return {name: mask for name, mask in both.items() if bool(mask.any())}
 
-    def masks_at(self, positions: tuple[int, ...]) -> Masks:
-        """Return masks of the live videos or windows at some positions, ascending, counted over all segments."""
-        return self._sampled.get(positions, lambda: self._masks(self._places_at(positions)))
+    def rows_at(self, positions: tuple[int, ...]) -> list[tuple[Segment, Int64[Tensor, "_"]]]:
+        """Return the rows of the live videos or windows at some positions, ascending, counted over all segments.
 
-    def _places_at(self, positions: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+        Segments without any are left out.
+        """
+        return self._sampled.get(positions, lambda: list(self._find_rows(positions)))
+
+    def _find_rows(self, positions: tuple[int, ...]) -> Iterator[tuple[Segment, Int64[Tensor, "_"]]]:
         begin = 0
         for segment in self.segments:
-            rows = segment.eligible().cpu().numpy()  # (live videos,)
+            rows = segment.eligible()  # (live videos,)
             own = [position - begin for position in positions if begin <= position < begin + len(rows)]
             begin += len(rows)
-            yield from ((segment.name, row) for row in rows[own].tolist())
+            if own:
+                yield segment, rows[own]
 
     def allowed_but(self, video_id: str, allowed: Masks | None) -> Masks:
         """Return masks without a video and its windows, whether it is in the index or not; None stands for all."""

@@ -103,12 +103,12 @@ def estimated_scores(
     segment: Segment,
     codecs: Mapping[str, ResidualCodec],
     query: PreparedQuery,
-    allowed: Bool[Tensor, "videos"],
+    rows: Int64[Tensor, "videos"],
     *,
     weights: Mapping[str, float] | None = None,
-) -> Float[Tensor, "_"]:
-    """Return what the allowed videos score, about 1e-3 exact: where many of them are looked at together."""
-    return scorer_of(segment, codecs, query, weights).estimate(segment.eligible(allowed))
+) -> Float[Tensor, "videos"]:
+    """Return what live videos score, about 1e-3 exact: where many of them are looked at together."""
+    return scorer_of(segment, codecs, query, weights).estimate(rows)
 
 
 def scorer_of(

@@ -164,13 +164,14 @@ class StockEngine:
         segment: Segment,
         codecs: Mapping[str, ResidualCodec],
         query: PreparedQuery,
-        allowed: Bool[Tensor, "videos"],
+        rows: Int64[Tensor, "videos"],
         *,
         weights: Mapping[str, float] | None = None,
-    ) -> Float[Tensor, "_"]:
-        """Return what the allowed videos score, as `scan.estimated_scores` does; here exactly."""
-        wanted = int(allowed.sum())
-        return self.search_segment(segment, codecs, query, k=wanted, allowed=allowed, weights=weights).total
+    ) -> Float[Tensor, "videos"]:
+        """Return what live videos score, as `scan.estimated_scores` does; here exactly, and best first."""
+        allowed = torch.zeros(len(segment), dtype=torch.bool, device="cpu")
+        allowed[rows.cpu()] = True
+        return self.search_segment(segment, codecs, query, k=len(rows), allowed=allowed, weights=weights).total
 
 
 def _candidates(
