@@ -5,7 +5,8 @@
     python benchmarks/loss_study.py --budget quick  # a few steps a run, to see that all of it works
     python benchmarks/pages.py --plots              # docs/ablations.md and the learning curves from the figures so far
 
-First every loss is trained with six settings of its own, from a seed that no row uses, and the one with the best R@1 on
+First every loss is trained with settings of its own, six of InfoNCE and eight of sigmoid losses, which have two numbers to
+set, from a seed that no row uses, and the one with the best R@1 on
 validation clips is kept; test clips are not looked at. Then the rows are trained: the kept settings, and the untuned ones that
 they are compared with. Every run is written as soon as it is measured, and a run that the figures hold is not repeated.
 """
@@ -29,7 +30,7 @@ TUNING_SEED = 100
 """The seed that settings are chosen with; no row uses it."""
 LENGTHS = {"quick": (2, 4), "full": (120, 480)}
 """Steps of the rows by budget; settings are chosen with the shorter ones."""
-SIGMOID_GRID = [(scale, point) for scale in (30.0, 60.0, 100.0) for point in (0.35, 0.5)]
+SIGMOID_GRID = [(scale, point) for point in (0.35, 0.5, 0.6) for scale in (30.0, 60.0, 100.0)][:-1]
 """Scales, and scores at which a pair is as likely a match as not; of a combined loss half the scale and twice the score."""
 INFONCE_GRID = (10.0, 20.0, 30.0, 50.0, 80.0, 120.0)
 """Scales; half of them for a combined loss."""
@@ -43,7 +44,7 @@ TUNED: dict[LossName, str] = {
 
 
 def grid(loss: LossName, steps: int) -> list[LossRun]:
-    """The settings that a loss is tried with, as many for each loss."""
+    """The settings that a loss is tried with."""
     levels = 2 if loss.startswith("combined") else 1
     if loss.endswith("infonce"):
         return [LossRun(loss, scale / levels, None, steps, TUNING_SEED) for scale in INFONCE_GRID]
