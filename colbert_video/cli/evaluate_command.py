@@ -54,6 +54,7 @@ def evaluate_command(
     precision: Precision | None = None,
     trec: str | Path | None = None,
     escape: bool = False,
+    transductive: bool = False,
 ) -> Evaluation:
     """Evaluate a run against qrels, an index on a manifest, or a model on a manifest or the synthetic world.
 
@@ -63,14 +64,20 @@ def evaluate_command(
         SettingsError: If options are missing or contradict each other, or an evaluation rejects its input.
     """
     if run is not None or qrels is not None:
-        others = {"--model": model, "--index": index, "--data": data, "--trec": trec}
+        others = {
+            "--model": model,
+            "--index": index,
+            "--data": data,
+            "--trec": trec,
+            "--transductive": transductive or None,
+        }
         return _evaluate_files(run, qrels, others, escaped=escape)
     if data is None:
         raise SettingsError("nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels.")
-    if num_frames is not None and (index is not None or data == TOY):
-        raise SettingsError(f"--frames {num_frames} has a meaning with --model and a manifest alone; leave it out.")
-    if snap is not None and (index is not None or data == TOY):
-        raise SettingsError(f"--snap {snap} has a meaning with --model and a manifest alone; leave it out.")
+    for option, value in (("--frames", num_frames), ("--snap", snap)):
+        if value is not None and (index is not None or data == TOY):
+            raise SettingsError(f"{option} {value} has a meaning with --model and a manifest alone; leave it out.")
+    _check_transductive(transductive, model, index)
     files = None if trec is None else TrecFolder(user_path(trec, "trec (--trec)"), k, escape)
     if files is not None:
         files.check()
@@ -93,6 +100,7 @@ def evaluate_command(
             interactions=interactions or None,
             workers=workers,
             trec=files,
+            transductive=transductive,
         )
     # Before the model is loaded: a wrong name should cost no time.
     rows, frames = _rows(data, split), None if cache is None else FrameCache(cache)
@@ -107,11 +115,17 @@ def evaluate_command(
         cache=frames,
         workers=workers,
         trec=files,
+        transductive=transductive,
     )
 
 
+def _check_transductive(wanted: bool, model: str | None, index: str | Path | None) -> None:
+    if wanted and (model is None or index is not None):
+        raise SettingsError("--transductive needs the scores of all queries: give --model and --data, without --index.")
+
+
 def _evaluate_files(
-    run: str | Path | None, qrels: str | Path | None, others: dict[str, str | Path | None], *, escaped: bool
+    run: str | Path | None, qrels: str | Path | None, others: Mapping[str, object], *, escaped: bool
 ) -> Evaluation:
     if run is None or qrels is None:
         raise SettingsError("--run and --qrels belong together; give both.")

@@ -122,6 +122,12 @@ def _trained(result: dict[str, Any]) -> str:
 )
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
 @click.option("--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools.")
+@click.option(
+    "--transductive",
+    is_flag=True,
+    help="Also measure scores that all queries decide together (DSL, QB-Norm, CSLS), as rows apart: no search can compute "
+    "them, and they are not comparable.",
+)
 @escape_option
 @workers_option
 @device_option

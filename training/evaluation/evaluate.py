@@ -27,6 +27,7 @@ from colbert_video.training.data.manifest import ManifestRow, list_some, merge_s
 from colbert_video.training.evaluation.evaluation import Evaluation, GroupEvaluation
 from colbert_video.training.evaluation.gallery import applicable_interactions, encode_gallery, score_gallery
 from colbert_video.training.evaluation.metrics import average_metrics, rank_run, retrieval_metrics
+from colbert_video.training.evaluation.transductive import transductive_metrics
 from colbert_video.training.evaluation.trec_folder import TrecFolder, rank_scores
 from colbert_video.training.world import write_world
 
@@ -75,6 +76,7 @@ def evaluate_model(
     workers: int | None = None,
     trec: TrecFolder | None = None,
     precision: Precision | None = None,
+    transductive: bool = False,
 ) -> Evaluation:
     """Evaluate a model on the rows of one split.
 
@@ -90,6 +92,7 @@ def evaluate_model(
         workers: Decoding processes; None for one per core, 0 to decode in this process.
         trec: Folder for queries, qrels and a run of each interaction.
         precision: Precision in which a copy of the model computes; None for the model's own.
+        transductive: True to measure scores normalised by all queries together (DSL, QB-Norm, CSLS) as rows of their own.
 
     Returns:
         Metrics by interaction; also R@1 within groups if rows have groups.
@@ -113,7 +116,11 @@ def evaluate_model(
         asked, relevant = caption_queries(rows)
         runs = {name: rank_scores(matrix, [*asked], [*gallery], trec.k) for name, matrix in scores.items()}
         trec.write(asked, relevant, runs)
-    return _measure(scores, rows, list(gallery), reasons)
+    measured = _measure(scores, rows, list(gallery), reasons)
+    if not transductive:
+        return measured
+    found = {name: transductive_metrics(matrix, _places(rows, [*gallery])) for name, matrix in scores.items()}
+    return replace(measured, transductive=found)
 
 
 def evaluate_index(
@@ -186,6 +193,7 @@ def evaluate_toy(
     interactions: Sequence[str] | None = None,
     workers: int | None = None,
     trec: TrecFolder | None = None,
+    transductive: bool = False,
 ) -> Evaluation:
     """Evaluate on freshly rendered clips of the synthetic world, half of them in pairs that differ in motion alone.
 
@@ -197,6 +205,7 @@ def evaluate_toy(
         interactions: Scores to measure; None for all interactions of the model.
         workers: Decoding processes; None for one per core, 0 to decode in this process.
         trec: Folder for queries, qrels and a run of each interaction.
+        transductive: As for `evaluate_model`.
 
     Returns:
         Metrics over all clips, and as `groups` how often a caption ranks its clip above that clip's time reversal.
@@ -207,7 +216,9 @@ def evaluate_toy(
     with TemporaryDirectory(prefix="colbert-video-world-") as folder:
         write_world(folder, count=clips, seed=seed, split=split)
         rows = read_manifest(Path(folder) / "captions.jsonl")
-        evaluation = evaluate_model(model, rows, interactions=interactions, workers=workers, trec=trec)
+        evaluation = evaluate_model(
+            model, rows, interactions=interactions, workers=workers, trec=trec, transductive=transductive
+        )
     pairs = evaluation.groups
     return evaluation if pairs is None else replace(evaluation, groups=replace(pairs, name="motion_pairs"))
 
@@ -249,8 +260,7 @@ def _measure(
     videos: Sequence[str],
     missing: Mapping[str, str],
 ) -> Evaluation:
-    positions = {video: position for position, video in enumerate(videos)}
-    relevant = torch.tensor([positions[row.video] for row in rows], device="cpu")  # (queries,)
+    relevant = _places(rows, videos)  # (queries,)
     several = len(rows) > len(videos)
     return Evaluation(
         interactions={name: retrieval_metrics(matrix, relevant, resolution=0.0) for name, matrix in scores.items()},
@@ -260,6 +270,12 @@ def _measure(
         missing=missing,
         groups=_measure_groups(scores, rows, relevant),
     )
+
+
+def _places(rows: Sequence[ManifestRow], videos: Sequence[str]) -> Tensor:
+    """Return the place of each row's video in the gallery (queries,)."""
+    positions = {video: position for position, video in enumerate(videos)}
+    return torch.tensor([positions[row.video] for row in rows], device="cpu")
 
 
 def _measure_groups(

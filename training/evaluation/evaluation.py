@@ -50,6 +50,9 @@ class Evaluation:
     """Queries whose ranking ends before it reaches a relevant video; they count as ranked last."""
     groups: GroupEvaluation | None = None
     """Retrieval among hard negatives; None if the data name no groups."""
+    transductive: Mapping[str, Mapping[str, Metrics]] | None = None
+    """By interaction and normalisation, metrics of scores that all test queries decide together; None if not asked for. Never
+    comparable with `interactions`."""
 
     @property
     def complete(self) -> bool:
@@ -76,6 +79,10 @@ class Evaluation:
         if self.groups is not None:
             metrics = {name: dict(metrics) for name, metrics in self.groups.interactions.items()}
             values[self.groups.name] = {"queries": self.groups.queries, "interactions": metrics}
+        if self.transductive is not None:
+            values["transductive"] = {
+                name: {how: dict(metrics) for how, metrics in rows.items()} for name, rows in self.transductive.items()
+            }
         return values
 
     def table(self) -> RenderableType:
@@ -84,6 +91,8 @@ class Evaluation:
         if self.missing:
             parts.append(Text("\n".join(self._missing_lines()), style="bold red"))
         parts += [self._metric_table(), Text("\n".join(self._notes()))]
+        if self.transductive is not None:
+            parts.append(self._transductive_table(self.transductive))
         return Group(*parts)
 
     def _missing_lines(self) -> list[str]:
@@ -106,6 +115,20 @@ class Evaluation:
             if self.groups is not None:
                 cells.append(_figure("R@1", self.groups.interactions[interaction]["R@1"]))
             table.add_row(interaction, *cells)
+        return table
+
+    def _transductive_table(self, rows: Mapping[str, Mapping[str, Metrics]]) -> Table:
+        title = (
+            "transductive: all test queries decide together, as no search can; not comparable with the figures above"
+        )
+        table = Table(title=title, title_justify="left")
+        names = list(next(iter(self.interactions.values())))
+        table.add_column("scores")
+        for name in names:
+            table.add_column(name, justify="right")
+        for interaction, normalised in rows.items():
+            for how, metrics in normalised.items():
+                table.add_row(f"{interaction} with {how}", *(_figure(name, metrics[name]) for name in names))
         return table
 
     def _notes(self) -> list[str]:

@@ -104,6 +104,16 @@ class TestModel:
             for name, metrics in whole.interactions.items():
                 assert parts.interactions[name] == pytest.approx(metrics, abs=1e-6), name
 
+    def test_transductive_rows_are_beside_the_same_figures(
+        self, tiny_trained_model: Any, rows: list[ManifestRow]
+    ) -> None:
+        plain = evaluate_model(tiny_trained_model, rows, workers=0)
+        both = evaluate_model(tiny_trained_model, rows, workers=0, transductive=True)
+        assert both.interactions == plain.interactions
+        assert both.transductive is not None
+        assert [*both.transductive] == [*plain.interactions]
+        assert all([*found] == ["DSL", "QB-Norm", "CSLS"] for found in both.transductive.values())
+
     def test_chosen_interactions_alone(self, tiny_trained_model: Any, rows: list[ManifestRow]) -> None:
         whole = evaluate_model(tiny_trained_model, rows, workers=0)
         chosen = evaluate_model(tiny_trained_model, rows, interactions=("rrf", "mp_v"), workers=0)
