@@ -589,6 +589,10 @@ def test_no_serious_accessibility_findings(visit: Watched, scheme: str, rules: l
         page.get_by_role("button", name="More like this").click()
         expect(page.locator("#like-chip")).to_be_visible()
         assert serious(page, rules) == []
+        open_by_address(page, "tour.mp4", "a large square")
+        page.locator(".occurrence-list .chip").first.wait_for()
+        page.evaluate((Path(AXE.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+        assert serious(page, rules) == []
 
 
 def serious(page: Any, rules: list[str]) -> list[str]:

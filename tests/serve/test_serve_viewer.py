@@ -13,6 +13,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
 VIDEO = "document.querySelector('#player video')"
 TOUR = PAGE_CAPTIONS[-2]
+SQUARES = "a large square"
+"""Shown in several parts of the tour."""
 
 
 def moments(page: Any) -> list[tuple[float, float]]:
@@ -113,6 +115,46 @@ def test_all_moments_are_saved_as_a_table_and_as_a_cut_list(page: Any, address: 
     page.locator("#moments .chip").first.wait_for()
     own = [row for row in wanted if row[0] == "tour.mp4"]
     check_cut_list(saved_text(page, "EDL", tmp_path), own, rate=12)
+
+
+def test_every_occurrence_is_on_the_timeline_and_in_a_list(page: Any, address: str, tmp_path: Path) -> None:
+    open_by_address(page, "tour.mp4", SQUARES)
+    found = page.request.get(f"{address}api/occurrences", params={"query": SQUARES, "id": "tour.mp4"}).json()[
+        "occurrences"
+    ]
+    assert len(found) > 1
+    chips, marks = page.locator(".occurrence-list .chip"), page.locator(".timeline-part")
+    expect(chips).to_have_count(len(found))
+    expect(page.locator("#occurrences h3")).to_have_text(f"Every place: {len(found)} parts")
+    track = page.locator(".timeline-track").bounding_box()
+    for mark, chip, part in zip(marks.all(), chips.all(), found, strict=True):
+        box, (start, end) = mark.bounding_box(), (part["start"], part["end"])
+        assert box["x"] - track["x"] == pytest.approx(track["width"] * start / 15, abs=2)
+        assert box["width"] == pytest.approx(track["width"] * (end - start) / 15, abs=2)
+        shown = (float(chip.get_attribute("data-start")), float(chip.get_attribute("data-end")))
+        assert shown == (pytest.approx(start), pytest.approx(end))
+        assert chip.locator(".chip-score").text_content() == f"{part['score']:.2f}"
+    until(page, f"{VIDEO}?.readyState >= 2")
+    longest = max(range(len(found)), key=lambda number: found[number]["end"] - found[number]["start"])
+    marks.nth(longest).click()
+    until(page, f"{VIDEO}.paused && {VIDEO}.currentTime >= {found[longest]['end']}")  # played to the end of the part
+    chips.first.focus()
+    page.keyboard.press("Enter")
+    until(page, f"{VIDEO}.currentTime < {found[0]['end']}")
+    expect(chips.first).to_have_attribute("aria-current", "true")
+    wanted = [("tour.mp4", part["start"], part["end"]) for part in found]
+    check_cut_list(saved_text(page, "Save every place as a cut list (EDL)", tmp_path), wanted, rate=12)
+    rows = list(csv.reader(io.StringIO(saved_text(page, "Save every place as a table (CSV)", tmp_path))))
+    assert [(float(row[2]), float(row[4])) for row in rows[1:]] == [
+        (pytest.approx(part["start"], abs=1e-3), pytest.approx(part["score"], abs=1e-3)) for part in found
+    ]
+
+
+def test_a_video_found_by_no_words_lists_no_occurrences(page: Any) -> None:
+    page.goto("?open=tour.mp4")
+    until(page, f"{VIDEO}?.readyState >= 2")
+    expect(page.locator("#occurrences")).to_be_hidden()
+    expect(page.locator(".timeline-lane")).to_be_hidden()
 
 
 def saved_text(page: Any, button: str, folder: Path) -> str:

@@ -14,7 +14,7 @@
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],
  *   metadata: Record<string, unknown>, windows: {id: string, start: number | null, end: number | null}[],
  *   playable: boolean, reason: string | null, codec: string | null, container: string | null, bytes: number | null,
- *   media: string | null, thumbnail: string | null, copy: string | null}} Video
+ *   frame_rate: number | null, media: string | null, thumbnail: string | null, copy: string | null}} Video
  * @typedef {{id: string, parent: string | null, start: number | null, end: number | null, duration: number | null,
  *   metadata: Record<string, unknown>, windows: number, thumbnail: string | null, media: string | null, playable: boolean}} ListedVideo
  * @typedef {{field: string, in_lists: boolean, values: {value: string | number | boolean, videos: number}[]}} Facet
@@ -137,6 +137,11 @@ export class Api {
   /** @param {string} query @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<{times: number[], relevance: number[]}>} */
   relevance(query, id, index, signal) {
     return this.#json(`api/relevance?${parameters({ query, id, index })}`, { signal });
+  }
+
+  /** @param {string} query @param {string} id @param {string} index @param {AbortSignal} signal @returns {Promise<{occurrences: Moment[]}>} In the order of time. */
+  occurrences(query, id, index, signal) {
+    return this.#json(`api/occurrences?${parameters({ query, id, index })}`, { signal });
   }
 
   /** @param {string} id @param {string} index @param {number} start @param {number} end @returns {string} Address of a part of a video as a file. */

@@ -110,7 +110,11 @@ export class MomentTools {
 
 /** @param {"csv" | "edl"} kind @param {Result[]} results @param {string} name Of the file. */
 export function saveMoments(kind, results, name) {
-  const rows = momentRows(results);
+  saveRows(kind, momentRows(results), name);
+}
+
+/** @param {"csv" | "edl"} kind @param {import("./momentfiles.js").MomentRow[]} rows @param {string} name Of the file. */
+export function saveRows(kind, rows, name) {
   const file = `${name.replace(/^.*[\\/]/, "").replace(/[^\p{L}\p{N} ._-]/gu, "_").slice(0, 80) || "moments"}.${kind}`;
   if (kind === "csv") saveText(file, toCsv(rows), "text/csv");
   else saveText(file, toEdl(rows, name), "text/plain");

@@ -44,6 +44,12 @@ export class Player {
     if (this.#shown) this.onTime(seconds, true);
   }
 
+  /** @param {number} seconds Go there and play on, where that is possible. */
+  playFrom(seconds) {
+    this.seek(seconds);
+    if (this.#shown instanceof HTMLVideoElement) this.#shown.play().catch(() => {}); // a browser may want a click first
+  }
+
   /** @returns {boolean} Whether there is anything to see. */
   get isShowing() {
     return this.#shown !== null;

@@ -1,7 +1,7 @@
 /** The line under the player: the whole video with its moments, and how well the words fit at each time. */
 
-import { make } from "./dom.js";
-import { time } from "./format.js";
+import { button, make } from "./dom.js";
+import { span, time } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1000;
@@ -18,6 +18,8 @@ export class Timeline {
   #area = document.createElementNS(SVG, "path");
   #marks = make("div", { class: "timeline-marks", "aria-hidden": "true" });
   #end = make("span", {});
+  /** Marks to click; the list beside them is for the keyboard. */
+  #lane = make("div", { class: "timeline-lane", "aria-hidden": "true", hidden: true });
 
   /** @param {HTMLElement} place @param {(seconds: number) => void} onSeek */
   constructor(place, onSeek) {
@@ -32,7 +34,7 @@ export class Timeline {
       onSeek(Number(this.#slider.value));
     });
     const ends = make("div", { class: "timeline-ends number", "aria-hidden": "true" }, make("span", { text: time(0) }), this.#end);
-    place.replaceChildren(make("div", { class: "timeline-track" }, curve, this.#marks, this.#slider), ends);
+    place.replaceChildren(make("div", { class: "timeline-track" }, curve, this.#marks, this.#slider), this.#lane, ends);
     this.clear();
   }
 
@@ -40,6 +42,18 @@ export class Timeline {
     this.place.hidden = true;
     this.#marks.replaceChildren();
     this.#area.removeAttribute("d");
+    this.#lane.hidden = true;
+    this.#lane.replaceChildren();
+  }
+
+  /** @param {Moment[]} parts In the order of time. @param {(moment: Moment) => void} onPlay */
+  lane(parts, onPlay) {
+    this.#lane.replaceChildren(...parts.map((part) => {
+      const mark = button("", () => onPlay(part), { class: "timeline-part", tabindex: -1, title: span(part.start, part.end), "data-start": part.start, "data-end": part.end });
+      this.#put(mark, part);
+      return mark;
+    }));
+    this.#lane.hidden = !parts.length;
   }
 
   /** @param {number | null} duration Seconds. @param {Moment[]} moments The best first. */
@@ -51,8 +65,7 @@ export class Timeline {
     this.#end.textContent = time(duration);
     this.#marks.append(...moments.map(({ start, end }, place) => {
       const mark = make("span", { class: place ? "timeline-mark" : "timeline-mark best", "data-start": start, "data-end": end });
-      mark.style.left = `${this.#percent(start)}%`;
-      mark.style.width = `${Math.max(this.#percent(end) - this.#percent(start), 0.3)}%`;
+      this.#put(mark, { start, end });
       return mark;
     }));
     this.place.hidden = false;
@@ -76,7 +89,7 @@ export class Timeline {
   mark(seconds) {
     this.#slider.value = String(seconds);
     this.#tell();
-    for (const mark of this.#marks.children) {
+    for (const mark of [...this.#marks.children, ...this.#lane.children]) {
       const { start, end } = /** @type {HTMLElement} */ (mark).dataset;
       mark.classList.toggle("now", seconds >= Number(start) && seconds < Number(end));
     }
@@ -84,6 +97,12 @@ export class Timeline {
 
   #tell() {
     this.#slider.setAttribute("aria-valuetext", time(Number(this.#slider.value)));
+  }
+
+  /** @param {HTMLElement} mark @param {{start: number, end: number}} part */
+  #put(mark, { start, end }) {
+    mark.style.left = `${this.#percent(start)}%`;
+    mark.style.width = `${Math.max(this.#percent(end) - this.#percent(start), 0.3)}%`;
   }
 
   /** @param {number} seconds */

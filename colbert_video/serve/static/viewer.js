@@ -6,6 +6,7 @@ import { button, byId, make } from "./dom.js";
 import { plain, score, sentence, span, time } from "./format.js";
 import { HeatStrips } from "./heatstrip.js";
 import { MomentTools } from "./momenttools.js";
+import { Occurrences } from "./occurrences.js";
 import { Player } from "./player.js";
 import { Timeline } from "./timeline.js";
 
@@ -41,6 +42,7 @@ export class Viewer {
     this.listener = listener;
     this.#strips = new HeatStrips(byId("heat"), (seconds) => this.#seek(seconds));
     this.timeline = new Timeline(byId("timeline"), (seconds) => this.#seek(seconds));
+    this.occurrences = new Occurrences(api, this.timeline, (moment) => this.#play(moment));
     this.tools = new MomentTools(api, () => this.#player, (like) => listener.onLike(like));
     byId("viewer-close").addEventListener("click", () => this.#dialog.close());
     byId("viewer-previous").addEventListener("click", () => listener.onStep(-1));
@@ -76,6 +78,7 @@ export class Viewer {
     this.#showVideo(this.#video, wanted);
     const { window, time } = momentAt(wanted);
     void this.#drawCurve(wanted);
+    void this.occurrences.show(this.#video, wanted.query, wanted.index, this.#loading.signal);
     await this.#explain(window ?? id, window === null ? time : null);
   }
 
@@ -102,6 +105,7 @@ export class Viewer {
       this.#strips.mark(seconds);
       this.#markMoment(seconds);
       this.timeline.mark(seconds);
+      this.occurrences.mark(seconds);
       if (settled) this.listener.onTime(seconds);
     });
     const begin = wanted.time ?? result?.start ?? 0;
@@ -136,6 +140,12 @@ export class Viewer {
       const inside = seconds >= Number(chip.dataset.start) && seconds < Number(chip.dataset.end);
       chip.setAttribute("aria-current", String(inside));
     }
+  }
+
+  /** @param {Moment} moment Play it, and explain the window in which it was found. */
+  #play(moment) {
+    this.#goTo(moment);
+    this.#player?.playFrom(moment.start);
   }
 
   /** @param {Moment} moment Go to it, and explain the window in which it was found. */
@@ -215,6 +225,7 @@ export class Viewer {
     this.#explained = "";
     this.#strips.say("");
     this.timeline.clear();
+    this.occurrences.clear();
     this.tools.clear();
     for (const id of ["moments", "facts"]) byId(id).replaceChildren();
   }
