@@ -153,5 +153,7 @@ setup(
         "console_scripts": ["colbert-video = colbert_video.cli:main"],
         # Opens a cluster by its address for `Indexer.index(cluster="auto")`; another package may offer its own class.
         "colbert_video.clusters": ["ray = colbert_video.cluster:RayCluster"],
+        # Loads an encoder by SCHEME:WHICH; another package may register its own.
+        "colbert_video.encoders": ["st = colbert_video.ecosystem.multi_vector:load_by_name"],
     },
 )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import numpy as np
 import torch
@@ -27,14 +28,16 @@ from colbert_video.video.frames import SamplingSettings
 
 IMAGES_AT_ONCE = 8
 """Frames that the model encodes at once by default; a frame may have a thousand tokens."""
+NUMBERS = ("tokens_per_frame", "num_frames", "height", "width", "images_at_once")
+"""Options that the name of an encoder may set."""
 
 
 class SentenceTransformersEncoder:
     """Lets `Indexer` and `Searcher` use a `sentence_transformers.MultiVectorEncoder` whose documents may be images.
 
     A query has the tokens of the model's query side. A frame has the tokens of an image: all of them, a number of them, or
-    one. They are the frame bag; a token is shown at the time of its frame. The encoder is in memory alone: give it to each
-    searcher of its index.
+    one. They are the frame bag; a token is shown at the time of its frame. The index does not remember the encoder: give it to
+    each searcher, in memory or as "st:NAME", which `load_by_name` reads.
 
     Args:
         model: The model, or the name or folder that `MultiVectorEncoder` loads.
@@ -162,6 +165,31 @@ class SentenceTransformersEncoder:
             return pool(tokens, torch.zeros(len(tokens), dtype=torch.int64, device="cpu"))
         groups = Pooling(factor=len(tokens) / wanted).group({"frame": tokens}, len(tokens))  # (tokens,)
         return pool(tokens, groups)
+
+
+def load_by_name(which: str, *, device: Device | None = None) -> SentenceTransformersEncoder:
+    """Load the encoder that "st:NAME?OPTION=VALUE&…" names.
+
+    Args:
+        which: The name or folder of the model, then any numbers of `SentenceTransformersEncoder` that are not its defaults,
+            such as "org/model?tokens_per_frame=4&num_frames=8".
+        device: Where it computes; None for the first GPU, else the CPU.
+
+    Raises:
+        SettingsError: If an option is unknown or no number.
+        DependencyError: As for `SentenceTransformersEncoder`.
+        ModelError: As for `SentenceTransformersEncoder`.
+    """
+    name, _, query = which.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for option, value in options.items():
+        if option not in NUMBERS or not (value.isascii() and value.isdigit()):
+            raise SettingsError(
+                f"{shown(option)}={shown(value)} in the name of the encoder: options are {', '.join(NUMBERS)}, each a whole number."
+            )
+    if not name:
+        raise SettingsError("st: names no model; give the name or folder of one, such as st:org/model.")
+    return SentenceTransformersEncoder(name, device=device, **{option: int(value) for option, value in options.items()})
 
 
 def _loaded(name: str | Path, device: Device | None) -> Any:

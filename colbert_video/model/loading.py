@@ -1,13 +1,19 @@
-"""Which model is meant: by its name or in memory, on which device, in which precision."""
+"""Which model is meant: by its name or in memory, on which device, in which precision.
+
+Encoders of other packages have names too, SCHEME:WHICH: a package registers a function in the group of entry points
+`colbert_video.encoders`, which is called with WHICH and `device=`, and returns a `VideoEncoder`. An index never names such an
+encoder: who searches it names the encoder again, so that no index chooses code that runs.
+"""
 
 import os
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, cast
 
 from colbert_video.base.checks import check_flags
 from colbert_video.device import Device
-from colbert_video.errors import SettingsError, shown
+from colbert_video.errors import ColBERTVideoError, ModelError, SettingsError, in_one_line, shown
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
 from colbert_video.model.precision import Precision, check_precision
@@ -16,6 +22,8 @@ from colbert_video.model.video_colbert import VideoColBERT
 
 Model = VideoEncoder | str | Path
 """An encoder in memory, or a name that `load_encoder` takes."""
+ENCODERS = "colbert_video.encoders"
+"""Group of the entry points that load encoders of other packages."""
 
 
 def load_encoder(
@@ -29,7 +37,7 @@ def load_encoder(
     """Load an encoder by its name, to encode with it.
 
     Args:
-        name: As for `VideoColBERT.from_pretrained`.
+        name: As for `VideoColBERT.from_pretrained`, or SCHEME:WHICH, for an encoder of another package.
         device: Where it computes; None for the first GPU, else the CPU.
         precision: As for `VideoColBERT.from_pretrained`; None for "auto".
         compile: As for `VideoColBERT.from_pretrained`.
@@ -41,8 +49,59 @@ def load_encoder(
         DependencyError: If a compiler or a runtime is missing.
     """
     check_query_runtime(query_runtime)
+    registered = find_registered(name)
+    if registered is not None:
+        encoder = in_precision(load_registered(*registered, device), None if precision == "auto" else precision)
+        return made_faster(encoder, compile=compile, query_runtime=query_runtime)
     model = VideoColBERT.from_pretrained(name, device=device, precision=precision or "auto", compile=compile)
     return model if query_runtime is None else model.with_query_runtime(query_runtime)
+
+
+def find_registered(name: str | os.PathLike[str]) -> tuple[EntryPoint, str] | None:
+    """Return what loads an encoder of another package, and which one; None for every other name.
+
+    Args:
+        name: A name such as "st:org/model"; a folder of this name is meant first.
+    """
+    scheme, mark, which = str(name).partition(":")
+    if not mark or not scheme.isidentifier() or Path(name).is_dir():
+        return None
+    found = [*entry_points(group=ENCODERS, name=scheme)]
+    return (found[0], which) if found else None
+
+
+def load_registered(point: EntryPoint, which: str, device: Device | None) -> VideoEncoder:
+    """Load an encoder of another package.
+
+    Raises:
+        ModelError: If the package fails.
+        SettingsError: If what it returns is no encoder.
+    """
+    try:
+        encoder = point.load()(which, device=device)
+    except ColBERTVideoError:
+        raise
+    except Exception as error:  # any code may run here
+        raise ModelError(
+            f"the encoder {shown(which)} cannot be loaded by {point.value}, which is registered as {shown(point.name)}: "
+            f"{in_one_line(error)}."
+        ) from error
+    check_encoder(encoder)
+    made: VideoEncoder = encoder
+    return made
+
+
+def check_not_named_by_index(name: str | os.PathLike[str]) -> None:
+    """Check that an index does not name an encoder of another package.
+
+    Raises:
+        ModelError: If it does.
+    """
+    if find_registered(name) is not None:
+        raise ModelError(
+            f"the index names the encoder {shown(str(name))}, which code of another package loads; if you trust the index, name "
+            "the encoder yourself: --model, or model= in Python."
+        )
 
 
 def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEncoder:
@@ -140,6 +199,8 @@ class ModelChoice:
         if source is None:
             return None
         if isinstance(source, str | Path):
+            if self.given is None:
+                check_not_named_by_index(source)
             return load_encoder(source, device=self.device, precision=self.precision, **self._speed)
         return made_faster(in_precision(source, self.precision), **self._speed)
 

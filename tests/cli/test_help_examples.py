@@ -19,6 +19,7 @@ from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.model.checkpoint import find_checkpoint
 from colbert_video.training.evaluation.gallery import applicable_interactions
+from colbert_video.training.evaluation.seed_spread import parse_seeds
 from colbert_video.training.reproduce.paper_rows import BACKBONES
 from colbert_video.training.run.distributed import _single_device
 from colbert_video.training.run.recipe import load_recipe, parse_override, parse_recipe, recipe_names
@@ -55,6 +56,7 @@ CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "--backbone": lambda model, value: BACKBONES[value],
     "--tracker": lambda model, value: LOGGER_TYPE_TO_CLASS[value],
     "--split-name": lambda model, value: None,
+    "--seeds": lambda model, value: parse_seeds("0,7,11" if value == "0" else value),  # 0 stands in a list
 }
 """How an option's examples are tried, beside click's own check."""
 

@@ -113,6 +113,7 @@ def test_clips_are_indexed_and_found(tmp_path: Path, rendered_clips: Path, tiny_
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-2)
 
 
+@needs_cuda
 def test_batches_are_pinned_and_travel_ahead() -> None:
     device = torch.device("cuda", 0)
     torch.zeros(1, device=device)

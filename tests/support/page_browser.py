@@ -22,6 +22,7 @@ from colbert_video.serve.service_settings import ServeSettings
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_SETTINGS = (
     "--no-sandbox",
+    "--no-zygote",  # two zygotes that reap children at once can spin in the kernel without end, and take all cores with them
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",

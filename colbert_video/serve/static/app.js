@@ -266,6 +266,7 @@ class App {
     } catch {
       return; // the next look will do
     }
+    if (this.#query.value.trim() !== this.#state.query) return; // words are being typed, and will be asked for
     if (!this.#isAsked || (isEmpty && !this.indexes.isEmpty)) this.#search();
   }
 
