@@ -141,7 +141,8 @@ def search(
         elif words is not None:
             hits = searcher.search(words, **options)
             explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
-        levels = None if as_json or several else _levels(searcher, hits, words)
+        by_picture = words is None and (image is not None or video is not None)
+        levels = None if as_json else _levels(searcher, hits, by_picture=by_picture)
     asked = words if words is not None else str(image or video or question)
     _print_hits(asked, hits, explanation, levels, as_json, least=min_confidence)
 
@@ -188,7 +189,9 @@ def more_like(
         hits = searcher.more_like(
             video, k, time=time, where=condition, group=not windows, exact=exact, min_confidence=min_confidence
         )
-    _print_hits(video, hits, None, None if as_json else _levels(searcher, hits, None), as_json, least=min_confidence)
+    _print_hits(
+        video, hits, None, None if as_json else _levels(searcher, hits, by_picture=True), as_json, least=min_confidence
+    )
 
 
 @click.command()
@@ -259,13 +262,13 @@ def fuse(
     print_written(output, done if as_json else f"{len(runs)} runs of {len(fused)} queries are fused in {output}")
 
 
-def _levels(searcher: Any, hits: Sequence[Any], words: str | None) -> Any:
+def _levels(searcher: Any, hits: Sequence[Any], *, by_picture: bool) -> Any:
     """Return the levels of the words that a table says on a terminal; None where nobody reads them."""
     from colbert_video.search.match_levels import PICTURE_LEVELS
 
     if not hits or not _on_terminal():
         return None
-    return PICTURE_LEVELS if words is None else searcher.match_levels()
+    return PICTURE_LEVELS if by_picture else searcher.match_levels()
 
 
 def _on_terminal() -> bool:

@@ -6,7 +6,7 @@ import math
 import os
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,10 +158,32 @@ def padding_of(model: VideoEncoder, text: str) -> tuple[bool, ...]:
     return tuple(token == PADDING for token in model.query_token_texts(text))
 
 
-def is_cut(model: VideoEncoder, text: str) -> bool:
-    """Return True if a text is longer than a model reads; False where the model does not say."""
+class ReadText:
+    """How a model reads one text, whose tokens are counted once.
+
+    Args:
+        model: Encodes it.
+        text: The text.
+    """
+
+    def __init__(self, model: VideoEncoder, text: str) -> None:
+        self._model, self._text = model, text
+
+    @cached_property
+    def padding(self) -> tuple[bool, ...]:
+        """True for each query token that is padding."""
+        return padding_of(self._model, self._text)
+
+    def is_cut(self) -> bool:
+        """Return True if the text is longer than the model reads: one that leaves room for padding never is."""
+        return not any(self.padding) and is_cut(self._model, self._text)
+
+
+def is_cut(model: VideoEncoder, question: str | Question) -> bool:
+    """Return True if a text of a question, as it is encoded, is longer than a model reads; False where the model does not say."""
     reads_all = getattr(model, "reads_all", None)
-    return reads_all is not None and not reads_all(text)
+    texts = [question] if isinstance(question, str) else dict.fromkeys(question.plain_texts())
+    return reads_all is not None and not all(map(reads_all, texts))
 
 
 def checked_padding(padding: Sequence[bool], tokens: int) -> tuple[bool, ...]:

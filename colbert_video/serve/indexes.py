@@ -22,7 +22,7 @@ from colbert_video.indexing.upkeep.sharding import ShardedCorpus, is_corpus
 from colbert_video.model.encoder import VideoEncoder
 from colbert_video.model.loading import ModelChoice
 from colbert_video.search.hits import Hits
-from colbert_video.search.queries import padding_of
+from colbert_video.search.queries import ReadText
 from colbert_video.search.searcher import Searcher
 from colbert_video.search.sharded.catalogs import CorpusCatalogs, describe_corpus
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
@@ -276,21 +276,25 @@ class ServedIndex:
         raise ServiceError(503, "index_unavailable", message, SEE_LOG, later)
 
     def search_tokens(
-        self, tokens: Float[Tensor, "query_tokens dim"], made_by: str | None, text: str = "", **options: Any
+        self,
+        tokens: Float[Tensor, "query_tokens dim"],
+        made_by: str | None,
+        read: ReadText | None = None,
+        **options: Any,
     ) -> Hits:
         """Search with query tokens that were made before.
 
         Args:
             tokens: The scored tokens of a query.
             made_by: The fingerprint of the index when its model was asked for.
-            text: The query, for moments that follow its words; empty if that is not known.
+            read: The query, for moments that follow its words; None if that is not known.
             options: As in `Searcher.search_tokens`.
 
         Raises:
             ServiceError: 503, if the index has been replaced by one of another model meanwhile.
         """
-        padding = () if self.model is None or not text else padding_of(self.model, text)
-        hits = self.searcher.search_tokens(tokens, **options, padding=padding if len(padding) == len(tokens) else ())
+        padding = () if read is None or len(read.padding) != len(tokens) else read.padding
+        hits = self.searcher.search_tokens(tokens, **options, padding=padding)
         if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
             message = f"index {shown(self.name)} was replaced by one of another model."
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", {"Retry-After": "1"})

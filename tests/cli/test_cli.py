@@ -9,6 +9,7 @@ from command_line import exit_code, run
 from colbert_video import Question
 from colbert_video.cli import evaluate_command, search_verbs
 from colbert_video.errors import SettingsError
+from colbert_video.search import confidence
 from colbert_video.search.match_levels import MatchLevels
 from colbert_video.search.searcher import Searcher
 from colbert_video.training.world import write_world
@@ -119,6 +120,17 @@ def test_a_terminal_shows_the_word_for_a_match(
     monkeypatch.setattr(Searcher, "match_levels", lambda searcher: MatchLevels(0.1, 0.2))
     code, out, _ = run(["search", "a red circle", "--index", str(index), "-k", "1"], capsys)
     assert (code, out.split("\t")[4].strip()) == (0, "-")
+
+
+@pytest.mark.parametrize("more", [["--without", "a square"], ["--then", "a square"], ["--all-of", "a square"]])
+def test_questions_of_several_parts_have_the_word_too(
+    index: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.setattr(search_verbs, "_on_terminal", lambda: True)
+    monkeypatch.setattr(Searcher, "match_levels", lambda searcher: MatchLevels(0.1, 0.2))
+    monkeypatch.setattr(confidence, "MIN_SAMPLE", 1)
+    code, out, _ = run(["search", "a red circle", *more, "--index", str(index), "-k", "1"], capsys)
+    assert (code, out.split("\t")[4].strip() in ("strong", "fair", "weak")) == (0, True)
 
 
 def test_info_add_and_remove(

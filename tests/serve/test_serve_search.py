@@ -534,6 +534,36 @@ def test_pictures_are_kept_for_a_while(index: Path, tiny_trained_model: Any) -> 
         assert error_of(client.post("/api/pictures", content=b"<svg/>")) == (415, "not_a_picture")
 
 
-def test_an_answer_says_if_the_text_was_cut(client: Any) -> None:
-    for query, cut in (("a red circle", False), ("a red circle " * 60, True)):
-        assert client.get("/api/search", params={"query": query}).json()["query_cut"] is cut
+FITS = "a red circle moves to the left of it "
+"""With a weight on each word it has three times as many tokens, which are not encoded."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "cut"),
+    [
+        ({"query": "a red circle"}, False),
+        ({"query": "a red circle " * 60}, True),
+        ({"query": " ".join(f"{word}^1.25" for word in FITS.split())}, False),
+        ({"query": "a circle^1.25 " + "red circle " * 60}, True),
+        ({"query": "a red circle", "without": "a blue square " * 60}, True),
+        ({"query": "a red circle", "then": ["a square", "a star " * 60]}, True),
+        ({"all_of": ["a red circle", "a square"]}, False),
+    ],
+)
+def test_an_answer_says_if_the_text_was_cut(client: Any, fields: dict[str, Any], cut: bool) -> None:
+    assert client.get("/api/search", params=fields).json()["query_cut"] is cut
+
+
+def test_a_text_that_leaves_room_is_counted_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("colbert_video.search.queries.is_cut", lambda model, text: pytest.fail("it is counted again"))
+    assert client.get("/api/search", params={"query": FITS}).json()["query_cut"] is False
+
+
+def test_words_beside_a_picture_are_counted_without_weights(client: Any) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(file, "PNG")
+    for word, cut in (("circle^1.25", False), ("circle^1.25 " + "red circle " * 60, True)):
+        answer = client.post(
+            "/api/search/image", params={"query": word, "without": "a square"}, content=file.getvalue()
+        )
+        assert answer.json()["query_cut"] is cut

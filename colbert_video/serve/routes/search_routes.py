@@ -14,7 +14,7 @@ from colbert_video.indexing.catalog.filters import parse_filter
 from colbert_video.search.asking.word_weights import MAX_WEIGHT
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import PICTURE_LEVELS, MatchLevels
-from colbert_video.search.queries import is_cut
+from colbert_video.search.queries import ReadText, is_cut
 from colbert_video.search.question import Question
 from colbert_video.serve.http_errors import JSON, ErrorAnswer, ServiceError
 from colbert_video.serve.indexes import ServedIndex
@@ -177,10 +177,11 @@ async def search(request: Request, asked: Asked, parts: Parts, query: OptionalTe
     made_by, model = asked.index.fingerprint, asked.index.query_model()
     if isinstance(question, str):
         tokens = await service.encoder.encode(model, question)
-        found = partial(asked.index.search_tokens, tokens, made_by, question, **asked.options)
+        read = ReadText(model, question)
+        found, cut = partial(asked.index.search_tokens, tokens, made_by, read, **asked.options), read.is_cut
     else:
-        found = partial(asked.index.searcher.search, question, **asked.options)
-    return await service.searches.run(_search_answer, service, asked.index, found, asked.text_levels, query, begun)
+        found, cut = partial(asked.index.searcher.search, question, **asked.options), partial(is_cut, model, question)
+    return await service.searches.run(_search_answer, service, asked.index, found, asked.text_levels, cut, query, begun)
 
 
 @router.post(
@@ -202,7 +203,7 @@ async def search_image(
     service = get_service(request)
     settings = service.settings
     words = parts.texts(query, settings)
-    asked.index.query_model()
+    model = asked.index.query_model()
     data = await read_body(request, most_bytes=settings.most_upload_bytes, seconds=settings.body_seconds)
     begun = time.perf_counter()
 
@@ -213,8 +214,11 @@ async def search_image(
         question = Question(() if query is None else query, image=picture, image_weight=image_weight, **parts.given)
         return asked.index.searcher.search(question, **asked.options)
 
+    def cut() -> bool:
+        return any(is_cut(model, Question.from_query(text)) for text in words)
+
     levels = asked.picture_levels if query is None else asked.text_levels
-    return await service.searches.run(_search_answer, service, asked.index, found, levels, query, begun)
+    return await service.searches.run(_search_answer, service, asked.index, found, levels, cut, query, begun)
 
 
 @router.get("/api/more_like", response_model=SearchAnswer)
@@ -238,7 +242,9 @@ async def more_like(
         return asked.index.searcher.more_like(id, time=moment, **asked.options)
 
     service = get_service(request)
-    return await service.searches.run(_search_answer, service, asked.index, found, asked.picture_levels, None, begun)
+    return await service.searches.run(
+        _search_answer, service, asked.index, found, asked.picture_levels, bool, None, begun
+    )
 
 
 @dataclass(frozen=True)
@@ -351,6 +357,7 @@ def _search_answer(
     index: ServedIndex,
     found: Callable[[], Hits],
     levels: Callable[[], MatchLevels | None],
+    cut: Callable[[], bool],
     query: str | None,
     begun: float,
 ) -> JSON:
@@ -370,7 +377,7 @@ def _search_answer(
         topk=results,
         bag_weights=hits.bag_weights,
         shards_failed=list(hits.shards_failed),
-        query_cut=query is not None and index.model is not None and is_cut(index.model, query),
+        query_cut=cut(),
     )
     return JSON(answer)
 
