@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PAGE_CLIPS, running, watched
+from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PAGE_CLIPS, on_one_core, running, watched
 from page_corpus import build_page_index
 
 from colbert_video.serve.media.media_files import MediaFiles
@@ -43,10 +43,12 @@ def address(corpus: Path) -> Iterator[str]:
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
     sync_api.expect.set_options(timeout=20_000)
-    with sync_api.sync_playwright() as playwright:
+    with on_one_core():
+        playwright = sync_api.sync_playwright().start()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CHROMIUM_SETTINGS))
-        yield browser
-        browser.close()
+    yield browser
+    browser.close()
+    playwright.stop()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A browser that watches the page: errors in its console and requests to other machines fail the test."""
 
+import os
 import re
 import shutil
 import socket
@@ -22,7 +23,7 @@ from colbert_video.serve.service_settings import ServeSettings
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_SETTINGS = (
     "--no-sandbox",
-    "--no-zygote",  # two zygotes that reap children at once can spin in the kernel without end, and take all cores with them
+    "--no-zygote",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -35,6 +36,24 @@ PAGE_CLIPS = 4
 """Toy scenes in the index of the page's tests."""
 PAGE_CAPTIONS = [scene.caption for scene in page_scenes(PAGE_CLIPS)]
 ALL_RESULTS = 20  # more than there are videos
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """Have the processes that the block starts stay on the first core.
+
+    Threads that wait for ended processes on two cores have spun in the kernel (`shrink_dcache_parent` of Linux 6.18) without
+    end, and nothing else on the machine went on.
+    """
+    if not hasattr(os, "sched_setaffinity"):  # macOS and Windows
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
