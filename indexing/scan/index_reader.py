@@ -216,7 +216,7 @@ class IndexReader:
             own = [position - begin for position in positions if begin <= position < begin + len(rows)]
             begin += len(rows)
             if own:
-                yield segment, rows[own]
+                yield segment, rows.cpu()[own].to(rows.device)
 
     def allowed_but(self, video_id: str, allowed: Masks | None) -> Masks:
         """Return masks without a video and its windows, whether it is in the index or not; None stands for all."""
