@@ -6,7 +6,7 @@ from typing import Any
 
 from colbert_video.ecosystem.databases.arrow_rows import arrow_schema, facts_of, from_arrow, to_arrow
 from colbert_video.ecosystem.databases.token_batch import TableFacts, TokenBatch, missing_package
-from colbert_video.errors import IndexFolderError, in_one_line
+from colbert_video.errors import IndexFolderError, in_one_line, shown
 
 ROWS = 1024
 """Rows that are read at once."""
@@ -56,7 +56,7 @@ class LanceTable:
         try:
             self._table = lancedb.connect(folder).open_table(name)
         except (ValueError, OSError, RuntimeError) as error:
-            raise IndexFolderError(f"{folder} has no table {name!r}: {error}") from error
+            raise IndexFolderError(f"{folder} has no table {shown(name)}: {error}") from error
         self.facts = facts_of(self._table.schema, self._source)
 
     def batches(self) -> Iterator[TokenBatch]:

@@ -17,7 +17,7 @@ from colbert_video.ecosystem.databases.token_batch import (
     read_facts,
     row_of,
 )
-from colbert_video.errors import IndexFolderError, SettingsError, in_one_line
+from colbert_video.errors import IndexFolderError, SettingsError, in_one_line, shown
 
 POINTS = 32
 """Points that one request carries."""
@@ -81,7 +81,7 @@ def write_qdrant(
     models = import_qdrant().models
     with qdrant_at(place) as client:
         if client.collection_exists(name):
-            raise IndexFolderError(f"{place} has a collection {name!r}; choose another name, or delete it first.")
+            raise IndexFolderError(f"{place} has a collection {shown(name)}; choose another name, or delete it first.")
         vectors = models.VectorParams(
             size=dim,
             distance=models.Distance.DOT,
@@ -128,13 +128,13 @@ class QdrantTable:
         with qdrant_at(place) as client:
             if not client.collection_exists(name):
                 known = ", ".join(each.name for each in client.get_collections().collections) or "none"
-                raise IndexFolderError(f"{place} has no collection {name!r}; there are: {known}.")
+                raise IndexFolderError(f"{place} has no collection {shown(name)}; there are: {known}.")
             config = client.get_collection(name).config
         vectors = config.params.vectors
         named = vectors if isinstance(vectors, dict) else {}
         self._bags = [bag for bag, given in named.items() if given.multivector_config is not None]
         if not self._bags:
-            raise SettingsError(f"the collection {name!r} has no named multivectors; each bag needs one.")
+            raise SettingsError(f"the collection {shown(name)} has no named multivectors; each bag needs one.")
         about = (config.metadata or {}).get(ABOUT)
         self.facts = TableFacts(read_facts(about if about is None else str(about), f"{place}, collection {name}"))
 
