@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -40,16 +40,24 @@ def spread(call: Callable[[Item], Result], items: Iterable[Item], *, threads: in
         items: What it is called with; they are read one by one in this thread, a few ahead of the calls.
         threads: Calls at a time; with 1 they run in this thread.
     """
+    return list(spread_in_order(call, items, threads=threads))
+
+
+def spread_in_order(
+    call: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int = ITEMS_AHEAD
+) -> Iterator[Result]:
+    """Yield the results of `spread` while later ones are computed, for each thread `ahead` of them at most."""
     if threads < 2:
-        return [call(item) for item in items]
+        yield from map(call, items)
+        return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="colbert-video")
     running: deque[Future[Result]] = deque()
-    results: list[Result] = []
     try:
         for item in items:
             running.append(pool.submit(call, item))
-            if len(running) == ITEMS_AHEAD * threads:
-                results.append(running.popleft().result())
-        return results + [future.result() for future in running]
+            if len(running) == ahead * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

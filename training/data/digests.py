@@ -6,19 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-CHUNK = 2**20
-"""Bytes that are digested at once."""
+from colbert_video.base.access import open_plain
+
 EDGE = 2**16
 """Bytes of a video's beginning and of its end that its digest reads."""
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def files_digest(files: Mapping[str, Path]) -> dict[str, Any]:
@@ -42,7 +33,7 @@ def files_digest(files: Mapping[str, Path]) -> dict[str, Any]:
 def _edges(path: Path) -> tuple[int | None, bytes]:
     """Return a file's length and the digest of its two ends; None for a file that cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             length = os.fstat(file.fileno()).st_size
             first = file.read(EDGE)
             file.seek(max(EDGE, length - EDGE))

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from colbert_video.durable import checksum
 from colbert_video.errors import shown
-from colbert_video.training.data.digests import file_digest
 from colbert_video.training.data.manifest import ManifestRow
 
 CUT_CLIP = re.compile(r"(?P<source>.+?)_\d+(?:\.\d+)?_\d+(?:\.\d+)?")
@@ -80,7 +80,7 @@ def _twins(paths: Sequence[Path], candidates: Sequence[Path]) -> Iterator[tuple[
 
 def _digest(path: Path) -> str | None:
     try:
-        return file_digest(path)
+        return checksum(path)[1]
     except OSError:
         return None
 

@@ -5,9 +5,8 @@ was read before. So a run that is resumed in the middle of an epoch continues wi
 """
 
 import logging
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,7 @@ from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.manifest import ManifestRow, list_some, missing_videos
 from colbert_video.training.data.reading import FrameReader
+from colbert_video.training.data.threads_ahead import done_ahead
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FrameRequest
 
@@ -145,15 +145,8 @@ class CaptionLoader:
             SettingsError: If too few videos can be read to fill a batch.
         """
         stream = self._read_epoch(start_batch, self.epoch)
-        with ThreadPoolExecutor(1, thread_name_prefix="caption-loader") as thread:
-            ahead = deque(thread.submit(next, stream, None) for _ in range(BATCHES_AHEAD))
-            try:
-                while (batch := ahead.popleft().result()) is not None:
-                    ahead.append(thread.submit(next, stream, None))
-                    yield batch
-            finally:
-                wait([future for future in ahead if not future.cancel()])
-                stream.close()  # ends the decoding processes
+        with closing(stream):  # ends the decoding processes
+            yield from done_ahead(lambda batch: batch, stream, ahead=BATCHES_AHEAD)
 
     def _read_epoch(self, start: int, epoch: int) -> Generator[TrainingBatch, None, None]:
         plan = plan_epoch(

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
 
-from colbert_video.base.threads import available_cores
+from colbert_video.base.threads import available_cores, spread_in_order
 from colbert_video.errors import SettingsError, VideoError
 from colbert_video.training.data.frame_cache import FrameCache
-from colbert_video.training.data.threads_ahead import done_together
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
 from colbert_video.video.workers.pool import FramePool, FrameRequest
@@ -88,11 +88,11 @@ class FrameReader:
             yield from ((request, None) for request in requests)
             return
         threads = min(READING_THREADS, available_cores())
-        yield from zip(
-            requests,
-            done_together(lambda request: cache.read(request.path, self._asked(request)), requests, threads),
-            strict=True,
-        )
+        read = partial(self._read_kept, cache)
+        yield from zip(requests, spread_in_order(read, requests, threads=threads, ahead=2), strict=True)
+
+    def _read_kept(self, cache: FrameCache, request: FrameRequest) -> np.ndarray | None:
+        return cache.read(request.path, self._asked(request))
 
     def _asked(self, request: FrameRequest) -> SamplingSettings:
         return self.sampling.with_request(None, request.seed)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from colbert_video.device import Device
+from colbert_video.durable import checksum
 from colbert_video.errors import ModelError, SettingsError, shown
 from colbert_video.model.precision import Precision
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.data.digests import file_digest, files_digest
+from colbert_video.training.data.digests import files_digest
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.leaks import find_leaks
 from colbert_video.training.data.manifest import ManifestRow, list_some, read_manifest, select_split
@@ -192,8 +193,8 @@ def _record(
     return {
         "versions": versions(),
         "weights_sha256": model.fingerprint(),
-        "given_weights_sha256": file_digest(weights) if weights is not None and weights.is_file() else None,
-        "manifest_sha256": file_digest(folder.manifest),
+        "given_weights_sha256": checksum(weights)[1] if weights is not None and weights.is_file() else None,
+        "manifest_sha256": checksum(folder.manifest)[1],
         "test_videos": files_digest({row.video: row.path for row in rows}),
         "training": folder.training.provenance() if folder.training.started else None,
     }

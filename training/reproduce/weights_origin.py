@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from colbert_video.durable import checksum
 from colbert_video.errors import shown
-from colbert_video.training.data.digests import file_digest
 
 
 def doubt_about(weights: Path, model_name: str) -> str | None:
@@ -22,7 +22,7 @@ def doubt_about(weights: Path, model_name: str) -> str | None:
         found = _saved_name(weights)
         made = "does not say what it was made of" if found is None else f"was made of {shown(found)}"
         return None if found == model_name else f"the model in {weights} {made}, not of {shown(model_name)}"
-    digest = file_digest(weights)
+    _, digest = checksum(weights)
     if digest == _published_digest(model_name):
         return None
     return f"the weights {weights} (SHA-256 {digest[:16]}…) are not known to be {shown(model_name)}"

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
 from colbert_video.base.threads import available_cores
+from colbert_video.durable import checksum
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import Interaction
 from colbert_video.model.video_colbert import VideoColBERT
-from colbert_video.training.data.digests import file_digest, files_digest
+from colbert_video.training.data.digests import files_digest
 from colbert_video.training.data.frame_cache import FrameCache
 from colbert_video.training.data.leaks import find_leaks
 from colbert_video.training.data.loader import CaptionLoader, TrainingBatch
@@ -98,7 +99,7 @@ class ManifestData:
         files = {row.video: row.path for row in (*self.training, *self.validation)}
         manifest = self.config.manifest_path
         return {
-            "manifest_sha256": file_digest(manifest) if manifest.is_file() else None,
+            "manifest_sha256": checksum(manifest)[1] if manifest.is_file() else None,
             "videos": files_digest(files),
             "leaks": self.leaks,
         }

@@ -9,9 +9,10 @@ import pytest
 import torch
 from training_fakes import training_batch
 
+from colbert_video.base.threads import spread_in_order
 from colbert_video.training.data.loader import TrainingBatch
 from colbert_video.training.data.sending import sent_ahead
-from colbert_video.training.data.threads_ahead import done_ahead, done_together
+from colbert_video.training.data.threads_ahead import done_ahead
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -25,7 +26,9 @@ def test_results_come_in_order(threads: int, count: int) -> None:
         gate.set()
         return -number
 
-    assert list(done_together(slow_first, range(count), threads)) == [-number for number in range(count)]
+    assert list(spread_in_order(slow_first, range(count), threads=threads, ahead=2)) == [
+        -number for number in range(count)
+    ]
     assert list(done_ahead(lambda number: -number, range(count))) == [-number for number in range(count)]
 
 
@@ -37,7 +40,7 @@ def test_few_items_are_read_ahead() -> None:
             read.append(number)
             yield number
 
-    results = done_together(lambda number: number, items(), 2)
+    results = spread_in_order(lambda number: number, items(), threads=2, ahead=2)
     assert next(results) == 0
     assert len(read) <= 5
     ahead = done_ahead(lambda number: number, items(), ahead=2)
@@ -45,7 +48,7 @@ def test_few_items_are_read_ahead() -> None:
     assert len(read) <= 5 + 5
 
 
-@pytest.mark.parametrize("how", [done_ahead, lambda do, items: done_together(do, items, 2)])
+@pytest.mark.parametrize("how", [done_ahead, lambda do, items: spread_in_order(do, items, threads=2, ahead=2)])
 def test_an_error_comes_at_its_place(how: Any) -> None:
     def fails(number: int) -> int:
         if number == 2:
