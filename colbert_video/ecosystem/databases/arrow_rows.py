@@ -20,7 +20,7 @@ from colbert_video.ecosystem.databases.token_batch import (
     TableFacts,
     TokenBatch,
     entry_of,
-    missing_package,
+    optional_package,
     read_facts,
     row_of,
 )
@@ -32,16 +32,8 @@ CODES, RESIDUALS, CODEC = "_codes", "_residuals", "colbert_video.codec."
 
 
 def import_arrow() -> Any:
-    """Return the module `pyarrow`.
-
-    Raises:
-        DependencyError: If it is not installed.
-    """
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise missing_package("pyarrow", "parquet") from error
-    return pa
+    """Return the module `pyarrow`; raises as `optional_package`."""
+    return optional_package("pyarrow", package="pyarrow", extra="parquet")
 
 
 def arrow_schema(facts: TableFacts, bags: Sequence[str], dim: int) -> Any:

@@ -1,11 +1,11 @@
 """Tokens in a table of LanceDB, each bag a column of multivectors."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from colbert_video.ecosystem.databases.arrow_rows import arrow_schema, facts_of, from_arrow, to_arrow
-from colbert_video.ecosystem.databases.token_batch import TableFacts, TokenBatch, missing_package
+from colbert_video.ecosystem.databases.token_batch import TokenBatch, TokenRows, optional_package
 from colbert_video.errors import IndexFolderError, in_one_line, shown
 
 ROWS = 1024
@@ -13,33 +13,16 @@ ROWS = 1024
 
 
 def import_lancedb() -> Any:
-    """Return the module `lancedb`.
-
-    Raises:
-        DependencyError: If it is not installed.
-    """
-    try:
-        import lancedb
-    except ImportError as error:
-        raise missing_package("lancedb", "lance") from error
-    return lancedb
+    """Return the module `lancedb`; raises as `optional_package`."""
+    return optional_package("lancedb", package="lancedb", extra="lance")
 
 
-def write_lance(
-    folder: Path,
-    batches: Callable[[], Iterable[TokenBatch]],
-    facts: TableFacts,
-    bags: Sequence[str],
-    dim: int,
-    *,
-    keep_paths: bool,
-    name: str,
-) -> None:
+def write_lance(folder: Path, rows: TokenRows, name: str) -> None:
     """Write a database with one table."""
     lancedb = import_lancedb()
-    schema = arrow_schema(facts, bags, dim)
-    rows = (to_arrow(batch, schema, keep_paths=keep_paths) for batch in batches())
-    lancedb.connect(folder).create_table(name, data=rows, schema=schema)
+    schema = arrow_schema(rows.facts, rows.bags, rows.dim)
+    parts = (to_arrow(batch, schema, keep_paths=rows.keep_paths) for batch in rows.batches())
+    lancedb.connect(folder).create_table(name, data=parts, schema=schema)
 
 
 class LanceTable:

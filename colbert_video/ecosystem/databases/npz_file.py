@@ -8,7 +8,7 @@ the rest. Tokens are written and read piece by piece.
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,15 @@ import numpy as np
 import torch
 
 from colbert_video.ecosystem.databases.codec_bytes import ARRAYS, DIRECTION, codec_from_arrays
-from colbert_video.ecosystem.databases.token_batch import ABOUT, TableFacts, TokenBatch, entry_of, read_facts, row_of
+from colbert_video.ecosystem.databases.token_batch import (
+    ABOUT,
+    TableFacts,
+    TokenBatch,
+    TokenRows,
+    entry_of,
+    read_facts,
+    row_of,
+)
 from colbert_video.errors import ColBERTVideoError, IndexFolderError, SettingsError, shown
 from colbert_video.indexing.codec.codec import ResidualCodec
 
@@ -29,26 +37,19 @@ READ = 2**22
 """Bytes that are read at once."""
 
 
-def write_npz(
-    path: Path,
-    batches: Callable[[], Iterable[TokenBatch]],
-    facts: TableFacts,
-    bags: Sequence[str],
-    dim: int,
-    *,
-    keep_paths: bool,
-) -> None:
+def write_npz(path: Path, rows: TokenRows) -> None:
     """Write one file; the batches are read once for each array."""
+    facts, batches = rows.facts, rows.batches
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        ids, lengths = _write_videos(archive, batches(), bags, keep_paths=keep_paths)
+        ids, lengths = _write_videos(archive, rows)
         archive.writestr(f"{ABOUT}.json", facts.to_json())
         _write_array(archive, "ids", np.array(ids))
-        for bag in bags:
+        for bag in rows.bags:
             _write_array(archive, f"{bag}.lengths", np.array(lengths[bag], np.int64))
             total = sum(lengths[bag])
             if not facts.codecs:
                 kind = np.dtype(np.float16 if facts.half else np.float32)
-                _write_parts(archive, f"{bag}.tokens", (b.bags[bag] for b in batches()), (total, dim), kind)
+                _write_parts(archive, f"{bag}.tokens", (b.bags[bag] for b in batches()), (total, rows.dim), kind)
                 continue
             codec = facts.codecs[bag]
             width = codec.dim * codec.nbits // 8
@@ -59,18 +60,16 @@ def write_npz(
             _write_codec(archive, bag, codec)
 
 
-def _write_videos(
-    archive: zipfile.ZipFile, batches: Iterable[TokenBatch], bags: Sequence[str], *, keep_paths: bool
-) -> tuple[list[str], dict[str, list[int]]]:
+def _write_videos(archive: zipfile.ZipFile, rows: TokenRows) -> tuple[list[str], dict[str, list[int]]]:
     """Write what is known of each video; return the ids and the numbers of tokens."""
     ids: list[str] = []
-    lengths: dict[str, list[int]] = {bag: [] for bag in bags}
+    lengths: dict[str, list[int]] = {bag: [] for bag in rows.bags}
     with archive.open(VIDEOS, "w", force_zip64=True) as file:
-        for batch in batches:
+        for batch in rows.batches():
             for entry in batch.entries:
                 ids.append(entry.id)
-                file.write((json.dumps(row_of(entry, keep_paths=keep_paths)) + "\n").encode())
-            for bag in bags:
+                file.write((json.dumps(row_of(entry, keep_paths=rows.keep_paths)) + "\n").encode())
+            for bag in rows.bags:
                 lengths[bag] += map(len, (batch.codes or batch.bags)[bag])
     return ids, lengths
 

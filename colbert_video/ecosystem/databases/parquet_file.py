@@ -1,34 +1,26 @@
 """Tokens in a Parquet file, or read from a folder of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from colbert_video.ecosystem.databases.arrow_rows import arrow_schema, facts_of, from_arrow, import_arrow, to_arrow
-from colbert_video.ecosystem.databases.token_batch import TableFacts, TokenBatch
+from colbert_video.ecosystem.databases.token_batch import TokenBatch, TokenRows
 from colbert_video.errors import IndexFolderError, SettingsError
 
 ROWS = 1024
 """Rows that are read at once."""
 
 
-def write_parquet(
-    path: Path,
-    batches: Callable[[], Iterable[TokenBatch]],
-    facts: TableFacts,
-    bags: Sequence[str],
-    dim: int,
-    *,
-    keep_paths: bool,
-) -> None:
+def write_parquet(path: Path, rows: TokenRows) -> None:
     """Write one file, a row group for each batch, compressed with Zstandard."""
     import_arrow()
     from pyarrow import parquet
 
-    schema = arrow_schema(facts, bags, dim)
+    schema = arrow_schema(rows.facts, rows.bags, rows.dim)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in batches():
-            writer.write_batch(to_arrow(batch, schema, keep_paths=keep_paths))
+        for batch in rows.batches():
+            writer.write_batch(to_arrow(batch, schema, keep_paths=rows.keep_paths))
 
 
 class ParquetTable:

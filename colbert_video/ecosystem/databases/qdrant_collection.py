@@ -1,7 +1,7 @@
 """Tokens in a collection of Qdrant, each bag a named multivector compared by MaxSim."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -12,8 +12,9 @@ from colbert_video.ecosystem.databases.token_batch import (
     FIELDS,
     TableFacts,
     TokenBatch,
+    TokenRows,
     entry_of,
-    missing_package,
+    optional_package,
     read_facts,
     row_of,
 )
@@ -24,16 +25,8 @@ POINTS = 32
 
 
 def import_qdrant() -> Any:
-    """Return the module `qdrant_client`.
-
-    Raises:
-        DependencyError: If it is not installed.
-    """
-    try:
-        import qdrant_client
-    except ImportError as error:
-        raise missing_package("qdrant-client", "qdrant") from error
-    return qdrant_client
+    """Return the module `qdrant_client`; raises as `optional_package`."""
+    return optional_package("qdrant_client", package="qdrant-client", extra="qdrant")
 
 
 def is_address(place: object) -> bool:
@@ -67,49 +60,38 @@ def qdrant_at(place: str) -> Iterator[Any]:
             raise IndexFolderError(f"{place} cannot be used as a place of Qdrant: {in_one_line(error)}") from error
 
 
-def write_qdrant(
-    place: str,
-    batches: Callable[[], Iterable[TokenBatch]],
-    facts: TableFacts,
-    bags: Sequence[str],
-    dim: int,
-    *,
-    keep_paths: bool,
-    name: str,
-) -> None:
+def write_qdrant(place: str, rows: TokenRows, name: str) -> None:
     """Write a new collection; its points are numbered in the order of the index."""
     models = import_qdrant().models
     with qdrant_at(place) as client:
         if client.collection_exists(name):
             raise IndexFolderError(f"{place} has a collection {shown(name)}; choose another name, or delete it first.")
         vectors = models.VectorParams(
-            size=dim,
+            size=rows.dim,
             distance=models.Distance.DOT,
             multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
-            datatype=models.Datatype.FLOAT16 if facts.half else None,
+            datatype=models.Datatype.FLOAT16 if rows.facts.half else None,
         )
-        client.create_collection(name, vectors_config=dict.fromkeys(bags, vectors), metadata={ABOUT: facts.to_json()})
+        bags = dict.fromkeys(rows.bags, vectors)
+        client.create_collection(name, vectors_config=bags, metadata={ABOUT: rows.facts.to_json()})
         try:
-            _write_points(client, models, name, batches(), bags, keep_paths=keep_paths)
+            _write_points(client, models, name, rows)
         except BaseException:
             client.delete_collection(name)
             raise
 
 
-def _write_points(
-    client: Any, models: Any, name: str, batches: Iterable[TokenBatch], bags: Sequence[str], *, keep_paths: bool
-) -> None:
+def _write_points(client: Any, models: Any, name: str, rows: TokenRows) -> None:
     number = 0
-    for batch in batches:
+    for batch in rows.batches():
         for start in range(0, len(batch.entries), POINTS):
-            rows = range(start, min(start + POINTS, len(batch.entries)))
             points = [
                 models.PointStruct(
-                    id=number + row,
-                    vector={bag: batch.bags[bag][row].tolist() for bag in bags},
-                    payload=row_of(batch.entries[row], keep_paths=keep_paths),
+                    id=number + place,
+                    vector={bag: batch.bags[bag][place].tolist() for bag in rows.bags},
+                    payload=row_of(batch.entries[place], keep_paths=rows.keep_paths),
                 )
-                for row in rows
+                for place in range(start, min(start + POINTS, len(batch.entries)))
             ]
             client.upsert(name, points)
         number += len(batch.entries)

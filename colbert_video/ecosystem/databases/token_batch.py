@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +52,19 @@ class TableFacts:
     def to_json(self) -> str:
         """Return all but the codecs as a JSON text."""
         return json.dumps({"format": FORMAT, "settings": self.settings})
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """All that a new table is made of."""
+
+    batches: Callable[[], Iterable[TokenBatch]]
+    """Called once for each reading of all rows."""
+    facts: TableFacts
+    bags: Sequence[str]
+    dim: int
+    keep_paths: bool
+    """True to keep where video files are."""
 
 
 def read_facts(text: str | bytes | None, source: str) -> Mapping[str, Any] | None:
@@ -128,6 +142,15 @@ def check_name(name: str) -> str:
     return name
 
 
-def missing_package(package: str, extra: str) -> DependencyError:
-    """Return the error for a format whose package is not installed."""
-    return DependencyError(f'{package} is not installed; install it with: pip install "colbert_video[{extra}]".')
+def optional_package(module: str, *, package: str, extra: str) -> Any:
+    """Return a module of a package that one format needs.
+
+    Raises:
+        DependencyError: If it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DependencyError(
+            f'{package} is not installed; install it with: pip install "colbert_video[{extra}]".'
+        ) from error

@@ -1,8 +1,9 @@
 """Export: the tokens of an index as a table of another system."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,7 +19,7 @@ from colbert_video.ecosystem.databases.lance_table import write_lance
 from colbert_video.ecosystem.databases.npz_file import write_npz
 from colbert_video.ecosystem.databases.parquet_file import write_parquet
 from colbert_video.ecosystem.databases.qdrant_collection import is_address, write_qdrant
-from colbert_video.ecosystem.databases.token_batch import FIELDS, TableFacts, TokenBatch, check_name
+from colbert_video.ecosystem.databases.token_batch import FIELDS, TableFacts, TokenBatch, TokenRows, check_name
 from colbert_video.errors import SettingsError, shown
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView
@@ -101,23 +102,14 @@ def export_tokens(
             f"{folder} is a corpus of shards: export each of them; of a folder of .parquet files one index is imported."
         )
     with Catalog.open(folder) as catalog:
-        settings = load_settings(catalog)
+        start = partial(_Export, catalog, load_settings(catalog), codes=codes, half=half, keep_paths=keep_paths)
         if to == "qdrant" and is_address(target):
-            work = _Export(catalog, settings, codes=codes, half=half, keep_paths=keep_paths)
-            counts = work.write(to, Path(), name, place=str(target))
-            return TokenExportReport(str(target), to, len(work), counts, codes)
-        return _to_disk(catalog, settings, user_path(target, "target"), to, name, codes, half, keep_paths)
+            return start().write(to, str(target), name)
+        return _to_disk(catalog, user_path(target, "target"), to, name, start)
 
 
 def _to_disk(
-    catalog: Catalog,
-    settings: IndexSettings,
-    target: Path,
-    kind: TableFormat,
-    name: str,
-    codes: bool,
-    half: bool,
-    keep_paths: bool,
+    catalog: Catalog, target: Path, kind: TableFormat, name: str, start: Callable[[], "_Export"]
 ) -> TokenExportReport:
     """Write a file or folder that appears when it is complete."""
     with workplace(target) as place:
@@ -126,12 +118,11 @@ def _to_disk(
             new = place / f"new.{kind}"
             shutil.rmtree(new, ignore_errors=True)
             new.unlink(missing_ok=True)
-            work = _Export(catalog, settings, codes=codes, half=half, keep_paths=keep_paths)
-            counts = work.write(kind, new, name)
+            report = start().write(kind, str(new), name)
             (sync_tree if new.is_dir() else fsync_file)(new)
             new.rename(target)
             fsync_folder(target.parent)
-            return TokenExportReport(str(target), kind, len(work), counts, codes)
+            return replace(report, path=str(target))
 
         return catalog.read_commit(write)
 
@@ -141,7 +132,7 @@ class _Export:
 
     def __init__(self, catalog: Catalog, settings: IndexSettings, *, codes: bool, half: bool, keep_paths: bool) -> None:
         check_files(catalog.folder, catalog.files())
-        self._catalog, self._settings, self._keep_paths = catalog, settings, keep_paths
+        self._catalog, self._settings, self._keep_paths, self._codes = catalog, settings, keep_paths, codes
         self._segments = open_segments(catalog, settings)
         fields = {each.name: each.kinds for each in list_fields([catalog])}
         taken = [
@@ -167,9 +158,9 @@ class _Export:
                 f"{self._catalog.folder} has segments of {len(prints)} codecs: `colbert-video compact` gives all the newest."
             )
 
-    def write(self, kind: TableFormat, path: Path, name: str, *, place: str | None = None) -> dict[str, int]:
-        """Write all rows; return the number of tokens by bag."""
-        bags, dim = self._settings.bags, self._settings.dim
+    def write(self, kind: TableFormat, place: str, name: str) -> TokenExportReport:
+        """Write all rows to a path, or to the address of a server."""
+        bags = self._settings.bags
         with progress_bar("exporting tokens", total=None if kind == "npz" else len(self)) as bar:
 
             def batches() -> Iterator[TokenBatch]:
@@ -177,28 +168,17 @@ class _Export:
                     yield batch
                     bar.advance(len(batch.entries) if kind != "npz" else 0)
 
-            self._write(kind, path, name, batches, bags, dim, place)
-        return {bag: sum(int(s.bags[bag].doclens[s.live].sum()) for s in self._segments) for bag in bags}
-
-    def _write(
-        self,
-        kind: TableFormat,
-        path: Path,
-        name: str,
-        batches: Callable[[], Iterable[TokenBatch]],
-        bags: Sequence[str],
-        dim: int,
-        place: str | None,
-    ) -> None:
-        keep = self._keep_paths
-        if kind == "parquet":
-            write_parquet(path, batches, self._facts, bags, dim, keep_paths=keep)
-        elif kind == "npz":
-            write_npz(path, batches, self._facts, bags, dim, keep_paths=keep)
-        elif kind == "lance":
-            write_lance(path, batches, self._facts, bags, dim, keep_paths=keep, name=name)
-        else:
-            write_qdrant(place or str(path), batches, self._facts, bags, dim, keep_paths=keep, name=name)
+            rows = TokenRows(batches, self._facts, bags, self._settings.dim, self._keep_paths)
+            if kind == "parquet":
+                write_parquet(Path(place), rows)
+            elif kind == "npz":
+                write_npz(Path(place), rows)
+            elif kind == "lance":
+                write_lance(Path(place), rows, name)
+            else:
+                write_qdrant(place, rows, name)
+        counts = {bag: sum(int(each.bags[bag].doclens[each.live].sum()) for each in self._segments) for bag in bags}
+        return TokenExportReport(place, kind, len(self), counts, self._codes)
 
     def _batches(self) -> Iterator[TokenBatch]:
         for segment in self._segments:
