@@ -5,9 +5,11 @@ checkpoint. Each run puts a temporal transformer on them that is copied from the
 trained briefly on whole videos. Everything is trained by `Trainer`, as any recipe is.
 """
 
+import argparse
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import torch
 from ablation_variants import Settings
+from reports import arguments
 
 from colbert_video.device import resolve_device
 from colbert_video.errors import SettingsError
@@ -164,6 +167,23 @@ def tuned_model(shop: Workshop, settings: Settings, seed: int) -> VideoColBERT:
     train(model, training_config(shop.budget, settings, seed), shop.data(settings.captions), folder, shop.device)
     shutil.rmtree(folder)
     return model
+
+
+def training_arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the options of all studies that train toy models."""
+    parser = arguments(description)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--budget", choices=BUDGETS, default="full")
+    parser.add_argument("--output", type=Path, help="JSON file of the figures")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "colbert-video-ablations",
+        help="folder of clips and decoded frames",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="1 is fastest for models this small")
+    parser.add_argument("--device", help="cpu; by default a GPU if there is one")
+    return parser
 
 
 def training_config(budget: Budget, settings: Settings, seed: int) -> TrainingConfig:

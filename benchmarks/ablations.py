@@ -13,15 +13,14 @@ trained, and `ablation_measures` what is measured.
 import argparse
 import logging
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from ablation_measures import Measurement, measure
-from ablation_training import BUDGETS, Budget, Workshop
+from ablation_training import BUDGETS, Budget, Workshop, training_arguments
 from ablation_variants import TABLES, Settings, choose_variants, runs_of
-from reports import RESULTS, arguments, load, save
+from reports import RESULTS, load, save
 
 from colbert_video.errors import SettingsError
 
@@ -92,24 +91,12 @@ def line(measurement: Measurement) -> str:
 
 def options_given(given: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
-    parser = arguments(__doc__)
+    parser = training_arguments(__doc__)
     parser.add_argument("--only", nargs="+", choices=TABLES, metavar="TABLE", help=", ".join(TABLES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--budget", choices=BUDGETS, default="full")
-    parser.add_argument("--output", type=Path, help="JSON file of the figures")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "colbert-video-ablations",
-        help="folder of clips and decoded frames",
-    )
-    parser.add_argument("--threads", type=int, default=1, help="1 is fastest for models this small")
-    parser.add_argument("--device", help="cpu; by default a GPU if there is one")
     options = parser.parse_args(given)
     if options.output is None:  # figures that mean nothing stay out of the repository
-        options.output = (
-            RESULTS / "ablations.json" if options.budget == "full" else options.cache / f"{options.budget}.json"
-        )
+        kept = options.budget == "full"
+        options.output = RESULTS / "ablations.json" if kept else options.cache / f"{options.budget}.json"
     return options
 
 

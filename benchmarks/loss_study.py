@@ -12,16 +12,15 @@ they are compared with. Every run is written as soon as it is measured, and a ru
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from ablation_training import BUDGETS, Workshop
+from ablation_training import BUDGETS, Workshop, training_arguments
 from loss_study_runs import VALIDATION_CLIPS, LossFigures, LossRun, LossShop, measure_loss
-from reports import RESULTS, arguments, load, machine, save
+from reports import RESULTS, load, machine, save
 
 from colbert_video.training.run.losses import BIAS, LOG_SCALE
 from colbert_video.training.run.training_config import LossName
@@ -123,23 +122,12 @@ def wanted(ledger: LossLedger, lengths: tuple[int, ...], seeds: list[int]) -> It
 
 def options_given(given: list[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
-    parser = arguments(__doc__)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser = training_arguments(__doc__)
     parser.add_argument("--steps", nargs="+", type=int, help="lengths of training; all by default")
-    parser.add_argument("--budget", choices=BUDGETS, default="full")
-    parser.add_argument("--output", type=Path, help="JSON file of the figures")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "colbert-video-ablations",
-        help="folder of clips and decoded frames",
-    )
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", help="cpu; by default a GPU if there is one")
     options = parser.parse_args(given)
-    if options.output is None:
-        full = options.budget == "full"
-        options.output = RESULTS / "loss_study.json" if full else options.cache / f"loss_study-{options.budget}.json"
+    if options.output is None:  # figures that mean nothing stay out of the repository
+        kept = options.budget == "full"
+        options.output = RESULTS / "loss_study.json" if kept else options.cache / f"loss_study-{options.budget}.json"
     return options
 
 

@@ -120,7 +120,7 @@ def _packages_advice(device: str) -> Iterator[str]:
         yield "faiss is not installed, which large indexes are built with: pip install faiss-cpu"
     if device == "cpu" and not _has_nvidia_device() and _version("nvidia-cublas-cu12"):
         yield (
-            "about 1.3 GB of CUDA libraries came with faiss-gpu and are not used here: `pip uninstall -y faiss-gpu "
+            "CUDA libraries came with faiss-gpu and are not used here: `pip uninstall -y faiss-gpu "
             "nvidia-cublas-cu12 nvidia-cuda-nvrtc-cu12 nvidia-cuda-runtime-cu12 nvidia-curand-cu12`, then `pip install faiss-cpu`."
         )
 

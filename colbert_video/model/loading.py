@@ -14,6 +14,7 @@ from typing import Any, cast
 from colbert_video.base.checks import check_flags
 from colbert_video.device import Device
 from colbert_video.errors import ColBERTVideoError, ModelError, SettingsError, in_one_line, shown
+from colbert_video.model.backbones.transformers_files import PREFIX
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
 from colbert_video.model.precision import Precision, check_precision
@@ -64,7 +65,7 @@ def find_registered(name: str | os.PathLike[str]) -> tuple[EntryPoint, str] | No
         name: A name such as "st:org/model"; a folder of this name is meant first.
     """
     scheme, mark, which = str(name).partition(":")
-    if not mark or not scheme.isidentifier() or Path(name).is_dir():
+    if not mark or not scheme.isidentifier() or str(name).startswith(PREFIX) or Path(name).is_dir():
         return None
     found = [*entry_points(group=ENCODERS, name=scheme)]
     return (found[0], which) if found else None

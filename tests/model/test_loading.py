@@ -60,7 +60,7 @@ def test_an_index_is_made_and_searched_by_name(clips: Path, tmp_path: Path, caps
     assert '"b.mp4"' in out.split('"topk"')[-1][:200]
     with pytest.raises(ColBERTVideoError, match="another"):
         Searcher(tmp_path / "i", model="own:2").search("red")
-    with pytest.raises(ColBERTVideoError, match="model"):  # the index remembers no name
+    with pytest.raises(SettingsError, match="names no model"):
         Searcher(tmp_path / "i").search("red")
 
 

@@ -243,7 +243,7 @@ async def more_like(
 
     service = get_service(request)
     return await service.searches.run(
-        _search_answer, service, asked.index, found, asked.picture_levels, bool, None, begun
+        _search_answer, service, asked.index, found, asked.picture_levels, _without_text, None, begun
     )
 
 
@@ -350,6 +350,11 @@ def _check_paths(condition: Any) -> None:
                 raise ServiceError(422, "no_paths", message, remedy)
             for name in ("and", "or", "not"):
                 _check_paths(part.get(name))
+
+
+def _without_text() -> bool:
+    """Return that nothing was cut, as there is no text."""
+    return False
 
 
 def _search_answer(
