@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import run
-from page_browser import CHROMIUM, expect, running, watched
+from page_browser import expect, running, watched
 from serving import build_index, error_of, serving, wait_until, write_colour
 
 from colbert_video.errors import SettingsError
@@ -244,7 +244,7 @@ def test_a_folder_to_add_from_must_be_there(tmp_path: Path, capsys: pytest.Captu
     assert (code, "is no folder" in err) == (2, True)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.browser
 def test_the_page_adds_dropped_files_and_folders(browser: Any, corpus: Path, tmp_path: Path) -> None:
     shutil.copytree(corpus / "index", tmp_path / "index")
     (tmp_path / "root" / "holiday").mkdir(parents=True)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from command_line import run
-from page_browser import CHROMIUM, expect, running, watched
+from page_browser import expect, running, watched
 from serving import build_index, error_of, serving, wait_until, write_colour
 from thorough import thorough_only
 
@@ -278,7 +278,7 @@ def test_a_list_that_cannot_be_used_stops_nothing(root: Path, tiny_trained_model
         assert states(client) == {"red.mp4": ("done", None)}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.browser
 def test_the_page_fills_an_index_that_does_not_exist(browser: Any, tmp_path: Path) -> None:
     clip = write_colour(tmp_path / "red.mp4", (220, 20, 20))
     (tmp_path / "root").mkdir()

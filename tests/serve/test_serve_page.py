@@ -13,7 +13,6 @@ import av
 import numpy as np
 import pytest
 from page_browser import (
-    CHROMIUM,
     PAGE_CAPTIONS,
     PAGE_CLIPS,
     PREFIX,
@@ -30,7 +29,7 @@ from thorough import cases
 
 from colbert_video.indexing.catalog.filters import compile_filter
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = pytest.mark.browser
 
 CLIPS = PAGE_CLIPS
 FRAME_RATE = 12

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page_browser import CHROMIUM, PAGE_CAPTIONS, expect, search, until
+from page_browser import PAGE_CAPTIONS, expect, search, until
 from page_corpus import HOSTILE
 from serving import error_of, serving, write_colour
 from token_corpus import unit_tokens
 
 from colbert_video import Indexer
 
-browser_only = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 SHARES = {
     "channel": ["news", "news", "sport", "news"],
     "year": [2001, 2001, 2002, 2001],
@@ -116,7 +115,7 @@ def test_a_wall_says_which_files_are_there(address: str, page: Any) -> None:
     assert all(video["thumbnail"] is None for video in plain)
 
 
-@browser_only
+@pytest.mark.browser
 def test_the_start_shows_videos_queries_and_values(page: Any) -> None:
     expect(page.locator(".tile")).to_have_count(8)
     expect(page.locator(".tile .title").nth(2)).to_have_text(HOSTILE)
@@ -142,7 +141,7 @@ def test_the_start_shows_videos_queries_and_values(page: Any) -> None:
     expect(page.locator(".tile")).to_have_count(8)
 
 
-@browser_only
+@pytest.mark.browser
 def test_values_filter_the_wall_and_the_search(page: Any) -> None:
     chip = page.get_by_role("group", name="motion").get_by_role("button").first
     value, videos = chip.locator("span").nth(0).text_content(), int(chip.locator("span").nth(1).text_content())
@@ -160,7 +159,7 @@ def test_values_filter_the_wall_and_the_search(page: Any) -> None:
     page.wait_for_url(lambda address: "where" not in address)
 
 
-@browser_only
+@pytest.mark.browser
 def test_more_videos_come_as_one_scrolls(visit: Any) -> None:
     def many(route: Any) -> None:
         after = int([*route.request.url.split("after="), "0"][1].split("&")[0])
@@ -184,7 +183,7 @@ def test_more_videos_come_as_one_scrolls(visit: Any) -> None:
         expect(page.get_by_role("button", name="More videos")).to_have_count(0)
 
 
-@browser_only
+@pytest.mark.browser
 def test_an_empty_index_says_how_to_fill_it(visit: Any) -> None:
     def emptied(route: Any) -> None:
         found = route.fetch().json()
@@ -198,7 +197,7 @@ def test_an_empty_index_says_how_to_fill_it(visit: Any) -> None:
         expect(page.locator(".tile")).to_have_count(0)
 
 
-@browser_only
+@pytest.mark.browser
 def test_a_slow_answer_has_places_for_what_will_come(visit: Any) -> None:
     with visit() as page:
         held: list[Any] = []

@@ -7,9 +7,9 @@ from typing import Any
 
 import av
 import pytest
-from page_browser import CHROMIUM, PAGE_CAPTIONS, expect, open_by_address, search, until
+from page_browser import PAGE_CAPTIONS, expect, open_by_address, search, until
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = pytest.mark.browser
 
 VIDEO = "document.querySelector('#player video')"
 TOUR = PAGE_CAPTIONS[-2]
