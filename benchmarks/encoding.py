@@ -4,7 +4,7 @@ Each engine runs in a process of its own, for one model and number of threads; t
 rounds counts. A video is 12 frames through the image tower, a query all tokens of one text through the text tower. Weights are
 random, the same for all; cosines are those to this library in fp32, whose time the ratios divide. Runtimes that are not
 installed get no row: `pip install onnxruntime onnx onnxscript openvino`, or `--python` of an environment that has them beside
-this library.
+this library. The report has a part for each kind of processor; a run replaces its own, model by model.
 
     python benchmarks/encoding.py                        # writes benchmarks/results/encoding.json
     python benchmarks/encoding.py --models tiny --rounds 1   # a quick look
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reports import HERE, TINY, arguments, machine, save
+from reports import HERE, TINY, arguments, load, machine, save
 
 MODELS = ("ViT-B-32", "ViT-B-16-SigLIP", "PE-Core-B-16")
 FRAMES = 12
@@ -30,6 +30,7 @@ ENGINES = {
     "colbert_video, auto": "torch",
     "colbert_video, fp32": "torch",
     "colbert_video, compiled": "torch",
+    "colbert_video, queries by OpenVINO": "openvino",
     "open_clip, fp32": "open_clip",
     "ONNX Runtime, fp32": "onnxruntime",
     "ONNX Runtime, int8": "onnxruntime",
@@ -107,6 +108,16 @@ def our_towers(name: str, precision: str) -> tuple[Callable[[Any], Any], Callabl
     return backbone.frame_tokens, backbone.text_tokens
 
 
+def queries_by_runtime(name: str) -> Callable[[Any], Any]:
+    """This library's text tower as `query_runtime="openvino"` runs it, in the precision of "auto"."""
+    import torch
+
+    from colbert_video.model.precision import choose_precision
+    from colbert_video.model.query_runtime import TextRuntime
+
+    return TextRuntime(towers(name), "openvino", choose_precision("auto", torch.device("cpu")))
+
+
 def exported(name: str, key: str) -> Any:
     """One of the towers as a module of one input."""
     import torch
@@ -156,6 +167,8 @@ def openvino_runner(name: str, key: str, example: Any, threads: int) -> Callable
 def runner(engine: str, name: str, key: str, example: Any, threads: int) -> Callable[[Any], Any]:
     """What an engine computes of one input."""
     kind, _, how = engine.partition(", ")
+    if how == "queries by OpenVINO":
+        return queries_by_runtime(name)
     if kind == "ONNX Runtime":
         return onnx_runner(name, key, example, threads, int8=how == "int8")
     if kind == "OpenVINO":
@@ -170,6 +183,8 @@ def work(engine: str, name: str, threads: int, reference: Path, seconds: float) 
 
     torch.set_num_threads(threads)
     given, found = inputs(towers(name)), {}
+    if engine.endswith("queries by OpenVINO"):
+        del given["video"]  # torch's, as in the other rows
     for key, example in given.items():
         with torch.inference_mode():
             run = runner(engine, name, key, example, threads)
@@ -227,7 +242,7 @@ def measure(options: Any) -> list[dict[str, Any]]:
                         found[place] = better(found.get(place), result)
                         print(place, {key: round(row["cpu_ms"], 1) for key, row in result["rows"].items()}, flush=True)
     return [
-        {"model": name, "threads": threads, "engine": engine, **result}
+        {"model": name, "threads": threads, "engine": engine, "rounds": options.rounds, **result}
         for (name, threads, engine), result in found.items()
     ]
 
@@ -252,7 +267,23 @@ def main() -> None:
     rows = measure(options)
     from colbert_video.model.precision import cpu_has_bf16
 
-    save(options.output, {"machine": {**machine(), "bf16": cpu_has_bf16()}, "rounds": options.rounds, "engines": rows})
+    report = load(options.output, default={"machines": []})
+    here = {**machine(), "bf16": cpu_has_bf16()}
+    part = part_of(report["machines"], here)
+    measured = {(row["model"], row["threads"]) for row in rows}
+    kept = [row for row in part.get("engines", []) if (row["model"], row["threads"]) not in measured]
+    part.update(machine=here, engines=kept + rows)
+    save(options.output, report)
+
+
+def part_of(machines: list[dict[str, Any]], here: dict[str, Any]) -> dict[str, Any]:
+    """The part of a report on the same kind of processor, which is added where there is none."""
+    kind = ("processor", "cores", "bf16")
+    for part in machines:
+        if all(part["machine"][name] == here[name] for name in kind):
+            return part
+    machines.append({"machine": here})
+    return machines[-1]
 
 
 if __name__ == "__main__":

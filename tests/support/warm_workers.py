@@ -1,6 +1,7 @@
 """Decoding processes that stay between tests: a start takes a third of a second, and hundreds of tests read videos."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,22 +19,29 @@ class IdleProcesses:
 
     def __init__(self) -> None:
         self._owner = os.getpid()
+        self._lock = threading.Lock()
         self._kept: list[tuple[dict[str, str], _Running]] = []
 
     def keep(self, running: _Running) -> bool:
         """Keep a process for the next pool, unless there are enough."""
-        if os.getpid() != self._owner or len(self._kept) >= MAX_IDLE or running.process.poll() is not None:
+        if os.getpid() != self._owner:
             return False
-        self._kept.append((worker_environment(), running))
+        with self._lock:
+            if len(self._kept) >= MAX_IDLE or running.process.poll() is not None:
+                return False
+            self._kept.append((worker_environment(), running))
         return True
 
     def take(self) -> _Running | None:
         """One that runs in the environment of now; None if there is none."""
+        if os.getpid() != self._owner:
+            return None
         wanted = worker_environment()
-        for kept in list(self._kept) if os.getpid() == self._owner else []:
-            if kept[0] == wanted and kept[1].process.poll() is None:
-                self._kept.remove(kept)
-                return kept[1]
+        with self._lock:
+            for row, (environment, running) in enumerate(self._kept):
+                if environment == wanted and running.process.poll() is None:
+                    del self._kept[row]
+                    return running
         return None
 
     def close(self) -> None:
