@@ -93,7 +93,7 @@ VERBS: dict[str, Callable[[Path, Path], list[Any]]] = {
         *("evaluate", "--model", place / "model", "--data", place / "rows.csv", "--split", "train"),
         *("--cache", target / "new", "--device", "cpu"),
     ],
-    "serve": lambda place, target: ["serve", target / "none"],
+    "serve": lambda place, target: ["serve", target / "none", "--port", "0"],
 }
 QUICK = ["index", "remove", "export tar", "search", "train"]
 

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from page_browser import CHROMIUM, CHROMIUM_SETTINGS, PAGE_CLIPS, on_one_core, running, watched
 from page_corpus import build_page_index
-from thorough import THOROUGH
+from thorough import thorough_only
 
 from colbert_video.serve.media.media_files import MediaFiles
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(tryfirst=True)  # before `-m browser` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave the tests in a browser to the thorough run: they want a core for themselves."""
-    if item.get_closest_marker("browser"):
-        if not THOROUGH:
-            pytest.skip("part of the thorough run: COLBERT_VIDEO_THOROUGH=1 python -m pytest -m browser tests/serve")
-        if CHROMIUM is None:
-            pytest.skip("needs Chromium")
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
+            item.add_marker(thorough_only)
+            item.add_marker(pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"))
 
 
 @pytest.fixture(scope="module")

@@ -244,7 +244,6 @@ def test_a_folder_to_add_from_must_be_there(tmp_path: Path, capsys: pytest.Captu
     assert (code, "is no folder" in err) == (2, True)
 
 
-@pytest.mark.browser
 def test_the_page_adds_dropped_files_and_folders(browser: Any, corpus: Path, tmp_path: Path) -> None:
     shutil.copytree(corpus / "index", tmp_path / "index")
     (tmp_path / "root" / "holiday").mkdir(parents=True)

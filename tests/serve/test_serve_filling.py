@@ -164,17 +164,17 @@ def test_an_index_that_another_process_makes_is_seen(root: Path, tiny_trained_mo
 
 def test_the_refusal_names_the_remedy(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = root.parent / "new.index"
-    code, _, err = run(["serve", str(path), "--model", "toy"], capsys)
+    code, _, err = run(["serve", str(path), "--port", "0", "--model", "toy"], capsys)
     assert code == 2
     assert f"{path} holds no finished index" in err
     assert "--allow-add FOLDER --model NAME" in err
-    code, _, err = run(["serve", str(path), "--allow-add", str(root)], capsys)
+    code, _, err = run(["serve", str(path), "--port", "0", "--allow-add", str(root)], capsys)
     assert code == 2
     assert f"{path} holds no index yet, and no model is named to make it; add --model NAME." in err
     code, _, err = run(["mcp", str(path)], capsys)
     assert (code, "holds no finished index" in err) == (2, True)
     (root / "notes.txt").write_text("x")
-    code, _, err = run(["serve", str(root), "--allow-add", str(root), "--model", "toy"], capsys)
+    code, _, err = run(["serve", str(root), "--port", "0", "--allow-add", str(root), "--model", "toy"], capsys)
     assert (code, "exists and is not an index; choose another path" in err) == (2, True)
     assert not path.exists()
 
@@ -278,7 +278,6 @@ def test_a_list_that_cannot_be_used_stops_nothing(root: Path, tiny_trained_model
         assert states(client) == {"red.mp4": ("done", None)}
 
 
-@pytest.mark.browser
 def test_the_page_fills_an_index_that_does_not_exist(browser: Any, tmp_path: Path) -> None:
     clip = write_colour(tmp_path / "red.mp4", (220, 20, 20))
     (tmp_path / "root").mkdir()

@@ -12,24 +12,12 @@ from urllib.parse import quote_plus
 import av
 import numpy as np
 import pytest
-from page_browser import (
-    PAGE_CAPTIONS,
-    PAGE_CLIPS,
-    PREFIX,
-    expect,
-    open_by_address,
-    running,
-    search,
-    until,
-    watched,
-)
+from page_browser import PAGE_CAPTIONS, PAGE_CLIPS, PREFIX, expect, open_by_address, running, search, until, watched
 from page_corpus import HOSTILE, SCENE_SECONDS, page_scenes
 from serving import TOKEN
 from thorough import cases
 
 from colbert_video.indexing.catalog.filters import compile_filter
-
-pytestmark = pytest.mark.browser
 
 CLIPS = PAGE_CLIPS
 FRAME_RATE = 12

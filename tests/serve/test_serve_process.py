@@ -127,8 +127,8 @@ def test_the_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["serve"], "Missing argument"),
-        (["serve", "{tmp}/nowhere"], "no index in"),
-        (["serve", "{index}", "{index}"], "two indexes are called"),
+        (["serve", "{tmp}/nowhere", "--port", "0"], "holds no finished index"),
+        (["serve", "{index}", "{index}", "--port", "0"], "two indexes are called"),
         (["serve", "{index}", "--token", "short"], "could be guessed"),
         (["serve", "{index}", "--host", "no.such.host.invalid"], "cannot listen on"),
         (["serve", "{index}", "--port", "70000"], "port is 70000"),

@@ -115,7 +115,6 @@ def test_a_wall_says_which_files_are_there(address: str, page: Any) -> None:
     assert all(video["thumbnail"] is None for video in plain)
 
 
-@pytest.mark.browser
 def test_the_start_shows_videos_queries_and_values(page: Any) -> None:
     expect(page.locator(".tile")).to_have_count(8)
     expect(page.locator(".tile .title").nth(2)).to_have_text(HOSTILE)
@@ -141,7 +140,6 @@ def test_the_start_shows_videos_queries_and_values(page: Any) -> None:
     expect(page.locator(".tile")).to_have_count(8)
 
 
-@pytest.mark.browser
 def test_values_filter_the_wall_and_the_search(page: Any) -> None:
     chip = page.get_by_role("group", name="motion").get_by_role("button").first
     value, videos = chip.locator("span").nth(0).text_content(), int(chip.locator("span").nth(1).text_content())
@@ -159,7 +157,6 @@ def test_values_filter_the_wall_and_the_search(page: Any) -> None:
     page.wait_for_url(lambda address: "where" not in address)
 
 
-@pytest.mark.browser
 def test_more_videos_come_as_one_scrolls(visit: Any) -> None:
     def many(route: Any) -> None:
         after = int([*route.request.url.split("after="), "0"][1].split("&")[0])
@@ -183,7 +180,6 @@ def test_more_videos_come_as_one_scrolls(visit: Any) -> None:
         expect(page.get_by_role("button", name="More videos")).to_have_count(0)
 
 
-@pytest.mark.browser
 def test_an_empty_index_says_how_to_fill_it(visit: Any) -> None:
     def emptied(route: Any) -> None:
         found = route.fetch().json()
@@ -197,7 +193,6 @@ def test_an_empty_index_says_how_to_fill_it(visit: Any) -> None:
         expect(page.locator(".tile")).to_have_count(0)
 
 
-@pytest.mark.browser
 def test_a_slow_answer_has_places_for_what_will_come(visit: Any) -> None:
     with visit() as page:
         held: list[Any] = []

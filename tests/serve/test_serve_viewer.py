@@ -9,8 +9,6 @@ import av
 import pytest
 from page_browser import PAGE_CAPTIONS, expect, open_by_address, search, until
 
-pytestmark = pytest.mark.browser
-
 VIDEO = "document.querySelector('#player video')"
 TOUR = PAGE_CAPTIONS[-2]
 SQUARES = "a large square"

@@ -13,6 +13,8 @@ from colbert_video.training.run.gradcache import cached_backward, random_state, 
 from colbert_video.training.run.losses import DualInfoNCELoss, DualSigmoidLoss, PairLoss
 
 ROWS = 7
+SAME = 5e-5
+"""Relative to a gradient's norm: float32 sums of chunks and of the batch, on any processor."""
 
 
 @pytest.fixture
@@ -64,20 +66,20 @@ def worst(found: dict[str, Tensor], right: dict[str, Tensor]) -> float:
 def test_gradients_equal_the_plain_batch(model: Any, chunk: int) -> None:
     (plain_loss, plain), (cached_loss, cached) = plain_and_cached(model, chunk=chunk)
     assert cached_loss == pytest.approx(plain_loss, rel=1e-6)
-    assert worst(cached, plain) < 1e-5
+    assert worst(cached, plain) < SAME
 
 
 @pytest.mark.parametrize("interaction", ["mms_f", "mms_v", "mp_v"])
 def test_with_one_level_alone(model: Any, interaction: str) -> None:
     (_, plain), (_, cached) = plain_and_cached(model, chunk=3, interaction=interaction)
-    assert worst(cached, plain) < 1e-5
+    assert worst(cached, plain) < SAME
 
 
 def test_with_gradient_checkpointing(model: Any) -> None:
     (_, plain), _ = plain_and_cached(model, chunk=3)
     model.set_grad_checkpointing()
     _, (_, cached) = plain_and_cached(model, chunk=3)
-    assert worst(cached, plain) < 1e-5
+    assert worst(cached, plain) < SAME
 
 
 def test_with_bfloat16(model: Any) -> None:
