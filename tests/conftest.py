@@ -19,6 +19,7 @@ import hypothesis
 import numpy as np
 import pytest
 from paths import PROGRAMS, ROOT
+from thorough import THOROUGH
 from type_checks import check_cheaply
 
 check_cheaply()  # before anything of ours is imported
@@ -78,7 +79,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Compile stock's C++ beside the other tests: it takes one core a minute or two, or a moment if it was done before."""
     items = session.items
     others = [item for item in items if item.get_closest_marker("stock") is None]
-    if session.config.option.collectonly or not 0 < len(others) < len(items):
+    if session.config.option.collectonly or not THOROUGH or not 0 < len(others) < len(items):
         return
     if importlib.util.find_spec("colbert"):
         session.config.stash[COMPILATION] = subprocess.Popen(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from paths import BENCHMARKS
+from thorough import thorough_only
 from video_writer import write_clip
 
 
@@ -21,6 +22,7 @@ def test_memory_is_measured_at_two_sizes_and_other_models_with_more_threads(load
     assert {case.videos for case in found if case.model != "toy"} == {16}
 
 
+@thorough_only
 @pytest.mark.slow
 def test_a_run_is_measured_in_a_process_of_its_own(load: Any, tmp_path: Path) -> None:
     measures = load("indexing_measures")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from paths import BENCHMARKS
-from thorough import thorough_only
+from thorough import cases, thorough_only
 
 VIDEOS, DIM = 300, 64
 
@@ -99,7 +99,8 @@ def test_the_process_of_another_engine_needs_none_of_this_package() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("lancedb", "lancedb"), ("qdrant", "qdrant_edge"), ("qdrant-hnsw", "qdrant_edge")]
+    ("name", "package"),
+    cases([("qdrant", "qdrant_edge")], thorough=[("lancedb", "lancedb"), ("qdrant-hnsw", "qdrant_edge")]),
 )
 def test_a_database_finds_everything_in_a_small_corpus(
     load: Any, corpus: Any, tmp_path: Path, name: str, package: str

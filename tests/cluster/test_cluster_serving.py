@@ -25,6 +25,7 @@ from colbert_video.indexing.upkeep.sharding import shard_index
 from colbert_video.search.hit import Hit
 
 pytest_plugins = ("cluster_fixture",)
+pytestmark = thorough_only
 
 EXPENSIVE = pytest.mark.skipif(
     not os.environ.get("COLBERT_VIDEO_CLUSTER_TESTS"),

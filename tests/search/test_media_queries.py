@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from thorough import amount
+from thorough import amount, cases
 from token_corpus import DIM, naive_scores, random_bags, unit_tokens
 
 from colbert_video import Indexer, Searcher, VideoColBERT
@@ -35,7 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> list[WorldClip]:
     )
 
 
-@pytest.fixture(scope="module", params=["toy", "trained", "untrained"])
+@pytest.fixture(scope="module", params=cases(["toy", "untrained"], thorough=["trained"]))
 def searcher(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

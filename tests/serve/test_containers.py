@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from paths import ROOT
 from serving import TOKEN, build_index, wait_until
+from thorough import thorough_only
 
 from colbert_video import VideoColBERT
 
@@ -82,6 +83,7 @@ def test_what_the_image_copies_is_let_through() -> None:
     assert named <= let
 
 
+@thorough_only
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["Dockerfile", "compose.yaml"])
 def test_the_command_serves_and_the_health_check_sees_it(index: Path, place: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from jaxtyping import Float
 from paths import PROGRAMS
+from thorough import thorough_only
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -21,6 +22,7 @@ from colbert_video.indexing.segments.segment import write_bag
 
 pytestmark = [
     pytest.mark.stock,
+    thorough_only,
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("colbert") is None, reason="colbert-ai is not installed"),
 ]

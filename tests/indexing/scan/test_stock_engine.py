@@ -30,6 +30,7 @@ from colbert_video.indexing.scan.stock import PlaidSettings, StockEngine, settin
 VIDEOS = 60
 stock = [
     pytest.mark.stock,
+    thorough_only,
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("colbert") is None, reason="colbert-ai is not installed"),
     pytest.mark.skipif(not compiler_found(), reason="colbert-ai's C++ needs a compiler and ninja"),

@@ -187,6 +187,7 @@ def test_gradcache_takes_the_same_steps_as_the_plain_batch(tmp_path: Path, whole
         assert plain.get("loss", 0.0) == pytest.approx(cached.get("loss", 0.0), rel=1e-4)
 
 
+@thorough_only
 def test_a_compiled_run_takes_the_same_steps_and_goes_on_from_either_kind_of_checkpoint(
     tmp_path: Path, whole_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
