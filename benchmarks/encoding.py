@@ -186,8 +186,8 @@ def work(engine: str, name: str, threads: int, reference: Path, seconds: float) 
     if engine.endswith("queries by OpenVINO"):
         del given["video"]  # torch's, as in the other rows
     for key, example in given.items():
+        run = runner(engine, name, key, example, threads)
         with torch.inference_mode():
-            run = runner(engine, name, key, example, threads)
             tokens = run(example).float()
             times, begin = [], time.perf_counter()
             while len(times) < 2 or time.perf_counter() - begin < seconds:
@@ -225,26 +225,27 @@ def better(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "megabytes": min(one["megabytes"], other["megabytes"])}
 
 
-def measure(options: Any) -> list[dict[str, Any]]:
-    """All engines for all models, in turns."""
-    found: dict[tuple[str, int, str], dict[str, Any]] = {}
+def measure(options: Any, name: str, threads: int) -> list[dict[str, Any]]:
+    """All engines for a model, in turns."""
+    found: dict[str, dict[str, Any]] = {}
     order = sorted(ENGINES, key=lambda engine: engine != REFERENCE)  # the others are compared with it
     with tempfile.TemporaryDirectory() as reference:
-        for name in options.models:
-            for threads in options.threads:
-                for _ in range(options.rounds):
-                    for engine in order:
-                        task = (engine, name, str(threads), reference, str(options.seconds))
-                        result = started(options.python, *task, threads=threads)
-                        if result is None:
-                            continue
-                        place = (name, threads, engine)
-                        found[place] = better(found.get(place), result)
-                        print(place, {key: round(row["cpu_ms"], 1) for key, row in result["rows"].items()}, flush=True)
-    return [
-        {"model": name, "threads": threads, "engine": engine, "rounds": options.rounds, **result}
-        for (name, threads, engine), result in found.items()
-    ]
+        for _ in range(options.rounds):
+            for engine in order:
+                task = (engine, name, str(threads), reference, str(options.seconds))
+                result = started(options.python, *task, threads=threads)
+                if result is None:
+                    continue
+                found[engine] = better(found.get(engine), result)
+                print(
+                    name,
+                    threads,
+                    engine,
+                    {key: round(row["cpu_ms"], 1) for key, row in result["rows"].items()},
+                    flush=True,
+                )
+    of = {"model": name, "threads": threads, "rounds": options.rounds}
+    return [{**of, "engine": engine, **result} for engine, result in found.items()]
 
 
 def main() -> None:
@@ -264,16 +265,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="time for each input in a round")
     parser.add_argument("--python", default=sys.executable, help="the interpreter, with the runtimes installed")
     options = parser.parse_args()
-    rows = measure(options)
+    for name in options.models:
+        for threads in options.threads:
+            keep(options.output, measure(options, name, threads))
+
+
+def keep(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Put the rows of one model and number of threads in the place of older ones of the same kind of processor."""
     from colbert_video.model.precision import cpu_has_bf16
 
-    report = load(options.output, default={"machines": []})
+    report = load(path, default={"machines": []})
     here = {**machine(), "bf16": cpu_has_bf16()}
     part = part_of(report["machines"], here)
     measured = {(row["model"], row["threads"]) for row in rows}
     kept = [row for row in part.get("engines", []) if (row["model"], row["threads"]) not in measured]
     part.update(machine=here, engines=kept + rows)
-    save(options.output, report)
+    save(path, report)
 
 
 def part_of(machines: list[dict[str, Any]], here: dict[str, Any]) -> dict[str, Any]:
