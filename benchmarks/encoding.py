@@ -166,13 +166,16 @@ def openvino_runner(name: str, key: str, example: Any, threads: int) -> Callable
 
 def runner(engine: str, name: str, key: str, example: Any, threads: int) -> Callable[[Any], Any]:
     """What an engine computes of one input."""
+    import torch
+
     kind, _, how = engine.partition(", ")
     if how == "queries by OpenVINO":
         return queries_by_runtime(name)
-    if kind == "ONNX Runtime":
-        return onnx_runner(name, key, example, threads, int8=how == "int8")
-    if kind == "OpenVINO":
-        return openvino_runner(name, key, example, threads)
+    with torch.inference_mode():
+        if kind == "ONNX Runtime":
+            return onnx_runner(name, key, example, threads, int8=how == "int8")
+        if kind == "OpenVINO":
+            return openvino_runner(name, key, example, threads)
     image, text = plain_towers(name) if kind == "open_clip" else our_towers(name, how)
     return image if key == "video" else text
 
