@@ -24,7 +24,7 @@ from scan import K
 from colbert_video import Searcher, VideoColBERT
 from colbert_video.indexing.scan.kernels import kernel_name
 from colbert_video.indexing.scan.scan import search_segment
-from colbert_video.model.precision import cpu_has_bf16, precision_of
+from colbert_video.model.precision import cpu_has_bf16
 
 MODEL = "ViT-B-32"
 QUERIES = (
@@ -39,13 +39,11 @@ def models() -> dict[str, VideoColBERT]:
     """The same weights, each way to encode queries that this machine has."""
     torch.manual_seed(0)
     plain = VideoColBERT.from_backbone(MODEL)
-    torch.manual_seed(0)
-    fast = VideoColBERT.from_backbone(MODEL, precision="auto")
-    found = {"fp32": plain, f"auto ({precision_of(fast.dtype)})": fast}
+    plain.mark_trained()
+    fast = plain.at_precision("auto")
+    found = {"fp32": plain, f"auto ({fast.precision})": fast}
     if importlib.util.find_spec("openvino"):
         found["OpenVINO"] = fast.with_query_runtime("openvino")
-    for model in found.values():
-        model.mark_trained()
     return found
 
 
