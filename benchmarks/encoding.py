@@ -4,7 +4,7 @@ Each engine runs in a process of its own, for one model and number of threads; t
 rounds counts. A video is 12 frames through the image tower, a query all tokens of one text through the text tower. Weights are
 random, the same for all; cosines are those to this library in fp32, whose time the ratios divide. Runtimes that are not
 installed get no row: `pip install onnxruntime onnx onnxscript openvino`, or `--python` of an environment that has them beside
-this library. The report has a part for each kind of processor; a run replaces its own, model by model.
+this library. The report has a part for each kind of processor, to which a run adds its rounds.
 
     python benchmarks/encoding.py                        # writes benchmarks/results/encoding.json
     python benchmarks/encoding.py --models tiny --rounds 1   # a quick look
@@ -231,7 +231,10 @@ def better(one: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, Any]:
 def measure(options: Any, name: str, threads: int) -> list[dict[str, Any]]:
     """All engines for a model, in turns."""
     found: dict[str, dict[str, Any]] = {}
-    order = sorted(ENGINES, key=lambda engine: engine != REFERENCE)  # the others are compared with it
+    order = [
+        REFERENCE,
+        *(engine for engine in options.engines if engine != REFERENCE),
+    ]  # the others are compared with it
     with tempfile.TemporaryDirectory() as reference:
         for _ in range(options.rounds):
             for engine in order:
@@ -264,6 +267,7 @@ def main() -> None:
     parser = arguments(__doc__, "encoding")
     parser.add_argument("--models", nargs="+", default=MODELS, help="names of open_clip")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="time for each input in a round")
     parser.add_argument("--python", default=sys.executable, help="the interpreter, with the runtimes installed")
@@ -274,15 +278,19 @@ def main() -> None:
 
 
 def keep(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Put the rows of one model and number of threads in the place of older ones of the same kind of processor."""
+    """Add the rounds of a run to those of the same kind of processor; delete the report after a change of the code."""
     from colbert_video.model.precision import cpu_has_bf16
 
     report = load(path, default={"machines": []})
     here = {**machine(), "bf16": cpu_has_bf16()}
     part = part_of(report["machines"], here)
-    measured = {(row["model"], row["threads"]) for row in rows}
-    kept = [row for row in part.get("engines", []) if (row["model"], row["threads"]) not in measured]
-    part.update(machine=here, engines=kept + rows)
+    found = {(row["model"], row["threads"], row["engine"]): row for row in part.get("engines", [])}
+    for row in rows:
+        place = (row["model"], row["threads"], row["engine"])
+        older = found.get(place)
+        rounds = row["rounds"] + (older["rounds"] if older else 0)
+        found[place] = {**row, **better(older, row), "rounds": rounds}
+    part.update(machine=here, engines=list(found.values()))
     save(path, report)
 
 
