@@ -40,6 +40,7 @@ from colbert_video.indexing.upkeep.reencode import encode_again
 from colbert_video.indexing.upkeep.verify import VerifyReport, verify_index
 from colbert_video.model.bags import check_bags
 from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.encoders.first_dims import fitted_encoder, with_first_dims
 from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.precision import Precision
 from colbert_video.video.frames import SamplingSettings
@@ -56,7 +57,9 @@ class Indexer:
     Args:
         path: The index folder.
         model: The encoder of the videos, or a name for `load_encoder`; an existing index knows its own.
-        dim: Dimensions of tokens, needed only for `index_tokens` without a model.
+        dim: Dimensions of tokens. Without a model, those of the tokens for `index_tokens`; with one, how many of the first
+            ones of its tokens to keep, for models that were trained for it (`TrainingConfig.nested_dims`): queries are
+            then cut alike. None for all of the model's.
         nbits: Bits kept of each residual dimension: 1, 2, 4 or 8. None for 4.
         buckets: How residual buckets are chosen: "lloyd_max", or stock ColBERT's "quantile". None for "lloyd_max".
         rotate: Rotate tokens at random before compression. None for True.
@@ -510,7 +513,10 @@ class Indexer:
             raise SettingsError(
                 f"no model: pass model=, for instance model='toy' or model='PE-Core-B-16:meta'{this_index}."
             )
-        mismatch = None if settings is None else find_mismatch(model, settings, self.path)
+        if settings is None:
+            return with_first_dims(model, self._given.get("dim"))
+        model = fitted_encoder(model, settings.dim, settings.model_fingerprint)
+        mismatch = find_mismatch(model, settings, self.path)
         if mismatch is not None:
             raise IndexFolderError(mismatch) if self._model.given is None else SettingsError(mismatch)
         return model
@@ -528,11 +534,6 @@ class Indexer:
 
     def _made_by(self, model: VideoEncoder) -> dict[str, Any]:
         """Return what an index stores of the model that makes its tokens."""
-        if self._given.get("dim", model.dim) != model.dim:
-            raise SettingsError(
-                f"dim={self._given['dim']} was given, but the model makes tokens of {model.dim} dimensions: leave dim "
-                "out."
-            )
         return {
             "dim": model.dim,
             "model": model.name,

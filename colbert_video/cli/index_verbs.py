@@ -51,6 +51,11 @@ class WindowLength(click.ParamType):
     "--nbits", type=int, default=4, show_default=True, help="Bits per dimension of a stored token: 1, 2, 4 or 8."
 )
 @click.option(
+    "--dim",
+    type=click.IntRange(min=1),
+    help="Keep this many of the first dimensions of tokens, for models trained with nested_dims. Default: all.",
+)
+@click.option(
     "--frames",
     "num_frames",
     type=click.IntRange(min=1),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from colbert_video.model.config import ModelConfig as ModelConfig
     from colbert_video.model.encoder import VideoEncoder as VideoEncoder
     from colbert_video.model.encoder import check_encoder as check_encoder
-    from colbert_video.model.function_encoder import FunctionEncoder as FunctionEncoder
+    from colbert_video.model.encoders.first_dims import FirstDims as FirstDims
+    from colbert_video.model.encoders.function_encoder import FunctionEncoder as FunctionEncoder
     from colbert_video.model.interaction import Interaction as Interaction
     from colbert_video.model.interaction import fuse as fuse
     from colbert_video.model.interaction import mean_max_sim as mean_max_sim
@@ -37,7 +38,8 @@ __all__, __getattr__, __dir__ = lazy_names(
     {
         "colbert_video.model.backbone": ["Backbone", "Preprocess", "TokenizedQueries"],
         "colbert_video.model.config": ["ModelConfig"],
-        "colbert_video.model.function_encoder": ["FunctionEncoder"],
+        "colbert_video.model.encoders.first_dims": ["FirstDims"],
+        "colbert_video.model.encoders.function_encoder": ["FunctionEncoder"],
         "colbert_video.model.interaction": [
             "Interaction",
             "fuse",

@@ -17,6 +17,7 @@ from colbert_video.errors import ColBERTVideoError, ModelError, SettingsError, i
 from colbert_video.model.backbones.transformers_files import PREFIX
 from colbert_video.model.checkpoint import settled_name
 from colbert_video.model.encoder import VideoEncoder, check_encoder, is_name
+from colbert_video.model.encoders.first_dims import FirstDims
 from colbert_video.model.precision import Precision, check_precision
 from colbert_video.model.query_runtime import QueryRuntime, check_query_runtime
 from colbert_video.model.video_colbert import VideoColBERT
@@ -113,6 +114,8 @@ def in_precision(encoder: VideoEncoder, precision: Precision | None) -> VideoEnc
     """
     if precision is None or precision == encoder.precision:
         return encoder
+    if isinstance(encoder, FirstDims):
+        return FirstDims(in_precision(encoder.whole, precision), encoder.dim)
     if isinstance(encoder, VideoColBERT):
         return encoder.at_precision(precision)
     raise SettingsError(
@@ -130,6 +133,8 @@ def made_faster(encoder: VideoEncoder, *, compile: bool, query_runtime: QueryRun
     """
     if not compile and query_runtime is None:
         return encoder
+    if isinstance(encoder, FirstDims):
+        return FirstDims(made_faster(encoder.whole, compile=compile, query_runtime=query_runtime), encoder.dim)
     if not isinstance(encoder, VideoColBERT):
         option = "compile=True" if compile else f"query_runtime={shown(query_runtime)}"
         raise SettingsError(

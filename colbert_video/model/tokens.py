@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from colbert_video.device import Device
@@ -125,6 +126,20 @@ class TokenBags:
         """Return every bag without its padding, each (tokens, dim)."""
         lengths = self.mask.sum(dim=1).tolist()  # bag by bag, a GPU would be waited for as often as there are bags
         return [bag.clone() for bag in self.tokens[self.mask].split(lengths)]
+
+    def first_dims(self: Bags, dim: int) -> Bags:
+        """Return the bags with the first dimensions of each token, normalised again; the same bags for all of them.
+
+        Raises:
+            SettingsError: If the tokens have fewer dimensions.
+        """
+        if not 1 <= dim <= self.tokens.shape[-1]:
+            raise SettingsError(
+                f"dim={shown(dim)}: tokens have {self.tokens.shape[-1]} dimensions; give 1 or more of them."
+            )
+        if dim == self.tokens.shape[-1]:
+            return self
+        return replace(self, tokens=normalize(self.tokens[..., :dim], dim=-1))
 
     def to(self: Bags, device: Device) -> Bags:
         """Return the same bags on another device."""

@@ -25,6 +25,7 @@ from colbert_video.indexing.index.index_settings import IndexSettings, check_mod
 from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.model.bags import FRAME_BAGS, bags_by_name
 from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.encoders.first_dims import fitted_encoder
 from colbert_video.model.loading import Model, ModelChoice
 from colbert_video.model.tokens import TokenBags, as_tensor, float_tokens
 from colbert_video.search.asking.encoded_question import AnyQuery, QuestionEncoder
@@ -132,7 +133,7 @@ class QueryModel:
         return self._loaded.get(settings, lambda: self._checked(settings))
 
     def _checked(self, settings: IndexSettings) -> VideoEncoder:
-        model = self._load(settings)
+        model = fitted_encoder(self._load(settings), settings.dim, settings.model_fingerprint)
         check_model(model, settings, self._path)
         return model
 

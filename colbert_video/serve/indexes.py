@@ -139,6 +139,11 @@ class ServedIndex:
         return self.description.get("model_fingerprint")
 
     @property
+    def made_by(self) -> tuple[str | None, int | None]:
+        """Its model and how many dimensions its tokens have: what query tokens that search it must agree with."""
+        return self.fingerprint, self.description.get("dim")
+
+    @property
     def video_stream(self) -> int | None:
         """Which video stream of its files was indexed, counted from 0; None for the one that is read by default."""
         return self.description.get("video_stream")
@@ -215,7 +220,7 @@ class ServedIndex:
             if version == self.version:
                 return False
             description = self._describe()
-            if description.get("model_fingerprint") != self.fingerprint:
+            if (description.get("model_fingerprint"), description.get("dim")) != self.made_by:
                 self.model, self.state = None, "loading"
             searcher.refresh()
             self.description, self.version = description, version
@@ -278,7 +283,7 @@ class ServedIndex:
     def search_tokens(
         self,
         tokens: Float[Tensor, "query_tokens dim"],
-        made_by: str | None,
+        made_by: tuple[str | None, int | None],
         read: ReadText | None = None,
         **options: Any,
     ) -> Hits:
@@ -286,7 +291,7 @@ class ServedIndex:
 
         Args:
             tokens: The scored tokens of a query.
-            made_by: The fingerprint of the index when its model was asked for.
+            made_by: That of the index when its model was asked for.
             read: The query, for moments that follow its words; None if that is not known.
             options: As in `Searcher.search_tokens`.
 
@@ -294,11 +299,15 @@ class ServedIndex:
             ServiceError: 503, if the index has been replaced by one of another model meanwhile.
         """
         padding = () if read is None or len(read.padding) != len(tokens) else read.padding
+        self._check_made_by(made_by)  # else tokens of other dimensions would be the client's error
         hits = self.searcher.search_tokens(tokens, **options, padding=padding)
-        if self.model is None or self.fingerprint != made_by:  # the model goes before the new state is seen
+        self._check_made_by(made_by)
+        return hits
+
+    def _check_made_by(self, made_by: tuple[str | None, int | None]) -> None:
+        if self.model is None or self.made_by != made_by:  # the model goes before the new state is seen
             message = f"index {shown(self.name)} was replaced by one of another model."
             raise ServiceError(503, "not_ready", message, "Try again in a moment.", {"Retry-After": "1"})
-        return hits
 
     def close(self) -> None:
         """Close its files."""

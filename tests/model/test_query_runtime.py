@@ -17,7 +17,7 @@ from tiny_transformers import save_tiny
 from colbert_video import Indexer, Searcher
 from colbert_video.errors import DependencyError, SettingsError
 from colbert_video.model import query_runtime as runtimes
-from colbert_video.model.function_encoder import FunctionEncoder
+from colbert_video.model.encoders.function_encoder import FunctionEncoder
 from colbert_video.model.loading import ModelChoice, load_encoder
 from colbert_video.model.text_limits import is_causal
 from colbert_video.model.video_colbert import VideoColBERT

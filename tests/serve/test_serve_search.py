@@ -274,11 +274,11 @@ def test_another_models_index_is_searched_with_its_tokens(models: list[Path], tm
     Indexer(own, model=models[0], workers=1).index(clip)
     with serving(own, model=None) as client:
         (served,) = _indexes(client)
-        older, made_by = served.model, served.fingerprint
+        older, made_by = served.model, served.made_by
         (before,) = search(client)
         tokens = older.encode_queries("a red circle").to("cpu")[0]
         Indexer(own, model=models[1], workers=1).index(clip, overwrite=True)
-        wait_until(lambda: served.fingerprint != made_by and served.model is not None)
+        wait_until(lambda: served.made_by != made_by and served.model is not None)
         (after,) = search(client)
         with Searcher(own) as searcher:
             assert after["score"] == pytest.approx(searcher.search("a red circle")[0].score)
@@ -287,6 +287,24 @@ def test_another_models_index_is_searched_with_its_tokens(models: list[Path], tm
             served.search_tokens(tokens, made_by)
         encoder = client.app.app.state.service.encoder
         wait_until(lambda: all(model is not older for model, _ in encoder._cache))
+
+
+def test_an_index_of_fewer_dimensions_is_searched_with_the_same_model_cut(models: list[Path], tmp_path: Path) -> None:
+    """The fingerprint stays the same, and tokens of the older state would have another shape."""
+    own, clip = tmp_path / "own.index", [("red", write_colour(tmp_path / "red.mp4", (200, 0, 0)))]
+    Indexer(own, model=models[0], workers=1).index(clip)
+    with serving(own, model=None) as client:
+        (served,) = _indexes(client)
+        older, made_by = served.model, served.made_by
+        tokens = older.encode_queries("a red circle").to("cpu")[0]
+        Indexer(own, model=models[0], workers=1, dim=32).index(clip, overwrite=True)
+        wait_until(lambda: served.made_by != made_by and served.model is not None)
+        assert served.fingerprint == made_by[0]
+        (after,) = search(client)
+        with Searcher(own) as searcher:
+            assert after["score"] == pytest.approx(searcher.search("a red circle")[0].score)
+        with pytest.raises(ServiceError, match="replaced by one of another model"):
+            served.search_tokens(tokens, made_by)
 
 
 def test_an_index_whose_new_model_is_missing_is_not_searched(models: list[Path], tmp_path: Path) -> None:

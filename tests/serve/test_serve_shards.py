@@ -108,7 +108,7 @@ def test_commits_to_shards_are_seen(folder: Path, tmp_path: Path, tiny_trained_m
     bags = random_bags(1, seed=1)
     Indexer(tmp_path / "many" / "shard-0001", model=tiny_trained_model).index_tokens(["new"], bags, bags, add=True)
     assert served.refresh()
-    assert [hit.id for hit in served.search_tokens(bags[0], served.fingerprint, k=1)] == ["new"]
+    assert [hit.id for hit in served.search_tokens(bags[0], served.made_by, k=1)] == ["new"]
     assert served.description["videos"] == 4
     served.close()
 

@@ -13,6 +13,7 @@ from colbert_video.base.checks import text_list
 from colbert_video.errors import SettingsError, VideoError, shown
 from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.encoders.first_dims import whole_encoder
 from colbert_video.model.interaction import (
     INTERACTIONS,
     SCORE_RESOLUTION,
@@ -68,12 +69,14 @@ def applicable_interactions(model: VideoEncoder, chosen: Sequence[str] | None = 
 
 
 def _possible(model: VideoEncoder) -> Sequence[str]:
+    model = whole_encoder(model)
     makes_both = model.config.trained if isinstance(model, VideoColBERT) else {*model.bags} == {*FRAME_BAGS}
     return get_args(Interaction) if makes_both else FRAME_ONLY
 
 
 def own_interaction(model: VideoEncoder) -> Interaction:
     """Return the interaction that a search with a model computes."""
+    model = whole_encoder(model)
     if isinstance(model, VideoColBERT) and model.config.trained:
         return model.config.interaction
     return "mms_fv" if {*model.bags} == {*FRAME_BAGS} else "mms_f"
@@ -198,6 +201,7 @@ def _stack(gallery: Sequence[VideoTokens], device: torch.device) -> VideoTokens:
 
 @contextmanager
 def _evaluating(model: VideoEncoder) -> Iterator[None]:
+    model = whole_encoder(model)
     if not isinstance(model, nn.Module):
         yield
         return

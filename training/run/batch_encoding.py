@@ -1,6 +1,6 @@
 """Tokens, scores and loss of a batch of captions and frames, encoded in any number of parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +88,7 @@ def batch_loss(
     loss: PairLoss | nn.Module,
     interaction: Interaction,
     score: Callable[[QueryTokens, VideoTokens, Interaction], tuple[Level, Level]] | None = None,
+    nested_dims: Sequence[int] = (),
 ) -> Float[Tensor, ""]:
     """Return the loss of the batch that all processes hold together, the same number in each of them.
 
@@ -100,12 +101,30 @@ def batch_loss(
         loss: Takes frame scores, video scores and labels.
         interaction: Decides which levels are scored.
         score: `level_scores`, compiled for example; None for the function itself.
+        nested_dims: As in `TrainingConfig`; the loss is the mean over these and all dimensions.
     """
     queries = QueryTokens(*tokens[:3])
     bags = [gather_bags(TokenBags(*tokens[3:5])), gather_bags(TokenBags(*tokens[5:7]))]
-    levels = (score or level_scores)(queries, VideoTokens(*bags), interaction)
-    frame_scores, video_scores = (None if scores is None else gather_rows(scores) for scores in levels)
-    return loss(frame_scores, video_scores, labels)
+    losses = []
+    for dim in nested_sizes(nested_dims, queries.shape[-1]):
+        cut = queries.first_dims(dim), VideoTokens(*(bag.first_dims(dim) for bag in bags))
+        levels = (score or level_scores)(*cut, interaction)
+        frame_scores, video_scores = (None if scores is None else gather_rows(scores) for scores in levels)
+        losses.append(loss(frame_scores, video_scores, labels))
+    return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+
+
+def nested_sizes(nested_dims: Sequence[int], dim: int) -> list[int]:
+    """Return the sizes of tokens that the loss reads, all dimensions first: scores of these calibrate a bias.
+
+    Raises:
+        SettingsError: If tokens have fewer dimensions than one of `nested_dims`.
+    """
+    if max(nested_dims, default=0) > dim:
+        raise SettingsError(
+            f"nested_dims={shown(tuple(nested_dims))}: the model makes tokens of {dim} dimensions; give fewer."
+        )
+    return list(dict.fromkeys((dim, *nested_dims)))
 
 
 def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries videos"], list[str]]:

@@ -20,6 +20,7 @@ from colbert_video.training.run.batch_encoding import (
     batch_labels,
     batch_loss,
     level_scores,
+    nested_sizes,
     reads_video_tokens,
 )
 from colbert_video.training.run.gradcache import cached_backward, random_state, set_random_state
@@ -69,7 +70,8 @@ class Learner:
         """Prepare for `step`; afterwards the model is as usable as before, and counts as trained.
 
         Raises:
-            SettingsError: If a name in `config.freeze` matches nothing, or nothing is left to train.
+            SettingsError: If a name in `config.freeze` matches nothing, nothing is left to train, or tokens have fewer
+                dimensions than one of `config.nested_dims`.
         """
         requires_grad = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
         compiling = self.model.compiling
@@ -126,7 +128,8 @@ class Learner:
         )
 
         def loss_of(tokens: tuple[Tensor, ...]) -> Float[Tensor, ""]:
-            return batch_loss(tokens, labels, self._exchanging_loss, self.config.interaction, self._score)
+            loss, config = self._exchanging_loss, self.config
+            return batch_loss(tokens, labels, loss, config.interaction, self._score, config.nested_dims or ())
 
         if self.config.chunk_size is not None:
             return cached_backward(
@@ -151,6 +154,7 @@ class Learner:
 
     def _prepare_model(self) -> None:
         model, config = self.model.to(self.accelerator.device), self.config
+        nested_sizes(config.nested_dims or (), model.dim)  # raises before anything is changed
         model.mark_trained()
         model.config = replace(model.config, interaction=config.interaction)
         model.name = None  # by its name, the model as it was would be loaded

@@ -58,6 +58,9 @@ class TrainingConfig:
     """Weight of the frame level in dual losses."""
     lambda_video: float = 1.0
     """Weight of the video level in dual losses."""
+    nested_dims: tuple[int, ...] | None = None
+    """How many of the first dimensions of tokens the model learns to be searched with alone, (16, 64) for example: the loss is
+    the mean over these and all dimensions, each cut and normalised again. None for all dimensions alone, as in the paper."""
     labels: Literal["video", "diagonal"] = "video"
     """Pairs that belong together: all captions and videos of one id, or row i and video i alone."""
     epochs: int = 5
@@ -127,6 +130,10 @@ class TrainingConfig:
         if self.chunk_size is not None and self.chunk_size > self.batch_size:
             raise SettingsError(
                 f"chunk_size={self.chunk_size} exceeds batch_size={self.batch_size}; use a smaller chunk, or none."
+            )
+        if self.nested_dims is not None and not _are_sizes(self.nested_dims):
+            raise SettingsError(
+                f"nested_dims={shown(self.nested_dims)} must be different numbers of dimensions, 1 or more each; None for none."
             )
         if not 0 <= self.warmup < 1:
             raise SettingsError(f"warmup={self.warmup} is a part of all steps; it must be in [0, 1).")
@@ -239,6 +246,10 @@ class DataConfig:
 def is_test_split(name: str) -> bool:
     """Return True for names of test splits, such as "test", "test1k" and "TEST"."""
     return name.strip().lower().startswith("test")
+
+
+def _are_sizes(values: tuple[int, ...]) -> bool:
+    return bool(values) and min(values) >= 1 and len(set(values)) == len(values)
 
 
 def _check_at_least(settings: Any, least: int, *names: str) -> None:

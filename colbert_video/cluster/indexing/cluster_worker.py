@@ -26,6 +26,7 @@ from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.codec.codec import EncodedTokens, ResidualCodec
 from colbert_video.indexing.index.staging import STAGING, EncodedVideo, chunk_file, read_chunk, select_rows, write_chunk
 from colbert_video.model.encoder import VideoEncoder
+from colbert_video.model.encoders.first_dims import whole_encoder, with_first_dims
 from colbert_video.model.loading import load_encoder
 from colbert_video.video.sources import VideoRecord
 from colbert_video.video.workers.pool import FramePool
@@ -153,12 +154,13 @@ def stage_by_content(staging: Path, videos: Sequence[EncodedVideo]) -> tuple[str
 def _loaded(model: VideoEncoder | str, device: str, work: Work) -> VideoEncoder:
     """Return the model on its device; one that is loaded by name must be that of the index."""
     if not isinstance(model, str):
-        other: Any = model
-        return other.to(torch.device(device)).eval() if isinstance(model, nn.Module) else other
+        other: Any = whole_encoder(model)
+        whole: Any = other.to(torch.device(device)).eval() if isinstance(other, nn.Module) else other
+        return whole if whole is model else with_first_dims(whole, model.dim)
     found = load_encoder(model, device=device, precision=work.precision, compile=work.compile)
     if found.fingerprint() != work.settings.model_fingerprint:
         raise ModelError(
             f"{model} is another model on this machine than on the one that runs the index; give all machines the same "
             "files, or pass the model itself."
         )
-    return found
+    return with_first_dims(found, work.settings.dim)

@@ -174,7 +174,7 @@ async def search(request: Request, asked: Asked, parts: Parts, query: OptionalTe
     if not parts.texts(query, service.settings):
         _check_query("", service.settings)
     question = Question.from_query(query, **parts.given)
-    made_by, model = asked.index.fingerprint, asked.index.query_model()
+    made_by, model = asked.index.made_by, asked.index.query_model()
     if isinstance(question, str):
         tokens = await service.encoder.encode(model, question)
         read = ReadText(model, question)

@@ -17,7 +17,7 @@ from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.folder import load_settings, writing
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.indexing.upkeep.stored import open_segments
-from colbert_video.model.function_encoder import FunctionEncoder
+from colbert_video.model.encoders.function_encoder import FunctionEncoder
 from colbert_video.video.windows import window_id
 
 PADS = 2
