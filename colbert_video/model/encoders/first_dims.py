@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from colbert_video.base.checks import whole_number
-from colbert_video.errors import SettingsError
+from colbert_video.errors import SettingsError, shown
 from colbert_video.model.encoder import FrameStack, VideoEncoder
 from colbert_video.model.tokens import QueryTokens, TokenBags, VideoTokens
 from colbert_video.video.frames import SamplingSettings
@@ -84,7 +84,7 @@ class FirstDims:
         return VideoTokens(frame.first_dims(self.dim), None if video is None else video.first_dims(self.dim))
 
     def __repr__(self) -> str:
-        return f"FirstDims({self.whole!r}, dim={self.dim})"
+        return f"FirstDims({shown(self.whole)}, dim={self.dim})"
 
 
 def whole_encoder(encoder: VideoEncoder) -> VideoEncoder:
