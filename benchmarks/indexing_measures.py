@@ -51,6 +51,8 @@ class Case:
     """Where the model runs."""
     frames: int = 12
     """Frames of each video."""
+    precision: str = "auto"
+    """In which the model encodes."""
 
 
 def clips(folder: Path) -> list[Path]:
@@ -86,7 +88,10 @@ def measure(case: Case, videos: Path, work: Path) -> dict[str, Any]:
     loaded = peak()
     children, worked = children_seconds(), time.process_time()
     with timed_stages() as stages:
-        report = Indexer(work / "index", model=model, num_frames=case.frames, workers=case.workers).index(videos)
+        indexer = Indexer(
+            work / "index", model=model, num_frames=case.frames, workers=case.workers, precision=case.precision
+        )
+        report = indexer.index(videos)
     decoding = max(0.0, children_seconds() - children - start)
     everything = decoding + time.process_time() - worked
     return {
