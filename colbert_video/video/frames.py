@@ -48,6 +48,8 @@ class SampledFrames:
     """True if the file asks players to swap left and right before turning; already done here."""
     pixel_aspect: float = 1.0
     """Width of a pixel divided by its height, after rotation: players show `width * pixel_aspect` to `height`."""
+    has_texts: bool = True
+    """False if no stream of the file holds text, such as subtitles; True if one does, or that is not known."""
 
     def __post_init__(self) -> None:
         if len(self.pixels) != len(self.times) or len(self.times) == 0:

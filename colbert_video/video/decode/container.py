@@ -24,6 +24,8 @@ MAX_PIXEL_ASPECT = 20
 ENCRYPTED_TAGS = ("encv", "drmi")
 DECODER_STATE = ("palette", "new_extradata")
 """Side data of packets that decoders keep using until the next of its kind."""
+TEXT_CODECS = ("subrip", "srt", "text", "webvtt", "mov_text", "ass", "ssa")
+"""FFmpeg's names of the codecs of streams that hold text."""
 HEADER_ONLY = {"analyzeduration": "1", "fpsprobesize": "0"}
 """Options with which FFmpeg reads no more packets than it needs to name a file's streams."""
 
@@ -85,6 +87,11 @@ class OpenVideo:
     def format(self) -> str:
         """FFmpeg's names of the container format, joined by commas."""
         return self.container.format.name
+
+    @property
+    def has_texts(self) -> bool:
+        """True if a stream of the file holds text."""
+        return bool(_text_streams(self.container))
 
     @property
     def origin(self) -> float:
@@ -262,16 +269,74 @@ def open_sound(path: str, deadline: Deadline) -> Iterator[OpenSound | None]:
         yield OpenSound(container, stream, deadline, origin)
 
 
-def _demuxed(container: Any, stream: Any) -> Iterator[Any]:
-    """Demux one stream. PyAV ends with an empty packet of each, and fails if one has appeared since the start."""
+@dataclass
+class OpenTexts:
+    """An open file and those of its streams that hold text."""
+
+    container: Any
+    """The `av.container.InputContainer`."""
+    streams: list[Any]
+    """`av.subtitles.stream.SubtitleStream`s."""
+    path: str
+    deadline: Deadline
+
+    def packets(self) -> Iterator[Any]:
+        """Demux the streams, watching the clock; no packet is empty.
+
+        Raises:
+            VideoError: If the time is up, or the file breaks off.
+        """
+        with _named_errors(self.path, self.deadline, FailureKind.UNDECODABLE, "cannot be read to its end"):
+            for packet in _demuxed(self.container, *self.streams):
+                self.deadline.check()
+                if packet.size and packet.pts is not None:
+                    yield packet
+
+    def span(self, packet: Any) -> tuple[float, float | None]:
+        """Return start and end of a packet in seconds, as players count them; None as an end that is not stated."""
+        base, origin = float(Fraction(packet.time_base)), (self.container.start_time or 0) / av.time_base
+        start = max(packet.pts * base - origin, 0.0)
+        return start, start + packet.duration * base if packet.duration else None
+
+
+@contextmanager
+def open_texts(path: str, deadline: Deadline) -> Iterator[OpenTexts | None]:
+    """Open the text streams of a local video file for the length of a block; None, at the price of its header, without any.
+
+    Args:
+        path: A local file, or a member of a tar archive.
+        deadline: Time limit for everything done with it.
+
+    Raises:
+        VideoError: If the file cannot be opened.
+    """
+    with _open(path, deadline, SamplingSettings.max_pixels, **HEADER_ONLY) as container:
+        has_text = bool(_text_streams(container))
+    if not has_text:
+        yield None
+        return
+    with _open(path, deadline, SamplingSettings.max_pixels) as container:
+        streams = _text_streams(container)
+        _discard_others(container, *streams)
+        yield OpenTexts(container, streams, path, deadline)
+
+
+def _text_streams(container: Any) -> list[Any]:
+    """Return the subtitle streams that hold text, not pictures."""
+    subtitles = container.streams.subtitles
+    return [one for one in subtitles if one.codec_context is not None and one.codec_context.name in TEXT_CODECS]
+
+
+def _demuxed(container: Any, *streams: Any) -> Iterator[Any]:
+    """Demux streams. PyAV ends with an empty packet of each, and fails if one has appeared since the start."""
     with suppress(IndexError):
-        yield from container.demux(stream)
+        yield from container.demux(*streams)
 
 
-def _discard_others(container: Any, chosen: Any) -> None:
-    """Let FFmpeg read one stream alone, so that missing data of another does not end it."""
+def _discard_others(container: Any, *chosen: Any) -> None:
+    """Let FFmpeg read some streams alone, so that missing data of another does not end it."""
     for stream in container.streams:
-        if stream is not chosen and hasattr(stream, "discard"):  # PyAV 17 has no such switch.
+        if stream not in chosen and hasattr(stream, "discard"):  # PyAV 17 has no such switch.
             stream.discard = type(stream.discard).all
 
 

@@ -7,6 +7,7 @@ shown. Files without usable timestamps are decoded in order from the start, as a
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import av
@@ -59,7 +60,7 @@ def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
     deadline = Deadline(settings.timeout, path)
     with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
         resizer = FrameResizer(path, settings, video.shape)
-        codec, methods, container = video.codec, _methods(video), video.format
+        codec, methods, container, has_texts = video.codec, _methods(video), video.format, video.has_texts
         chosen = methods[0](video, settings, resizer) if methods else None
     if chosen is None and len(methods) > 1:
         with open_video(path, deadline, settings.max_pixels, settings.stream) as video:
@@ -70,7 +71,7 @@ def _read_with_pyav(path: str, settings: SamplingSettings) -> SampledFrames:
         raise VideoError(path, FailureKind.ENCRYPTED, "a part of the video stream is encrypted")
     if resizer.source is None:
         raise VideoError(path, FailureKind.UNDECODABLE, "no frame of the video stream decodes")
-    return chosen.sampled(resizer.source, codec=codec, decoder="pyav")
+    return replace(chosen.sampled(resizer.source, codec=codec, decoder="pyav"), has_texts=has_texts)
 
 
 def _methods(video: OpenVideo) -> tuple[Method, ...]:

@@ -17,6 +17,7 @@ from colbert_video.base.checks import check_fields, whole_number
 from colbert_video.base.threads import available_cores
 from colbert_video.errors import ClosedError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader, check_window
+from colbert_video.video.subtitles.timed_line import ReadLines
 from colbert_video.video.workers.process import COMMAND, WorkerProcess
 
 Answer = TypeVar("Answer")
@@ -203,6 +204,20 @@ class FramePool:
         path = _absolute(path)
         settings = self.settings.with_request(None, None, stream)
         return self._answer(lambda process: process.read_source(path, settings))
+
+    def read_texts(self, path: str) -> ReadLines:
+        """Read the lines of a file's text streams, in the next idle process; several threads may ask at once.
+
+        Args:
+            path: A local file, or a member of an archive.
+
+        Raises:
+            VideoError: If the file cannot be opened, or its process dies or hangs.
+            ClosedError: If the pool is closed.
+            ColBERTVideoError: If processes cannot be started.
+        """
+        path = _absolute(path)
+        return self._answer(lambda process: process.read_texts(path, self.settings))
 
     def close(self) -> None:
         """End all processes at once, also those that are reading a file."""

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
 from colbert_video.video.frames import SampledFrames, SamplingSettings, SourcePicture, VideoHeader
+from colbert_video.video.subtitles.timed_line import ReadLines
 from colbert_video.video.workers.environment import plain_environment
 from colbert_video.video.workers.wire import create_shared_memory, read_answer, read_message, write_message
 
@@ -73,6 +74,11 @@ class WorkerProcess:
     def read_source(self, path: str, settings: SamplingSettings) -> SourcePicture | VideoError:
         """Read how players show the pictures of a file; returns and raises as `read`."""
         return self._ask(path, {"source": settings.to_dict()}, settings.timeout)
+
+    def read_texts(self, path: str, settings: SamplingSettings) -> ReadLines | VideoError:
+        """Read the lines of a file's text streams; returns and raises as `read`."""
+        request = {"text_seconds": settings.timeout, "max_memory": settings.max_memory}
+        return self._ask(path, request, settings.timeout)
 
     def _ask(self, path: str, request: dict[str, Any], seconds: float) -> Any:
         running = self._ready()

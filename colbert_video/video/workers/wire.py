@@ -14,8 +14,9 @@ from jaxtyping import UInt8
 
 from colbert_video.errors import FailureKind, VideoError
 from colbert_video.video.frames import Cropping, SampledFrames, SourcePicture, VideoHeader
+from colbert_video.video.subtitles.timed_line import ReadLines, TimedLine
 
-Answer: TypeAlias = SampledFrames | VideoHeader | SourcePicture | VideoError
+Answer: TypeAlias = SampledFrames | VideoHeader | SourcePicture | ReadLines | VideoError
 HAS_SHARED_MEMORY = hasattr(os, "memfd_create")
 LENGTHS = struct.Struct("<QQ")
 NOTHING = memoryview(b"")
@@ -154,6 +155,11 @@ def pack_source(source: SourcePicture) -> dict[str, Any]:
     return {"source": vars(source)}
 
 
+def pack_lines(read: ReadLines) -> dict[str, Any]:
+    """Return the message of the lines of a file's text streams, which has no payload."""
+    return {"lines": [(line.start, line.end, line.text) for line in read.lines], "problems": read.problems}
+
+
 def pack_error(error: VideoError) -> dict[str, Any]:
     """Return the header of a refusal, which has no payload."""
     return {"refused": {"path": error.path, "kind": error.kind.value, "detail": error.detail}}
@@ -166,6 +172,8 @@ def unpack(header: dict[str, Any], payload: bytearray | np.ndarray) -> Answer:
     if "source" in header:
         source = header["source"]
         return SourcePicture(**{**source, "crop": Cropping(*source["crop"]), "warnings": tuple(source["warnings"])})
+    if "lines" in header:
+        return ReadLines(tuple(TimedLine(*line) for line in header["lines"]), tuple(header["problems"]))
     if "refused" in header:
         refused = header["refused"]
         return VideoError(refused["path"], FailureKind(refused["kind"]), refused["detail"])

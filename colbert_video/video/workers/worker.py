@@ -1,6 +1,7 @@
 """A decoding process: reads requests from its standard input, writes answers to what was its standard output.
 
-A request asks for frames, for what a file's header says, or for how its pictures are shown. `FramePool` starts the
+A request asks for frames, for what a file's header says, for how its pictures are shown, or for the lines of its text
+streams. `FramePool` starts the
 process as `python -m colbert_video.video.workers.worker [DESCRIPTOR]`; pixels go into the shared memory of this
 descriptor, if one is given. It ends when its input ends, even in the middle of a file, so that it never outlives its parent.
 """
@@ -17,12 +18,14 @@ from colbert_video.video.decode.container import Deadline, no_memory, read_heade
 from colbert_video.video.decode.decoding import read_source
 from colbert_video.video.decode.read import read_frames
 from colbert_video.video.frames import SamplingSettings
+from colbert_video.video.subtitles.text_streams import read_text_streams
 from colbert_video.video.workers.wire import (
     NOTHING,
     open_shared_memory,
     pack_error,
     pack_frames,
     pack_header,
+    pack_lines,
     pack_source,
     read_message,
     write_answer,
@@ -74,6 +77,9 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], memoryview]:
     try:
         if "seconds" in request:
             return pack_header(read_header(path, Deadline(request["seconds"], path), request["stream"])), NOTHING
+        if "text_seconds" in request:
+            limit_memory(request["max_memory"])
+            return pack_lines(read_text_streams(path, request["text_seconds"])), NOTHING
         if "source" in request:
             return pack_source(read_source(path, _limited(request["source"]))), NOTHING
         return pack_frames(read_frames(path, _limited(request["settings"])))
