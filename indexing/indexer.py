@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +21,12 @@ from colbert_video.indexing.build.changes import (
     keep_up,
     remember_checksums,
     try_windows_again,
+    without,
 )
 from colbert_video.indexing.build.commit import commit_segment
 from colbert_video.indexing.build.index_run import Cluster, Decoding, Helpers, Staged, Work, find_cluster
 from colbert_video.indexing.build.ingest import LocalHelpers, ingest, prepare_staging
+from colbert_video.indexing.build.line_reading import LineMaker, LineReader, LineSettings, Subtitles
 from colbert_video.indexing.build.query_direction import direction_of_tokens, typical_direction
 from colbert_video.indexing.build.report import IndexReport
 from colbert_video.indexing.catalog.catalog import Catalog
@@ -94,6 +95,10 @@ class Indexer:
             encodes.
         bag_weights: How much the MeanMaxSim of each bag counts in a score, {"frame": 1.0, "video": 0.5} for example; a bag
             that is not named counts once. The index remembers this as the default of searches, which may choose others.
+        subtitles: "auto" to read subtitle files beside the videos (film.srt, film.en.vtt) and text streams inside them, for
+            `Searcher.search(..., text="speech")`; "off" to read none. This and `lines` belong to one run too.
+        lines: A function that makes lines of text of a video, called with its path: (start, end, text) in seconds. Speech
+            or text recognition, for example; it is called once for each video, in this process. None for none.
 
     Raises:
         DependencyError: If `compile` lacks a compiler.
@@ -127,10 +132,13 @@ class Indexer:
         precision: Precision | None = None,
         compile: bool = False,
         bag_weights: Mapping[str, float] | None = None,
+        subtitles: Subtitles = "auto",
+        lines: LineMaker | None = None,
     ) -> None:
         self.path = user_path(path, "the index")
         self._model = ModelChoice.from_given(model, device, precision, compile)
         self._decoding = Decoding(decoder, timeout, workers, max_pixels, max_memory)
+        self._lines = LineSettings(subtitles, lines)
         given: dict[str, Any] = {
             "dim": dim,
             "nbits": nbits,
@@ -215,7 +223,7 @@ class Indexer:
         Files that have not changed since they were indexed (same path, size and modification time) are not encoded
         again; metadata that is given with them replaces what is stored. What failed before is tried again each time,
         whether a video or some of its windows: once one of these can be read, all windows of the video are encoded
-        again.
+        again. Subtitles that are new or changed are read, also those of unchanged videos.
 
         Args:
             videos: As for `index`.
@@ -246,12 +254,14 @@ class Indexer:
             changes, failed = try_windows_again(catalog, sources.records, changes, work, model)
             unchanged = len(sources.records) - len(changes.changed)
             prepare_staging(catalog, settings)
-            with self._helpers(joined, work, model) as helpers:
+            with self._helpers(joined, work, model) as helpers, self._line_reader(work, model) as lines:
+                refused = _failures(sources)
                 staged, committed = ingest(
-                    catalog, changes.changed, settings, helpers, unchanged=unchanged, refused=_failures(sources)
+                    catalog, changes.changed, settings, helpers, lines, unchanged=unchanged, refused=refused
                 )
-            keep_up(catalog, changes)
-            catalog.record_failures(failed)
+                keep_up(catalog, changes)
+                catalog.record_failures(failed)
+                unread = lines.renew(catalog, without(sources.records, (*failed, *staged.failures)))
             missing = find_missing(catalog, videos, sources.records)
             if sync and missing:
                 catalog.remove(missing)
@@ -259,7 +269,7 @@ class Indexer:
                 catalog,
                 started,
                 indexed=committed.videos,
-                **{**vars(_with_unreadable(staged, sources)), "failures": (*failed, *staged.failures)},
+                **{**_reported(staged, sources, unread), "failures": (*failed, *staged.failures)},
                 unchanged=unchanged,
                 ignored=sources.ignored,
                 vanished=tuple(missing),
@@ -444,7 +454,7 @@ class Indexer:
         Args:
             repository: "user/name"; made if it is missing.
             private: Make a new repository private; one that exists stays as it is.
-            keep_paths: Keep the paths of video files in what is pushed; ids and metadata always go along.
+            keep_paths: Keep the paths of video files in what is pushed; ids, metadata and lines of text always go along.
             revision: Branch, made if it is missing; None for the main branch.
             message: The commit's message.
             token: Access token; None for that of `hf auth login` or HF_TOKEN.
@@ -477,23 +487,21 @@ class Indexer:
                     check_not_finished(self.path)  # another run may have finished meanwhile
                 checksums = find_checksums(sources.records) if checksum else {}
                 prepare_staging(catalog, settings)
-                with self._helpers(joined, self._work(settings), model) as helpers:
+                work = self._work(settings)
+                with self._helpers(joined, work, model) as helpers, self._line_reader(work, model) as lines:
                     staged, committed = ingest(
                         catalog,
                         sources.records,
                         settings,
                         helpers,
+                        lines,
                         unchanged=None,
                         refused=_failures(sources),
                         query_direction=typical_direction(model),
                     )
                 remember_checksums(catalog, checksums)
                 return self._report(
-                    catalog,
-                    started,
-                    indexed=committed.videos,
-                    **vars(_with_unreadable(staged, sources)),
-                    ignored=sources.ignored,
+                    catalog, started, indexed=committed.videos, **_reported(staged, sources), ignored=sources.ignored
                 )
 
     def _work(self, settings: IndexSettings) -> Work:
@@ -504,6 +512,9 @@ class Indexer:
         if cluster is None:
             return nullcontext(LocalHelpers(work, model))
         return cluster.helpers(work, model, by_name=self._model.by_name, device=self._model.device)
+
+    def _line_reader(self, work: Work, model: VideoEncoder) -> LineReader:
+        return LineReader(self._lines, work.sampling(model), self._decoding.workers)
 
     def _load_model(self, settings: IndexSettings | None) -> VideoEncoder:
         """Load the model that was given, or the one that an existing index names."""
@@ -579,13 +590,13 @@ def _failures(sources: Sources) -> list[Failure]:
     return [Failure(record.id, record.path, kind, record.reason) for record in sources.refused]
 
 
-def _with_unreadable(staged: Staged, sources: Sources) -> Staged:
-    """Return what became of the videos, with the texts beside them that were left out."""
+def _reported(staged: Staged, sources: Sources, unread: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
+    """Return what the report says of the videos, with the texts beside them that were left out."""
     failed = {failure.id for failure in staged.failures}
-    texts = {name: texts for name, texts in sources.unreadable.items() if name not in failed}
-    return replace(
-        staged, damaged={**staged.damaged, **{n: (*staged.damaged.get(n, ()), *t) for n, t in texts.items()}}
-    )
+    damaged = dict(staged.damaged)
+    for texts in (sources.unreadable, unread or {}):
+        damaged |= {name: (*damaged.get(name, ()), *own) for name, own in texts.items() if name not in failed}
+    return {"resumed": staged.resumed, "failures": staged.failures, "damaged": damaged, "waited": staged.waited}
 
 
 def _check_ids(settings: IndexSettings, ids: Iterable[str]) -> None:

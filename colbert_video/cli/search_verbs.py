@@ -70,6 +70,18 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
 @min_confidence_option
+@click.option(
+    "--text",
+    type=click.Choice(["picture", "speech", "both"]),
+    default="picture",
+    show_default=True,
+    help="What is searched for the words: the picture, the lines of subtitles, or both, whose ranks are fused.",
+)
+@click.option(
+    "--speech-weight",
+    type=float,
+    help="How much the rank by lines counts for --text both, beside the picture's 1. Default: 1.",
+)
 @bag_weights_option
 @click.option(
     "--engine",
@@ -102,6 +114,8 @@ def search(
     windows: bool,
     exact: bool,
     min_confidence: float | None,
+    text: str,
+    speech_weight: float | None,
     explain: bool,
     as_json: bool,
     **settings: Any,
@@ -110,6 +124,8 @@ def search(
 
     A word counts twice as "dog^2", several as "(a red dog)^2". How questions of several parts are scored: docs/questions.md.
 
+    With --text both or speech, the lines of subtitles are searched too, or alone, and a hit shows its line.
+
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
     words = _one_text(query)
@@ -117,6 +133,7 @@ def search(
     several: dict[str, Any] = {name: value for name, value in more.items() if value not in (None, ())}
     _check_what(words, image, video, queries, several, explain=explain)
     _check_run(queries, trec, windows, min_confidence)
+    spoken = _spoken(words, text, speech_weight)
     _check_exist(image, video)
     from colbert_video.indexing.catalog.filters import parse_filter
     from colbert_video.search.question import Question
@@ -133,16 +150,16 @@ def search(
         explanation = None
         if several or (image is not None and words is not None):
             question = Question(words if words is not None else (), image=image, **several)
-            hits = searcher.search(question, **options)
+            hits = searcher.search(question, **options, **spoken)
         elif image is not None:
             hits = searcher.search_image(image, **options)
         elif video is not None:
             hits = searcher.search_video(video, **options)
         elif words is not None:
-            hits = searcher.search(words, **options)
+            hits = searcher.search(words, **options, **spoken)
             explanation = searcher.explain(words, hits[0].window or hits[0].id) if explain and hits else None
         by_picture = words is None and (image is not None or video is not None)
-        levels = None if as_json else _levels(searcher, hits, by_picture=by_picture)
+        levels = None if as_json or spoken else _levels(searcher, hits, by_picture=by_picture)
     asked = words if words is not None else str(image or video or question)
     _print_hits(asked, hits, explanation, levels, as_json, least=min_confidence)
 
@@ -250,7 +267,7 @@ def fuse(
     less than the mean.
     """
     from colbert_video.durable import check_file_writable
-    from colbert_video.ecosystem.fusion import fuse as fuse_rankings
+    from colbert_video.search.fusion import fuse as fuse_rankings
     from colbert_video.search.ranking import Ranking
 
     check_file_writable(output)
@@ -344,6 +361,17 @@ def _check_what(
         raise click.UsageError(
             "--explain shows what words found: give a QUERY alone, instead of a picture, a clip, a file or several parts."
         )
+
+
+def _spoken(words: str | None, text: str, speech_weight: float | None) -> dict[str, Any]:
+    """Return what is said about lines of text, for the searcher; nothing where the picture alone is searched."""
+    if speech_weight is not None and text != "both":
+        raise click.UsageError("--speech-weight says how much lines count beside the picture: give --text both too.")
+    if text == "picture":
+        return {}
+    if words is None:
+        raise click.UsageError(f"--text {text} looks for words: give a QUERY.")
+    return {"text": text} if speech_weight is None else {"text": text, "speech_weight": speech_weight}
 
 
 def _check_exist(*files: Path | None) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from colbert_video.search.trec import read_qrels as read_qrels
     from colbert_video.search.trec import read_run as read_run
     from colbert_video.search.trec import write_qrels as write_qrels
+    from colbert_video.video.subtitles.timed_line import TimedLine as TimedLine
 
 __all__, __getattr__, __dir__ = lazy_names(
     __name__,
@@ -36,5 +37,6 @@ __all__, __getattr__, __dir__ = lazy_names(
         "colbert_video.search.searcher": ["Searcher"],
         "colbert_video.search.sharded.sharded_searcher": ["ShardedSearcher"],
         "colbert_video.search.trec": ["read_qrels", "read_run", "write_qrels"],
+        "colbert_video.video.subtitles.timed_line": ["TimedLine"],
     },
 )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from colbert_video.video.subtitles.timed_line import TimedLine
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -27,7 +29,7 @@ class Hit:
     """The video's id; that of the window where hits are not grouped by video."""
     score: float
     """MMS_F + MMS_V, the sum of `bag_scores`, each times its bag's weight; of a video that was cut into windows, that of the
-    best one."""
+    best one. In a search for lines, BM25 of the best line; in one for both, the sum of reciprocal ranks."""
     frame_score: float | None
     """MeanMaxSim over frame tokens; None if the index stores none, the query has none for them, or they count 0."""
     video_score: float | None
@@ -47,12 +49,16 @@ class Hit:
     window: str | None = None
     """Id of the window whose score this is, which `Searcher.explain` takes; None for a video that was indexed whole."""
     bag_scores: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """MeanMaxSim by the name of each bag that was looked at."""
+    """MeanMaxSim by the name of each bag that was looked at; empty where the score is no sum of these, but made of lines."""
     confidence: float | None = None
     """How far of the way from a usual video of this corpus to a perfect match the score stands, from 0 to 1: (score - m) /
     (p - m), where m is the median of what a fixed sample of the whole index scores for this query, and p is the score if
     every query token met its equal. None in an index of fewer than 10 videos or windows. `Searcher.match_levels` has
-    words for it."""
+    words for it, and one that looked for lines has none."""
+
+    line: TimedLine | None = None
+    """The line of text that was found, of subtitles for instance: `start` and `end` are then its own. None if the picture
+    alone was searched, or no line of the video holds a word of the query."""
 
     @property
     def middle(self) -> float | None:

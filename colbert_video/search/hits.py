@@ -91,7 +91,8 @@ class Hits(list[Hit]):
 
 def _line(hit: Hit) -> str:
     sure = "" if hit.confidence is None else f"  confidence {hit.confidence:.2f}"
-    return f"{hit.rank:3}. {printable(hit.id)}  {format_moment(hit.start, hit.end)}  {hit.score:.3f}{sure}"
+    said = "" if hit.line is None else f"  “{printable(hit.line.text)}”"
+    return f"{hit.rank:3}. {printable(hit.id)}  {format_moment(hit.start, hit.end)}  {hit.score:.3f}{sure}{said}"
 
 
 def _record(hit: Hit) -> dict[str, Any]:

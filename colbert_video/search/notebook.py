@@ -80,6 +80,7 @@ def _card(hit: Hit, picture: str | None) -> str:
     lines = [
         f"<b>{hit.rank}. {escape(hit.id)}</b>",
         f"{format_moment(hit.start, hit.end)} · {hit.score:.3f}{_sure(hit)}",
+        f"“{escape(_cut(hit.line.text))}”" if hit.line else "",
         _note(f"also at {also}") if also else "",
         _note(_cut(", ".join(f"{key}: {value}" for key, value in hit.metadata.items()))),
     ]

@@ -29,6 +29,7 @@ from colbert_video.model.query_runtime import QueryRuntime
 from colbert_video.search.asking.encoded_question import AnyQuery, padding_by_bag
 from colbert_video.search.asking.likeness import Time, checked_time
 from colbert_video.search.asking.search_settings import SearchSettings
+from colbert_video.search.asking.spoken import SearchedText, SpokenQuery, check_lines, check_text, search_both
 from colbert_video.search.explain import Explanation, Relevance, explain_similarities
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
@@ -192,6 +193,8 @@ class Searcher:
         group: bool = True,
         bag_weights: Mapping[str, float] | None = None,
         min_confidence: float | None = None,
+        text: SearchedText = "picture",
+        speech_weight: float = 1.0,
     ) -> Hits:
         r"""Find the videos that a text describes, or that answer a question of several parts.
 
@@ -215,6 +218,9 @@ class Searcher:
                 the searcher's weight, or else the index's.
             min_confidence: Leave out hits whose `Hit.confidence` is lower, from 0 to 1, so that a query which nothing answers
                 may return nothing. In an index of fewer than 10 videos, where no confidence is known, none is left out.
+            text: What is searched: "picture"; "speech", the lines of text beside it, such as subtitles, for which no model
+                is needed; or "both", whose ranks are fused. A hit by a line has it as `Hit.line`, and is its moment.
+            speech_weight: How much the rank by lines counts for "both", where that by picture counts 1.
 
         Returns:
             Hits, best first: a list, with `to_pandas`.
@@ -223,15 +229,23 @@ class Searcher:
             SettingsError: If the query is not a text or question or empty, k is no whole number of at least 1, the filter
                 is not valid, an id is not in the index, `exact` or a question with `without`, `all_of` or `then` is asked of
                 engine="colbert", `bag_weights` names another bag, is negative or gives 0 to all, or `min_confidence` is no
-                number from 0 to 1.
+                number from 0 to 1, or is given where lines are searched; or if lines are searched and there are none.
         """
         more = {"image": image, "without": without, "all_of": all_of, "then": then}
         if query is not None or all(value is None for value in more.values()):
             check_query(query, "search")
         question = Question.from_query(query, **more)
         wanted = SearchSettings(k, where, ids, exact, group, threads=self._threads, min_confidence=min_confidence)
+        spoken = None
+        if check_text(text) != "picture":
+            spoken = SpokenQuery.from_query(question, text, speech_weight, min_confidence)
         with self._view() as view:
             wanted = self._weighted(wanted, view.settings, bag_weights)
+            if spoken is not None:
+                check_lines(view)
+                if text == "speech":
+                    return view.spoken(spoken.expression, wanted)
+                return search_both(view, self._model.ask(question, view.settings, wanted.weights or {}), spoken, wanted)
             return view.hits(self._model.ask(question, view.settings, wanted.weights or {}), wanted)
 
     def more_like(

@@ -35,6 +35,7 @@ from colbert_video.search.asking.likeness import Time, bounded, middle_of, token
 from colbert_video.search.asking.match import Match
 from colbert_video.search.asking.occurrences import SearchedWindow, find_occurrences
 from colbert_video.search.asking.search_settings import SearchSettings
+from colbert_video.search.asking.spoken import spoken_hits
 from colbert_video.search.confidence import perfect_score, sample_positions, with_confidence
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.hits import Hits
@@ -66,6 +67,13 @@ class Searchable(Protocol):
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments."""
+
+    @property
+    def has_lines(self) -> bool:
+        """True if some video has lines of text."""
+
+    def spoken(self, expression: str, wanted: SearchSettings) -> Hits:
+        """Find the best videos by their lines of text; `expression` is that of a `SpokenQuery`."""
 
     def similarities(
         self, video_id: str, query: Query, weights: Mapping[str, float], time: float | None = None
@@ -172,6 +180,15 @@ class SearchView:
 
         found = spread(scores, queries.values(), threads=wanted.threads if self.spreads else 1)
         return Ranking.from_scored(dict(zip(queries, found, strict=True)))
+
+    @property
+    def has_lines(self) -> bool:
+        """True if some video has lines of text."""
+        return self.reader.has_lines
+
+    def spoken(self, expression: str, wanted: SearchSettings) -> Hits:
+        """Find the best videos by their lines of text."""
+        return spoken_hits(self.reader, expression, wanted)
 
     def scores(self, query: AnyQuery, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""

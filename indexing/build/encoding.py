@@ -140,7 +140,7 @@ def _encode(
     for row, (item, frames) in enumerate(batch):
         stored = {bag: found[row] for bag, found in bags.items()}  # (tokens, dim) each
         timed = _with_times(item, frames, _tokens_per_frame(stored, len(frames)))
-        encoded = EncodedVideo(timed, stored, Note(frames.damage))
+        encoded = EncodedVideo(timed, stored, Note(frames.damage, texts=frames.has_texts))
         yield encoded if pooling is None else _pooled(encoded, pooling)
 
 
@@ -221,6 +221,7 @@ class Gathering:
         self._failed: defaultdict[str, list[Failure]] = defaultdict(list)
         self._failures = list(failures)
         self._damaged: dict[str, tuple[str, ...]] = {}
+        self._texts: set[str] = set()
 
     def add(self, result: EncodedVideo | Failure) -> list[EncodedVideo]:
         """Take one item; return all items of its video, by their start, if this was its last, and none otherwise.
@@ -247,10 +248,12 @@ class Gathering:
         damage = tuple(dict.fromkeys(words for item in encoded for words in item.note.damage))
         if damage:
             self._damaged[video] = damage
+        if any(item.note.texts for item in encoded):
+            self._texts.add(video)
         self._failures += failed
-        encoded[0] = replace(encoded[0], note=Note(encoded[0].note.damage, tuple(failed)))
+        encoded[0] = replace(encoded[0], note=replace(encoded[0].note, failures=tuple(failed)))
         return encoded
 
     def staged(self, waited: float) -> Staged:
         """Return what became of the videos, once all items have come and those with tokens are staged."""
-        return Staged(0, tuple(self._failures), self._damaged, waited)
+        return Staged(0, tuple(self._failures), self._damaged, waited, frozenset(self._texts))

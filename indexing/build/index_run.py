@@ -90,6 +90,8 @@ class Staged:
     """Videos of which something was damaged, by id, with what that was."""
     waited: float
     """Seconds in which the model waited for frames."""
+    texts: frozenset[str] = frozenset()
+    """Videos with streams that may hold text."""
 
 
 @runtime_checkable

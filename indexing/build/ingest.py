@@ -13,6 +13,7 @@ from colbert_video.indexing.build.changes import is_staged, staged_rows, without
 from colbert_video.indexing.build.commit import Committed, commit_segment
 from colbert_video.indexing.build.encoding import Gathering, Stopwatch, encode_items, failure_of, items_from_record
 from colbert_video.indexing.build.index_run import Helpers, Staged, Work
+from colbert_video.indexing.build.line_reading import LineReader
 from colbert_video.indexing.build.segment_builder import CompressedChunk, compress
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import Failure, VideoEntry
@@ -36,6 +37,7 @@ def ingest(
     records: Sequence[VideoRecord],
     settings: IndexSettings,
     helpers: Helpers,
+    lines: LineReader,
     *,
     unchanged: int | None,
     refused: Sequence[Failure] = (),
@@ -48,6 +50,7 @@ def ingest(
         records: The videos.
         settings: The index's settings.
         helpers: Those who encode and compress.
+        lines: Reads the lines of text of what was encoded, which are committed with it.
         unchanged: Other videos that stay beside these; None to replace all that the index holds.
         refused: Records that could not be used, to be remembered with the videos that fail.
         query_direction: Unit vector along which a new codec's rounding errors cancel; None for plain rounding.
@@ -57,7 +60,9 @@ def ingest(
     """
     staged = stage_videos(catalog, records, helpers)
     good = without(records, staged.failures)
-    staged = replace(staged, failures=(*refused, *staged.failures))
+    unread = lines.stage(catalog, good, staged.texts)
+    damaged = {name: (*staged.damaged.get(name, ()), *unread.get(name, ())) for name in (*staged.damaged, *unread)}
+    staged = replace(staged, failures=(*refused, *staged.failures), damaged=damaged)
     if staged.failures and not good and not unchanged:
         raise NothingIndexedError(staged.failures)
     source = StagedSource(catalog, ids=[record.id for record in good])
@@ -127,6 +132,7 @@ def stage_videos(catalog: Catalog, records: Sequence[VideoRecord], helpers: Help
         failures=(*(failure for note in noted.values() for failure in note.failures), *done.failures),
         damaged={name: note.damage for name, note in noted.items() if note.damage} | dict(done.damaged),
         waited=done.waited,
+        texts=done.texts | {name for name, note in noted.items() if note.texts},
     )
 
 

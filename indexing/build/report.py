@@ -37,7 +37,8 @@ class IndexReport:
     drift: Drift | None = None
     """How well the codec stores the added videos, compared to those it was trained on; None if none were added."""
     damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Videos that were indexed in this run although something of their files is damaged, with what that is."""
+    """Videos of which something could not be read in this run, with what that is: damage of their files, texts and subtitles
+    beside them. They are in the index all the same."""
     waited: float = 0.0
     """Seconds in which the model waited for frames: much of the whole means that decoding sets the pace."""
 

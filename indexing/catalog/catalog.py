@@ -44,7 +44,21 @@ from colbert_video.indexing.catalog.entries import (
     video_values,
 )
 from colbert_video.indexing.catalog.filters import Condition
+from colbert_video.indexing.catalog.schema import LINES_VERSION, user_version
+from colbert_video.indexing.catalog.spoken_lines import (
+    FoundLine,
+    VideoLines,
+    drop_all_lines,
+    drop_lines,
+    find_statement,
+    found_line,
+    has_words,
+    pack_lines,
+    store_lines,
+    unpack_lines,
+)
 from colbert_video.indexing.catalog.writer_lock import WriterLock
+from colbert_video.video.subtitles.timed_line import TimedLine
 from colbert_video.video.windows import WINDOW_ID
 
 Read = TypeVar("Read")
@@ -67,6 +81,9 @@ SELECT name, kind, value, COUNT(DISTINCT video) AS videos FROM (
     FROM videos, json_each(videos.metadata) AS field, json_each(field.value) AS element
     WHERE {{condition}} AND field.type = 'array' AND element.type IN {SCALARS}
 ) WHERE LENGTH(value) <= ? GROUP BY name, kind, value HAVING videos > 1 ORDER BY videos DESC, name, value LIMIT ?"""
+LINES_OF = """
+SELECT timed_lines.start, timed_lines."end", text FROM timed_lines JOIN videos ON videos.id = item
+    WHERE source = ? AND (videos.id = ? OR videos.parent = ?) ORDER BY timed_lines.start, number"""
 LISTED_CUT = """COUNT(*), parent, NULL, NULL, MIN(start), MAX("end"), duration, x'', metadata, NULL, NULL"""
 
 
@@ -302,6 +319,66 @@ class Catalog:
         """Return the SHA-256 of the files of some videos, where it is known."""
         return dict(self._rows_in("SELECT id, sha256 FROM checksums WHERE id IN", list(ids)))
 
+    def has_lines(self) -> bool:
+        """Return True if some live video has lines of text."""
+        return self._has_words() and bool(self._rows("SELECT 1 FROM timed_lines LIMIT 1"))
+
+    def count_lines(self) -> int:
+        """Return how many lines of text the live videos have."""
+        return int(self._rows("SELECT COUNT(number) FROM timed_lines")[0][0]) if self._has_words() else 0
+
+    def find_lines(self, expression: str, condition: Condition, *, limit: int) -> list[FoundLine]:
+        """Return the lines that score best by BM25, of live videos or windows that pass a filter.
+
+        Args:
+            expression: What to look for, of `line_words.match_expression`.
+            condition: The filter.
+            limit: How many lines.
+
+        Returns:
+            Best first; none where there are no lines.
+        """
+        if not self._has_words():
+            return []
+        rows = self._rows(find_statement(condition), [expression, *condition.values, limit])
+        return [self.parsed(found_line, row) for row in rows]
+
+    def line_stamps(self, source: str, ids: Iterable[str]) -> dict[str, str]:
+        """Return by video what the lines of some live videos were read from, of those that were looked at for lines."""
+        with self._mutex, translated(self._path):
+            if user_version(self._connection) < LINES_VERSION:
+                return {}
+        return dict(
+            self._rows_in("SELECT video, stamp FROM line_sources WHERE source = ? AND video IN", list(ids), [source])
+        )
+
+    def staged_lines(self, ids: Iterable[str]) -> list[VideoLines]:
+        """Return the lines of some videos that wait for these to be committed."""
+        rows = self._rows_in("SELECT video, source, stamp, lines FROM staged_lines WHERE video IN", list(ids))
+        return [self.parsed(unpack_lines, row) for row in rows]
+
+    def lines_of(self, ids: Iterable[str]) -> list[VideoLines]:
+        """Return the stored lines of some whole videos, for another catalog."""
+        if not self._has_words():
+            return []
+        sources = self._rows_in("SELECT video, source, stamp FROM line_sources WHERE video IN", list(ids))
+        return [
+            VideoLines(
+                video, source, stamp, tuple(TimedLine(*row) for row in self._rows(LINES_OF, [source, video, video]))
+            )
+            for video, source, stamp in sources
+        ]
+
+    def stray_lines(self) -> int:
+        """Return how many lines belong to no live video or window; there are none in a catalog that is whole."""
+        if not self._has_words():
+            return 0
+        return int(self._rows("SELECT COUNT(number) FROM timed_lines WHERE item NOT IN (SELECT id FROM videos)")[0][0])
+
+    def _has_words(self) -> bool:
+        with self._mutex, translated(self._path):
+            return has_words(self._connection)
+
     def live_segments(self) -> list[SegmentRow]:
         """Return the live segments, oldest first."""
         rows = self._rows("SELECT name, codec, count, created FROM segments ORDER BY rowid")
@@ -468,6 +545,7 @@ class Catalog:
             for column in ("id", "parent"):
                 indexed = f"SELECT {column} FROM videos WHERE segment = ?"
                 self._connection.execute(f"DELETE FROM failures WHERE id IN ({indexed})", [name])
+            self._take_staged_lines([name])
             self._note_failures(failures)
             self._set_settings(settings or {})
 
@@ -513,6 +591,7 @@ class Catalog:
         settings: Mapping[str, Any] | None = None,
         forget_failures: bool = False,
         failures: Iterable[Failure] = (),
+        keep_lines: bool = False,
     ) -> None:
         """Swap all live segments for new ones in one transaction, as compacting and overwriting do.
 
@@ -523,16 +602,20 @@ class Catalog:
             settings: Settings to change with them.
             forget_failures: Forget recorded failures too; otherwise all stay.
             failures: What could not be indexed with them, to be remembered.
+            keep_lines: Keep the lines of text: the new segments hold the same videos and windows.
 
         Raises:
             SettingsError: If an id comes twice, or a name or path is unsafe.
         """
         with self._commit():
             self._clear("segments", "codecs", "files", "videos", "tombstones", "checksums")
+            if not keep_lines:
+                drop_all_lines(self._connection)
             if forget_failures:
                 self._clear("failures")
             for segment in segments:
                 self._insert_segment(segment, replace=False)
+            self._take_staged_lines([segment.name for segment in segments])
             self._note_failures(failures)
             self._set_settings(settings or {})
 
@@ -576,12 +659,24 @@ class Catalog:
         keys = [(identity, identity) for identity in ids]
         with self._commit(visible=False):
             self._connection.executemany("DELETE FROM staged WHERE id = ? OR parent = ?", keys)
+            self._connection.executemany("DELETE FROM staged_lines WHERE video = ?", [key[:1] for key in keys])
             self._drop_empty_chunks()
 
     def drop_staged(self) -> None:
         """Forget all staged videos and their chunks."""
         with self._commit(visible=False):
-            self._clear("staged", "chunks")
+            self._clear("staged", "chunks", "staged_lines")
+
+    def stage_lines(self, read: Iterable[VideoLines]) -> None:
+        """Keep lines of videos that are not committed yet; the commit of a video makes them its lines."""
+        with self._commit(visible=False):
+            rows = map(pack_lines, read)
+            self._connection.executemany("INSERT OR REPLACE INTO staged_lines VALUES (?, ?, ?, ?)", rows)
+
+    def set_lines(self, read: Iterable[VideoLines]) -> None:
+        """Give live videos lines in place of those that they have of the same source."""
+        with self._commit():
+            store_lines(self._connection, read)
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Remember why videos could not be indexed; a newer reason replaces an older one."""
@@ -594,6 +689,13 @@ class Catalog:
             self._connection.executemany("INSERT OR REPLACE INTO checksums VALUES (?, ?)", checksums.items())
 
     # Parts of commits: these run inside a transaction.
+
+    def _take_staged_lines(self, segments: Iterable[str]) -> None:
+        """Make staged lines those of their videos, which have just become live in some segments."""
+        videos = "SELECT DISTINCT video FROM staged_lines JOIN videos ON video = COALESCE(parent, id) WHERE segment = ?"
+        live = [(video,) for segment in segments for (video,) in self._rows(f"{videos} ORDER BY video", [segment])]
+        store_lines(self._connection, (one for (video,) in live for one in self.staged_lines([video])))
+        self._connection.executemany("DELETE FROM staged_lines WHERE video = ?", live)
 
     def _insert_segment(self, segment: NewSegment, replace: bool) -> None:
         name, count = check_name(segment.name), 0
@@ -635,9 +737,11 @@ class Catalog:
         keys = [(identity,) for identity in ids]
         parent = "SELECT parent FROM videos WHERE parent IS NOT NULL AND id = ?"
         cut = {found for key in keys for (found,) in self._rows(parent, key)}
+        drop_lines(self._connection, [identity for (identity,) in keys])
         for statement in (
             "INSERT INTO tombstones SELECT segment, ordinal FROM videos WHERE id = ?",
             "DELETE FROM checksums WHERE id IN (SELECT COALESCE(parent, id) FROM videos WHERE id = ?)",
+            "DELETE FROM line_sources WHERE video IN (SELECT id FROM videos WHERE id = ? AND parent IS NULL)",
             "DELETE FROM videos WHERE id = ?",
         ):
             self._connection.executemany(statement, keys)
@@ -648,6 +752,7 @@ class Catalog:
         """Forget the failures of a video's windows, unless others of them are live."""
         if self._rows("SELECT 1 FROM videos WHERE parent = ? LIMIT 1", [video]):
             return
+        self._connection.execute("DELETE FROM line_sources WHERE video = ?", [video])
         bounds = [f"{video}#t=", f"{video}#t>"]  # all ids that begin like those of its windows
         failed = self._rows("SELECT id FROM failures WHERE id >= ? AND id < ?", bounds)
         windows = [(name,) for (name,) in failed if WINDOW_ID.match(name, len(video))]

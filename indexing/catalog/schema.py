@@ -12,7 +12,9 @@ from pathlib import Path
 from colbert_video.durable import RESTORE
 from colbert_video.errors import IndexFolderError, shown
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+LINES_VERSION = 3
+"""The first version with lines of text."""
 SCHEMA = """
 CREATE TABLE generation (value INTEGER NOT NULL);
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -41,12 +43,39 @@ CREATE TABLE staged (
 CREATE INDEX staged_chunk ON staged (chunk, row);
 """
 CHECKSUMS = "CREATE TABLE checksums (id TEXT PRIMARY KEY, sha256 TEXT NOT NULL)"
-FIRST = tuple(statement.strip() for statement in SCHEMA.split(";") if statement.strip())
-STATEMENTS = {1: FIRST, 2: (*FIRST, CHECKSUMS)}
+LINES = """
+CREATE TABLE timed_lines (
+    number INTEGER PRIMARY KEY, item TEXT NOT NULL, source TEXT NOT NULL,
+    start REAL NOT NULL, "end" REAL NOT NULL, text TEXT NOT NULL, words TEXT NOT NULL
+);
+CREATE INDEX timed_lines_item ON timed_lines (item);
+CREATE TABLE line_sources (
+    video TEXT NOT NULL, source TEXT NOT NULL, stamp TEXT NOT NULL, PRIMARY KEY (video, source)
+) WITHOUT ROWID;
+CREATE TABLE staged_lines (
+    video TEXT NOT NULL, source TEXT NOT NULL, stamp TEXT NOT NULL, lines TEXT NOT NULL, PRIMARY KEY (video, source)
+) WITHOUT ROWID;
+"""
+WORDS = "line_words"
+"""The full-text index over `timed_lines.words`, made with the first line: a Python without FTS5 can write all other indexes."""
+WORDS_STATEMENT = f"CREATE VIRTUAL TABLE {WORDS} USING fts5(words, content = 'timed_lines', content_rowid = 'number', tokenize = 'ascii')"
+"""Only words with spaces between them go in (`line_words.words_of`); "ascii" cuts at spaces, and at nothing beyond ASCII."""
+SHADOWS = tuple(f"{WORDS}_{part}" for part in ("data", "idx", "docsize", "config"))
+"""Tables in which FTS5 keeps its index; their form is its own."""
+
+
+def _statements(script: str) -> tuple[str, ...]:
+    return tuple(statement.strip() for statement in script.split(";") if statement.strip())
+
+
+FIRST = _statements(SCHEMA)
+SECOND = (*FIRST, CHECKSUMS)
+STATEMENTS = {1: FIRST, 2: SECOND, 3: (*SECOND, *_statements(LINES))}
 """The schema of each version. Readers take any; a writer brings an older one up to date."""
 CREATED = re.compile(r"CREATE (?:TABLE|INDEX) (\w+)")
 OWN_NAMES = {name.lower() for statement in STATEMENTS[SCHEMA_VERSION] for name in CREATED.findall(statement)}
-TABLES = {name for name in OWN_NAMES if f"CREATE TABLE {name} " in SCHEMA + CHECKSUMS}
+OWN_NAMES |= {WORDS, *SHADOWS}
+TABLES = {name for name in OWN_NAMES if f"CREATE TABLE {name} " in SCHEMA + CHECKSUMS + LINES} | {*SHADOWS}
 KNOWN_COLLATIONS = {"BINARY", "NOCASE", "RTRIM"}
 
 Item = tuple[str, str, str, str]
@@ -106,6 +135,10 @@ def _own_problem(items: list[Item], version: int) -> str | None:
     found = {name: sql for _, name, _, sql in items}
     if not wanted:
         return f"it has format version {version}"
+    if version >= LINES_VERSION and WORDS in found:
+        wanted |= {WORDS: WORDS_STATEMENT, **{name: found.get(name, "") for name in SHADOWS}}
+        if any(kind != "table" or _is_virtual(sql) for kind, name, _, sql in items if name in SHADOWS):
+            return f"the full-text index {shown(WORDS)} is not FTS5's own"
     for name, statement in wanted.items():
         if name not in found:
             return f"it has no {shown(name)}"
@@ -120,11 +153,15 @@ def _foreign_problem(connection: sqlite3.Connection, item: Item) -> str | None:
     kind, name, table, sql = item
     if kind == "trigger" or kind not in ("table", "index", "view"):
         return f"a {kind} {shown(name)}"
-    if kind == "table" and sql.upper().split()[:2] == ["CREATE", "VIRTUAL"]:
+    if kind == "table" and _is_virtual(sql):
         return f"a virtual table {shown(name)}"
     if kind == "index" and table.lower() in TABLES and not _is_plain_index(connection, name, table):
         return f"an index {shown(name)} that is unique, partial or computed"
     return None
+
+
+def _is_virtual(sql: str) -> bool:
+    return sql.upper().split()[:2] == ["CREATE", "VIRTUAL"]
 
 
 def _is_plain_index(connection: sqlite3.Connection, name: str, table: str) -> bool:

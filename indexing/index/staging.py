@@ -56,6 +56,8 @@ class Note:
     """What was damaged in its file and how decoding handled it, in words."""
     failures: tuple[Failure, ...] = ()
     """Windows of the same video that could not be read; noted with the first that could."""
+    texts: bool = False
+    """True if a stream of the file may hold text, to be read before the commit."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ def staged_notes(catalog: Catalog, ids: Collection[str]) -> dict[str, Note]:
             if row in stored and entry.video in ids:
                 before = notes.get(entry.video, Note())
                 damage = tuple(dict.fromkeys([*before.damage, *stored[row].damage]))
-                notes[entry.video] = Note(damage, (*before.failures, *stored[row].failures))
+                texts = before.texts or stored[row].texts
+                notes[entry.video] = Note(damage, (*before.failures, *stored[row].failures), texts)
     return notes
 
 
@@ -265,9 +268,10 @@ def pack_notes(notes: Mapping[int, Note]) -> dict[str, str] | None:
         row: {
             "damage": note.damage,
             "failures": [(failure.id, failure.path, failure.kind, failure.detail) for failure in note.failures],
+            "texts": note.texts,
         }
         for row, note in notes.items()
-        if note.damage or note.failures
+        if note != Note()
     }
     return {NOTES: json.dumps(noted)} if noted else None
 
@@ -290,4 +294,4 @@ def _note(values: Any) -> Note:
     for failure in values["failures"]:
         identity, path, kind, detail = map(str, failure)
         failures.append(Failure(identity, path, kind, detail))
-    return Note(tuple(map(str, values["damage"])), tuple(failures))
+    return Note(tuple(map(str, values["damage"])), tuple(failures), bool(values.get("texts", True)))

@@ -20,6 +20,7 @@ from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import IndexView, VideoEntry
 from colbert_video.indexing.catalog.fields import check_fields
 from colbert_video.indexing.catalog.filters import Condition, compile_filter
+from colbert_video.indexing.catalog.spoken_lines import FoundLine, of_items
 from colbert_video.indexing.codec.codec import ResidualCodec
 from colbert_video.indexing.index.folder import CODECS, SEGMENTS, load_codecs, stored_settings
 from colbert_video.indexing.index.index_settings import IndexSettings
@@ -193,9 +194,7 @@ class IndexReader:
             named = self._masks((str(entry.segment), entry.row) for entry in self.known(list(ids)))
         if where is None:
             return named
-        condition = compile_filter(where)
-        if not any_field:
-            self._checked.get(condition, lambda: check_fields([self._catalog], where))
+        condition = self._checked_filter(where, any_field)
         passing = self._matching.get(condition, partial(self._read_matching, condition))
         if named is None:
             return passing
@@ -231,6 +230,53 @@ class IndexReader:
 
     def _read_matching(self, condition: Condition) -> Masks:
         return self._masks(self._catalog.matching(condition))
+
+    @property
+    def has_lines(self) -> bool:
+        """True if videos of the index have lines of text."""
+        return self._catalog.has_lines()
+
+    def lines(
+        self,
+        expression: str,
+        where: Mapping[str, Any] | None,
+        ids: Iterable[str] | None,
+        *,
+        limit: int,
+        any_field: bool = False,
+    ) -> list[FoundLine]:
+        """Return the lines of text that score best by BM25, best first; the filter and ids are those of `allowed`.
+
+        Args:
+            expression: What to look for, of `line_words.match_expression`.
+            where: The filter.
+            ids: Ids of videos or windows.
+            limit: How many lines.
+            any_field: As for `allowed`.
+
+        Raises:
+            SettingsError: As `allowed`.
+        """
+        conditions = [Condition("1")] if where is None else [self._checked_filter(where, any_field)]
+        if ids is not None:
+            wanted = list(ids)
+            self.known(wanted)
+            conditions.append(of_items(wanted))
+        joint = Condition(
+            " AND ".join(one.sql for one in conditions), tuple(value for one in conditions for value in one.values)
+        )
+        return self._catalog.find_lines(expression, joint, limit=limit)
+
+    def items_by_id(self, ids: Iterable[str]) -> dict[str, VideoEntry]:
+        """Return the catalog rows of some live videos or windows, by id."""
+        return {entry.id: entry for entry in self._catalog.entries(ids)}
+
+    def _checked_filter(self, where: Mapping[str, Any], any_field: bool) -> Condition:
+        """Return a filter as a condition; unless `any_field`, some video has each key that it compares."""
+        condition = compile_filter(where)
+        if not any_field:
+            self._checked.get(condition, lambda: check_fields([self._catalog], where))
+        return condition
 
     def _masks(self, places: Iterable[tuple[str, Any]]) -> dict[str, Bool[Tensor, "_"]]:
         masks: dict[str, Bool[Tensor, "_"]] = {}

@@ -164,7 +164,7 @@ def _retrain(
     values = {DRIFT_KEY: drift.to_dict()}
     if new_rows:
         checksums = catalog.checksums(sorted({entry.video for entry in entries}))
-        catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values)
+        catalog.replace_everything([NewSegment(name, codec_name, entries, files)], settings=values, keep_lines=True)
         catalog.set_checksums(checksums)  # the files have not changed
         catalog.drop_staged()
     else:

@@ -206,6 +206,7 @@ def describe_index(path: Path) -> dict[str, Any]:
             "finished": settings is not None,
             "videos": view.videos,
             "windows": view.windows,
+            "lines": catalog.count_lines(),
             "removed": sum(len(rows) for rows in view.removed.values()),
             "staged": len(catalog.staged_ids()),
             "segments": len(view.segments),

@@ -182,6 +182,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
     statements: list[tuple[str, tuple[Any, ...]]] = [
         ("DELETE FROM staged", ()),
         ("DELETE FROM chunks", ()),
+        ("DELETE FROM staged_lines", ()),
         ("DELETE FROM settings WHERE key = ?", (PENDING_KEY,)),
     ]
     if keep_paths:
@@ -196,6 +197,7 @@ def _trimming(catalog: Catalog, *, keep_paths: bool) -> list[tuple[str, tuple[An
         ("UPDATE videos SET path = NULL, source_size = NULL, source_mtime_ns = NULL", ()),
         ("DELETE FROM failures", ()),  # they name paths
         ("DELETE FROM checksums", ()),
+        ("UPDATE line_sources SET stamp = ''", ()),  # made of the names of subtitle files
     ]
 
 

@@ -311,6 +311,7 @@ class _Shard:
             for run in self._runs:
                 videos = {entry.video for entry in self._entries(*run)}
                 catalog.set_checksums(self._catalog.checksums(sorted(videos)))
+                catalog.set_lines(self._catalog.lines_of(sorted(videos)))
             return sum(size for size, _ in catalog.files().values())
 
     def _entries(self, segment: str, rows: list[int]) -> list[VideoEntry]:

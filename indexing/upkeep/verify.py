@@ -99,6 +99,9 @@ def _verify(folder: Path, catalog: Catalog) -> VerifyReport:
     settings = stored_settings(catalog)
     if settings is None and view.segments:
         problems.append(Problem(CATALOG_NAME, "its settings are missing"))
+    stray = catalog.stray_lines()
+    if stray:
+        problems.append(Problem(CATALOG_NAME, f"{stray} lines of text belong to no video"))
     stored_drift(catalog)
     catalog.failures()
     if settings is not None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from colbert_video.ecosystem.fusion import fuse
+from colbert_video.search.fusion import fuse
 from colbert_video.search.ranking import Ranking
 from colbert_video.training.evaluation.metrics import average_metrics, rank_run
 

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from colbert_video.ecosystem.fusion import fuse as fuse_rankings
 from colbert_video.indexing.segments.opened_segment import Scored
 from colbert_video.model.interaction import SCORE_RESOLUTION, best_first, reciprocal_rank_fusion, settle_ties
 from colbert_video.search.explain import _best
+from colbert_video.search.fusion import fuse as fuse_rankings
 from colbert_video.search.moments import best_moment
 from colbert_video.search.ranking import Ranking
 from colbert_video.training.evaluation.metrics import retrieval_metrics

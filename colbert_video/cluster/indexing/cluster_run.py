@@ -143,6 +143,7 @@ class ClusterHelpers:
         failures: list[Failure] = []
         damaged: dict[str, tuple[str, ...]] = {}
         waited = 0.0
+        texts: set[str] = set()
         with progress_bar("encoding videos", len(records)) as bar:
             for outcome in crew.outcomes():
                 if outcome.value is None:
@@ -156,8 +157,9 @@ class ClusterHelpers:
                 failures += _noted(receipt.staged.failures, bar)
                 damaged |= receipt.staged.damaged
                 waited += receipt.staged.waited
+                texts |= receipt.staged.texts
                 bar.advance(len(outcome.job.tag))
-        return Staged(0, tuple(failures), damaged, waited / self._size)
+        return Staged(0, tuple(failures), damaged, waited / self._size, frozenset(texts))
 
     def compress(self, source: TokenSource, codecs: Mapping[str, ResidualCodec]) -> Iterator[CompressedChunk]:
         """Compress what was staged, in its order, whoever is done first."""

@@ -16,7 +16,7 @@ from colbert_video.indexing.upkeep.contents import describe_index
 from colbert_video.indexing.upkeep.sharding import ShardedCorpus
 from colbert_video.search.confidence import sample_positions
 
-SUMMED = ("videos", "windows", "removed", "staged", "segments", "bytes")
+SUMMED = ("videos", "windows", "lines", "removed", "staged", "segments", "bytes")
 
 
 class CorpusCatalogs:
@@ -68,6 +68,11 @@ class CorpusCatalogs:
     def videos(self) -> int:
         """Videos that can be found, all windows of one counted once."""
         return sum(catalog.count_videos() for catalog in self._catalogs)
+
+    @property
+    def has_lines(self) -> bool:
+        """True if some video has lines of text."""
+        return any(catalog.has_lines() for catalog in self._catalogs)
 
     def samples(self) -> list[tuple[int, ...]]:
         """Return which videos or windows of each shard are in the corpus's sample, as `sample_positions` chooses them."""

@@ -91,6 +91,19 @@ class CorpusView:
         missing = {name: failed for name, (_, failed) in found.items() if failed}
         return Ranking.from_scored({name: scored for name, (scored, _) in found.items()}, shards_failed=missing)
 
+    @property
+    def has_lines(self) -> bool:
+        """True if some video has lines of text."""
+        return self.catalogs.has_lines
+
+    def spoken(self, expression: str, wanted: SearchSettings) -> Hits:
+        """Return the best hits of all shards by their lines of text; raises as `hits`.
+
+        Each shard counts how rare a word is among its own lines.
+        """
+        answers, failed = self._answers("spoken", expression, self._wanted_of_each(wanted))
+        return Hits(merge_hits(answers, wanted.k), failed, video_stream=self.settings.video_stream)
+
     def similarities(
         self, video_id: str, query: Query, weights: Mapping[str, float], time: float | None = None
     ) -> tuple[VideoEntry, Similarities]:
@@ -134,7 +147,7 @@ class CorpusView:
         return {number: replace(wanted, ids=own) for number, own in holders.items()}
 
     def _answers(
-        self, method: str, query: AnyQuery, each: Mapping[int, SearchSettings]
+        self, method: str, query: AnyQuery | str, each: Mapping[int, SearchSettings]
     ) -> tuple[list[Any], tuple[str, ...]]:
         """Ask the shards; return their answers in their order, and who did not answer."""
         answers, failed = self.ask(method, {number: (query, own) for number, own in each.items()})

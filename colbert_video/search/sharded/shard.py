@@ -34,6 +34,11 @@ class Shard(OpenIndex):
             hits = Hits() if wanted is None else view.found(query, _present(view, wanted))
             return hits, view.sampled_scores(query, weights, positions)
 
+    def spoken(self, expression: str, wanted: SearchSettings) -> Hits:
+        """Return the shard's best hits by its lines of text; of the wanted ids, as `hits`."""
+        with self.view() as view:
+            return view.spoken(expression, _present(view, wanted))
+
     def scores(self, query: AnyQuery, wanted: SearchSettings) -> list[tuple[str, float]]:
         """Return ids and scores of the shard's best videos, best first; of the wanted ids, as `hits`."""
         with self.view() as view:

@@ -13,7 +13,7 @@ from colbert_video.errors import IndexFolderError
 from colbert_video.indexing.catalog import database
 from colbert_video.indexing.catalog.catalog import Catalog
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.indexing.catalog.schema import OWN_NAMES
+from colbert_video.indexing.catalog.schema import OWN_NAMES, SHADOWS, WORDS
 
 FILES = {"segments/a/frame/0.codes.pt": (10, "00")}
 
@@ -88,8 +88,8 @@ def tamper(folder: Path, *statements: str) -> None:
 
 
 def test_newer_and_foreign_databases_are_refused(closed: Path) -> None:
-    tamper(closed, "PRAGMA user_version = 3")
-    with pytest.raises(IndexFolderError, match="format version 3, this release reads up to 2; upgrade"):
+    tamper(closed, "PRAGMA user_version = 4")
+    with pytest.raises(IndexFolderError, match="format version 4, this release reads up to 3; upgrade"):
         Catalog.open(closed)
     tamper(closed, "PRAGMA user_version = 0")
     with pytest.raises(IndexFolderError, match="not a colbert_video catalog"):
@@ -97,14 +97,15 @@ def test_newer_and_foreign_databases_are_refused(closed: Path) -> None:
 
 
 def test_an_index_of_the_first_version_is_read_and_brought_up_to_date(closed: Path) -> None:
-    tamper(closed, "DROP TABLE checksums", "PRAGMA user_version = 1")
+    later = ("checksums", "timed_lines", "line_sources", "staged_lines")
+    tamper(closed, *(f"DROP TABLE {name}" for name in later), "PRAGMA user_version = 1")
     with Catalog.open(closed) as reader:
         assert [e.id for e in reader.entries()] == ["x"]
     with Catalog.open(closed, writable=True) as catalog:
         catalog.set_checksums({"x": "00"})
     with Catalog.open(closed) as reader:
         assert reader.checksums(["x"]) == {"x": "00"}
-    assert sqlite3.connect(closed / "catalog.sqlite").execute("PRAGMA user_version").fetchone() == (2,)
+    assert sqlite3.connect(closed / "catalog.sqlite").execute("PRAGMA user_version").fetchone() == (3,)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_what_an_administrator_adds_changes_nothing_and_is_not_copied(
         catalog.copy_to(tmp_path / "copy.sqlite", ())
     with sqlite3.connect(tmp_path / "copy.sqlite") as copy:
         names = {name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE sql IS NOT NULL")}
-    assert names - {"sqlite_sequence"} == OWN_NAMES
+    assert names - {"sqlite_sequence"} == OWN_NAMES - {WORDS, *SHADOWS}  # it has no lines
 
 
 @pytest.mark.parametrize(

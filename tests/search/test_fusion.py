@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from thorough import amount
 
 from colbert_video.cli import main
-from colbert_video.ecosystem.fusion import RRF_CONSTANT, fuse
 from colbert_video.errors import SettingsError
 from colbert_video.model.interaction import RRF_CONSTANT as INTERACTION_CONSTANT
+from colbert_video.search.fusion import RRF_CONSTANT, fuse
 from colbert_video.search.ranking import Ranking
 
 ONE = Ranking.from_run({"q": {"a": 3.0, "b": 2.0, "c": 1.0}})
