@@ -18,6 +18,7 @@ from colbert_video.cli.options import (
     print_result,
     some_index_option,
     sources_argument,
+    subtitles_option,
 )
 from colbert_video.errors import shown
 
@@ -82,6 +83,7 @@ class WindowLength(click.ParamType):
     "0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
 )
 @bag_weights_option
+@subtitles_option
 @decoding_options
 @cluster_option
 @json_option
@@ -108,6 +110,7 @@ def index(
 @index_option
 @click.option("--checksum", is_flag=True, help="Find changed files by their content, for which all files are read.")
 @click.option("--sync", is_flag=True, help="Remove videos whose files are missing from the given folders.")
+@subtitles_option
 @decoding_options
 @cluster_option
 @json_option
@@ -123,7 +126,8 @@ def add(
     """Add VIDEOS to an index, with the model that made it.
 
     Unchanged files are skipped (same path, size and modification time); a changed file takes the place of its older
-    version. Videos and windows that failed before are tried again. Files missing from the given folders are listed.
+    version. Videos and windows that failed before are tried again. New and changed subtitles are read, also of unchanged
+    videos. Files missing from the given folders are listed.
     """
     from colbert_video.indexing.indexer import Indexer
 

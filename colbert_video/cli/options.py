@@ -75,6 +75,13 @@ min_confidence_option = click.option(
     type=click.FloatRange(0, 1),
     help="Leave out hits that stand less than this share of the way from a usual video of the index to a perfect match, 0 to 1.",
 )
+subtitles_option = click.option(
+    "--subtitles",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Read subtitles, for search --text: files beside the videos (film.srt, film.en.vtt) and text streams inside them.",
+)
 sources_argument = click.argument("videos", nargs=-1, required=True)
 cluster_option = click.option(
     "--cluster",

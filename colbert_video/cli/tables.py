@@ -29,7 +29,7 @@ MAX_MOMENTS = 3
 def hit_listing(
     hits: Sequence[Hit], *, bags: bool = False, levels: MatchLevels | None = None, least: float | None = None
 ) -> Listing:
-    """Return rank, id, moment and score of each hit.
+    """Return rank, id, moment and score of each hit, and its line of text where one was found.
 
     Args:
         hits: Best first.
@@ -43,6 +43,8 @@ def hit_listing(
     columns += [Column("match")] if levels else []
     columns += [Column(f"{bag} bag", right=True) for bag in named]
     columns += [Column("also at", fold=True)] if further else []
+    said = any(hit.line for hit in hits)
+    columns += [Column("line", fold=True)] if said else []
     rows = []
     for hit in hits:
         own = {"frame": hit.frame_score, "video": hit.video_score, **hit.bag_scores}
@@ -51,7 +53,8 @@ def hit_listing(
         score, *in_bags = map(score_text, scores)
         moments = [format_moment(other.start, other.end) for other in hit.moments[:MAX_MOMENTS]]
         also = [", ".join(moments) or NOTHING] if further else []
-        rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), score, *match, *in_bags, *also])
+        line = [hit.line.text if hit.line else NOTHING] if said else []
+        rows.append([str(hit.rank), hit.id, format_moment(hit.start, hit.end), score, *match, *in_bags, *also, *line])
     empty = "no video is eligible" if least is None else f"no video matches with a confidence of {least:g} or more"
     return Listing(columns, rows, empty)
 
@@ -151,7 +154,7 @@ def report_text(report: IndexReport) -> str:
     if report.drift is not None and report.drift.drifted:
         lines.append(report.drift.advice())
     if report.damaged:
-        lines.append(f"{len(report.damaged)} videos are damaged and were indexed as far as they decode:")
+        lines.append(f"{len(report.damaged)} videos were indexed although something of them could not be read:")
         lines += _listed([f"{name}: {'; '.join(damage)}" for name, damage in report.damaged.items()])
     if report.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())

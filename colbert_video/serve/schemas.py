@@ -28,6 +28,14 @@ class MomentAnswer(BaseModel):
     window: str = Field(description="Id of the window in which it was found, for `explain`.")
 
 
+class LineAnswer(BaseModel):
+    """A line of text of a video, of its subtitles for example."""
+
+    start: float = Field(description="Seconds; it is said or shown in [start, end).")
+    end: float
+    text: str
+
+
 class ResultAnswer(BaseModel):
     """A found video; `pid`, `rank`, `score`, `prob` and `text` are those of ColBERT's server."""
 
@@ -51,6 +59,9 @@ class ResultAnswer(BaseModel):
     end: float | None
     window: str | None = Field(description="Id of the window that was found, for `explain`; null for a whole video.")
     moments: list[MomentAnswer]
+    line: LineAnswer | None = Field(
+        description="The line that was found, at `start`; null unless lines are searched and one holds a word."
+    )
     parent: str | None
     metadata: dict[str, Any]
     playable: bool
@@ -319,6 +330,7 @@ class IndexAnswer(BaseModel):
     version: int
     model: str | None
     text_queries: bool
+    lines: int = Field(description="Lines of text that `text=speech` and `text=both` search; 0 for none.")
     state: Literal["loading", "empty", "ready", "failed"] = Field(
         description="`empty` before anything was indexed: videos can be added, and nothing can be searched."
     )

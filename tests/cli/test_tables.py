@@ -119,7 +119,7 @@ def test_refusals_are_counted_by_kind_and_damage_is_listed() -> None:
     assert list(report.failures_by_kind.items()) == [("unreadable", 3), ("no_video", 2), ("timeout", 1)]
     lines = report_text(report).splitlines()
     assert "6 videos were refused (3 unreadable, 2 no_video, 1 timeout):" in lines
-    start = lines.index("60 videos are damaged and were indexed as far as they decode:")
+    start = lines.index("60 videos were indexed although something of them could not be read:")
     assert lines[start + 1] == "  d0: 10 damaged packets or frames; it ends early"
     assert lines[start + MAX_FAILURES + 1] == f"  and {60 - MAX_FAILURES} more"
 

@@ -33,6 +33,7 @@ def _facts(index: ServedIndex) -> dict[str, Any]:
     return {
         "model": None,
         "num_frames": None,
+        "lines": 0,
         **index.description,
         "bag_weights": index.bag_weights,
         "name": index.name,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from colbert_video.errors import shown
 from colbert_video.indexing.catalog.filters import parse_filter
+from colbert_video.search.asking.spoken import SearchedText
 from colbert_video.search.asking.word_weights import MAX_WEIGHT
 from colbert_video.search.hits import Hits
 from colbert_video.search.match_levels import PICTURE_LEVELS, MatchLevels
@@ -166,15 +167,59 @@ async def _asked(
 Asked = Annotated[_Asked, Depends(_asked)]
 
 
+@dataclass(frozen=True)
+class _Lines:
+    """Whether lines of text are searched."""
+
+    searched: SearchedText
+    weight: float
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments for `Searcher.search`."""
+        return {"text": self.searched, "speech_weight": self.weight}
+
+
+async def _lines(
+    text: Annotated[
+        SearchedText,
+        Query(description="What is searched: the picture, the lines of subtitles, or both, whose ranks are fused."),
+    ] = "picture",
+    speech_weight: Annotated[
+        float,
+        Query(
+            description="How much the rank by lines counts for `text=both`, beside the picture's 1.",
+            ge=0,
+            le=MAX_WEIGHT,
+        ),
+    ] = 1.0,
+) -> _Lines:
+    return _Lines(text, speech_weight)
+
+
+Lines = Annotated[_Lines, Depends(_lines)]
+
+
 @router.get("/api/search", response_model=SearchAnswer)
-async def search(request: Request, asked: Asked, parts: Parts, query: OptionalText = None) -> JSON:
+async def search(request: Request, asked: Asked, parts: Parts, lines: Lines, query: OptionalText = None) -> JSON:
     """Find the videos that a text describes, or that answer a question of several parts, each with its best moment."""
     service = get_service(request)
     begun = time.perf_counter()
     if not parts.texts(query, service.settings):
         _check_query("", service.settings)
     question = Question.from_query(query, **parts.given)
+    if lines.searched == "speech":  # which needs no model
+        found = partial(asked.index.searcher.search, question, **lines.options, **asked.options)
+        return await service.searches.run(
+            _search_answer, service, asked.index, found, _without_levels, _without_text, query, begun
+        )
     made_by, model = asked.index.made_by, asked.index.query_model()
+    if lines.searched == "both":
+        found = partial(asked.index.searcher.search, question, **lines.options, **asked.options)
+        too_long = partial(is_cut, model, question)
+        return await service.searches.run(
+            _search_answer, service, asked.index, found, _without_levels, too_long, query, begun
+        )
     if isinstance(question, str):
         tokens = await service.encoder.encode(model, question)
         read = ReadText(model, question)
@@ -194,6 +239,7 @@ async def search_image(
     request: Request,
     asked: Asked,
     parts: Parts,
+    lines: Lines,
     query: OptionalText = None,
     image_weight: Annotated[
         float, Query(description="How much the picture counts beside `query`, which counts 1.", ge=0, le=MAX_WEIGHT)
@@ -209,15 +255,16 @@ async def search_image(
 
     def found() -> Hits:
         picture = decode_picture(data, most_pixels=settings.most_pixels)
-        if not words:
+        if not words and lines.searched == "picture":
             return asked.index.searcher.search_image(picture, **asked.options)
         question = Question(() if query is None else query, image=picture, image_weight=image_weight, **parts.given)
-        return asked.index.searcher.search(question, **asked.options)
+        return asked.index.searcher.search(question, **lines.options, **asked.options)
 
     def cut() -> bool:
         return any(is_cut(model, Question.from_query(text)) for text in words)
 
     levels = asked.picture_levels if query is None else asked.text_levels
+    levels = levels if lines.searched == "picture" else _without_levels
     return await service.searches.run(_search_answer, service, asked.index, found, levels, cut, query, begun)
 
 
@@ -355,6 +402,10 @@ def _check_paths(condition: Any) -> None:
 def _without_text() -> bool:
     """Return that nothing was cut, as there is no text."""
     return False
+
+
+def _without_levels() -> None:
+    """Return no levels: hits by lines have no confidence."""
 
 
 def _search_answer(

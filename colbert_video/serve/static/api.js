@@ -4,13 +4,13 @@
  * @typedef {{start: number, end: number, score: number, window: string}} Moment
  * @typedef {{id: string, rank: number, score: number, text: string, frame_score: number | null,
  *   video_score: number | null, start: number | null, end: number | null, window: string | null, moments: Moment[],
- *   parent: string | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
+ *   parent: string | null, line: {start: number, end: number, text: string} | null, metadata: Record<string, unknown>, playable: boolean, reason: string | null, media: string | null,
  *   thumbnail: string | null, frame_rate: number | null, bag_scores: Record<string, number>,
  *   confidence: number | null, match: "strong" | "fair" | "weak" | null}} Result
  * @typedef {{query: string | null, index: string, version: number, milliseconds: number, topk: Result[],
  *   shards_failed: string[], query_cut: boolean, bag_weights: Record<string, number>}} Answer
  * @typedef {{name: string, videos: number, windows: number, version: number, model: string | null,
- *   text_queries: boolean, state: "loading" | "empty" | "ready" | "failed", note: string | null}} IndexInfo
+ *   text_queries: boolean, lines: number, state: "loading" | "empty" | "ready" | "failed", note: string | null}} IndexInfo
  * @typedef {{id: string, index: string, duration: number | null, frame_times: number[],
  *   metadata: Record<string, unknown>, windows: {id: string, start: number | null, end: number | null}[],
  *   playable: boolean, reason: string | null, codec: string | null, container: string | null, bytes: number | null,
@@ -21,7 +21,7 @@
  * @typedef {{id: string, query: string, scores: Record<string, number>, times: number[],
  *   tokens: {token: string, padding: boolean}[], similarities: Record<string, number[][]>, relevance: number[],
  *   start: number | null, end: number | null}} Explanation
- * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean, without: string, all_of: string, then: string}} Options
+ * @typedef {{index: string, k: number, where: string, exact: boolean, windows: boolean, without: string, all_of: string, then: string, text: string}} Options
  */
 
 /**

@@ -28,6 +28,7 @@ const COUNTS = [10, 20, 50, 100];
 class App {
   #query = byId("query");
   #count = byId("k");
+  #text = byId("text");
   #state = readState(location.search);
   #typed = 0;
   #timer = 0;
@@ -90,7 +91,7 @@ class App {
     });
     this.#query.addEventListener("input", () => this.#typing());
     byId("query-clear").addEventListener("click", () => this.#ask(""));
-    this.#count.addEventListener("change", changed);
+    for (const choice of [this.#count, this.#text]) choice.addEventListener("change", changed);
     byId("search").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.#changed();
@@ -110,6 +111,7 @@ class App {
       return;
     }
     this.#fillCounts(); // the index knows the largest
+    this.#showLines();
     void this.adding.show(this.indexes.current?.name ?? "");
     this.#scroll = this.history.scroll;
     this.#opening = this.#state.open !== "";
@@ -140,6 +142,13 @@ class App {
     this.filters.state = this.#state;
     this.likeness.like = this.#state.like;
     this.#fillCounts();
+    this.#text.value = this.#state.text;
+    this.#showLines();
+  }
+
+  /** Offer to search lines of text where the index has some. */
+  #showLines() {
+    byId("text-field").hidden = !this.indexes.current?.lines;
   }
 
   #fillCounts() {
@@ -153,7 +162,7 @@ class App {
   /** Read the state from the form. */
   #read() {
     const query = this.#query.value.trim();
-    this.#state = { ...this.#state, ...this.filters.state, query, image: this.images.name, like: this.likeness.like, k: Number(this.#count.value), index: this.indexes.chosen };
+    this.#state = { ...this.#state, ...this.filters.state, query, image: this.images.name, like: this.likeness.like, k: Number(this.#count.value), text: this.#text.value, index: this.indexes.chosen };
   }
 
   #typing() {
@@ -168,6 +177,7 @@ class App {
   #changed() {
     if (this.filters.problem) return;
     this.#commit(false);
+    this.#showLines();
     this.#search();
   }
 
@@ -222,7 +232,8 @@ class App {
 
   #question() {
     const { query, like, k, where, exact, windows, index, without, also, then } = this.#state;
-    return { query, image: this.images.image, like, options: { k, where, exact, windows, index, without, all_of: also, then } };
+    const text = query && this.indexes.current?.lines ? this.#state.text : "";
+    return { query, image: this.images.image, like, options: { k, where, exact, windows, index, without, all_of: also, then, text } };
   }
 
   /** @returns {boolean} Whether anything is looked for. */
@@ -266,6 +277,7 @@ class App {
     } catch {
       return; // the next look will do
     }
+    this.#showLines();
     if (this.#query.value.trim() !== this.#state.query) return; // words are being typed, and will be asked for
     if (!this.#isAsked || (isEmpty && !this.indexes.isEmpty)) this.#search();
   }

@@ -97,6 +97,7 @@ export class Results {
     if (caption !== result.id) shown.unshift(result.id);
     if (shown.length) words.append(make("span", { class: "facts", text: shown.join(" · ") }));
     const further = result.moments.length;
+    if (result.line) words.append(make("span", { class: "line", text: `“${result.line.text}”` }));
     if (further) words.append(make("span", { class: "facts more", text: `+ ${further} more moment${further === 1 ? "" : "s"}` }));
     if (result.match) words.append(make("span", { class: "match", text: `${sentence(result.match)} match`, title: MATCHES[result.match] }));
     words.append(scoreBar(result, this.weights, most));
@@ -111,7 +112,7 @@ export class Results {
  */
 function scoreBar(result, weights, most) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" });
-  const parts = Object.entries(result.bag_scores).map(([bag, value]) => ({ bag, value, weight: weights[bag] ?? 1 }));
+  const parts = partsOf(result, weights);
   for (const { bag, value, weight } of parts) {
     const part = make("span", { class: bag === "frame" || bag === "video" ? bag : "other", title: bag });
     part.style.width = `${(100 * weight * Math.max(value, 0)) / most}%`;
@@ -124,8 +125,17 @@ function scoreBar(result, weights, most) {
 
 /** @param {Result} result @param {Record<string, number>} weights */
 function total(result, weights) {
-  const parts = Object.entries(result.bag_scores).map(([bag, value]) => (weights[bag] ?? 1) * Math.max(value, 0));
-  return parts.reduce((sum, part) => sum + part, 0);
+  return partsOf(result, weights).reduce((sum, { value, weight }) => sum + weight * Math.max(value, 0), 0);
+}
+
+/**
+ * @param {Result} result
+ * @param {Record<string, number>} weights
+ * @returns {{bag: string, value: number, weight: number}[]} What a score is the sum of; that of lines is one part.
+ */
+function partsOf(result, weights) {
+  const parts = Object.entries(result.bag_scores).map(([bag, value]) => ({ bag, value, weight: weights[bag] ?? 1 }));
+  return parts.length ? parts : [{ bag: "lines", value: result.score, weight: 1 }];
 }
 
 /** @param {unknown} value */

@@ -2,11 +2,12 @@
 
 /** @typedef {{id: string, start: number | null, end: number | null}} Like A video, or a moment of it, to find others like. */
 /**
- * @typedef {{query: string, image: string, without: string, also: string, then: string, like: Like | null, k: number, index: string, where: string, exact: boolean, windows: boolean,
+ * @typedef {{query: string, image: string, without: string, also: string, then: string, like: Like | null, k: number, index: string, where: string, exact: boolean, windows: boolean, text: string,
  *   open: string, time: number | null}} PageState
  */
 
 export const DEFAULT_K = 10;
+const TEXTS = ["speech", "both"];
 
 /** @param {string} search The address's query string. @returns {PageState} */
 export function readState(search) {
@@ -25,6 +26,7 @@ export function readState(search) {
     where: given.get("where") ?? "",
     exact: given.get("exact") === "true",
     windows: given.get("windows") === "true",
+    text: TEXTS.find((text) => text === given.get("text")) ?? "picture",
     open: given.get("open") ?? "",
     time: time >= 0 ? time : null,
   };
@@ -58,6 +60,7 @@ export function writeState(state) {
   if (state.where) made.set("where", state.where);
   if (state.exact) made.set("exact", "true");
   if (state.windows) made.set("windows", "true");
+  if (state.text !== "picture") made.set("text", state.text);
   if (state.open) made.set("open", state.open);
   if (state.open && state.time !== null) made.set("t", state.time.toFixed(1));
   const text = made.toString();
