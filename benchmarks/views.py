@@ -341,6 +341,29 @@ def _range(least: int, most: int) -> str:
     return f"{least} and more" if most == LENGTHS["long"][1] else f"{least} to {most}"
 
 
+# nested_dims: tokens whose first dimensions can be used alone
+
+
+def nested_dims(figures: Figures) -> dict[str, Any]:
+    """R@1 in percent by row, dimensions and seed, and the gain of the nested row over the other in each seed."""
+    from ablation_training import Budget
+    from nested_dims import ROWS, SEARCHED
+
+    dims = [str(dim) for dim in SEARCHED]
+    rows: dict[str, dict[str, dict[int, float]]] = {name: {dim: {} for dim in dims} for name in ROWS}
+    for run in figures["runs"]:
+        for dim in dims:
+            rows[run["row"]][dim][run["seed"]] = 100 * run["metrics"][dim]["R@1"]
+    plain, nested = rows.values()
+    return {
+        "budget": Budget(**figures["facts"]["budget"]),
+        "dims": dims,
+        "rows": rows,
+        "seeds": sorted({run["seed"] for run in figures["runs"]}),
+        "gains": {dim: paired(nested[dim], plain[dim]) for dim in dims},
+    }
+
+
 # loss_study: losses tuned alike
 
 
@@ -436,5 +459,6 @@ VIEWS: dict[str, View] = {
     "scale": scale,
     "ablations": ablations,
     "loss_study": loss_study,
+    "nested_dims": nested_dims,
     "cli": cli,
 }
