@@ -23,7 +23,7 @@ from colbert_video.cli.options import BAD_USAGE, CLOSED_PIPE, INTERRUPTED
 from colbert_video.cli.reproduce_verbs import reproduce
 from colbert_video.cli.search_verbs import demo, fuse, more_like, occurrences, search
 from colbert_video.cli.serve_verbs import mcp, serve
-from colbert_video.cli.training_verbs import evaluate, train
+from colbert_video.cli.training_verbs import evaluate, mine, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
 from colbert_video.errors import ColBERTVideoError
 from colbert_video.progress import show_progress
@@ -52,6 +52,7 @@ VERBS = (
     prepare,
     train,
     evaluate,
+    mine,
     reproduce,
     fuse,
 )

@@ -1,6 +1,7 @@
-"""The verbs of researchers: train and evaluate."""
+"""The verbs of researchers: train, evaluate and mine."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -142,3 +143,56 @@ def evaluate(as_json: bool, **options: Any) -> None:
 
     result = evaluate_command(**options)
     print_result(result.to_dict() if as_json else result.table())
+
+
+@click.command()
+@click.argument("manifest", type=FOLDER)
+@click.option(
+    "--index", "index_path", type=FOLDER, required=True, help="An index of the manifest's videos, by their names there."
+)
+@click.option("--output", type=FOLDER, required=True, help="The manifest to write, with the groups.")
+@click.option("--split", default="train", show_default=True, help="Rows that are mined; others are copied.")
+@click.option(
+    "-k", type=click.IntRange(min=2), default=20, show_default=True, help="Best videos of each caption to look at."
+)
+@click.option(
+    "--margin",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="How much less than a caption's own video another one must score; one that comes nearer may answer it too.",
+)
+@click.option("--group-size", type=click.IntRange(min=2), default=4, show_default=True, help="Most videos of a group.")
+@click.option("--model", help="The model that made the index, by another name than the index has for it.")
+@device_option
+@json_option
+def mine(
+    manifest: Path,
+    index_path: Path,
+    output: Path,
+    split: str,
+    as_json: bool,
+    model: str | None,
+    device: str | None,
+    **settings: Any,
+) -> None:
+    """Find hard negatives: put videos of MANIFEST that a model takes for each other into groups.
+
+    The captions are searched in an index of the videos. Training on the new manifest with data.group_batches=true then has each
+    group in one batch.
+    """
+    from colbert_video.search.searcher import Searcher
+    from colbert_video.training.data.hard_negatives import MiningSettings, mine_manifest
+
+    with Searcher(index_path, model=model, device=device) as searcher:
+        mined = mine_manifest(searcher, manifest, output, MiningSettings(**settings), split=split)
+    result = {**mined.to_dict(), "manifest": str(output)}
+    print_result(result if as_json else _mined(result))
+
+
+def _mined(result: dict[str, Any]) -> str:
+    """Say what was found, and how it is trained on."""
+    return (
+        f"{result['captions']:,} captions: {result['videos']:,} videos in {result['groups']:,} groups; {result['too_near']:,} pairs "
+        f"may answer one caption and stay apart\ntrain on them: --manifest {result['manifest']} --set data.group_batches=true"
+    )
