@@ -55,10 +55,10 @@ from colbert_video.indexing.catalog.spoken_lines import (
     has_words,
     pack_lines,
     store_lines,
+    stored_lines,
     unpack_lines,
 )
 from colbert_video.indexing.catalog.writer_lock import WriterLock
-from colbert_video.video.subtitles.timed_line import TimedLine
 from colbert_video.video.windows import WINDOW_ID
 
 Read = TypeVar("Read")
@@ -362,12 +362,7 @@ class Catalog:
         if not self._has_words():
             return []
         sources = self._rows_in("SELECT video, source, stamp FROM line_sources WHERE video IN", list(ids))
-        return [
-            VideoLines(
-                video, source, stamp, tuple(TimedLine(*row) for row in self._rows(LINES_OF, [source, video, video]))
-            )
-            for video, source, stamp in sources
-        ]
+        return [self.parsed(stored_lines, one, self._rows(LINES_OF, [one[1], one[0], one[0]])) for one in sources]
 
     def stray_lines(self) -> int:
         """Return how many lines belong to no live video or window; there are none in a catalog that is whole."""

@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from colbert_video.errors import DependencyError, IndexFolderError, shown
 from colbert_video.indexing.catalog.filters import Condition
 from colbert_video.indexing.catalog.line_words import words_of
 from colbert_video.indexing.catalog.schema import WORDS, WORDS_STATEMENT
-from colbert_video.video.subtitles.timed_line import TimedLine
+from colbert_video.video.subtitles.timed_line import TimedLine, plain_words
 
 CELLS = 1_000_000
 """Lines times windows that are compared at once."""
@@ -178,11 +178,38 @@ def found_line(row: tuple[Any, ...]) -> FoundLine:
     Raises:
         IndexFolderError: If it is damaged.
     """
-    item, video, start, end, text, score = row
-    times = (start, end, score)
-    if not isinstance(text, str) or not all(isinstance(one, float) and math.isfinite(one) for one in times):
-        raise IndexFolderError(f"a line of video {shown(video)} is damaged: {shown(row[2:])}")
-    return FoundLine(item, video, TimedLine(start, end, text), score)
+    item, video, *line, score = row
+    if not isinstance(score, float) or not math.isfinite(score):
+        raise IndexFolderError(f"a line of video {shown(video)} has the score {shown(score)}")
+    return FoundLine(item, video, stored_line(tuple(line)), score)
+
+
+def stored_line(row: tuple[Any, ...]) -> TimedLine:
+    """Return start, end and text as a line.
+
+    Raises:
+        IndexFolderError: If they are damaged.
+    """
+    start, end, text = row
+    if not isinstance(text, str) or not all(isinstance(one, float) and math.isfinite(one) for one in (start, end)):
+        raise IndexFolderError(f"a line of text is damaged: {shown(row)}")
+    return TimedLine(start, end, text)
+
+
+def stored_lines(source: tuple[Any, ...], lines: Iterable[tuple[Any, ...]]) -> VideoLines:
+    """Return what is stored of one source.
+
+    Args:
+        source: Its row: video, source and stamp.
+        lines: Start, end and text of its lines.
+
+    Raises:
+        IndexFolderError: If a value is damaged.
+    """
+    if not all(isinstance(text, str) for text in source):
+        raise IndexFolderError(f"the source of some lines is damaged: {shown(source)}")
+    video, name, stamp = source
+    return VideoLines(video, name, stamp, tuple(map(stored_line, lines)))
 
 
 def pack_lines(one: VideoLines) -> tuple[str, str, str, str]:
@@ -197,10 +224,10 @@ def unpack_lines(row: tuple[Any, ...]) -> VideoLines:
     Raises:
         IndexFolderError: If the row is damaged.
     """
-    video, source, stamp, text = row
+    *source, text = row
     try:
         stored = json.loads(text)
-        lines = tuple(TimedLine(float(start), float(end), str(words)) for start, end, words in stored["lines"])
-        return VideoLines(video, source, stamp, lines, tuple(map(str, stored["problems"])))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IndexFolderError(f"the staged lines of video {shown(video)} are damaged ({error})") from error
+        lines = [(float(start), float(end), plain_words(said)) for start, end, said in stored["lines"]]
+        return replace(stored_lines(tuple(source), lines), problems=tuple(map(str, stored["problems"])))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IndexFolderError(f"the staged lines of video {shown(row[0])} are damaged ({error})") from error
