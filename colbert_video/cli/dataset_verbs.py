@@ -23,12 +23,11 @@ Prepared = tuple[Any, bool, Callable[..., int]]
 @click.option("--videos", type=FOLDER, help="Folder of the video files. Default: FOLDER.")
 @click.option(
     "--split-name",
-    help="msrvtt: 9k, 7k, 1k-a or full; vatex: test_list or test1k5_sec_list; webdataset: what the rows are for, such as "
-    "test. Default: the first one; train.",
+    help="msrvtt: 9k, 7k, 1k-a or full; vatex: test_list or test1k5_sec_list; webdataset: the split of the rows, such as "
+    "test. Default: the first one; for webdataset train.",
 )
 @click.option(
-    "--caption",
-    help="webdataset: the key of the archives' .json that holds the captions. Default: caption, or the .txt.",
+    "--caption", help="webdataset: the key with the captions in the archives' .json. Default: caption, or the .txt."
 )
 @click.option(
     "--hold-out",
@@ -36,9 +35,9 @@ Prepared = tuple[Any, bool, Callable[..., int]]
     default=0,
     show_default=True,
     metavar="N",
-    help="Training videos to make the split val of, where the dataset has none.",
+    help="Number of training videos to use as split val, if the dataset has none.",
 )
-@click.option("--allow-missing", is_flag=True, help="Write what is there, and report what is not.")
+@click.option("--allow-missing", is_flag=True, help="Write the manifest without what is missing, and report it.")
 @json_option
 def prepare(
     dataset: str,
@@ -51,13 +50,12 @@ def prepare(
     allow_missing: bool,
     as_json: bool,
 ) -> None:
-    """Check the download of DATASET in FOLDER, and write its manifest for train and evaluate.
+    """Check your download of DATASET in FOLDER, and write its manifest for train and evaluate.
 
-    DATASET is msrvtt, msvd, vatex, didemo or activitynet. Nothing is downloaded: what is missing is named, with the place
-    where it is found.
+    DATASET is msrvtt, msvd, vatex, didemo or activitynet. Nothing is downloaded; for everything that is missing, it says
+    where to get it.
 
-    DATASET may also be webdataset, and FOLDER tar archives, as in 'shards/train-{0000..0012}.tar'; their videos are read
-    where they lie.
+    DATASET can also be webdataset, and FOLDER tar archives, as in 'shards/train-{0000..0012}.tar'; they are not unpacked.
     """
     if output is not None:
         from colbert_video.training.data.manifest import check_output

@@ -71,15 +71,17 @@ class WindowLength(click.ParamType):
 @click.option(
     "--pool-factor",
     type=float,
-    help="Let this many frames of a video share a token, the most similar ones. Default: none do.",
+    help="Let similar frames of a video share a token, this many on average. Default: no frames share.",
 )
 @click.option(
-    "--pool-similarity", type=float, help="Let frames of at least this cosine share a token. Default: none do."
+    "--pool-similarity",
+    type=float,
+    help="Let frames share a token if their cosine is at least this. Default: no frames share.",
 )
 @click.option(
     "--snap",
     type=float,
-    help="How far a frame may be moved to a keyframe, which saves decoding, as a share of the spacing between frames: "
+    help="How far away a keyframe may be to be taken instead, which is faster, as a share of the spacing between frames: "
     "0 to 0.25. Default: exact frames of short videos, 0.25 in long ones.",
 )
 @bag_weights_option
@@ -92,12 +94,12 @@ def index(
 ) -> None:
     """Index VIDEOS: a folder (searched recursively), files, a quoted glob, or tar archives of WebDataset.
 
-    Archives are named as in 'shards/videos-{0000..0012}.tar', and their videos are read where they lie. Files that cannot
-    be read are listed with the reason and never stop the run. After an interruption, run the same command again: finished
-    videos are not decoded twice.
+    Name archives as in 'shards/videos-{0000..0012}.tar'; they are not unpacked. Files that cannot be read are listed with
+    the reason and never stop the run. After an interruption, run the same command again: finished videos are not decoded
+    twice.
 
-    With --window a long video is searched by its parts; a hit is still one video, at its best moment. `add` cuts videos
-    and samples frames as `index` did.
+    With --window, parts of long videos are searched; a hit is still one video, at its best moment. `add` later uses the
+    same windows and frames.
     """
     from colbert_video.indexing.indexer import Indexer
 
@@ -108,7 +110,7 @@ def index(
 @click.command()
 @sources_argument
 @index_option
-@click.option("--checksum", is_flag=True, help="Find changed files by their content, for which all files are read.")
+@click.option("--checksum", is_flag=True, help="Find changed files by their content; this reads all files.")
 @click.option("--sync", is_flag=True, help="Remove videos whose files are missing from the given folders.")
 @subtitles_option
 @decoding_options
@@ -155,7 +157,7 @@ def remove(ids: tuple[str, ...], index_path: Path, as_json: bool) -> None:
 def info(index: Path | None, index_path: Path | None, as_json: bool) -> None:
     """Show what an INDEX holds, how it was made, and which videos were refused.
 
-    Without one, show this installation: versions, devices, and what is missing or slow.
+    Without INDEX, show this installation: versions, devices, and what is missing or slow.
     """
     folder = _one_index(index, index_path)
     if folder is None:

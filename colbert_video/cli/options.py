@@ -42,7 +42,7 @@ device_option = click.option("--device", help="auto, cpu, cuda or cuda:1. Defaul
 precision_option = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    help="Of the model's weights and products. Default: auto, the fastest that the device multiplies in hardware.",
+    help="Precision in which the model computes. Default: auto, the fastest that the device supports in hardware.",
 )
 compile_option = click.option(
     "--compile",
@@ -52,14 +52,14 @@ compile_option = click.option(
 query_runtime_option = click.option(
     "--query-runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
-    help="What runs the text tower: torch, or ONNX Runtime or OpenVINO, which are faster on CPUs once they have it. "
-    "Default: torch.",
+    help="What runs the model's text part: torch, onnx (ONNX Runtime) or openvino. The last two answer faster on CPUs, but "
+    "start more slowly. Default: torch.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
 )
 escape_option = click.option(
-    "--escape", is_flag=True, help="White space in the ids of TREC files is written as in URLs, %20 for a space."
+    "--escape", is_flag=True, help="Write and read white space in ids of TREC files as in URLs, %20 for a space."
 )
 bag_weights_option = click.option(
     "--bag-weight",
@@ -67,13 +67,13 @@ bag_weights_option = click.option(
     multiple=True,
     metavar="BAG=NUMBER",
     callback=lambda ctx, param, given: _bag_weights(given),
-    help="How much a bag of tokens counts in a score: its name, = and a number, 0 to leave it out. Repeat it for several. "
-    "Default: what the index says, 1 for a new one.",
+    help="Weight of a bag of tokens in the score; 0 leaves the bag out. Repeatable. Default: the weights "
+    "of the index, 1 for a new one.",
 )
 min_confidence_option = click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    help="Leave out hits that stand less than this share of the way from a usual video of the index to a perfect match, 0 to 1.",
+    help="Leave out hits with a lower confidence: 0 is a usual video of the index, 1 a perfect match.",
 )
 subtitles_option = click.option(
     "--subtitles",
@@ -88,7 +88,7 @@ cluster_option = click.option(
     metavar="[HOST:PORT]",
     is_flag=False,
     flag_value="auto",
-    help="Let a Ray cluster do the work: its head's address; without one, the cluster that runs here, or a new one.",
+    help="Let a Ray cluster do the work: the address of its head. Without it, the cluster on this machine, or a new one.",
 )
 
 
@@ -141,7 +141,7 @@ def decoding_options(command: Command) -> Command:
         click.option(
             "--video-stream",
             type=int,
-            help="Which video stream of each file to read, counted from 0. Default: that of the index, else the one that "
+            help="Which video stream of each file to read, counted from 0. Default: as the index says, or else the one that "
             "players choose.",
         ),
         click.option(

@@ -18,7 +18,7 @@ from colbert_video.errors import SettingsError
 )
 @click.option("--variant", help="A row of the paper's ablations, as --list names it.")
 @click.option("--annotations", type=FOLDER, help="Folder of the dataset's annotation files.")
-@click.option("--videos", type=FOLDER, help="Folder of the videos. Default: that of the annotations.")
+@click.option("--videos", type=FOLDER, help="Folder of the videos. Default: the annotations' folder.")
 @click.option(
     "--output",
     type=FOLDER,
@@ -29,23 +29,25 @@ from colbert_video.errors import SettingsError
 )
 @click.option("--zero-shot", is_flag=True, help="Evaluate the backbone without training it.")
 @click.option("--smoke", is_flag=True, help="Run the whole chain on a few videos; the figures mean nothing.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the training.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the training.")
 @click.option(
     "--seeds",
     metavar="N|LIST",
-    help="Instead of --seed: several trainings, each in a folder of its own, 3 for the seeds 0, 1 and 2, or a list such as "
-    "0,7,11. The report has their means and standard deviations.",
+    help="Instead of --seed: train with several seeds, each in its own folder: 3 for 0, 1 and 2, or a list such as "
+    "0,7,11. The report has means and standard deviations.",
 )
-@click.option("--split-name", help="Another split than the paper's, as prepare names it.")
+@click.option("--split-name", help="A split other than the paper's, with its name in prepare.")
 @click.option(
     "--hold-out",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
     metavar="N",
-    help="Training videos to choose the model on, where the dataset has no validation videos.",
+    help="Number of training videos to use for validation, if the dataset has no validation videos.",
 )
-@click.option("--allow-missing", is_flag=True, help="Go on without missing videos, and mark the result as incomplete.")
+@click.option(
+    "--allow-missing", is_flag=True, help="Continue without missing videos, and mark the result as incomplete."
+)
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames, for all epochs and rows.")
 @click.option(
     "--set", "settings", multiple=True, metavar="SECTION.FIELD=VALUE", help="Override the recipe; repeatable."
@@ -57,7 +59,7 @@ from colbert_video.errors import SettingsError
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="fp32",
     show_default=True,
-    help="In which the row is evaluated.",
+    help="Precision in which the row is evaluated.",
 )
 @json_option
 def reproduce(
@@ -80,8 +82,8 @@ def reproduce(
 ) -> None:
     """Reproduce a row of the paper: prepare DATASET, train, evaluate, and compare.
 
-    DATASET is msrvtt, msvd, vatex, didemo or activitynet. After an interruption, the same command goes on where it stopped.
-    Start several processes with torchrun or accelerate launch to train on several GPUs.
+    DATASET is msrvtt, msvd, vatex, didemo or activitynet. After an interruption, repeat the command to continue. To train
+    on several GPUs, start several processes with torchrun or accelerate launch.
     """
     from colbert_video.training.reproduce.paper_rows import find_row
     from colbert_video.training.reproduce.reproduce_report import rows_dict, rows_table

@@ -29,14 +29,14 @@ DEFAULT_RUN_ROWS = 100
 
 
 @click.command()
-@click.option("--keep", type=FOLDER, help="Leave clips and index in this folder.")
+@click.option("--keep", type=FOLDER, help="Keep clips and index in this folder.")
 @click.option("--clips", type=click.IntRange(min=4), default=40, show_default=True, help="Clips to render.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which clips are rendered.")
 @json_option
 def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
-    """Render a small world of moving shapes, index it, search it.
+    """Render clips of moving shapes, index them, and search them.
 
-    Everything at work in about a minute, with the tiny checkpoint that ships in the package; nothing is downloaded.
+    This takes about a minute, with a tiny model that comes with the package; nothing is downloaded.
     """
     from colbert_video.cli.demo import demo_parts, run_demo
 
@@ -47,10 +47,10 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
 @click.command()
 @click.argument("query", nargs=-1)
 @index_option
-@click.option("--image", type=FOLDER, help="Look for what this picture shows, instead of words or beside them.")
 @click.option(
-    "--image-weight", type=float, help="How much the picture counts beside words, whose weight is 1. Default: 1."
+    "--image", type=FOLDER, help="Search for what this picture shows, instead of words or together with them."
 )
+@click.option("--image-weight", type=float, help="Weight of the picture; words have 1. Default: 1.")
 @click.option("--without", multiple=True, metavar="TEXT", help="What must not be shown; repeatable.")
 @click.option("--all-of", multiple=True, metavar="TEXT", help="What must be shown in the same video too; repeatable.")
 @click.option(
@@ -59,13 +59,17 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     metavar="TEXT",
     help="What must be shown after QUERY in the same video; repeatable, in order.",
 )
-@click.option("--video", type=FOLDER, help="Look for what this clip shows, instead of words.")
+@click.option("--video", type=FOLDER, help="Search for what this clip shows, instead of words.")
 @click.option(
-    "--queries", type=FOLDER, help="Search for many queries: a file with a line for each, its id, a tab and its words."
+    "--queries",
+    type=FOLDER,
+    help="Search for many queries: a file with one line per query: its id, a tab and its words.",
 )
 @click.option("--trec", type=FOLDER, help="The TREC run to write for --queries.")
 @escape_option
-@click.option("-k", type=int, help=f"Hits per query at most. Default: {DEFAULT_HITS}; in a run {DEFAULT_RUN_ROWS}.")
+@click.option(
+    "-k", type=int, help=f"At most this many hits per query. Default: {DEFAULT_HITS}; in a run {DEFAULT_RUN_ROWS}."
+)
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
@@ -88,7 +92,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     type=click.Choice(["native", "colbert"]),
     default="native",
     show_default=True,
-    help="Scoring by this library, or by stock colbert-ai (PLAID).",
+    help="Score with this library, or with stock colbert-ai (PLAID).",
 )
 @click.option("--explain", is_flag=True, help="Show which frame of the best hit answers each word.")
 @click.option("--model", help="The model's new name or folder, if it moved since the index was made.")
@@ -167,11 +171,9 @@ def search(
 @click.command("more-like")
 @click.argument("video")
 @index_option
-@click.option(
-    "--at", type=float, metavar="SECONDS", help="Look for what is shown at this time of it, not in all of it."
-)
-@click.option("--until", type=float, metavar="SECONDS", help="With --at: for the moment from there to here.")
-@click.option("-k", type=int, default=DEFAULT_HITS, show_default=True, help="Hits at most.")
+@click.option("--at", type=float, metavar="SECONDS", help="Search for what VIDEO shows at this time, not in all of it.")
+@click.option("--until", type=float, metavar="SECONDS", help="With --at: search for the moment from there to here.")
+@click.option("-k", type=int, default=DEFAULT_HITS, show_default=True, help="At most this many hits.")
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")
 @click.option("--exact", is_flag=True, help="Score every video on its decoded tokens.")
@@ -222,7 +224,7 @@ def more_like(
 @query_runtime_option
 @json_option
 def occurrences(query: str, video: str, index_path: Path, as_json: bool, **settings: Any) -> None:
-    """List every part of VIDEO, the id of one video of the index, where QUERY is met, in the order of time."""
+    """List every part of VIDEO (an id of the index) that fits QUERY, in the order of time."""
     from colbert_video.cli.tables import occurrence_listing
     from colbert_video.search.searcher import Searcher
 
@@ -240,16 +242,16 @@ def occurrences(query: str, video: str, index_path: Path, as_json: bool, **setti
     type=click.Choice(["rrf", "min_max", "z_score"]),
     default="rrf",
     show_default=True,
-    help="By reciprocal ranks, or by the sum of scores brought to one scale.",
+    help="Add reciprocal ranks, or scores that are brought to one scale.",
 )
 @click.option(
     "--weight",
     "weights",
     type=float,
     multiple=True,
-    help="What a run counts, in the order of the runs; repeatable. Default: 1 each.",
+    help="Weight of a run, in the order of the runs; repeatable. Default: 1 each.",
 )
-@click.option("-k", type=click.IntRange(min=1), help="Most videos for each query. Default: all.")
+@click.option("-k", type=click.IntRange(min=1), help="At most this many videos for each query. Default: all.")
 @escape_option
 @json_option
 def fuse(
@@ -263,8 +265,8 @@ def fuse(
 ) -> None:
     """Fuse RUNS, TREC files of any retrievers over the same videos, into one run.
 
-    A video that a run does not hold gets nothing from it by rrf, 0 by min_max, and by z_score two standard deviations
-    less than the mean.
+    If a run does not have a video, it adds 0 to its score (rrf, min_max), or two standard deviations less than the mean
+    (z_score).
     """
     from colbert_video.durable import check_file_writable
     from colbert_video.search.fusion import fuse as fuse_rankings

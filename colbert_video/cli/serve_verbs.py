@@ -11,7 +11,7 @@ import click
 from colbert_video.cli.options import FOLDER, compile_option, device_option, precision_option, query_runtime_option
 from colbert_video.errors import DependencyError
 
-model_option = click.option("--model", help="Where the indexes' model is now, if it moved.")
+model_option = click.option("--model", help="The model's new name or folder, if it moved.")
 THREADS, CLUSTER_THREADS = 2, 16
 """Searches at once, scored here or elsewhere."""
 
@@ -22,17 +22,15 @@ THREADS, CLUSTER_THREADS = 2, 16
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. Any but this machine's own needs a token.",
+    help="Address to listen on. Addresses that other machines can reach need a token.",
 )
 @click.option("--port", type=int, default=8000, show_default=True, help="Port; 0 for a free one.")
 @click.option(
     "--token",
     envvar="COLBERT_VIDEO_TOKEN",
-    help="Secret that clients must show; better given as COLBERT_VIDEO_TOKEN, as others see command lines.",
+    help="Secret that clients must send. Better set COLBERT_VIDEO_TOKEN: other users can see command lines.",
 )
-@click.option(
-    "--allowed-host", "allowed_hosts", multiple=True, help="Name under which a reverse proxy is reached; repeatable."
-)
+@click.option("--allowed-host", "allowed_hosts", multiple=True, help="Host name of a reverse proxy; repeatable.")
 @click.option(
     "--media-root",
     "media_roots",
@@ -45,22 +43,32 @@ THREADS, CLUSTER_THREADS = 2, 16
     "add_roots",
     type=FOLDER,
     multiple=True,
-    help="Let the page and programs add videos beneath this folder, and files that they send, which go into the first; "
-    "repeatable. With --model an INDEX need not exist yet. Default: nothing is added.",
+    help="Let the page and programs add videos from this folder, and send files, which are stored in the first such folder; "
+    "repeatable. With --model an INDEX need not exist yet. Default: nothing can be added.",
 )
-@click.option("-k", "most_results", type=int, default=1000, show_default=True, help="Most results of a search.")
-@click.option("--threads", type=int, help="Searches at once. Default: 2; 16 on a cluster, which scores them elsewhere.")
+@click.option(
+    "-k", "most_results", type=int, default=1000, show_default=True, help="At most this many results of a search."
+)
+@click.option(
+    "--threads",
+    type=int,
+    help="Searches at the same time. Default: 2; 16 with a cluster, which scores on other machines.",
+)
 @click.option(
     "--cluster",
     metavar="[ADDRESS]",
     is_flag=False,
     flag_value="auto",
-    help="Search sharded corpora on a Ray cluster: the one at HOST:PORT, else that of this machine.",
+    help="Search sharded corpora on a Ray cluster: the one at HOST:PORT, or else that of this machine.",
 )
-@click.option("--replicas", type=click.IntRange(min=1), help="Actors of each shard on the cluster. Default: 1.")
-@click.option("--deadline", type=float, help="Seconds until shards on the cluster are given up. Default: 5.")
-@click.option("--copies-folder", type=FOLDER, help="Where H.264 copies are kept. Default: a temporary folder.")
-@click.option("--preload", is_flag=True, help="Ask the system to read the indexes, and new commits, into memory ahead.")
+@click.option("--replicas", type=click.IntRange(min=1), help="Processes for each shard on the cluster. Default: 1.")
+@click.option("--deadline", type=float, help="Seconds to wait for shards on the cluster. Default: 5.")
+@click.option("--copies-folder", type=FOLDER, help="Folder for H.264 copies. Default: a temporary folder.")
+@click.option(
+    "--preload",
+    is_flag=True,
+    help="Ask the system to read the indexes and new commits into memory before searches need them.",
+)
 @click.option("--mcp", "agents", is_flag=True, help="Also answer agents (Model Context Protocol) at /mcp.")
 @model_option
 @device_option
@@ -155,7 +163,7 @@ def mcp(
     """Give agents tools that search indexes: the Model Context Protocol over stdin and stdout.
 
     Agents start this themselves; add it to their settings as the command `colbert-video mcp my.index`. They can search,
-    explain, list, and look at frames, and change nothing. With --http it is a service, as of `colbert-video serve --mcp`.
+    explain, list, and look at frames, but change nothing. With --http it is a service, like `colbert-video serve --mcp`.
     """
     check_server(agents=True)
     from colbert_video.serve.launch import serve as run

@@ -21,8 +21,8 @@ from colbert_video.cli.options import (
 @click.command()
 @click.argument("recipe")
 @click.option("--output", type=FOLDER, required=True, help="Folder of the run: models, checkpoints, logs, plot.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder, if there is one.")
-@click.option("--manifest", type=FOLDER, help="Captions and videos, instead of the recipe's.")
+@click.option("--resume", is_flag=True, help="Continue the run in the output folder, if there is one.")
+@click.option("--manifest", type=FOLDER, help="Manifest of captions and videos, instead of the recipe's.")
 @click.option(
     "--cache", type=FOLDER, help="Folder that keeps decoded frames, so that later epochs do not decode again."
 )
@@ -35,30 +35,30 @@ from colbert_video.cli.options import (
     multiple=True,
     metavar="NAME",
     help="Log to this experiment tracker too: wandb, mlflow, trackio, comet_ml, aim, clearml, dvclive or swanlab; repeatable. "
-    "TensorBoard's files are written in any case.",
+    "Files for TensorBoard are always written.",
 )
 @click.option(
     "--compile",
     is_flag=True,
-    help="Compile the model with torch.compile: the first step takes a minute or more, the later ones less.",
+    help="Compile the model with torch.compile: the first step takes a minute or more, later steps are faster.",
 )
 @click.option(
     "--snap",
     type=float,
-    help="How far a frame of a long video may be moved to a keyframe, as a share of the spacing between frames: 0 for the "
+    help="How far away a keyframe of a long video may be to be taken instead, as a share of the spacing between frames: 0 for "
     "exact frames. Default: the recipe's.",
 )
 @click.option(
     "--seeds",
     metavar="N|LIST",
-    help="Train from several seeds, each in a folder of its own: 3 for 0, 1 and 2, or a list such as 0,7,11. Mean and "
-    "standard deviation go into seeds.json.",
+    help="Train with several seeds, each in its own folder: 3 for 0, 1 and 2, or a list such as 0,7,11. Mean and "
+    "standard deviation are in seeds.json.",
 )
 @workers_option
 @device_option
 @json_option
 def train(as_json: bool, **options: Any) -> None:
-    """Train a model as RECIPE says: a YAML file, or the name of a shipped recipe.
+    """Train a model with RECIPE: a YAML file, or the name of a shipped recipe.
 
     Start several processes with torchrun or accelerate launch to train on several GPUs.
     """
@@ -100,17 +100,17 @@ def _trained(result: dict[str, Any]) -> str:
     type=click.Choice(["all", "first"]),
     default="all",
     show_default=True,
-    help="Every caption of a video is a query, or only its first.",
+    help="Use every caption of a video as a query, or only the first.",
 )
 @click.option("-k", type=click.IntRange(min=1), default=100, show_default=True, help="Length of rankings and runs.")
-@click.option("--exact", is_flag=True, help="Have the index score every video on its decoded tokens.")
+@click.option("--exact", is_flag=True, help="With --index: score every video on its decoded tokens.")
 @bag_weights_option
 @click.option(
     "--missing",
     type=click.Choice(["refuse", "report"]),
     default="refuse",
     show_default=True,
-    help="About videos that cannot be read.",
+    help="Stop at videos that cannot be read, or leave them out and report them.",
 )
 @click.option(
     "--frames", "num_frames", type=click.IntRange(min=1), help="Frames of each video. Default: the model's own number."
@@ -118,16 +118,16 @@ def _trained(result: dict[str, Any]) -> str:
 @click.option(
     "--snap",
     type=float,
-    help="How far a frame of a long video may be moved to a keyframe, as a share of the spacing between frames: 0 to 0.25, 0 "
-    "for the exact frames.",
+    help="How far away a keyframe of a long video may be to be taken instead, as a share of the spacing between frames: "
+    "0 to 0.25, 0 for exact frames.",
 )
 @click.option("--cache", type=FOLDER, help="Folder that keeps decoded frames for the next evaluation.")
-@click.option("--trec", type=FOLDER, help="Folder to leave queries.tsv, qrels.txt and runs in, for other tools.")
+@click.option("--trec", type=FOLDER, help="Folder in which to write queries.tsv, qrels.txt and runs, for other tools.")
 @click.option(
     "--transductive",
     is_flag=True,
-    help="Also measure scores that all queries decide together (DSL, QB-Norm, CSLS), as rows apart: no search can compute "
-    "them, and they are not comparable.",
+    help="Also measure scores that use all test queries together (DSL, QB-Norm, CSLS), in separate rows. A real search cannot "
+    "compute them, so do not compare them with other figures.",
 )
 @escape_option
 @workers_option

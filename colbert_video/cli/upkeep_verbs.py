@@ -36,7 +36,7 @@ table_name_option = click.option(
 def compact(index_path: Path, retrain: Literal["stored", "paths"] | None, as_json: bool, **decoding: Any) -> None:
     """Rewrite an index into one segment; frees the space of removed and replaced videos.
 
-    No video is decoded, except with --retrain paths. Searches go on meanwhile. The disk must hold the old and the new
+    No video is decoded, except with --retrain paths. You can search meanwhile. The disk needs room for the old and the new
     segments until the new one is complete.
     """
     from colbert_video.cli.tables import compact_text
@@ -79,9 +79,9 @@ def export(
     half: bool,
     as_json: bool,
 ) -> None:
-    """Copy INDEX to TARGET, to be opened elsewhere, or write its tokens for another system.
+    """Copy INDEX to TARGET, for another machine, or write its tokens for another system.
 
-    The name says what is made: an archive if it ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, otherwise a folder.
+    TARGET becomes an archive if its name ends in .tar, .tar.gz, .tar.bz2, .tar.xz or .zip, and otherwise a folder.
     With --to, TARGET is a new file (parquet, npz) or folder (lance, qdrant), or the address of a Qdrant server.
     """
     index, target = _places(places, index_path, "TARGET")
@@ -127,9 +127,9 @@ def _listed(tokens: dict[str, int]) -> str:
 @click.option("--videos-per-shard", type=click.IntRange(min=1), help="Instead: about this many videos per shard.")
 @json_option
 def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: int | None, as_json: bool) -> None:
-    """Split INDEX into shards that machines search together; tokens are copied as they are stored.
+    """Split INDEX into shards that machines search together; stored tokens are copied.
 
-    INDEX stays as it is. The new folder appears when it is complete; after a kill, run the same command again.
+    INDEX does not change. The new folder appears when it is complete; after a kill, run the same command again.
     """
     if (shards is None) == (videos_per_shard is None):
         raise click.UsageError("say how many shards: --shards N or --videos-per-shard N, one of them.")
@@ -143,19 +143,17 @@ def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: 
 @click.command("import")
 @click.argument("places", nargs=-1, required=True, metavar="SOURCE [INDEX]")
 @some_index_option
-@click.option(
-    "--from", "kind", type=click.Choice(TABLES), help="Format of a table of tokens. Default: its name tells it."
-)
+@click.option("--from", "kind", type=click.Choice(TABLES), help="Format of a table of tokens. Default: from its name.")
 @table_name_option
 @click.option("--nbits", type=click.Choice(["1", "2", "4", "8"]), help="With a table: bits kept of each dimension.")
 @json_option
 def import_(
     places: tuple[str, ...], index_path: Path | None, kind: Any, name: str | None, nbits: str | None, as_json: bool
 ) -> None:
-    """Make a new index folder of SOURCE, which export wrote, and check all of it.
+    """Make a new index folder from SOURCE, which export wrote, and check all of it.
 
-    SOURCE may be an archive; a folder, such as one that was exported, an index, or one into which an archive was unpacked; or a
-    table of tokens: a .parquet or .npz file, a folder of LanceDB or Qdrant, or the address of a Qdrant server.
+    SOURCE can be an archive; a folder (an export, an index, or an unpacked archive); or a table of tokens: a .parquet or
+    .npz file, a folder of LanceDB or Qdrant, or the address of a Qdrant server.
     """
     if len(places) != (1 if index_path else 2):
         raise click.UsageError("give SOURCE and INDEX, or SOURCE and --index INDEX.")
