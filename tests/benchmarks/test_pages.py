@@ -125,7 +125,7 @@ def test_decoding_tables_say_what_the_figures_say(load: Any) -> None:
         "| `b.mp4` | right, with a warning | **hang** | right |",
         "| colbert_video | 1 of 1 | 2 of 2 |",
         "| decord | 0 of 1 | 1 of 2 |",
-        "70 MB after 100 opens, 71 MB after all",
+        "70 MB after 100 opens and 71 MB after the last",
         "a processor, 2 cores, Linux, busy with other work; reference: ffmpeg 5.1. Versions: av 18; decord 0.6; opencv 5.",
     ):
         assert line in text
