@@ -153,7 +153,7 @@ def check_link(path: Path) -> None:
         IndexFolderError: If it is a link.
     """
     if path.is_symlink():
-        raise IndexFolderError(f"{path} is a link, which no index holds; copy what it leads to in its place")
+        raise IndexFolderError(f"{path} is a link, which an index cannot contain; replace it by a copy of its target")
 
 
 def file_problem(path: Path, size: int, sha256: str | None) -> str | None:

@@ -62,7 +62,7 @@ def unique_keys(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {shown(key)} comes twice; a key may come once")
+            raise ValueError(f"the key {shown(key)} comes twice; use each key once")
         found[key] = value
     return found
 

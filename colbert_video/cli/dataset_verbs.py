@@ -85,7 +85,7 @@ def _dataset(
     name: str, folder: Path, videos: Path | None, split_name: str | None, caption: str | None, hold_out: int
 ) -> Prepared:
     if caption is not None:
-        raise click.UsageError(f"--caption is for webdataset; {name} has captions of its own.")
+        raise click.UsageError(f"--caption is for webdataset; {name} has its own captions.")
     from colbert_video.training.datasets.prepare import check_dataset, write_manifest
 
     preparation = check_dataset(name, folder, videos=videos, split_name=split_name, hold_out=hold_out)
@@ -120,7 +120,7 @@ class TimeType(click.ParamType):
             parts = []
         if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
             self.fail(
-                f"{shown(str(value))} is no time; write seconds (83.5) or minutes and seconds (1:23.5).", param, ctx
+                f"{shown(str(value))} is not a time; write seconds (83.5) or minutes and seconds (1:23.5).", param, ctx
             )
         return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 

@@ -76,7 +76,7 @@ def evaluate_command(
         raise SettingsError("nothing to evaluate on: give --data MANIFEST or --data toy, or --run with --qrels.")
     for option, value in (("--frames", num_frames), ("--snap", snap)):
         if value is not None and (index is not None or data == TOY):
-            raise SettingsError(f"{option} {value} has a meaning with --model and a manifest alone; leave it out.")
+            raise SettingsError(f"{option} {value} works only with --model and a manifest; leave it out.")
     _check_transductive(transductive, model, index)
     files = None if trec is None else TrecFolder(user_path(trec, "trec (--trec)"), k, escape)
     if files is not None:
@@ -131,9 +131,7 @@ def _evaluate_files(
         raise SettingsError("--run and --qrels belong together; give both.")
     unused = [name for name, value in others.items() if value is not None]
     if unused:
-        raise SettingsError(
-            f"{unused[0]} has no meaning beside --run and --qrels, which hold everything; leave it out."
-        )
+        raise SettingsError(f"{unused[0]} has no effect with --run and --qrels; leave it out.")
     return evaluate_run(run, qrels, escaped=escaped)
 
 

@@ -356,7 +356,7 @@ def _check_what(
         )
     if several and (video is not None or queries is not None):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in several)
-        raise click.UsageError(f"{options} stands beside words or a picture: leave out --video and --queries.")
+        raise click.UsageError(f"{options} works only with words or a picture: leave out --video and --queries.")
     if "image_weight" in several and image is None:
         raise click.UsageError("--image-weight says how much a picture counts: give one, --image FILE.")
     if explain and (query is None or image is not None or several):

@@ -163,7 +163,7 @@ def import_(
         _import_table(source, index, kind, name, nbits, as_json)
         return
     if name or nbits:
-        raise click.UsageError("--name and --nbits are for tables of tokens, and SOURCE is none.")
+        raise click.UsageError("--name and --nbits are only for tables of tokens, and SOURCE is not one.")
     from colbert_video.indexing.upkeep.export import import_index
 
     report = import_index(Path(source), index)

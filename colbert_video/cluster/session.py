@@ -140,7 +140,7 @@ def check_address(cluster: str) -> None:
     if cluster in ("auto", "local") or (host and colon and port.isdecimal() and "/" not in host):
         return
     raise SettingsError(
-        f"cluster={shown(cluster)} is no address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, "
+        f"cluster={shown(cluster)} is not the address of a Ray cluster; give HOST:PORT of its head, such as 10.0.0.1:6379, "
         "or 'auto' for the one that runs on this machine."
     )
 
@@ -211,7 +211,7 @@ def _reach(address: str) -> None:
         raise ClusterError(_silent(address)) from error
     if asked.returncode < 0:
         raise ClusterError(
-            f"what listens at {address} is no Ray cluster; is that the port of its head (6379 by default)?"
+            f"what listens at {address} is not a Ray cluster; is that the port of its head (6379 by default)?"
         )
     if asked.returncode > 0:
         raise ClusterError(_refusal(address, asked.stderr))

@@ -102,7 +102,7 @@ def write_captions(
         )
     rows = [*_rows(videos, output.parent, split, hold_out)]
     if not rows:
-        raise SettingsError("there is no captioned video; say which key holds the caption.")
+        raise SettingsError("no video has a caption; name the key with the captions.")
     write_rows(rows, output)
     return len(rows)
 

@@ -129,7 +129,7 @@ class VideoColBERTEncoder:
         """
         texts = [*queries["text"]] if "text" in queries.column_names else []
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise SettingsError("the queries hold no text; this model reads texts alone.")
+            raise SettingsError("the queries have no text; this model reads only texts.")
         if not self._gallery:
             raise SettingsError("no video of the corpus is encoded; index a corpus first, with videos that play.")
         scores = score_gallery(self.model, texts, [*self._gallery.values()], [self.interaction])

@@ -211,7 +211,7 @@ def _check_images(model: Any) -> None:
     encoder: Any = model
     if not (hasattr(model, "encode_query") and hasattr(model, "encode_document") and isinstance(model, nn.Module)):
         raise SettingsError(
-            f"model={shown(model)} is no MultiVectorEncoder of sentence-transformers, nor the name of one."
+            f"model={shown(model)} is not a MultiVectorEncoder of sentence-transformers, nor the name of one."
         )
     if not encoder.supports("image"):
         raise ModelError(

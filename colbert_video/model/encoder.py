@@ -109,7 +109,7 @@ def check_encoder(model: object) -> None:
     missing = [name for name in MEMBERS if not hasattr(model, name)]
     if missing:
         raise SettingsError(
-            f"model={shown(model)} is no encoder: a {type(model).__name__} has no {', '.join(missing)}. Give a name, a "
+            f"model={shown(model)} is not an encoder: a {type(model).__name__} has no {', '.join(missing)}. Give a name, a "
             "VideoColBERT, or an object that satisfies colbert_video.model.VideoEncoder."
         )
 

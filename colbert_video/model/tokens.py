@@ -37,7 +37,9 @@ def as_tensor(values: Any, name: str) -> Tensor:
         if array.dtype == object:
             array = array.astype(np.float64)
     except Exception as error:  # ragged lists, tensors on a GPU, foreign objects
-        raise SettingsError(f"{name} are {shown(values)}, which is no array of numbers; give a NumPy array.") from error
+        raise SettingsError(
+            f"{name} are {shown(values)}, which is not an array of numbers; give a NumPy array."
+        ) from error
     if array.dtype.kind not in "fiub":
         raise SettingsError(f"{name} are of dtype {array.dtype}; give real numbers, such as float32.")
     native = array.dtype.newbyteorder("=")

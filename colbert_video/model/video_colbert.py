@@ -338,7 +338,7 @@ class VideoColBERT(nn.Module):
         """
         if self.precision != "fp32":
             raise SettingsError(
-                f"{purpose} needs weights in fp32, and this model is in {self.precision}, for encoding alone; load it with "
+                f"{purpose} needs weights in fp32, and this model is in {self.precision}, only for encoding; load it with "
                 "precision='fp32'."
             )
 

@@ -236,7 +236,7 @@ def numbered_queries(queries: object) -> dict[str, Any]:
     if not found:
         raise SettingsError("no queries were given; at least one is needed.")
     if len(found) < len(pairs):
-        raise SettingsError("two query ids are the same text; give each query an id of its own.")
+        raise SettingsError("two query ids are the same text; give each query its own id.")
     texts = any(isinstance(query, str | Question) for query in found.values())
     for name, query in found.items():
         if isinstance(query, str | Question) is not texts or not (texts or _may_be_tokens(query)):
@@ -386,7 +386,7 @@ def _image_file(image: Any) -> Any:
     if callable(getattr(image, "read", None)):
         return image
     raise SettingsError(
-        f"{shown(image)} is no image; give a file's name or content, an open file, RGB pixels, or a PIL image."
+        f"{shown(image)} is not an image; give a file's name or content, an open file, RGB pixels, or a PIL image."
     )
 
 

@@ -49,7 +49,7 @@ class Question:
         for name, value in values.items():
             object.__setattr__(self, name, value)
         if not (self.text or self.image is not None or self.all_of or self.then):
-            raise SettingsError("the question asks for nothing: give a text or a picture of what is shown.")
+            raise SettingsError("the question is empty: give a text or a picture of what is shown.")
         for weights in (self.part_weights, [weight for _, weight in (*self.together, *self.steps)]):
             if weights and not any(weights):
                 raise SettingsError("all parts of the question have weight 0; give one more.")
@@ -72,7 +72,7 @@ class Question:
             if given:
                 names = ", ".join(given)
                 raise SettingsError(
-                    f"{names} stands beside a Question: give it to the question, Question({names}=...)."
+                    f"{names} cannot be given together with a Question: give it to the question, Question({names}=...)."
                 )
             return query
         if isinstance(query, str) and not given and "^" not in query:
@@ -184,5 +184,5 @@ def _part(name: str, given: Any, *, questions: bool) -> tuple[Any, float]:
 def _weight(name: str, value: Any) -> float:
     number = real_number(name, value, most=MAX_WEIGHT)
     if number < 0:
-        raise SettingsError(f"{name}={shown(value)} is negative: what must not be shown is without=.")
+        raise SettingsError(f"{name}={shown(value)} is negative: for what must not be shown, use without=.")
     return float(number)

@@ -95,7 +95,7 @@ def read_queries(path: str | Path) -> dict[str, str]:
         if not name or not words:
             raise SettingsError(f"{where}: {'no words' if name else 'no id'}; give both.")
         if name in queries:
-            raise SettingsError(f"{where}: query {shown(name)} is there already; ids are unique.")
+            raise SettingsError(f"{where}: query {shown(name)} is already there; ids must be unique.")
         queries[name] = words
     if not queries:
         raise SettingsError(f"{path} holds no queries; write each as a line of ID, tab, words.")
@@ -237,5 +237,5 @@ def _number(kind: type, where: str, name: str, text: str) -> Any:
 def _insert(table: dict[str, dict[str, Any]], where: str, query: str, video: str, value: float) -> None:
     videos = table.setdefault(query, {})
     if video in videos:
-        raise SettingsError(f"{where}: query {shown(query)} has video {shown(video)} already; each may come once.")
+        raise SettingsError(f"{where}: query {shown(query)} already has video {shown(video)}; list each once.")
     videos[video] = value

@@ -117,7 +117,7 @@ def _service_error(error: Exception) -> ServiceError:
 def _video_error(error: VideoError) -> ServiceError:
     logger.info("%s", error)
     if error.kind is FailureKind.MISSING:
-        return ServiceError(404, "media_missing", "the video's file is gone.", "Bring it back or index it again.")
+        return ServiceError(404, "media_missing", "the video's file is missing.", "Restore it or index it again.")
     if error.kind is FailureKind.TIMEOUT:
         return ServiceError(504, "decoding_timeout", "the video took too long to decode.", "Try again later.")
     return ServiceError(

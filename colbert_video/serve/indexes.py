@@ -186,7 +186,7 @@ class ServedIndex:
         """Return the model that is to make the index."""
         model = ModelChoice.from_given(**self._options).load(None)
         if model is None:
-            raise SettingsError("no model is named to make the index; start the service with --model.")
+            raise SettingsError("there is no model to make the index; start the service with --model.")
         return model
 
     def refresh(self) -> bool:
@@ -437,7 +437,7 @@ def _check_begins(path: Path, *, fillable: bool, names_model: bool) -> None:
             "`serve` with --allow-add FOLDER --model NAME to fill it from the page."
         )
     if not names_model:
-        raise SettingsError(f"{path} holds no index yet, and no model is named to make it; add --model NAME.")
+        raise SettingsError(f"{path} holds no index yet, and there is no model to make it; add --model NAME.")
     check_can_begin(path)
     logger.warning("%s in %s: drop videos on the page, or name a folder there", NOTHING_YET, path)
 

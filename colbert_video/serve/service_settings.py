@@ -138,7 +138,7 @@ class ServeSettings:
 def _add_root(root: Path) -> Path:
     folder = user_path(root, "add_roots (--allow-add)")
     if not folder.is_dir():
-        raise SettingsError(f"{folder} is no folder, so no videos can be added from it; make it, or name another.")
+        raise SettingsError(f"{folder} is not a folder, so no videos can be added from it; make it, or name another.")
     return folder
 
 

@@ -203,7 +203,7 @@ def _from_item(item: Any, missing: Counter[str]) -> Sources:
         )
     name, path, metadata = item if len(item) == 3 else (*item, {})
     if not isinstance(path, str | os.PathLike) or not isinstance(metadata, Mapping):
-        raise SettingsError(f"{shown(item)} is no (id, path, metadata); these must be a string, a path and a dict.")
+        raise SettingsError(f"{shown(item)} is not (id, path, metadata); these must be a string, a path and a dict.")
     name = new_id(name, f"the id of the video {shown(path)}")
     plain = plain_metadata(metadata, f"the metadata of video {shown(name)}", missing)
     return Sources((VideoRecord(name, _absolute(os.fsdecode(path)), plain),), 0)
@@ -266,7 +266,7 @@ def _in_archive(path: Path) -> Sources:
     if archive.repeated:
         raise SettingsError(
             f"{path} holds several members named {shown(archive.repeated[0])} ({len(archive.repeated)} names are "
-            "repeated); each video needs a key of its own, write the archive again."
+            "repeated); each video needs its own key; write the archive again."
         )
     records, ignored, unreadable = _archived_videos(archive, _absolute(path))
     if archive.damage is not None:
@@ -342,7 +342,7 @@ def _check_uncompressed(path: Path) -> None:
     """Refuse a compressed archive: no member can be read without all that comes before it."""
     if path.name.lower().endswith(COMPRESSED):
         raise SettingsError(
-            f"{path} is compressed, so its members cannot be read where they lie; uncompress it to a {ARCHIVE} first. "
+            f"{path} is compressed, so its members cannot be read from it; uncompress it to a {ARCHIVE} first. "
             "Videos do not get smaller by it."
         )
 

@@ -148,7 +148,7 @@ class _Compiler:
         if not isinstance(where, Mapping):
             raise SettingsError(f"{shown(where)} is not a filter; write an object such as {{'channel': 'news'}}.")
         if depth > MAX_DEPTH:
-            raise SettingsError(f"the filter is nested more than {MAX_DEPTH} deep; write it flatter.")
+            raise SettingsError(f"the filter is nested more than {MAX_DEPTH} deep; use fewer levels.")
         return _all([self._entry(name, operand, depth) for name, operand in where.items()])
 
     def _entry(self, name: str, operand: Any, depth: int) -> Condition:

@@ -93,7 +93,7 @@ class IndexReader:
     def _open_view(cls, path: Path, catalog: Catalog, view: IndexView, device: torch.device | None) -> "IndexReader":
         settings = stored_settings(catalog)
         if settings is None:
-            raise IndexFolderError(f"{path} is not finished: repeat the index run that was interrupted, it goes on.")
+            raise IndexFolderError(f"{path} is not finished: repeat the interrupted index run to continue it.")
         files = catalog.files()
         check_files(path, files, content=False)
         _check_unlisted(path, files, view, settings)

@@ -70,7 +70,7 @@ class BagWriter:
         """
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise IndexFolderError(f"{folder} is not empty; a bag needs a folder of its own")
+            raise IndexFolderError(f"{folder} is not empty; a bag needs its own folder")
         self._folder, self._codec, self._codec_folder = folder, codec, codec_folder
         self._doclens: list[Tensor] = []
         self._codes = (folder / "codes.tmp").open("wb")

@@ -343,7 +343,7 @@ def _is_passing(name: str, member: Member, source: Path) -> bool:
     """
     if name == f"{CATALOG_NAME}-wal" and member.size:
         raise IndexFolderError(
-            f"{source} was packed while the index was open, and its last commits lie in {shown(member.name)}: pack "
+            f"{source} was packed while the index was open, and its last commits are in {shown(member.name)}: pack "
             "what `colbert-video export` writes."
         )
     sides = tuple(f"{CATALOG_NAME}{end}" for end in ("-wal", "-shm", "-journal"))

@@ -88,7 +88,7 @@ class ShardedCorpus:
         for shard in corpus.folders:
             check_link(shard)
             if not is_index(shard):
-                raise IndexFolderError(f"{shard} is missing or no index; restore it or shard the index again.")
+                raise IndexFolderError(f"{shard} is missing or not an index; restore it or shard the index again.")
         return corpus
 
 
@@ -134,7 +134,7 @@ def _parsed(path: Path) -> tuple[str, ...]:
     body = {"shards": values.get("shards")}
     if values.get("sha256") != _digest(body):
         raise IndexFolderError(
-            f"{path} is damaged: its checksum (SHA-256) is another; restore it or shard the index again."
+            f"{path} is damaged: its checksum (SHA-256) is wrong; restore it or shard the index again."
         )
     try:
         return _check_names(body["shards"])
@@ -149,7 +149,7 @@ def _check_names(names: Any) -> tuple[str, ...]:
         raise SettingsError(f"shards {shown(names)} must be a list of at least one name.")
     checked = tuple(check_name(name) for name in names)
     if len(set(checked)) < len(checked):
-        raise SettingsError(f"shards {shown(list(checked))} come twice; each has a folder of its own.")
+        raise SettingsError(f"shards {shown(list(checked))} come twice; each needs its own folder.")
     return checked
 
 

@@ -166,7 +166,7 @@ def test_settings_within_settings() -> None:
     assert values["model"]["settings"] == {"num_frames": 4}  # the given values stay as they are
     for name, message in (
         ("model.settings.num_frame", "did you mean 'num_frames'"),
-        ("model.backbone.name", "backbone is no mapping"),
+        ("model.backbone.name", "backbone is not a mapping"),
         ("world.train", "no world is rendered here"),
         ("settings.num_frames", "must start with 'model.', 'data.', 'training.' or 'world.'"),
     ):

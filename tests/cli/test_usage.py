@@ -39,7 +39,7 @@ def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None
         ),
         (["search", "x", "--index", "i", "--video", "a.mp4"], "one of them"),
         (["search", "--index", "i", "--without", "snow"], "one of them"),
-        (["search", "--index", "i", "--video", "a.mp4", "--then", "snow"], "--then stands beside words"),
+        (["search", "--index", "i", "--video", "a.mp4", "--then", "snow"], "--then works only with words"),
         (["search", "x", "--index", "i", "--image-weight", "2"], "--image FILE"),
         (["search", "x", "--index", "i", "--all-of", "snow", "--explain"], "--explain shows what words found"),
         (["more-like", "x", "--index", "i", "--until", "2"], "give both"),

@@ -79,7 +79,7 @@ def test_a_token_that_is_kept_elsewhere_is_left_there(home: Path, monkeypatch: p
 
 @pytest.mark.parametrize("cluster", ["clips", "clips/", "10.0.0.1", "ray://10.0.0.1:10001", "a/b:1", ":6379", ""])
 def test_what_is_no_address_is_refused(cluster: str) -> None:
-    with pytest.raises(SettingsError, match="is no address of a Ray cluster; give HOST:PORT"):
+    with pytest.raises(SettingsError, match="is not the address of a Ray cluster; give HOST:PORT"):
         session.check_address(cluster)
 
 
@@ -89,7 +89,7 @@ def test_the_environment_names_the_cluster(monkeypatch: pytest.MonkeyPatch) -> N
     assert session._running("10.0.0.2:6379") == "10.0.0.2:6379"
     assert session._running("local") is None
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
-    with pytest.raises(SettingsError, match="'nonsense' is no address"):
+    with pytest.raises(SettingsError, match="'nonsense' is not the address"):
         session._running("auto")
 
 
@@ -119,7 +119,7 @@ def test_the_command_line_says_what_is_wrong_with_a_cluster(
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     command = ["index", str(tmp_path), "--index", str(tmp_path / "i"), "--model", "toy", "--device", "cpu"]
     swallowed = ["index", "--cluster", "clips", *command[1:]]
-    assert "--cluster clips is no address of a Ray cluster" in failed(swallowed, capsys)
+    assert "--cluster clips is not the address of a Ray cluster" in failed(swallowed, capsys)
     started = time.monotonic()
     assert "no Ray cluster can be reached at 127.0.0.1:1 (" in failed([*command, "--cluster=127.0.0.1:1"], capsys)
     adding = ["add", str(tmp_path), "--index", str(tmp_path / "i"), "--cluster=127.0.0.1:1"]

@@ -260,7 +260,7 @@ def test_what_cannot_be_done_is_said(index: Path, tmp_path: Path) -> None:
         export_tokens(index, tmp_path / "there.npz", to="npz")
     with pytest.raises(IndexFolderError, match="cannot be read as npz"):
         import_tokens(tmp_path / "there.npz", tmp_path / "new.index")
-    with pytest.raises(SettingsError, match="is no table of tokens"):
+    with pytest.raises(SettingsError, match="is not a table of tokens"):
         import_tokens(tmp_path / "nothing", tmp_path / "new.index")
     with pytest.raises(IndexFolderError, match="check the path"):
         import_tokens(tmp_path / "nothing", tmp_path / "new.index", kind="npz")

@@ -137,7 +137,7 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(SettingsError, match="columns id, text and no 'video'"):
         encoder.index(queries_of(rows))
-    with pytest.raises(SettingsError, match="the queries hold no text"):
+    with pytest.raises(SettingsError, match="the queries have no text"):
         encoder.search(corpus_of(rows), top_k=1)
     with pytest.raises(SettingsError, match="index a corpus first"):
         VideoColBERTEncoder(tiny_model).search(queries_of(rows), top_k=1)

@@ -93,7 +93,7 @@ def test_frames_of_unequal_numbers_of_tokens_need_a_number(videos: list[np.ndarr
 def test_unusable_models_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="takes text and no images"):
         ecosystem.SentenceTransformersEncoder(patches(pictures=False))
-    with pytest.raises(SettingsError, match="is no MultiVectorEncoder"):
+    with pytest.raises(SettingsError, match="is not a MultiVectorEncoder"):
         ecosystem.SentenceTransformersEncoder(torch.nn.Linear(2, 2))
     with pytest.raises(ModelError, match="cannot be loaded"):
         ecosystem.SentenceTransformersEncoder(tmp_path / "missing", device="cpu")

@@ -135,5 +135,5 @@ def test_models_are_encoders_and_other_objects_are_named(tiny_model: VideoColBER
     assert isinstance(tiny_model, VideoEncoder)
     assert isinstance(colour_encoder(), VideoEncoder)
     for wrong in (7, object(), tiny_model.backbone, ["toy"]):
-        with pytest.raises(SettingsError, match=r"is no encoder: a \w+ has no .*Give a name, a VideoColBERT, or"):
+        with pytest.raises(SettingsError, match=r"is not an encoder: a \w+ has no .*Give a name, a VideoColBERT, or"):
             check_encoder(wrong)

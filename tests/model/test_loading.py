@@ -72,7 +72,7 @@ def test_an_index_never_names_one() -> None:
 def test_what_cannot_be_loaded_is_said() -> None:
     with pytest.raises(ModelError, match=r"'broken' cannot be loaded by .*: the weights are gone"):
         load_encoder("own:broken")
-    with pytest.raises(SettingsError, match="is no encoder: a object has no name"):
+    with pytest.raises(SettingsError, match="is not an encoder: a object has no name"):
         load_encoder("own:nothing")
     with pytest.raises(SettingsError, match="precision='bf16': a FunctionEncoder computes in fp32"):
         load_encoder("own:1", precision="bf16")

@@ -169,7 +169,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=rf"{given}; give RGB pixels"):
             read_picture(pixels)
     for image in (None, 7, ["a.png"], object()):
-        with pytest.raises(SettingsError, match="is no image; give a file's name"):
+        with pytest.raises(SettingsError, match="is not an image; give a file's name"):
             read_picture(image)
 
 

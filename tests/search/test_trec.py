@@ -75,7 +75,7 @@ def test_queries_by_line(tmp_path: Path) -> None:
         ("1\ta\n2 b\n", "line 2: no tab; write each query as ID, tab, words"),
         ("\ta\n", "line 1: no id"),
         ("1\t \n", "line 1: no words"),
-        ("1\ta\n\n1\tb\n", "line 3: query '1' is there already"),
+        ("1\ta\n\n1\tb\n", "line 3: query '1' is already there"),
     ],
 )
 def test_wrong_queries_are_refused_with_their_line(tmp_path: Path, text: str, message: str) -> None:

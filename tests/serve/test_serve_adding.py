@@ -256,7 +256,7 @@ def test_the_page_adds_dropped_files_and_folders(browser: Any, corpus: Path, tmp
         expect(page.locator(".tile")).to_have_count(8)
         page.get_by_label("Or a folder beneath root").fill("../index")
         page.get_by_role("button", name="Add the folder").click()
-        expect(page.locator("#adding-problem")).to_contain_text("Name a folder beneath root.")
+        expect(page.locator("#adding-problem")).to_contain_text("Name a folder below root.")
         page.get_by_label("Or a folder beneath root").fill("holiday")
         page.keyboard.press("Enter")
         expect(page.locator(".addition.done")).to_contain_text("holiday/blue.mp4")

@@ -170,7 +170,7 @@ def test_the_refusal_names_the_remedy(root: Path, capsys: pytest.CaptureFixture[
     assert "--allow-add FOLDER --model NAME" in err
     code, _, err = run(["serve", str(path), "--port", "0", "--allow-add", str(root)], capsys)
     assert code == 2
-    assert f"{path} holds no index yet, and no model is named to make it; add --model NAME." in err
+    assert f"{path} holds no index yet, and there is no model to make it; add --model NAME." in err
     code, _, err = run(["mcp", str(path)], capsys)
     assert (code, "holds no finished index" in err) == (2, True)
     (root / "notes.txt").write_text("x")
@@ -195,7 +195,7 @@ def test_adding_without_a_model_still_needs_an_index(tmp_path: Path) -> None:
     clip = write_colour(tmp_path / "red.mp4", (220, 20, 20))
     with pytest.raises(IndexFolderError, match="holds no index; make one"):
         Indexer(tmp_path / "my.index").add([str(clip)])
-    with pytest.raises(SettingsError, match="no model is named"):
+    with pytest.raises(SettingsError, match="there is no model"):
         IndexRegistry.open([str(tmp_path / "my.index")], fillable=True)
 
 

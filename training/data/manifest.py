@@ -349,7 +349,7 @@ def _check_leaks(
         found = splits.setdefault(identities[row.video], {})
         found.setdefault(row.split, (place, row))
         if train_split in found and len(found) > 1:
-            raise SettingsError(f"{path}, {_in_both(found)}; a video of the training split belongs to no other.")
+            raise SettingsError(f"{path}, {_in_both(found)}; a video of the training split must not be in another.")
     shared = [found for found in splits.values() if len(found) > 1]
     if shared:
         logger.warning(

@@ -103,7 +103,7 @@ def _check_repeats(path: Path, ids: Iterable[str]) -> None:
     seen: set[str] = set()
     for identifier in ids:
         if identifier in seen:
-            raise SettingsError(f"{path} lists {shown(identifier)} twice; a video belongs in it once.")
+            raise SettingsError(f"{path} lists {shown(identifier)} twice; list each video once.")
         seen.add(identifier)
 
 

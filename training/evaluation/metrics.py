@@ -185,7 +185,7 @@ def _one_relevant(relevant: Int[Tensor, "queries"], shape: torch.Size) -> Bool[T
 
 def _check_scores(scores: Float[Tensor, "queries videos"]) -> None:
     if scores.dtype not in (torch.float32, torch.float64):
-        raise SettingsError(f"scores are {scores.dtype}, which makes ties that are none; score in float32.")
+        raise SettingsError(f"scores are {scores.dtype}, which is too coarse and makes false ties; score in float32.")
     if 0 in scores.shape:
         raise SettingsError(f"scores have shape {tuple(scores.shape)}; at least one query and one video are needed.")
     broken = scores.isnan().any(dim=1).nonzero().flatten().tolist()

@@ -136,7 +136,7 @@ def batch_labels(video_ids: list[str], kind: str) -> tuple[Bool[Tensor, "queries
     everyone = gather_strings(video_ids)
     if len(everyone) < 2:
         raise SettingsError(
-            f"the batch holds one pair alone ({shown(everyone[0])}); a contrastive loss needs at least 2. Were the "
+            f"the batch has only one pair ({shown(everyone[0])}); a contrastive loss needs at least 2. Were the "
             "other videos unreadable?"
         )
     if kind == "diagonal":

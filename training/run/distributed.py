@@ -77,7 +77,7 @@ def _single_device(device: Device | None) -> torch.device | None:
         return None
     if wanted.type != "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SettingsError(
-            f"device={shown(str(device))}: several processes train together, and each takes a GPU of its own; leave "
+            f"device={shown(str(device))}: several processes train together, and each takes its own GPU; leave "
             "the device out, and limit GPUs by CUDA_VISIBLE_DEVICES."
         )
     return wanted

@@ -51,7 +51,7 @@ class Recipe:
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise SettingsError(f"stages are called {', '.join(names)}; give each a name of its own.")
+            raise SettingsError(f"stages are called {', '.join(names)}; give each its own name.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -149,7 +149,7 @@ def _overridden(
     values: dict[str, Any] = {}
     for source in (recipe.get(section), stage.get(section)):
         if source is not None and not isinstance(source, Mapping):
-            raise SettingsError(f"section {shown(section)} must be a mapping of settings, and is {shown(source)}.")
+            raise SettingsError(f"section {shown(section)} must be a mapping of settings, not {shown(source)}.")
         values |= source or {}
     for name, value in (overrides or {}).items():
         target, dot, key = name.partition(".")
@@ -168,7 +168,7 @@ def _override(values: dict[str, Any], key: str, value: Any, name: str) -> None:
         return
     within = values.get(outer) or {}
     if not isinstance(within, Mapping):
-        raise SettingsError(f"override {shown(name)}: {outer} is no mapping in this recipe, and is {shown(within)}.")
+        raise SettingsError(f"override {shown(name)}: {outer} is not a mapping in this recipe, but {shown(within)}.")
     values[outer] = dict(within)
     _override(values[outer], inner, value, name)
 

@@ -87,7 +87,7 @@ class RunFolder:
             SettingsError: If the path is a file, or the folder holds other files, or a run although `resume` is False.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise SettingsError(f"{self.path} is a file; a training run needs a folder of its own.")
+            raise SettingsError(f"{self.path} is a file; a training run needs its own folder.")
         if self.started and not resume:
             raise SettingsError(
                 f"{self.path} holds a training run; resume it (resume=True, --resume) or choose another folder."

@@ -212,7 +212,7 @@ class Trainer:
     def _warn_of_changes(self) -> None:
         changed = changed_versions(self.folder.provenance().get("versions"), versions())
         if changed and self.accelerator.is_main_process:
-            logger.warning("the run was begun with other versions, and goes on with %s", ", ".join(changed))
+            logger.warning("the run was started with other versions, and continues with %s", ", ".join(changed))
 
     def _restore_random(self, states: Tensor) -> None:
         sizes = [len(state) for state in random_state()]
@@ -245,7 +245,7 @@ class Trainer:
         value = metrics.get(name, math.nan)
         if not math.isfinite(value):
             raise SettingsError(
-                f"metric={shown(name)} is no number after epoch {epoch}; validation gave {metrics}: choose one of "
+                f"metric={shown(name)} is not a number after epoch {epoch}; validation gave {metrics}: choose one of "
                 "these."
             )
         logger.info("epoch %d: %s %.4f", epoch, name, value)

@@ -145,7 +145,7 @@ class TrainingConfig:
         if combined and self.interaction in ONE_LEVEL:
             raise SettingsError(
                 f"loss={shown(self.loss)} combines two levels, but interaction={shown(self.interaction)} has one; use "
-                "the dual loss, which then sees that level alone."
+                "the dual loss, which then uses only that level."
             )
         if combined and (self.lambda_frame, self.lambda_video) != (1.0, 1.0):
             raise SettingsError(

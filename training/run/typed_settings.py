@@ -39,7 +39,7 @@ def typed_values(kind: type[Any], values: Any, where: str) -> dict[str, Any]:
         SettingsError: If `values` is no mapping, a field is unknown, or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"section {shown(where)} must be a mapping of settings, and is {shown(values)}.")
+        raise SettingsError(f"section {shown(where)} must be a mapping of settings, not {shown(values)}.")
     known = {item.name: item.type for item in fields(kind)}
     check_unknown(where, values, list(known))
     return {name: _typed(value, known[name], f"{where}.{name}") for name, value in values.items()}

@@ -79,7 +79,7 @@ def read_facts(text: str | bytes | None, source: str) -> Mapping[str, Any] | Non
         values = json.loads(text)
         number, settings = values["format"], values["settings"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IndexFolderError(f"{source} is damaged: its {shown(ABOUT)} is no description of tokens.") from error
+        raise IndexFolderError(f"{source} is damaged: its {shown(ABOUT)} is not a description of tokens.") from error
     if number != FORMAT:
         raise IndexFolderError(f"{source} has the format {shown(number)}; upgrade colbert_video to read it.")
     return settings

@@ -123,7 +123,7 @@ def _open(source: str | Path, kind: TableFormat | None, name: str) -> tuple[Tabl
     found = kind or find_format(source, name)
     if found is None:
         raise SettingsError(
-            f"{shown(str(source))} is no table of tokens: give a .parquet or .npz file, a folder of LanceDB or Qdrant, or the "
+            f"{shown(str(source))} is not a table of tokens: give a .parquet or .npz file, a folder of LanceDB or Qdrant, or the "
             "address of a Qdrant server."
         )
     if found == "qdrant":

@@ -79,7 +79,7 @@ class ModelSource:
         if REPOSITORY.fullmatch(repository):
             return cls(name, None, HubRepository(repository, "model", revision or None))
         raise ModelError(
-            f"there is no model {shown(name)}: {shown(text)} is no folder here, and no Hub id 'user/model'. Give "
+            f"there is no model {shown(name)}: {shown(text)} is not a folder here, and not a Hub id 'user/model'. Give "
             "'hf:FOLDER' or 'hf:user/model'."
         )
 

@@ -62,7 +62,7 @@ class FunctionEncoder:
         named = {"encode_queries": encode_queries, "encode_frames": encode_frames, "token_texts": token_texts}
         for name, function in named.items():
             if not (callable(function) or (function is None and name == "token_texts")):
-                raise SettingsError(f"{name}={shown(function)} is no function; give one, or a method of your model.")
+                raise SettingsError(f"{name}={shown(function)} is not a function; give one, or a method of your model.")
         if not isinstance(fingerprint, str) or not FINGERPRINT.fullmatch(fingerprint):
             raise SettingsError(
                 f"fingerprint={shown(fingerprint)} must be 1 to 256 letters, digits or '._:/@-', such as 'my-model@2'."

@@ -117,7 +117,7 @@ class AddedFiles:
             await self._write(request, unfinished)
             target = await asyncio.to_thread(_moved, unfinished, root, name)
         except OSError as error:
-            raise ServiceError(507, "not_stored", "the file cannot be stored.", "See the service's disk.") from error
+            raise ServiceError(507, "not_stored", "the file cannot be stored.", "Check the service's disk.") from error
         finally:
             unfinished.unlink(missing_ok=True)
         return VideoRecord(target.name, str(target))
@@ -167,9 +167,9 @@ class AddedFiles:
                 return root, real
         if missing and not Path(path).is_absolute():
             message = f"there is nothing at {shown(path)}."
-            raise ServiceError(404, "no_such_folder", message, f"Name a folder beneath {' or '.join(self.names)}.")
+            raise ServiceError(404, "no_such_folder", message, f"Name a folder below {' or '.join(self.names)}.")
         message = f"{shown(path)} is not beneath a folder that the service may add from."
-        raise ServiceError(403, "outside", message, f"Name a folder beneath {' or '.join(self.names)}.")
+        raise ServiceError(403, "outside", message, f"Name a folder below {' or '.join(self.names)}.")
 
     def _root_of(self, real: Path) -> Path | None:
         return next((root for root in self._roots if real.is_relative_to(root)), None)
@@ -187,7 +187,7 @@ def checked_name(name: str) -> str:
     try:
         length = len(name.encode())
     except UnicodeEncodeError as error:
-        raise ServiceError(422, "bad_name", "the file name is no Unicode.", "Rename the file.") from error
+        raise ServiceError(422, "bad_name", "the file name is not Unicode.", "Rename the file.") from error
     if length > MAX_NAME_BYTES:
         raise ServiceError(422, "bad_name", f"the file name has {length} bytes.", f"Use at most {MAX_NAME_BYTES}.")
     if Path(name).suffix.lower() not in EXTENSIONS:

@@ -107,7 +107,7 @@ def _path(body: bytes) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise ServiceError(422, "bad_parameter", "the body names no path.", 'Send JSON: {"path": "..."}.') from error
     if not isinstance(path, str) or not path.strip() or "\0" in path:
-        raise ServiceError(422, "bad_parameter", "the path is no text.", 'Send JSON: {"path": "holiday/2024"}.')
+        raise ServiceError(422, "bad_parameter", "the path is not a text.", 'Send JSON: {"path": "holiday/2024"}.')
     return path.strip()
 
 

@@ -52,7 +52,7 @@ async def videos(
     if order == "id":
         page = partial(_page, index, length, after=after, where=condition, windows=windows)
     elif windows:
-        raise ServiceError(422, "no_such_order", "windows are listed by id alone.", "Leave out order or windows.")
+        raise ServiceError(422, "no_such_order", "windows can only be listed by id.", "Leave out order or windows.")
     else:
         page = partial(_newest, index, length, after=after, where=condition)
     return await service.searches.run(_listing, service, index, page, media)

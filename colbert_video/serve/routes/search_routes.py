@@ -281,7 +281,9 @@ async def more_like(
     """Find the videos that look like one of the index, or like a moment of it; that one itself is left out."""
     begun = time.perf_counter()
     if end is not None and (t is None or end <= t):
-        raise ServiceError(422, "bad_part", f"{end:g} seconds is no end of a moment.", "Send `t`, and a later `end`.")
+        raise ServiceError(
+            422, "bad_part", f"{end:g} seconds is not the end of a moment.", "Send `t`, and a later `end`."
+        )
     moment = t if t is None or end is None else (t, end)
 
     def found() -> Hits:

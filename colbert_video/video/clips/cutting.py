@@ -122,7 +122,9 @@ def check_part(start: Any, end: Any) -> tuple[float, float]:
     """
     start, end = real_number("start", start), real_number("end", end)
     if not 0 <= start < end <= LATEST:
-        raise SettingsError(f"{start:g} to {end:g} seconds is no part of a video; write the start, then a later end.")
+        raise SettingsError(
+            f"{start:g} to {end:g} seconds is not a part of a video; write the start, then a later end."
+        )
     return start, end
 
 

@@ -190,8 +190,8 @@ def test_tokens_of_any_form_are_the_same_tokens(form: str) -> None:
         (torch.empty(2, 4, device="meta"), 'tokens are on the device "meta"'),
         (torch.ones(2, dtype=torch.complex64), "tokens are of dtype torch.complex64"),
         (np.array(["a"]), "tokens are of dtype <U1"),
-        ([[1, 2], [3]], "no array of numbers"),
-        (np.array([object()]), "no array of numbers"),
+        ([[1, 2], [3]], "not an array of numbers"),
+        (np.array([object()]), "not an array of numbers"),
     ],
 )
 def test_what_holds_no_tokens(given: object, message: str) -> None:

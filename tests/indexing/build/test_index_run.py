@@ -56,7 +56,7 @@ def test_any_object_with_the_methods_is_a_cluster(tmp_path: Path, tiny_trained_m
 def test_ray_satisfies_what_an_indexer_asks_of_a_cluster() -> None:
     assert isinstance(RayCluster("10.0.0.1:6379"), Cluster)
     assert issubclass(LocalHelpers, Helpers)
-    with pytest.raises(SettingsError, match="is no address of a Ray cluster"):
+    with pytest.raises(SettingsError, match="is not the address of a Ray cluster"):
         RayCluster("clips")
 
 

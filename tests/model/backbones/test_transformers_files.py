@@ -165,9 +165,9 @@ def test_a_type_that_the_installed_transformers_lacks_says_so(
     ("name", "message"),
     [
         ("hf:", "the model is empty"),
-        ("hf:bert-base-uncased", "'bert-base-uncased' is no folder here, and no Hub id 'user/model'"),
-        ("hf:./none/such", "'./none/such' is no folder here"),
-        ("hf:a/b/c", "'a/b/c' is no folder here"),
+        ("hf:bert-base-uncased", "'bert-base-uncased' is not a folder here, and not a Hub id 'user/model'"),
+        ("hf:./none/such", "'./none/such' is not a folder here"),
+        ("hf:a/b/c", "'a/b/c' is not a folder here"),
     ],
 )
 def test_names_that_lead_nowhere_are_refused(name: str, message: str) -> None:

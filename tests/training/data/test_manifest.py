@@ -248,7 +248,7 @@ def test_the_spellings_of_a_file_are_one_video(spelled: Path, spelling: str) -> 
 
 def test_missing_files_are_compared_by_their_paths(tmp_path: Path) -> None:
     for other in ("./a.mp4", "x/../a.mp4", f"{tmp_path}/a.mp4"):
-        with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
+        with pytest.raises(SettingsError, match="a video of the training split must not be in another"):
             read_manifest(write_jsonl(tmp_path, GOOD, {**GOOD, "video": other, "split": "val", "caption": "b"}))
 
 
@@ -265,7 +265,7 @@ def test_members_of_archives_are_compared(tmp_path: Path) -> None:
         return write_jsonl(tmp_path, *({"video": video, "caption": "c", "split": split} for video, split in pairs))
 
     for other in ("./v.tar/a.mp4", "link.tar/a.mp4", f"{tmp_path}/v.tar/a.mp4"):
-        with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
+        with pytest.raises(SettingsError, match="a video of the training split must not be in another"):
             read_manifest(rows("v.tar/a.mp4", other))
     for other in ("v.tar/b.mp4", "w.tar/a.mp4"):
         assert len(read_manifest(rows("v.tar/a.mp4", other))) == 2
@@ -275,7 +275,7 @@ def test_addresses_are_compared_as_they_are(tmp_path: Path) -> None:
     one, two = "https://x.org/a//b.mp4", "https://x.org/a/b.mp4"
     rows = read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": two, "split": "test"}))
     assert [row.video for row in rows] == [one, two]
-    with pytest.raises(SettingsError, match="a video of the training split belongs to no other"):
+    with pytest.raises(SettingsError, match="a video of the training split must not be in another"):
         read_manifest(write_jsonl(tmp_path, {**GOOD, "video": one}, {**GOOD, "video": one, "split": "test"}))
 
 

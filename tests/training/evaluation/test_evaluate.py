@@ -380,10 +380,10 @@ class TestCommand:
             ({}, "give --data MANIFEST or --data toy, or --run with --qrels"),
             ({"data": "toy"}, "give --model NAME, --index FOLDER, or --run with --qrels"),
             ({"run": "run"}, "--run and --qrels belong together"),
-            ({"run": "run", "qrels": "qrels", "model": "toy"}, "--model has no meaning beside --run and --qrels"),
+            ({"run": "run", "qrels": "qrels", "model": "toy"}, "--model has no effect with --run and --qrels"),
             ({"index": "folder", "data": "toy"}, "--data toy renders new clips, which no index holds"),
             ({"model": "toy", "data": "gone.csv"}, "gone.csv cannot be read"),
-            ({"model": "toy", "data": "toy", "num_frames": 3}, "--frames 3 has a meaning with --model and a"),
+            ({"model": "toy", "data": "toy", "num_frames": 3}, "--frames 3 works only with --model and a"),
         ],
     )
     def test_options_that_contradict_each_other(self, options: dict, message: str) -> None:

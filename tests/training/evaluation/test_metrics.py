@@ -161,7 +161,7 @@ def test_ranks_name_the_tie_of_each_relevant_video() -> None:
     ("scores", "relevant", "message"),
     [
         (torch.tensor([[0.0, 1.0], [0.0, float("nan")]]), torch.tensor([0, 0]), "scores of query 1 are NaN"),
-        (torch.zeros(1, 2, dtype=torch.bfloat16), torch.tensor([0]), "bfloat16, which makes ties that are none"),
+        (torch.zeros(1, 2, dtype=torch.bfloat16), torch.tensor([0]), "bfloat16, which is too coarse"),
         (torch.zeros(0, 2), torch.zeros(0, dtype=torch.long), "at least one query and one video"),
         (torch.zeros(2, 2), torch.tensor([0, 2]), "the position of its video, 0 to 1"),
         (torch.zeros(2, 2), torch.tensor([0, -1]), "the position of its video, 0 to 1"),

@@ -122,7 +122,7 @@ def test_evaluations_leave_what_gives_their_figures(
         again = json.loads(run(["evaluate", *files, "--json"], capsys)[1])
         assert again["interactions"]["run"] == pytest.approx(ours)
     assert compared, "every run has ties"
-    assert "--trec has no meaning" in run(["evaluate", *files, "--trec", str(left)], capsys)[2]
+    assert "--trec has no effect" in run(["evaluate", *files, "--trec", str(left)], capsys)[2]
 
 
 def test_an_index_is_evaluated_and_searched_to_the_same_run(

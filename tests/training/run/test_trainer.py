@@ -314,9 +314,9 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_metric_that_is_not_measured_is_refused(tmp_path: Path) -> None:
     data = FakeData(metrics=[{"R@1": math.nan}, {"R@1": 0.5}])
-    with pytest.raises(SettingsError, match=r"metric='R@1' is no number after epoch 1; validation gave"):
+    with pytest.raises(SettingsError, match=r"metric='R@1' is not a number after epoch 1; validation gave"):
         trainer(tmp_path / "run", data=data).train()
-    with pytest.raises(SettingsError, match=r"metric='MRR' is no number after epoch 1"):
+    with pytest.raises(SettingsError, match=r"metric='MRR' is not a number after epoch 1"):
         trainer(tmp_path / "other", replace(PLAIN, metric="MRR")).train()
 
 
@@ -342,7 +342,7 @@ def test_a_batch_of_one_pair_is_refused(tmp_path: Path) -> None:
         def loader(self, model: Any, **settings: Any) -> Any:
             return super().loader(model, **{**settings, "batch_size": 1})
 
-    with pytest.raises(SettingsError, match=r"the batch holds one pair alone \('video-0-0'\)"):
+    with pytest.raises(SettingsError, match=r"the batch has only one pair \('video-0-0'\)"):
         trainer(tmp_path / "run", data=Shrinking()).train()
 
 

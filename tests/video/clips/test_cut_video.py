@@ -183,8 +183,8 @@ def test_large_pictures_fit_where_a_limit_is_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "end", "name", "message"),
     [
-        (1, 1, "clip.mp4", "1 to 1 seconds is no part"),
-        (-1, 1, "clip.mp4", "no part of a video"),
+        (1, 1, "clip.mp4", "1 to 1 seconds is not a part"),
+        (-1, 1, "clip.mp4", "not a part of a video"),
         (float("nan"), 1, "clip.mp4", "start"),
         (0, 1, "clip.webm", "name it 'clip.mp4'"),
         (0, 1, "a.mp4", "is the video itself"),
@@ -234,8 +234,8 @@ def test_the_command_line_cuts_files(tmp_path: Path, capsys: pytest.CaptureFixtu
         "path": str(tmp_path / "clip.mp4"), "start": 0.5, "end": 1.0, "copied": False, "warnings": [],
     }  # fmt: skip
     for arguments, message in (
-        (["1:x", "2"], "is no time; write seconds (83.5)"),
-        (["2", "1"], "no part of a video"),
+        (["1:x", "2"], "is not a time; write seconds (83.5)"),
+        (["2", "1"], "not a part of a video"),
         (["0", "1", "--index", str(tmp_path / "no.index")], "make one with"),
     ):
         code, _, err = run(["cut", str(source), *arguments[:2], str(tmp_path / "c.mp4"), *arguments[2:]], capsys)
