@@ -52,8 +52,8 @@ compile_option = click.option(
 query_runtime_option = click.option(
     "--query-runtime",
     type=click.Choice(["torch", "onnx", "openvino"]),
-    help="What runs the model's text part: torch, onnx (ONNX Runtime) or openvino. The last two answer faster on CPUs, but "
-    "start more slowly. Default: torch.",
+    help="What runs the model's text part: torch, onnx (ONNX Runtime) or openvino, which is faster on CPUs but starts more "
+    "slowly. Default: torch.",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes. Default: one per core."
