@@ -25,7 +25,7 @@ CELLS = 1_000_000
 INSERT = 'INSERT INTO timed_lines (item, source, start, "end", text, words) VALUES (?, ?, ?, ?, ?, ?)'
 INDEX = f"INSERT INTO {WORDS} (rowid, words) SELECT number, words FROM timed_lines WHERE number > ?"
 UNINDEX = f"INSERT INTO {WORDS} ({WORDS}, rowid, words) SELECT 'delete', number, words FROM timed_lines WHERE "
-ITEMS = 'SELECT id, parent, start, "end", duration FROM videos WHERE id = ?1 OR parent = ?1 ORDER BY start'
+ITEMS = 'SELECT id, parent, start, "end", duration FROM videos WHERE id = ? OR parent = ? ORDER BY start'
 FOUND = f"""
 SELECT videos.id, COALESCE(videos.parent, videos.id), timed_lines.start, timed_lines."end", timed_lines.text,
     -bm25({WORDS}) AS score
@@ -83,7 +83,7 @@ def fts5_is_there() -> bool:
 def store_lines(connection: sqlite3.Connection, read: Iterable[VideoLines]) -> None:
     """Store what was read of live videos in place of what was stored of the same source; within a transaction."""
     for one in read:
-        items = connection.execute(ITEMS, [one.video]).fetchall()
+        items = connection.execute(ITEMS, [one.video, one.video]).fetchall()
         drop_lines(connection, [item for item, *_ in items], source=one.source)
         last = connection.execute("SELECT COALESCE(MAX(number), 0) FROM timed_lines").fetchone()[
             0
