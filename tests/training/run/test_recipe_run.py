@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import run as run_command
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from colbert_video.errors import SettingsError
 from colbert_video.model.video_colbert import VideoColBERT
 from colbert_video.training.run.recipe_run import train_recipe
+from colbert_video.training.run.run_log import read_log
 from colbert_video.training.world.rendered import WorldRecipe, render_world
 
 RECIPE = """
@@ -61,6 +64,35 @@ def test_a_recipe_from_end_to_end(tmp_path: Path, recipe: Path) -> None:
     again = train_recipe(recipe, output=tmp_path / "run", cache=tmp_path / "cache", resume=True, device="cpu")
     assert again["model"] == report["model"]
     assert again["stages"]["whole videos"]["loss"] == report["stages"]["whole videos"]["loss"]
+
+
+@pytest.mark.slow
+def test_tensorboard_reads_back_what_the_log_has(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is that of a tracker which is there anyway: it is taken, and nothing is written twice."""
+    one_stage = tmp_path / "one-stage.yaml"
+    one_stage.write_text(recipe.read_text().partition("stages:")[0].replace("epochs: 1", "epochs: 2"))
+    run = tmp_path / "run"
+    named = ["--output", str(run), "--tracker", "tensorboard", "--device", "cpu"]
+    code, out, _ = run_command(["train", str(one_stage), *named], capsys)
+    assert (code, out) == (0, f"the trained model is {run / 'best'}\n")
+
+    assert [path.parent for path in run.rglob("events.out.tfevents.*")] == [run / "tensorboard"]
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    written = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    wanted: dict[str, list[tuple[int, float]]] = {}
+    for entry in read_log(run / "log.jsonl"):
+        group, values = ("validation", entry["metrics"]) if "metrics" in entry else ("training", entry)
+        for name in values.keys() - {"step", "epoch"}:
+            wanted.setdefault(f"{group}/{name}", []).append((entry["step"], values[name]))
+    assert written.keys() == wanted.keys() >= {"training/loss", "training/learning_rate", "validation/R@1"}
+    for tag, values in wanted.items():
+        assert [step for step, _ in written[tag]] == [step for step, _ in values]
+        assert [value for _, value in written[tag]] == pytest.approx([value for _, value in values], rel=1e-6)
+    assert [step for step, _ in written["training/loss"]] == [1, 2, 3, 4]
+    assert [step for step, _ in written["validation/R@1"]] == [2, 4]
 
 
 def test_everything_is_checked_before_training(tmp_path: Path, recipe: Path) -> None:
