@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.options import FOLDER, SOME_FAILED, json_option, print_result
 from colbert_video.errors import SettingsError, shown
 
@@ -74,7 +75,7 @@ def prepare(
     if as_json:
         print_result({**prepared.to_dict(), "manifest": output if rows else None, "rows": rows})
     elif rows:
-        print_result(f"{rows:,} rows are in {output}")
+        print_result(f"{counted(rows, 'row')} in {output}")
     if refused and output:
         raise SettingsError(f"{output} is not written, for {missing} with --allow-missing.")
     if refused:

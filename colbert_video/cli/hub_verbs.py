@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.options import FOLDER, json_option, print_report, print_result
 
 revision_option = click.option("--revision", help="Branch of the repository. Default: its main branch.")
@@ -65,7 +66,7 @@ def pull(
         from colbert_video.indexing.upkeep.index_hub import pull_index
 
         report = pull_index(HubRepository(repository, "dataset", revision), index_path)
-        print_report(report, f"{report.path}: {report.videos} videos", as_json=as_json)
+        print_report(report, f"{report.path}: {counted(report.videos, 'video')}", as_json=as_json)
         return
     from colbert_video.model.video_colbert import VideoColBERT
 

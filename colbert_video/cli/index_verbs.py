@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import click
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.options import (
     FOLDER,
     SOME_FAILED,
@@ -146,7 +147,7 @@ def remove(ids: tuple[str, ...], index_path: Path, as_json: bool) -> None:
     from colbert_video.indexing.indexer import Indexer
 
     removed = Indexer(index_path).remove(ids)
-    print_result({"removed": removed} if as_json else f"removed {len(removed)} videos from {index_path}")
+    print_result({"removed": removed} if as_json else f"{counted(len(removed), 'video')} removed from {index_path}")
 
 
 @click.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.options import (
     FOLDER,
     bag_weights_option,
@@ -278,7 +279,9 @@ def fuse(
     fused.save_trec(output, run_name=f"fused_{method}", escape=escape)
     rows = sum(map(len, fused.todict().values()))
     done = {"output": str(output), "runs": len(runs), "queries": len(fused), "rows": rows}
-    print_written(output, done if as_json else f"{len(runs)} runs of {len(fused)} queries are fused in {output}")
+    print_written(
+        output, done if as_json else f"{counted(len(runs), 'run')} of {counted(len(fused), 'query')} fused in {output}"
+    )
 
 
 def _levels(searcher: Any, hits: Sequence[Any], *, by_picture: bool) -> Any:
@@ -329,7 +332,7 @@ def _write_run(
     ranking = searcher.search_all(texts, **options)
     ranking.save_trec(trec, escape=escape)
     done = {"run": str(trec), "queries": len(ranking), "k": options["k"]}
-    return done if as_json else f"{len(ranking)} queries are answered in {trec}"
+    return done if as_json else f"{counted(len(ranking), 'query')} answered in {trec}"
 
 
 def _one_text(words: tuple[str, ...]) -> str | None:

@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.listing import NOTHING, Column, Listing
 from colbert_video.errors import printable
 from colbert_video.indexing.build.report import IndexReport
@@ -138,27 +139,27 @@ def _match_cells(match: TokenMatch, *, own_number: bool) -> tuple[str, str]:
 def report_text(report: IndexReport) -> str:
     """Return the result of an index run in sentences, with its refused files."""
     lines = [
-        f"{report.path}: {report.indexed} videos indexed in {report.seconds:.1f} s, {report.videos} in the index"
-        + (f" with {report.windows} windows" if report.windows else "")
+        f"{report.path}: {counted(report.indexed, 'video')} indexed in {report.seconds:.1f} s, "
+        f"{report.videos:,} in the index" + (f" with {counted(report.windows, 'window')}" if report.windows else "")
     ]
     if report.resumed:
-        lines.append(f"{report.resumed} of them had been encoded by the interrupted run")
+        lines.append(f"{report.resumed:,} of them encoded by the interrupted run")
     if report.unchanged:
-        lines.append(f"{report.unchanged} unchanged videos were skipped")
+        lines.append(f"{counted(report.unchanged, 'unchanged video')} skipped")
     if report.ignored:
-        lines.append(f"{report.ignored} other files were ignored")
+        lines.append(f"{counted(report.ignored, 'other file')} ignored")
     if report.vanished:
         kept = "removed" if report.removed else "still in the index; `colbert-video add --sync` removes them"
-        lines.append(f"the files of {len(report.vanished)} videos are missing ({kept}):")
+        lines.append(f"{counted(len(report.vanished), 'video')} without a file ({kept}):")
         lines += _listed(report.vanished)
     if report.drift is not None and report.drift.drifted:
         lines.append(report.drift.advice())
     if report.damaged:
-        lines.append(f"{len(report.damaged)} videos were indexed although something of them could not be read:")
+        lines.append(f"{counted(len(report.damaged), 'video')} indexed, though a part could not be read:")
         lines += _listed([f"{name}: {'; '.join(damage)}" for name, damage in report.damaged.items()])
     if report.failures:
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_kind.items())
-        lines.append(f"{len(report.failures)} videos were refused ({kinds}):")
+        lines.append(f"{counted(len(report.failures), 'video')} refused ({kinds}):")
         lines += _listed(_failures(report.failures), "; `colbert-video info` lists them all")
     return "\n".join(map(printable, lines))
 
@@ -166,13 +167,16 @@ def report_text(report: IndexReport) -> str:
 def compact_text(report: CompactReport) -> str:
     """Return the result of compacting in sentences."""
     if not report.compacted:
-        return f"{report.path}: nothing to do, {report.videos} videos in one segment and none removed"
+        return f"{report.path}: nothing to do: {counted(report.videos, 'video')} in one segment, none removed"
     retrained = ", with a new codec" if report.retrained else ""
-    merged = f"{report.merged} segments became one of {report.videos} videos{retrained}"
-    sizes = f"{report.bytes_before} bytes before and {report.bytes_after} after"
-    lines = [f"{report.path}: {merged}, {report.dropped} removed ones dropped, {sizes}, in {report.seconds:.1f} s"]
+    merged = f"{counted(report.merged, 'segment')} made into one of {counted(report.videos, 'video')}{retrained}"
+    sizes = f"{decimal(report.bytes_before)} before and {decimal(report.bytes_after)} after"
+    dropped = counted(report.dropped, "removed video")
+    lines = [f"{report.path}: {merged}, {dropped} dropped, {sizes}, in {report.seconds:.1f} s"]
     if report.reencoded or report.kept:
-        lines.append(f"{report.reencoded} videos were encoded again, {len(report.kept)} keep their stored tokens:")
+        lines.append(
+            f"{counted(report.reencoded, 'video')} encoded again; stored tokens kept of {counted(len(report.kept), 'video')}:"
+        )
         lines += _listed(_failures(report.kept))
     return "\n".join(map(printable, lines))
 
@@ -180,10 +184,11 @@ def compact_text(report: CompactReport) -> str:
 def verify_text(report: VerifyReport) -> str:
     """Return the damage and the leftover files that `verify` found, in sentences."""
     state = "intact" if report.intact else "DAMAGED"
-    lines = [f"{report.path}: {state}: {report.videos} videos, {report.files} files, {report.bytes} bytes read"]
+    read = f"{counted(report.videos, 'video')}, {counted(report.files, 'file')}, {decimal(report.bytes)} read"
+    lines = [f"{report.path}: {state}: {read}"]
     lines += [f"  {problem.path}: {problem.detail}" for problem in report.problems]
     if report.leftovers:
-        lines.append(f"{len(report.leftovers)} files belong to nothing:")
+        lines.append(f"{counted(len(report.leftovers), 'file')} that the index does not use:")
         lines += _listed(report.leftovers)
     return "\n".join(map(printable, lines))
 
@@ -230,8 +235,7 @@ def _seconds(value: Any) -> str:
 def _fields(fields: Sequence[Mapping[str, Any]]) -> str:
     """Return a line for each key of the metadata: its name, the kinds of its values, and how many videos have it."""
     return "\n".join(
-        f"{printable(one['name'])}: {', '.join(one['kinds'])} in {one['videos']:,} video{'' if one['videos'] == 1 else 's'}"
-        for one in fields
+        f"{printable(one['name'])}: {', '.join(one['kinds'])} in {counted(one['videos'], 'video')}" for one in fields
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import click
 
+from colbert_video.base.wording import counted
 from colbert_video.cli.options import (
     FOLDER,
     SOME_FAILED,
@@ -97,15 +98,20 @@ def export(
         index, place, to=to, codes=codes, half=half, keep_paths=not drop_paths, **({"name": name} if name else {})
     )
     kind = "codes" if report.codes else "vectors"
-    print_report(report, f"{report.path}: {kind} of {report.videos} rows, {_listed(report.tokens)}", as_json=as_json)
+    print_report(
+        report, f"{report.path}: {kind} of {counted(report.videos, 'row')}, {_listed(report.tokens)}", as_json=as_json
+    )
 
 
 def _export_index(index: Path, target: Path, drop_paths: bool, as_json: bool) -> None:
+    from rich.filesize import decimal
+
     from colbert_video.indexing.upkeep.export import export_index
 
     report = export_index(index, target, keep_paths=not drop_paths)
     kind = "folder" if report.kind == "folder" else f"{report.kind} archive"
-    text = f"{report.path}: {kind} of {report.videos} videos, {report.files} files, {report.bytes} bytes"
+    sizes = f"{counted(report.files, 'file')}, {decimal(report.bytes)}"
+    text = f"{report.path}: {kind} of {counted(report.videos, 'video')}, {sizes}"
     print_report(report, text, as_json=as_json)
 
 
@@ -117,7 +123,7 @@ def _places(places: tuple[str, ...], index: Path | None, other: str) -> tuple[Pa
 
 
 def _listed(tokens: dict[str, int]) -> str:
-    return " and ".join(f"{count} {bag} tokens" for bag, count in tokens.items())
+    return " and ".join(counted(count, f"{bag} token") for bag, count in tokens.items())
 
 
 @click.command()
@@ -136,8 +142,9 @@ def shard(index_path: Path, output: Path, shards: int | None, videos_per_shard: 
     from colbert_video.indexing.upkeep.sharding import shard_index
 
     report = shard_index(index_path, output, shards=shards, videos_per_shard=videos_per_shard)
-    sizes = f"{min(report.videos)} to {max(report.videos)} videos each"
-    print_report(report, f"{report.path}: {len(report.videos)} shards, {sizes}", as_json=as_json)
+    least, most = min(report.videos), max(report.videos)
+    sizes = counted(most, "video") if least == most else f"{least:,} to {counted(most, 'video')}"
+    print_report(report, f"{report.path}: {counted(len(report.videos), 'shard')} of {sizes} each", as_json=as_json)
 
 
 @click.command("import")
@@ -167,7 +174,7 @@ def import_(
     from colbert_video.indexing.upkeep.export import import_index
 
     report = import_index(Path(source), index)
-    print_report(report, f"{report.path}: {report.videos} videos", as_json=as_json)
+    print_report(report, f"{report.path}: {counted(report.videos, 'video')}", as_json=as_json)
 
 
 def _is_table(source: str | Path) -> bool:
@@ -184,4 +191,5 @@ def _import_table(
     bits = None if nbits is None else int(nbits)
     report = import_tokens(source, index, kind=kind, nbits=bits, **({"name": name} if name else {}))
     exact = "as they were stored" if report.exact else "compressed again"
-    print_report(report, f"{report.path}: {report.videos} rows, {_listed(report.tokens)}, {exact}", as_json=as_json)
+    rows = counted(report.videos, "row")
+    print_report(report, f"{report.path}: {rows}, {_listed(report.tokens)}, {exact}", as_json=as_json)

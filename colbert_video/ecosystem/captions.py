@@ -7,6 +7,7 @@ from typing import Any
 
 from colbert_video.base.checks import whole_number
 from colbert_video.base.user_files import user_path
+from colbert_video.base.wording import counted
 from colbert_video.errors import SettingsError, shown
 from colbert_video.training.data.manifest import (
     caption_rows,
@@ -41,9 +42,9 @@ class CaptionedVideos:
 
     def report(self) -> str:
         """Return a summary for people, with the videos that cannot be trained on."""
-        lines = [f"{len(self.captions)} videos with {self.rows} captions"]
+        lines = [f"{counted(len(self.captions), 'video')} with {counted(self.rows, 'caption')}"]
         if self.without:
-            lines.append(f"{len(self.without)} videos cannot be trained on:")
+            lines.append(f"{counted(len(self.without), 'video')} that cannot be trained on:")
         return "\n".join(lines + reason_lines(self.without, MAX_LISTED))
 
     def to_dict(self) -> dict[str, Any]:

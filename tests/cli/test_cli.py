@@ -159,8 +159,8 @@ def test_failed_files_are_listed_and_the_exit_code_is_1(
         ["index", str(tmp_path), "--index", str(tmp_path / "i"), "--model", str(checkpoint), "--snap", "0.25"], capsys
     )
     assert code == 1
-    assert "1 videos indexed" in out
-    assert "2 videos were refused (1 empty, 1 unreadable):" in out
+    assert "1 video indexed" in out
+    assert "2 videos refused (1 empty, 1 unreadable):" in out
     assert "not-a-video.mp4: unreadable" in out
     assert "empty.mp4: empty" in out
 

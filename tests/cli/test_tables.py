@@ -118,8 +118,8 @@ def test_refusals_are_counted_by_kind_and_damage_is_listed() -> None:
     report = IndexReport(Path("i"), 5, 0, 0, failures, 0, 9, 1.5, damaged=damaged)
     assert list(report.failures_by_kind.items()) == [("unreadable", 3), ("no_video", 2), ("timeout", 1)]
     lines = report_text(report).splitlines()
-    assert "6 videos were refused (3 unreadable, 2 no_video, 1 timeout):" in lines
-    start = lines.index("60 videos were indexed although something of them could not be read:")
+    assert "6 videos refused (3 unreadable, 2 no_video, 1 timeout):" in lines
+    start = lines.index("60 videos indexed, though a part could not be read:")
     assert lines[start + 1] == "  d0: 10 damaged packets or frames; it ends early"
     assert lines[start + MAX_FAILURES + 1] == f"  and {60 - MAX_FAILURES} more"
 

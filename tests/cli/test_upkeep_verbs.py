@@ -26,7 +26,7 @@ def test_compact(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(["compact", "--index", index, "--json"], capsys)
     assert (code, json.loads(out)["merged"], json.loads(out)["dropped"]) == (0, 2, 1)
     code, out, _ = run(["compact", "--index", index], capsys)
-    assert (code, "nothing to do, 5 videos" in out) == (0, True)
+    assert (code, "nothing to do: 5 videos in one segment" in out) == (0, True)
     for retrain in (["--retrain"], ["--retrain", "stored"]):
         code, out, _ = run(["compact", *retrain, "--index", index], capsys)
         assert (code, "with a new codec" in out) == (0, True)

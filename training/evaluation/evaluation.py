@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from colbert_video.base.wording import counted
 from colbert_video.training.data.manifest import reason_lines
 
 TIES = "expected over random orders of videos with equal scores"
@@ -132,10 +133,12 @@ class Evaluation:
         return table
 
     def _notes(self) -> list[str]:
-        notes = [f"{self.queries} queries, {self.videos} videos; {self.protocol}; {TIES}"]
+        notes = [f"{counted(self.queries, 'query')}, {counted(self.videos, 'video')}; {self.protocol}; {TIES}"]
         if self.groups is not None:
             name = self.groups.name.replace("_", " ")
-            notes.append(f"{name}: {self.groups.queries} queries, each among the videos of its own group alone")
+            notes.append(
+                f"{name}: {counted(self.groups.queries, 'query')}, each among the videos of its own group alone"
+            )
         if self.unranked:
             notes.append(f"queries that found none of their videos and count as ranked last: {self.unranked}")
         return notes

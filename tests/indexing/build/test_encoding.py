@@ -158,8 +158,8 @@ def test_damage_is_reported_and_short_videos_are_not(
     assert values["damaged"] == dict(report.damaged)
     assert values["failures_by_kind"] == report.failures_by_kind
     text = report_text(report)
-    assert "1 videos were indexed although something of them could not be read:\n  broken.mp4: " in text
-    assert "2 videos were refused (" in text
+    assert "1 video indexed, though a part could not be read:\n  broken.mp4: " in text
+    assert "2 videos refused (" in text
     assert "1 unreadable" in text
 
 

@@ -104,7 +104,7 @@ def test_stored_tokens_serve_where_files_do_not(clips: Path, tiny_trained_model:
         "clip-0006.mp4": "no_path",
     }
     assert report.reencoded == 4
-    assert "4 videos were encoded again, 4 keep their stored tokens:" in compact_text(report)
+    assert "4 videos encoded again; stored tokens kept of 4 videos:" in compact_text(report)
     assert report.to_dict()["kept"][0]["id"] == "clip-0001.mp4"
     after = everything(path)
     assert after.keys() == before.keys()

@@ -189,7 +189,7 @@ def test_the_verb_writes_and_reports(msvd: Path, tmp_path: Path, capsys: pytest.
     code, out, err = run(["prepare", "msvd", str(msvd), "--output", str(output)], capsys)
     assert (code, err) == (0, "")
     assert "48,774" in out
-    assert f"9 rows are in {output}" in out.replace("\n", "")
+    assert f"9 rows in {output}" in out.replace("\n", "")
     assert len(read_manifest(output)) == 9
 
 
