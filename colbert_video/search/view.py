@@ -29,8 +29,9 @@ from colbert_video.indexing.segments.opened_segment import Scored, Segment
 from colbert_video.model.bags import FRAME_BAGS
 from colbert_video.model.interaction import best_first
 from colbert_video.search.asking.bagwise import search_bagwise
-from colbert_video.search.asking.composed import EXCLUSION, best_met, composed_hit, excluding, num_candidates
+from colbert_video.search.asking.composed import best_met, composed_hit, excluding, num_candidates
 from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion, Query, of_bag, padding_by_bag
+from colbert_video.search.asking.exclusions import PartScores, against_corpus, joined_samples, with_usual_scores
 from colbert_video.search.asking.likeness import Time, bounded, middle_of, tokens_at
 from colbert_video.search.asking.match import Match
 from colbert_video.search.asking.occurrences import SearchedWindow, find_occurrences
@@ -119,8 +120,13 @@ class SearchView:
 
     def hits(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments."""
-        weights, hits = self.weights(wanted), self.found(query, wanted)
-        sample = self.sampled_scores(query, weights, sample_positions(self.reader.items)) if hits else []
+        weights, positions = self.weights(wanted), sample_positions(self.reader.items)
+        sample = None
+        if isinstance(query, EncodedQuestion) and query.without:
+            query, sample = against_corpus(query, self.part_scores(query, weights, positions))
+        hits = self.found(query, wanted)
+        if sample is None:
+            sample = self.sampled_scores(query, weights, positions) if hits else []
         return with_confidence(hits, sample, perfect_score(query, weights), wanted.min_confidence)
 
     def found(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
@@ -133,6 +139,25 @@ class SearchView:
             ranked = enumerate(self.best_videos(query, wanted, allowed), start=1)
             hits = (self._hit(matches, query, wanted, rank=rank) for rank, matches in ranked)
         return Hits(hits, video_stream=self.settings.video_stream, bag_weights=self.weights(wanted))
+
+    def part_scores(
+        self, question: EncodedQuestion, weights: Mapping[str, float], positions: tuple[int, ...]
+    ) -> PartScores:
+        """Return what the live videos or windows at some positions score by a question and by what it excludes.
+
+        Raises:
+            SettingsError: If stock ColBERT scores, which answers plain queries alone.
+        """
+        self._check_native()
+        shares = [weight / question.total_weight for _, weight in question.parts]
+        parts = []
+        for segment, rows in self.reader.rows_at(positions):
+            met, without = (
+                np.array([[total for total, _ in self._scored(segment, own, rows, weights)] for own, _ in queries])
+                for queries in (question.parts, question.without)
+            )  # (parts, videos), (excluded, videos)
+            parts.append(np.concatenate([[np.array(shares) @ met], without]))
+        return joined_samples(parts, len(question.without))
 
     def sampled_scores(self, query: AnyQuery, weights: Mapping[str, float], positions: tuple[int, ...]) -> list[float]:
         """Return about what the live videos or windows at some positions score, in no order.
@@ -151,24 +176,15 @@ class SearchView:
     def _estimates(
         self, segment: Segment, query: AnyQuery, weights: Mapping[str, float], rows: Int64[Tensor, "videos"]
     ) -> Float[Tensor, "videos"]:
+        """Return about what items score; by a question, if each is a video of its own and steps may be in any order."""
         codecs = self._looked_at(segment, weights)
         if isinstance(query, EncodedQuestion):
-            return self._question_estimates(segment, query, weights, rows)
+            parts = [weight * self._estimates(segment, own, weights, rows) for own, weight in query.parts]
+            return torch.stack(parts).sum(dim=0) / query.total_weight
         if isinstance(query, PreparedQuery):
             return self.estimate(segment, codecs, query, rows, weights=weights)
         bags = [self.estimate(segment, {bag: codecs[bag]}, own, rows, weights=weights) for bag, own in query.items()]
         return torch.stack(bags).sum(dim=0)
-
-    def _question_estimates(
-        self, segment: Segment, question: EncodedQuestion, weights: Mapping[str, float], rows: Int64[Tensor, "videos"]
-    ) -> Float[Tensor, "videos"]:
-        """Return about what items score by a question, if each is a video of its own and steps may be in any order."""
-        met, without = (
-            [weight * self._estimates(segment, own, weights, rows) for own, weight in queries]
-            for queries in (question.parts, question.without)
-        )
-        score = torch.stack(met).sum(dim=0) / question.total_weight  # (items,)
-        return score - EXCLUSION * torch.stack(without).amax(dim=0) if without else score
 
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without looking for moments; queries are spread over the cores."""
@@ -192,6 +208,9 @@ class SearchView:
 
     def scores(self, query: AnyQuery, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""
+        if isinstance(query, EncodedQuestion) and query.without and not query.usual:
+            sample = self.part_scores(query, self.weights(wanted), sample_positions(self.reader.items))
+            query = with_usual_scores(query, sample)
         if isinstance(query, EncodedQuestion) and len(query.parts) > 1:
             return [(met.video, met.score) for met in best_met(self, query, wanted, allowed)]
         return [(matches[0].item.video, matches[0].score) for matches in self.best_videos(query, wanted, allowed)]
@@ -370,10 +389,7 @@ class SearchView:
         Raises:
             SettingsError: If stock ColBERT scores, which answers plain queries alone.
         """
-        if self.search_segment is not search_segment:
-            raise SettingsError(
-                "engine='colbert' does not answer questions with without, all_of or then: open the index with engine='native'."
-            )
+        self._check_native()
         found: dict[int, Match] = {}
         for numbers in _by_segment(items).values():
             segment = items[numbers[0]].segment
@@ -383,6 +399,12 @@ class SearchView:
             ):
                 found[number] = replace(items[number], score=score, bags=bags)
         return [found[number] for number in range(len(items))]
+
+    def _check_native(self) -> None:
+        if self.search_segment is not search_segment:
+            raise SettingsError(
+                "engine='colbert' does not answer questions with without, all_of or then: open the index with engine='native'."
+            )
 
     def _scored(
         self, segment: Segment, query: Query, rows: Int64[Tensor, "videos"], weights: Mapping[str, float]

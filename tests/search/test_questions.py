@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from question_corpus import (
@@ -26,8 +28,10 @@ from thorough import amount
 from colbert_video import Question, Searcher
 from colbert_video.errors import SettingsError
 from colbert_video.indexing.catalog.entries import VideoEntry
+from colbert_video.indexing.scan.prepared_query import PreparedQuery
 from colbert_video.indexing.upkeep.sharding import shard_index
-from colbert_video.search.asking.composed import EXCLUSION
+from colbert_video.search.asking.encoded_question import EncodedQuestion
+from colbert_video.search.asking.exclusions import EXCLUSION, EXPLAINED, lost_scores, with_usual_scores
 from colbert_video.search.asking.word_weights import WeightedText
 from colbert_video.search.sharded.sharded_searcher import ShardedSearcher
 
@@ -69,6 +73,28 @@ def units(items: list[tuple[VideoEntry, Bags]], *, group: bool) -> dict[str, lis
     for entry, bags in items:
         found[entry.video if group else entry.id].append((entry, bags))
     return found
+
+
+def naive_lost(
+    parts: list[tuple[str, float]],
+    without: list[tuple[str, float]],
+    items: list[tuple[VideoEntry, Bags]],
+    bag_weights: dict[str, float],
+) -> dict[str, float]:
+    """What each item loses for what must not be shown: by the formula of docs/questions.md, over all of a small corpus."""
+    total = sum(weight for _, weight in parts)
+    score = {
+        entry.id: sum(weight * naive_score(tokens_of(text), bags, bag_weights) for text, weight in parts) / total
+        for entry, bags in items
+    }
+    lost = dict.fromkeys(score, 0.0)
+    for text, weight in without:
+        found = {entry.id: naive_score(tokens_of(text), bags, bag_weights) for entry, bags in items}
+        slope = statistics.linear_regression(list(score.values()), list(found.values())).slope
+        excess = {name: found[name] - EXPLAINED * slope * score[name] for name in found}
+        usual = statistics.median(excess.values())
+        lost = {name: max(lost[name], EXCLUSION * weight * (excess[name] - usual)) for name in lost}
+    return lost
 
 
 def assert_scores(hits: list[Any], wanted: dict[str, float]) -> None:
@@ -146,25 +172,75 @@ def test_a_picture_alone_scores_as_search_image(searcher: Searcher) -> None:
     without=st.lists(st.tuples(texts, st.sampled_from([0.5, 1.0])), min_size=1, max_size=2),
     exact=st.booleans(),
     group=st.booleans(),
+    bag_weights=st.sampled_from([WEIGHTS, {"frame": 2.0, "video": 0.5}]),
 )
 def test_what_must_not_be_shown_is_taken_off(
     searcher: Searcher,
+    sharded: ShardedSearcher,
     items: list[tuple[VideoEntry, Bags]],
     text: str,
     without: list[tuple[str, float]],
     exact: bool,
     group: bool,
+    bag_weights: dict[str, float],
 ) -> None:
-    hits = searcher.search(text, k=EVERY, without=without, exact=exact, group=group)
+    options: dict[str, Any] = {"k": EVERY, "exact": exact, "group": group, "bag_weights": bag_weights}
+    hits = searcher.search(text, without=without, **options)
+    lost = naive_lost([(text, 1.0)], without, items, bag_weights)
     scores = {
-        name: max(
-            naive_score(tokens_of(text), bags, WEIGHTS)
-            - EXCLUSION * max(weight * naive_score(tokens_of(other), bags, WEIGHTS) for other, weight in without)
-            for _, bags in own
-        )
+        name: max(naive_score(tokens_of(text), bags, bag_weights) - lost[entry.id] for entry, bags in own)
         for name, own in units(items, group=group).items()
     }
     assert_scores(hits, scores)
+    answers = [
+        sharded.search(text, without=without, **options),
+        searcher.search(text, without=without[::-1], **options),
+        searcher.search(text, without=[*without, *without], **options),
+    ]
+    for other in answers:
+        assert [(hit.id, hit.score, hit.confidence) for hit in other] == [
+            (hit.id, pytest.approx(hit.score, abs=1e-6), pytest.approx(hit.confidence, abs=1e-6)) for hit in hits
+        ]
+    if len(without) == 1:
+        assert len(items) / 2 <= sum(value == 0 for value in lost.values()) < len(items)
+
+
+def test_what_is_excluded_loses_the_same_whatever_is_filtered(searcher: Searcher, sharded: ShardedSearcher) -> None:
+    question = Question("red dog", without=["blue", ("snow", 2)])
+    scores = {hit.id: hit.score for hit in searcher.search(question, k=EVERY)}
+    for one in (searcher, sharded):
+        for some in ({"where": {"name": {"in": ["a", "b"]}}}, {"ids": ["c"]}, {"k": 1}):
+            hits = one.search(question, **({"k": EVERY} | some))
+            assert {hit.id: hit.score for hit in hits} == {hit.id: pytest.approx(scores[hit.id]) for hit in hits}
+            assert hits
+
+
+def test_nothing_excluded_and_the_question_itself_change_nothing(searcher: Searcher, sharded: ShardedSearcher) -> None:
+    plain = [(hit.id, hit.score, hit.confidence) for hit in searcher.search("red dog", k=EVERY)]
+    for one in (searcher, sharded):
+        for without in ([], ("blue", 0.0)):
+            hits = one.search(Question("red dog", without=without), k=EVERY)
+            assert [hit.id for hit in hits] == [name for name, _, _ in plain]
+            assert [hit.score for hit in hits] == pytest.approx([score for _, score, _ in plain], abs=1e-6)
+            assert [hit.confidence for hit in hits] == pytest.approx([sure for _, _, sure in plain], abs=0.01)
+
+
+def test_confidence_counts_what_is_excluded(searcher: Searcher, items: list[tuple[VideoEntry, Bags]]) -> None:
+    text, without = "red dog", [("blue", 1.0)]
+    lost = naive_lost([(text, 1.0)], without, items, WEIGHTS)
+    scores = [naive_score(tokens_of(text), bags, WEIGHTS) - lost[entry.id] for entry, bags in items]
+    usual, perfect = statistics.median(scores), sum(WEIGHTS.values())
+    for hit in searcher.search(text, k=EVERY, without=without, group=False):
+        assert hit.confidence == pytest.approx(max((hit.score - usual) / (perfect - usual), 0.0), abs=1e-4)
+
+
+def test_of_videos_that_are_alike_none_loses_anything() -> None:
+    """Then no line goes through the scores."""
+    query = PreparedQuery(torch.ones(1, 4))
+    question = EncodedQuestion(((query, 1.0),), without=((query, 2.0),))
+    for sample in (np.full((2, 12), 0.25), np.zeros((2, 0)), np.array([[0.5], [0.9]])):
+        known = with_usual_scores(question, sample)
+        assert lost_scores(known, sample).tolist() == [0.0] * sample.shape[1]
 
 
 @few
@@ -194,6 +270,7 @@ def test_all_parts_must_be_met_in_one_video_and_steps_in_their_order(
     own = [] if text is None else [(text, 1.0)]
     together, steps = (all_of, [*own, *((step, 1.0) for step in then)]) if then else ([*own, *all_of], [])
     total = sum(weight for _, weight in (*together, *steps))
+    lost = naive_lost([*together, *steps], [(part, 1.0) for part in without], items, bag_weights)
     scores = {}
     for name, places in units(items, group=group).items():
         found = sum(
@@ -202,8 +279,7 @@ def test_all_parts_must_be_met_in_one_video_and_steps_in_their_order(
         )
         if steps:
             found += naive_order([tokens_of(step) for step, _ in steps], [1.0] * len(steps), places, bag_weights)
-        taken = [naive_score(tokens_of(part), bags, bag_weights) for part in without for _, bags in places]
-        scores[name] = found / total - EXCLUSION * max(taken, default=0.0)
+        scores[name] = found / total - max(lost[entry.id] for entry, _ in places)
     if len(together) + len(steps) == 1 and without and group:
         return  # one part alone: each window counts for itself, which the test above holds
     question = Question(text or (), all_of=all_of, then=then, without=without)
@@ -212,19 +288,11 @@ def test_all_parts_must_be_met_in_one_video_and_steps_in_their_order(
     assert_scores(hits, scores)
     for hit in hits:
         assert sum(bag_weights[bag] * score for bag, score in hit.bag_scores.items()) == pytest.approx(
-            hit.score + EXCLUSION * max([0.0, *_taken(hit.id, without, items, bag_weights, group)], key=abs), abs=2e-5
+            hit.score + max(lost[entry.id] for entry, _ in units(items, group=group)[hit.id]), abs=2e-5
         )
     assert_scores(sharded.search(question, **options), scores)
     few_hits = searcher.search(question, **(options | {"k": 3}))
     assert [(hit.id, hit.score) for hit in few_hits] == [(hit.id, hit.score) for hit in hits[:3]]
-
-
-def _taken(
-    name: str, without: list[str], items: list[tuple[VideoEntry, Bags]], weights: dict[str, float], group: bool
-) -> list[float]:
-    places = units(items, group=group)[name]
-    found = [naive_score(tokens_of(part), bags, weights) for part in without for _, bags in places]
-    return [max(found)] if found else []
 
 
 def test_the_moments_of_steps_follow_each_other(searcher: Searcher) -> None:
@@ -305,7 +373,7 @@ def test_more_like_a_moment_takes_the_frames_around_it(
     assert hit.id not in {other.id for other in searcher.more_like(hit, k=EVERY)}
 
 
-@pytest.mark.parametrize("time", [(3, 1), (1, 2, 3), "soon", float("nan"), (1, 1)])
+@pytest.mark.parametrize("time", [(3, 1), (1, 2, 3), "soon", float("nan"), (1, 1), -1, (-1, 2)])
 def test_a_moment_that_is_none_is_refused(searcher: Searcher, time: Any) -> None:
     with pytest.raises(SettingsError, match="time"):
         inspect.unwrap(Searcher.more_like)(searcher, "b", time=time)

@@ -1,9 +1,9 @@
 """Scores of videos that must meet several parts of a question, in order or not, and must not meet others.
 
-    score = Σ w_p S_p / Σ w_p − 0.75 · max_j u_j S_j
+    score = Σ w_p S_p / Σ w_p − lost
 
-S_p is the video's score by part p: that of its best window, or of its windows and frames in the best order for steps. S_j is its
-score by what must not be shown. Both figures were chosen by measurement; see docs/questions.md.
+S_p is the video's score by part p: that of its best window, or of its windows and frames in the best order for steps. What it
+loses for showing what must not be shown is said in `exclusions`: the most that one of its windows loses.
 """
 
 from collections import defaultdict
@@ -18,14 +18,13 @@ from jaxtyping import Float
 from colbert_video.indexing.scan.index_reader import Masks
 from colbert_video.model.interaction import SCORE_RESOLUTION, best_first
 from colbert_video.search.asking.encoded_question import EncodedQuestion, Query, padding_by_bag
+from colbert_video.search.asking.exclusions import lost_scores
 from colbert_video.search.asking.match import Match
 from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.asking.step_order import Run, best_order, run_scores
 from colbert_video.search.hit import Hit, Moment
 from colbert_video.search.moments import best_moment, frame_relevance, frame_spans
 
-EXCLUSION = 0.75
-"""How much of the score by what must not be shown is taken off."""
 MIN_CANDIDATES, CANDIDATES_PER_RESULT = 300, 20
 """Videos that each part proposes at least, and for each wanted result; all are scored by every part."""
 
@@ -91,8 +90,8 @@ def num_candidates(k: int) -> int:
 def excluding(
     view: ItemScorer, question: EncodedQuestion, matches: Sequence[Match], wanted: SearchSettings
 ) -> list[Match]:
-    """Return items with what must not be shown taken off their scores, best first."""
-    taken = _penalties(view, question, matches, wanted)  # (items,)
+    """Return items, scored by the question's only part, less what they lose for what must not be shown; best first."""
+    taken = _taken(view, question, matches, wanted, np.array([match.score for match in matches]))  # (items,)
     changed = [replace(match, score=match.score - float(less)) for match, less in zip(matches, taken, strict=True)]
     return [changed[row] for row in _order([match.score for match in changed], len(changed))]
 
@@ -104,7 +103,10 @@ def best_met(view: ItemScorer, question: EncodedQuestion, wanted: SearchSettings
     units: defaultdict[str, list[int]] = defaultdict(list)
     for number, match in enumerate(items):
         units[match.item.video if wanted.group else match.item.id].append(number)
-    found = _Units(view, question, wanted, scored, _penalties(view, question, items, wanted))
+    weights = [weight for _, weight in question.parts]
+    of_items = np.array([[match.score for match in own] for own in scored])  # (parts, items)
+    taken = _taken(view, question, items, wanted, np.array(weights) @ of_items / question.total_weight)
+    found = _Units(view, question, wanted, scored, taken)
     return found.best(list(units.values()))
 
 
@@ -174,16 +176,16 @@ def _candidates(
     return view.items_of({item.video if wanted.group else item.id for item in proposed}, allowed)
 
 
-def _penalties(
-    view: ItemScorer, question: EncodedQuestion, items: Sequence[Match], wanted: SearchSettings
+def _taken(
+    view: ItemScorer,
+    question: EncodedQuestion,
+    items: Sequence[Match],
+    wanted: SearchSettings,
+    scores: Float[np.ndarray, "items"],
 ) -> Float[np.ndarray, "items"]:
-    """Return what is taken off the score of each item for what must not be shown."""
-    if not question.without:
-        return np.zeros(len(items))
-    found = [
-        [weight * match.score for match in view.matches(query, items, wanted)] for query, weight in question.without
-    ]
-    return EXCLUSION * np.asarray(found, dtype=np.float64).max(axis=0)
+    """Return what is taken off the score of each item for what must not be shown, given its scores by the question."""
+    excluded = [[match.score for match in view.matches(query, items, wanted)] for query, _ in question.without]
+    return lost_scores(question, np.array([scores, *excluded]))
 
 
 def _order(scores: Iterable[float], k: int) -> list[int]:

@@ -19,6 +19,14 @@ TokenTexts = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True)
+class ExcludedScore:
+    """What a usual video scores by an excluded text, if it scores S by the question: level + slope · S."""
+
+    slope: float
+    level: float
+
+
+@dataclass(frozen=True)
 class EncodedQuestion:
     """What one video must meet and must not meet: queries with weights."""
 
@@ -28,6 +36,8 @@ class EncodedQuestion:
     """Met one after the other."""
     without: tuple[tuple[Query, float], ...] = ()
     """Not met."""
+    usual: tuple[ExcludedScore, ...] = ()
+    """What usual videos of the corpus score by each of `without`; empty until they were looked at."""
 
     @property
     def parts(self) -> tuple[tuple[Query, float], ...]:

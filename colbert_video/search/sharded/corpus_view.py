@@ -14,7 +14,8 @@ from colbert_video.errors import ShardsUnavailableError
 from colbert_video.indexing.catalog.entries import VideoEntry
 from colbert_video.indexing.index.index_settings import IndexSettings
 from colbert_video.model.interaction import best_first
-from colbert_video.search.asking.encoded_question import AnyQuery, Query
+from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion, Query
+from colbert_video.search.asking.exclusions import PartScores, against_corpus, joined_samples, with_usual_scores
 from colbert_video.search.asking.likeness import Time
 from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.confidence import perfect_score, with_confidence
@@ -61,30 +62,55 @@ class CorpusView:
         """
         settings, asked = self.settings, self._wanted_of_each(wanted)
         weights = settings.weights() if wanted.weights is None else wanted.weights
-        answers, failed = self._hits_and_samples(query, asked, weights)
+        known, samples = None, self.catalogs.samples()
+        if isinstance(query, EncodedQuestion) and query.without:
+            query, known = against_corpus(query, self._part_scores(query, weights))
+            samples = [()] * len(samples)
+        answers, failed = self._hits_and_samples(query, asked, weights, samples)
         best = merge_hits([hits for hits, _ in answers], wanted.k)
         found = Hits(best, failed, video_stream=settings.video_stream, bag_weights=weights)
-        sample = [score for _, scores in answers for score in scores]
+        sample = [score for _, scores in answers for score in scores] if known is None else known
         return with_confidence(found, sample, perfect_score(query, weights), wanted.min_confidence)
 
     def _hits_and_samples(
-        self, query: AnyQuery, asked: Mapping[int, SearchSettings], weights: Mapping[str, float]
+        self,
+        query: AnyQuery,
+        asked: Mapping[int, SearchSettings],
+        weights: Mapping[str, float],
+        samples: Sequence[tuple[int, ...]],
     ) -> tuple[list[tuple[Hits, list[float]]], tuple[str, ...]]:
         """Return what the shards answered, in their order, and which of those that were asked for hits did not."""
-        samples = self.catalogs.samples()
         each = {number: (query, asked.get(number), weights, own) for number, own in enumerate(samples)}
+        each = {number: given for number, given in each.items() if number in asked or given[-1]}
         answers, failed = self.ask("hits", each if asked else {})
         if asked and not asked.keys() & answers.keys():
             raise ShardsUnavailableError(failed, self.deadline)
         names = {self.catalogs.names[number] for number in asked}
         return [answers[number] for number in sorted(answers)], tuple(name for name in failed if name in names)
 
+    def _part_scores(self, question: EncodedQuestion, weights: Mapping[str, float]) -> PartScores:
+        """Return what the corpus's sample scores by a question and by what it excludes; shards that do not answer are left out.
+
+        Raises:
+            ShardsUnavailableError: If not one shard answered in time.
+        """
+        each = {number: own for number, own in enumerate(self.catalogs.samples()) if own}
+        answers, failed = self.ask("part_scores", {number: (question, weights, own) for number, own in each.items()})
+        if each and not answers:
+            raise ShardsUnavailableError(failed, self.deadline)
+        return joined_samples([answers[number] for number in sorted(answers)], len(question.without))
+
     def ranking(self, queries: Mapping[str, Float[Tensor, "_ dim"] | AnyQuery], wanted: SearchSettings) -> Ranking:
         """Rank videos for query tokens by query id, without moments; several queries at a time. Raises as `hits`."""
         each = self._wanted_of_each(replace(wanted, threads=max(1, wanted.threads // len(queries))))
 
+        weights = self.settings.weights() if wanted.weights is None else wanted.weights
+
         def scores(query: Float[Tensor, "_ dim"] | AnyQuery) -> tuple[Scores, tuple[str, ...]]:
-            answers, failed = self._answers("scores", prepared_query(query), each)
+            prepared = prepared_query(query)
+            if isinstance(prepared, EncodedQuestion) and prepared.without:
+                prepared = with_usual_scores(prepared, self._part_scores(prepared, weights))
+            answers, failed = self._answers("scores", prepared, each)
             return merge_scores(answers, wanted.k), failed
 
         found = dict(zip(queries, spread(scores, queries.values(), threads=wanted.threads), strict=True))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from colbert_video.indexing.catalog.entries import VideoEntry
-from colbert_video.search.asking.encoded_question import AnyQuery, Query
+from colbert_video.search.asking.encoded_question import AnyQuery, EncodedQuestion, Query
+from colbert_video.search.asking.exclusions import PartScores
 from colbert_video.search.asking.likeness import Time
 from colbert_video.search.asking.search_settings import SearchSettings
 from colbert_video.search.hit import Moment
@@ -28,7 +29,8 @@ class Shard(OpenIndex):
             query: The query.
             wanted: Which hits; None for none. Of the wanted ids, those that the shard does not hold are ignored.
             weights: How much each bag counts in the sample's scores.
-            positions: Which of the shard's videos or windows belong to the sample; see `SearchView.sampled_scores`.
+            positions: Which of the shard's videos or windows belong to the sample, see `SearchView.sampled_scores`; none
+                where their scores are known.
         """
         with self.view() as view:
             hits = Hits() if wanted is None else view.found(query, _present(view, wanted))
@@ -38,6 +40,13 @@ class Shard(OpenIndex):
         """Return the shard's best hits by its lines of text; of the wanted ids, as `hits`."""
         with self.view() as view:
             return view.spoken(expression, _present(view, wanted))
+
+    def part_scores(
+        self, question: EncodedQuestion, weights: Mapping[str, float], positions: tuple[int, ...]
+    ) -> PartScores:
+        """Return what the shard's part of the corpus's sample scores by a question and by what it excludes."""
+        with self.view() as view:
+            return view.part_scores(question, weights, positions)
 
     def scores(self, query: AnyQuery, wanted: SearchSettings) -> list[tuple[str, float]]:
         """Return ids and scores of the shard's best videos, best first; of the wanted ids, as `hits`."""
