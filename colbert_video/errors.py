@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import PurePath
 from reprlib import Repr
 from typing import Any
 
@@ -192,8 +193,9 @@ def in_one_line(error: Exception, *, secrets: Iterable[str | None] = (), limit: 
 def shown(value: object, *, limit: int = MAX_SHOWN) -> str:
     """Return a value as error messages show it: its `repr` in one line, cut after `limit` characters.
 
-    Arrays and tensors are shown by type and shape. Of long texts and lists no more is written out than is shown.
+    Arrays and tensors are shown by type and shape, paths as texts. Of long texts and lists no more is written out than is shown.
     """
+    value = str(value) if isinstance(value, PurePath) else value
     is_text = isinstance(value, (str, bytes, bytearray))
     try:
         text = _written(value[:limit] if is_text else value)  # type: ignore[index]

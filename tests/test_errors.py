@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import house
 import numpy as np
@@ -36,6 +37,7 @@ class Wide:
         (np.float32(1.5), repr(np.float32(1.5))),
         (datetime(2026, 1, 2), "datetime.datetime(2026, 1, 2, 0, 0)"),
         (np.ndarray, "<class 'numpy.ndarray'>"),
+        (Path("my clips/a.mp4"), "'my clips/a.mp4'"),
     ],
 )
 def test_a_value_is_shown(value: object, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from colbert_video.base.wording import counted
-from colbert_video.cli.options import FOLDER, SOME_FAILED, json_option, print_result
+from colbert_video.cli.options import FOLDER, SOME_FAILED, TimeType, json_option, print_result
 from colbert_video.errors import SettingsError, shown
 
 Prepared = tuple[Any, bool, Callable[..., int]]
@@ -104,26 +104,6 @@ def _webdataset(
     captioned = captioned_videos(find_videos(str(archives)).records, caption=caption or "caption")
     write = partial(write_captions, captioned, split=split_name or "train", hold_out=hold_out)
     return captioned, bool(captioned.without), write
-
-
-class TimeType(click.ParamType):
-    """A time in a video: seconds, or minutes and hours before them, as players write it."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the time in seconds."""
-        if isinstance(value, float):
-            return value
-        try:
-            parts = [float(part) for part in str(value).split(":")]
-        except ValueError:
-            parts = []
-        if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
-            self.fail(
-                f"{shown(str(value))} is not a time; write seconds (83.5) or minutes and seconds (1:23.5).", param, ctx
-            )
-        return sum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
 @click.command()

@@ -33,6 +33,26 @@ class PathType(click.Path):
         return expand_path(value, "the path" if param is None else param.get_error_hint(ctx))  # type: ignore[arg-type]
 
 
+class TimeType(click.ParamType):
+    """A time in a video: seconds, or minutes and hours before them, as players write it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+            self.fail(
+                f"{shown(str(value))} is not a time; write seconds (83.5) or minutes and seconds (1:23.5).", param, ctx
+            )
+        return sum(part * 60**power for power, part in enumerate(reversed(parts)))
+
+
 FOLDER = PathType()
 
 index_option = click.option("--index", "index_path", type=FOLDER, required=True, help="The index folder.")

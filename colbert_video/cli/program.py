@@ -25,7 +25,7 @@ from colbert_video.cli.search_verbs import demo, fuse, more_like, occurrences, s
 from colbert_video.cli.serve_verbs import mcp, serve
 from colbert_video.cli.training_verbs import evaluate, mine, train
 from colbert_video.cli.upkeep_verbs import compact, export, import_, shard, verify
-from colbert_video.errors import ColBERTVideoError
+from colbert_video.errors import ColBERTVideoError, FailureKind, VideoError
 from colbert_video.progress import show_progress
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,21 @@ CALLS = {
     "Indexer(...).index": "`colbert-video index`",
     "pass Searcher(path, model=...), or search with search_tokens": "name one with --model",
     "pass the path of a weight file as pretrained=": "name a weight file after a colon, NAME:FILE",
+    "`colbert-video add` or Indexer.add": "`colbert-video add`",
+    ", or None to let it be chosen": ", or leave it out",
+    ", or give None": ", or leave it out",
+    " of the spacing between frames, or None": " of the spacing between frames",
 }
-"""Calls of Python that errors name as a remedy, and what the command line has for them."""
+"""Calls and values of Python that errors name as a remedy, and what the command line has for them."""
+ALIASES = {
+    "stream": "video_stream",
+    "factor": "pool_factor",
+    "similarity": "pool_similarity",
+    "search_threads": "threads",
+}
+"""Settings whose option is named after another parameter."""
+NAMED = re.compile(r"""(?<![\w/.'"=-])(?P<name>[a-z]+(_[a-z]+)+)(?![\w/.'"=(-])|^(?P<first>[a-z]+)(?= is )""")
+"""A parameter without a value: a name with an underscore, or the first word of a sentence, `timeout is 0.0`."""
 PARAMETER = re.compile(r"""(?<![\w/.'"-])(?P<name>[a-z_]+)=(?P<value>'[^']*'|"[^"]*"|[\w.-]*\w|)""")
 """A parameter as errors write it: `num_frames=100`, `model='toy'`, `model=`."""
 
@@ -87,9 +100,17 @@ class Program(click.Group):
         """
         try:
             return super().invoke(ctx)
+        except VideoError as error:
+            raise click.ClickException(_about_file(error)) from error
         except ColBERTVideoError as error:
             verb = self.commands.get(ctx.invoked_subcommand or "")
             raise click.ClickException(in_options(str(error), verb)) from error
+
+
+def _about_file(error: VideoError) -> str:
+    """Return what is wrong with a file, and what to look at."""
+    remedies = {FailureKind.MISSING: "; check the name", FailureKind.TOO_LARGE: "", FailureKind.UNDECODABLE: ""}
+    return f"{error.path}: {error.detail}{remedies.get(error.kind, '; check that it is a video that plays')}."
 
 
 def _be_verbose(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -145,6 +166,10 @@ def _exit_code(arguments: list[str] | None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stdout.write(error.format_message() + "\n")
         return BAD_USAGE
+    except click.NoSuchOption as error:
+        if error.option_name[1:2].isdigit():
+            return _fail(f"{error.option_name} is negative, and no number here may be: leave out the minus.")
+        return _fail(error.format_message())
     except click.ClickException as error:
         return _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -172,7 +197,7 @@ def interrupted_text(arguments: list[str] | None) -> str:
 def in_options(message: str, verb: click.Command | None) -> str:
     """Return an error's text in words of the command line: calls of Python as verbs, and `name=value` as the verb's option, where it has one.
 
-    "num_frames=100" becomes "--frames 100".
+    "num_frames=100" becomes "--frames 100", and "timeout is 0.0" "--timeout is 0.0".
     """
     for call, words in CALLS.items():
         message = message.replace(call, words)
@@ -182,14 +207,21 @@ def in_options(message: str, verb: click.Command | None) -> str:
         if isinstance(parameter, click.Option) and parameter.name
     }
 
+    def found(name: str) -> click.Option | None:
+        return options.get(ALIASES.get(name, name)) or options.get(name)
+
+    def named(match: re.Match[str]) -> str:
+        parameter = found(match["name"] or match["first"])
+        return match[0] if parameter is None else parameter.opts[0]
+
     def option(match: re.Match[str]) -> str:
-        parameter = options.get(match["name"])
+        parameter = found(match["name"])
         if parameter is None:
             return match[0]
         value = match["value"].strip("'\"")
         return parameter.opts[0] if parameter.is_flag or not value else f"{parameter.opts[0]} {value}"
 
-    return PARAMETER.sub(option, message)
+    return NAMED.sub(named, PARAMETER.sub(option, message))
 
 
 def _failed(error: Exception) -> int:

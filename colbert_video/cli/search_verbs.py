@@ -10,6 +10,7 @@ import click
 from colbert_video.base.wording import counted
 from colbert_video.cli.options import (
     FOLDER,
+    TimeType,
     bag_weights_option,
     compile_option,
     device_option,
@@ -172,8 +173,13 @@ def search(
 @click.command("more-like")
 @click.argument("video")
 @index_option
-@click.option("--at", type=float, metavar="SECONDS", help="Search for what VIDEO shows at this time, not in all of it.")
-@click.option("--until", type=float, metavar="SECONDS", help="With --at: search for the moment from there to here.")
+@click.option(
+    "--at",
+    type=TimeType(),
+    metavar="TIME",
+    help="Search for what VIDEO shows at this time, not in all of it: seconds (83.5) or minutes and seconds (1:23.5).",
+)
+@click.option("--until", type=TimeType(), metavar="TIME", help="With --at: search for the moment from there to here.")
 @click.option("-k", type=int, default=DEFAULT_HITS, show_default=True, help="At most this many hits.")
 @click.option("--where", help='Search only videos that pass this filter, such as \'{"channel": "news"}\'.')
 @click.option("--windows", is_flag=True, help="One hit per window of a long video, not one per video.")

@@ -47,11 +47,16 @@ THREADS, CLUSTER_THREADS = 2, 16
     "repeatable. With --model an INDEX need not exist yet. Default: nothing can be added.",
 )
 @click.option(
-    "-k", "most_results", type=int, default=1000, show_default=True, help="At most this many results of a search."
+    "-k",
+    "most_results",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="At most this many results of a search.",
 )
 @click.option(
     "--threads",
-    type=int,
+    type=click.IntRange(min=1),
     help="Searches at the same time. Default: 2; 16 with a cluster, which scores on other machines.",
 )
 @click.option(

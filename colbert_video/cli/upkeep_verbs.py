@@ -18,6 +18,7 @@ from colbert_video.cli.options import (
 )
 
 TABLES = ["lance", "npz", "parquet", "qdrant"]
+NAMED_TABLES = ["lance", "qdrant"]
 table_name_option = click.option(
     "--name", help="Name of the table or collection, for lance and qdrant. Default: videos."
 )
@@ -93,6 +94,8 @@ def export(
         return
     from colbert_video.ecosystem import export_tokens
 
+    if name and to not in NAMED_TABLES:
+        raise click.UsageError(f"--name is for {' and '.join(NAMED_TABLES)}: a {to} file has no table of its own name.")
     place = target if "://" in target else FOLDER.convert(target, None, None)
     report = export_tokens(
         index, place, to=to, codes=codes, half=half, keep_paths=not drop_paths, **({"name": name} if name else {})

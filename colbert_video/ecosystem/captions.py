@@ -122,6 +122,8 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 def _reason(record: VideoRecord, caption: str) -> str:
     path = Path(record.path)
+    if is_archive(path) and not path.exists():
+        return "there is no such archive; check the name"
     if is_archive(path) and path.is_file():
         return read_archive(path).damage or "an archive"
     return f"no caption in {shown(caption)}"

@@ -162,6 +162,8 @@ def weights_name(pretrained: str) -> str:
 
 
 def _path_of(name: str | Path) -> Path:
+    if not str(name).strip():
+        raise ModelError("the model is empty: name one, such as 'toy', 'PE-Core-B-16:meta' or 'hf:user/model'.")
     try:
         return user_path(name, "the model")
     except SettingsError as error:

@@ -121,8 +121,11 @@ def check_words(texts: Sequence[object]) -> None:
         SettingsError: If one is empty or no text.
     """
     for number, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise SettingsError(f"query {number} is {shown(text)}; a query needs at least one word.")
+        which = "the query" if len(texts) == 1 else f"query {number}"
+        if not isinstance(text, str):
+            raise SettingsError(f"{which} is {shown(text)}: give a text.")
+        if not text.strip():
+            raise SettingsError(f"{which} is empty: give it at least one word.")
 
 
 def query_list(texts: object) -> list[str]:

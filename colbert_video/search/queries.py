@@ -354,7 +354,7 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
     Raises:
         SettingsError: If it is not an image.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(image, np.ndarray | Tensor):
         pixels = _rgb(image)
@@ -370,8 +370,17 @@ def read_picture(image: Picture) -> "PIL.Image.Image":
         raise SettingsError(f"there is no image file {shown(image)}; check the name.") from error
     except SettingsError:
         raise
+    except UnidentifiedImageError as error:
+        raise SettingsError(
+            f"{_named(image)} is not a picture that can be read: give JPEG, PNG, WebP, GIF or BMP."
+        ) from error
     except (Image.DecompressionBombError, *BAD_PICTURE) as error:
         raise SettingsError(f"{shown(image)} cannot be read as an image: {in_one_line(error)}.") from error
+
+
+def _named(image: Any) -> str:
+    """Return the name of a picture's file; what was given may be its content, too."""
+    return shown(image) if isinstance(image, str | os.PathLike) else "what was given"
 
 
 def _image_file(image: Any) -> Any:

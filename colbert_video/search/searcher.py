@@ -205,7 +205,7 @@ class Searcher:
                 [("a dog", 2), ("a beach", 1)]; or a question. A caret that is text is written "\\^".
             k: Most hits to return; fewer only if fewer videos are eligible.
             image: A picture of what is shown too, as `search_image` takes it.
-            without: What must not be shown: a text or several.
+            without: What must not be shown: a text or several. A video loses by what it fits them better than usual videos.
             all_of: What must be shown in the same video too, at any time: a text or several.
             then: What must be shown after it in the same video: a text, or several in their order.
             where: Search only videos that pass this filter on their metadata, such as {"channel": "news", "duration":
@@ -297,8 +297,7 @@ class Searcher:
         """Find every part of one video where a query is met.
 
         These are the parts in which its frames answer the query by more than two fifths of the way from the video's usual to
-        its best. A
-        video that shows it nowhere has a best part too: look at the scores.
+        its best. A video that shows it nowhere has a best part too: look at the scores.
 
         Args:
             query: Words, texts with weights, or a question of words and a picture alone.

@@ -129,7 +129,7 @@ class Catalog:
         if not writable:
             return cls(folder, open_database(folder / CATALOG_NAME, writable=False), None)
         if not has_catalog(folder):
-            raise IndexFolderError(f"there is no index in {folder}; make one with Indexer(...).index")
+            raise IndexFolderError(f"there is no index in {folder}; make one with Indexer(...).index.")
         lock = WriterLock(folder)
         with lock.released_on_error():
             return cls(folder, open_database(folder / CATALOG_NAME, writable=True), lock)

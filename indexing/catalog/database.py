@@ -147,9 +147,7 @@ def open_database(path: Path, *, writable: bool) -> sqlite3.Connection:
     """
     if not has_catalog(path.parent):
         check_link(path)
-        raise IndexFolderError(
-            f"{path} is missing: there is no index in {path.parent}; make one with Indexer(...).index"
-        )
+        raise IndexFolderError(f"there is no index in {path.parent}; make one with Indexer(...).index.")
     check_link(path)
     with translated(path):
         if writable:

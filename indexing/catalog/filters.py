@@ -309,7 +309,9 @@ def _kind(field: _Field, operand: Any) -> str:
         )
     if field.kind is not None and kind != field.kind:
         hint = "; use {'exists': false} for videos without it" if kind == "null" else ""
-        raise SettingsError(f"{shown(field.name)} is {field.kind}, never {shown(operand)}{hint}.")
+        raise SettingsError(
+            f"{shown(field.name)} holds a {field.kind} and cannot be compared with {shown(operand)}: give a {field.kind}{hint}."
+        )
     return kind
 
 

@@ -183,6 +183,12 @@ BAD_USAGE = [
     (["index", "{clips}", "--index", "{index}", "--model", "{model}"], "or replace it with --overwrite"),
     (["search", "", "--index", "{index}"], "at least one word"),
     (["search", "x", "--index", "{index}", "-k", "0"], "-k 0"),
+    (["search", "(a dog)^0", "--index", "{index}"], "all words of 'a dog' have weight 0"),
+    (
+        ["search", "--image", "{clips}/clip-0001.mp4", "--index", "{index}"],
+        "is not a picture that can be read: give JPEG",
+    ),
+    (["index", "{clips}", "--index", "{tmp}/new", "--model", ""], "the model is empty: name one, such as 'toy'"),
     (["search", "x", "--index", "{tmp}"], "no index in"),
     (["search", "x", "--index", "{tmp}/nowhere"], "no index in"),
     (["search", "x", "--index", "{index}", "--model", "toy"], "was made by another model"),

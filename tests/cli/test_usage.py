@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import run
@@ -52,6 +53,12 @@ def test_the_program_lists_its_verbs(capsys: pytest.CaptureFixture[str]) -> None
         (["search", "--index", "i", "--video", "missing.mp4"], "there is no file missing.mp4; check the name."),
         (["shard", "i", "--output", "o"], "--shards N or --videos-per-shard N, one of them"),
         (["push", "user/name"], "give either --index or --model"),
+        (["more-like", "x", "--index", "i", "--at", "-1"], "'-1' is not a time; write seconds (83.5)"),
+        (["more-like", "x", "--index", "i", "--at", "now"], "'now' is not a time; write seconds (83.5)"),
+        (["cut", "a.mp4", "-1", "2", "b.mp4"], "-1 is negative, and no number here may be"),
+        (["export", "i", "t.npz", "--to", "npz", "--name", "x"], "--name is for lance and qdrant"),
+        (["serve", "i", "--threads", "0"], "--threads"),
+        (["serve", "i", "-k", "0"], "-k"),
         (["pull", "user/name", "--index", "i", "--model", "m"], "give either --index or --model"),
     ],
 )
@@ -86,12 +93,27 @@ def test_help_and_errors_import_nothing_heavy() -> None:
         ("window='shots' and stride=2.5.", "--window shots and --stride 2.5."),
         ("pass model=, for instance model='toy'.", "pass --model, for instance --model toy."),
         ("or index again with overwrite=True.", "or index again with --overwrite."),
+        ("timeout is 0.0; it must be more than 0 seconds.", "--timeout is 0.0; it must be more than 0 seconds."),
+        ("max_pixels is 0; it must be at least 1.", "--max-pixels is 0; it must be at least 1."),
+        ("stream is -1, or give None.", "--video-stream is -1, or leave it out."),
+        ("factor=0.5 must be at least 1.", "--pool-factor 0.5 must be at least 1."),
+        ("bag_weights names 'x'", "--bag-weight names 'x'"),
+        ("add with `colbert-video add` or Indexer.add.", "add with `colbert-video add`."),
         ("max_frames=64 stays, and so do /a/window=5.mp4, x.stride=3 and 'nbits=3'", None),
     ],
 )
 def test_errors_name_options(text: str, shown: str | None) -> None:
     assert in_options(text, index) == (shown or text)
-    assert in_options(text, None) == text
+    if "None" not in text and "Indexer" not in text:
+        assert in_options(text, None) == text
+
+
+def test_a_file_that_cannot_be_used_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    garbage, missing = tmp_path / "garbage.mp4", tmp_path / "missing.mp4"
+    garbage.write_bytes(bytes(range(256)) * 8)
+    for video, advice in ((garbage, "; check that it is a video that plays."), (missing, "; check the name.")):
+        code, _, err = run(["cut", str(video), "0", "1", str(tmp_path / "out.mp4")], capsys)
+        assert (code, err.startswith(f"error: {video}: "), err.endswith(f"{advice}\n")) == (2, True, True)
 
 
 @pytest.mark.parametrize(

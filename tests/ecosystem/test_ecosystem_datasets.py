@@ -113,6 +113,8 @@ def test_wrong_options_of_prepare(shards: str, tmp_path: Path, capsys: pytest.Ca
     assert "--caption is for webdataset" in run(["prepare", "msvd", str(tmp_path), "--caption", "x"], capsys)[2]
     code, out, _ = run(["prepare", "webdataset", shards], capsys)
     assert (code, out.splitlines()[0]) == (1, "2 videos with 3 captions")
+    code, out, _ = run(["prepare", "webdataset", str(tmp_path / "none-{0..1}.tar")], capsys)
+    assert (code, out.count("there is no such archive; check the name")) == (1, 2)
 
 
 def test_videos_held_out_depend_on_their_ids(tmp_path: Path) -> None:

@@ -84,7 +84,9 @@ def parse_recipe(values: Any, *, overrides: Mapping[str, Any] | None = None) -> 
         SettingsError: If a key is unknown or values contradict each other.
     """
     if not isinstance(values, Mapping):
-        raise SettingsError(f"a recipe is a mapping of sections, and this is {type(values).__name__}.")
+        raise SettingsError(
+            "no recipe is written here: it has sections such as model, data and training, in YAML; docs/training.md shows one."
+        )
     check_unknown("the recipe", values, ["model", "data", "training", "stages", "world"])
     world = _world(values, overrides)
     stages = values.get("stages") or [{}]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from colbert_video.base.checks import check_fields
+from colbert_video.base.checks import check_fields, real_number
 from colbert_video.base.user_files import user_path
 from colbert_video.errors import SettingsError, shown
 from colbert_video.model.interaction import Interaction
@@ -20,6 +20,7 @@ from colbert_video.training.run.losses import (
     PairLoss,
 )
 from colbert_video.training.run.optimizer import Schedule
+from colbert_video.video.frames import MAX_SNAP
 
 LossName = Literal["dual_sigmoid", "combined_sigmoid", "dual_infonce", "combined_infonce"]
 """The losses of Table 4."""
@@ -236,6 +237,8 @@ class DataConfig:
         _check_at_least(self, 1, "num_frames")
         _check_at_least(self, 0, "workers", "random_shift")
         _check_positive(self, "timeout", "cache_gigabytes")
+        if self.snap is not None:
+            real_number("data.snap", self.snap, least=0, most=MAX_SNAP)
 
     @property
     def manifest_path(self) -> Path:

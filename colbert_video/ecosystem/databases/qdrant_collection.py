@@ -42,7 +42,10 @@ def open_qdrant(place: str) -> Any:
     """
     client = import_qdrant().QdrantClient
     if is_address(place):
-        return client(url=place, api_key=os.environ.get("QDRANT_API_KEY"))
+        key = os.environ.get("QDRANT_API_KEY")
+        return client(
+            url=place, api_key=key, check_compatibility=False
+        )  # which would warn of a server that is not there
     try:
         return client(path=place)
     except (RuntimeError, OSError, ValueError) as error:
@@ -57,7 +60,8 @@ def qdrant_at(place: str) -> Iterator[Any]:
         try:
             yield client
         except (exceptions.ApiException, OSError, ValueError) as error:
-            raise IndexFolderError(f"{place} cannot be used as a place of Qdrant: {in_one_line(error)}") from error
+            remedy = "Is a server running there?" if is_address(place) else "Is it a folder that Qdrant wrote?"
+            raise IndexFolderError(f"{place} cannot be used by Qdrant: {in_one_line(error)}. {remedy}") from error
 
 
 def write_qdrant(place: str, rows: TokenRows, name: str) -> None:

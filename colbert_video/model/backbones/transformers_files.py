@@ -163,6 +163,8 @@ class ModelSource:
 
 
 def _folder_of(text: str) -> Path | None:
+    if not str(text).strip():
+        raise ModelError("the model is empty: name one, such as 'toy', 'PE-Core-B-16:meta' or 'hf:user/model'.")
     try:
         return user_path(text, "the model")
     except SettingsError as error:

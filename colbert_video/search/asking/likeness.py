@@ -22,13 +22,13 @@ def checked_time(time: object) -> Time | None:
     """Return a time or a moment [start, end) in seconds.
 
     Raises:
-        SettingsError: If it is neither, or the moment ends before it starts.
+        SettingsError: If it is neither or negative, or the moment ends before it starts.
     """
     if time is None or not isinstance(time, tuple | list):
-        return None if time is None else real_number("time", time)
+        return None if time is None else real_number("time", time, least=0)
     if len(time) != 2:
         raise SettingsError(f"time={shown(time)} must be seconds, or a moment (start, end).")
-    start, end = (real_number("time", second) for second in time)
+    start, end = (real_number("time", second, least=0) for second in time)
     if end <= start:
         raise SettingsError(f"time={shown(time)} ends before it starts: give (start, end) in seconds.")
     return start, end

@@ -50,7 +50,7 @@ class WeightedText:
             token_texts: Says what the tokens of a text stand for, as `VideoEncoder.query_token_texts`.
 
         Raises:
-            SettingsError: If the model does not say which tokens are words, or a weighted word was cut off.
+            SettingsError: If the model does not say which tokens are words, a weighted word was cut off, or all have weight 0.
         """
         labels = token_texts(self.text)
         weights = [1.0] * len(labels)
@@ -62,6 +62,8 @@ class WeightedText:
                 raise SettingsError(self._unknown(word, len(content)))
             for row in own:
                 weights[row] *= word.weight
+        if content and not any(weights[row] for row in content):
+            raise SettingsError(f"all words of {shown(self.text)} have weight 0: give one of them more.")
         return weights
 
     def _unknown(self, word: WordWeight, words: int) -> str:

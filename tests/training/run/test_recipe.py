@@ -93,7 +93,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("recipe", "text"),
     [
-        ([], "a recipe is a mapping of sections, and this is list"),
+        ([], "no recipe is written here: it has sections such as model"),
         ({**MINIMAL, "trainig": {}}, "the recipe has no setting 'trainig'; did you mean 'training'"),
         (changed("training", epoch=3), "training has no setting 'epoch'; did you mean 'epochs'"),
         (changed("data", mainfest="x"), "data has no setting 'mainfest'; did you mean 'manifest'"),

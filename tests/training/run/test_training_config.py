@@ -87,6 +87,7 @@ def test_contradictions_are_refused(changes: dict[str, Any], text: str) -> None:
         ({"workers": -1}, "workers=-1 must be at least 0"),
         ({"num_frames": 0}, "num_frames=0 must be at least 1"),
         ({"cache_gigabytes": 0.0}, "cache_gigabytes=0.0 must be above 0"),
+        ({"snap": 0.5}, r"data.snap=0.5 must be at most 0.25"),
     ],
 )
 def test_data_settings_are_checked(changes: dict[str, Any], text: str) -> None:
