@@ -131,7 +131,7 @@ class SearchView:
 
     def found(self, query: AnyQuery, wanted: SearchSettings) -> Hits:
         """Find the best videos and their moments, without their confidence."""
-        allowed = self.allowed(wanted)
+        allowed, query = self.allowed(wanted), self._knowing_usual_scores(query, wanted)
         if isinstance(query, EncodedQuestion) and len(query.parts) > 1:
             met = enumerate(best_met(self, query, wanted, allowed), start=1)
             hits = (composed_hit(self, query, own, wanted, rank=rank) for rank, own in met)
@@ -158,6 +158,13 @@ class SearchView:
             )  # (parts, videos), (excluded, videos)
             parts.append(np.concatenate([[np.array(shares) @ met], without]))
         return joined_samples(parts, len(question.without))
+
+    def _knowing_usual_scores(self, query: AnyQuery, wanted: SearchSettings) -> AnyQuery:
+        """Return a question that knows what usual videos score by its excluded texts; any other query as it is."""
+        if not isinstance(query, EncodedQuestion) or not query.without or query.usual:
+            return query
+        sample = self.part_scores(query, self.weights(wanted), sample_positions(self.reader.items))
+        return with_usual_scores(query, sample)
 
     def sampled_scores(self, query: AnyQuery, weights: Mapping[str, float], positions: tuple[int, ...]) -> list[float]:
         """Return about what the live videos or windows at some positions score, in no order.
@@ -208,9 +215,7 @@ class SearchView:
 
     def scores(self, query: AnyQuery, wanted: SearchSettings, allowed: Masks | None) -> list[tuple[str, float]]:
         """Return ids and scores of the best videos, best first."""
-        if isinstance(query, EncodedQuestion) and query.without and not query.usual:
-            sample = self.part_scores(query, self.weights(wanted), sample_positions(self.reader.items))
-            query = with_usual_scores(query, sample)
+        query = self._knowing_usual_scores(query, wanted)
         if isinstance(query, EncodedQuestion) and len(query.parts) > 1:
             return [(met.video, met.score) for met in best_met(self, query, wanted, allowed)]
         return [(matches[0].item.video, matches[0].score) for matches in self.best_videos(query, wanted, allowed)]
