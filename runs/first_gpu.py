@@ -223,8 +223,9 @@ def run(arguments: list[str] | None = None) -> int:
     options = options_given(arguments)
     try:
         plan = planned(options)
+        plan.check_folder()  # before a lock is laid into a folder of others
         with plan.locked() as lock:
-            plan.claim()
+            plan.check_folder()
             found = check_everything(plan)
             for note in found.notes:
                 print(f"checked: {printable(note)}", flush=True)
@@ -232,6 +233,7 @@ def run(arguments: list[str] | None = None) -> int:
                 print(f"MISSING: {printable(problem)}.", flush=True)
             if found.problems or options.check:
                 return USAGE if found.problems else 0
+            plan.claim()
             first = FirstGpuRun(
                 plan,
                 found,

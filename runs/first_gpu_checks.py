@@ -9,7 +9,7 @@ from pathlib import Path
 from first_gpu_plan import DATASET, FirstGpuPlan
 
 from colbert_video.base.network import hub_problem
-from colbert_video.errors import ColBERTVideoError, in_one_line
+from colbert_video.errors import ColBERTVideoError, in_one_line, shown
 from colbert_video.training.data.frame_cache import CHECKSUM
 from colbert_video.training.datasets.prepare import check_dataset
 
@@ -107,14 +107,14 @@ def _check_data(plan: FirstGpuPlan, found: Findings) -> None:
     counts = preparation.counts
     found.train_captions = counts["train"].captions
     found.test_videos = counts["test"].videos
-    found.videos = sum(count.videos for count in counts.values())
+    found.videos = sum(count.videos or count.published.videos for count in counts.values())
     lost = preparation.missing_files or not preparation.files or (preparation.problems and not plan.allow_missing)
     if lost:
         found.problems += [
             f"{problem}. Get it as docs/datasets.md says; --allow-missing goes on without single videos"
             for problem in preparation.problems
         ]
-    found.notes += [] if plan.tiny else preparation.warnings
+    found.notes += [] if plan.tiny or lost else preparation.warnings
 
 
 def _check_weights(plan: FirstGpuPlan, found: Findings) -> None:
@@ -143,10 +143,8 @@ def _check_tasks(plan: FirstGpuPlan, found: Findings) -> None:
     for task in plan.tasks:
         try:
             described = mteb.get_task(task).metadata
-        except (KeyError, ValueError) as error:
-            found.problems.append(
-                f"MTEB has no task {task}: {in_one_line(error)}. Choose among --tasks {text_to_video_tasks()}"
-            )
+        except (KeyError, ValueError):
+            found.problems.append(f"MTEB has no task {shown(task)}; choose among {', '.join(text_to_video_tasks())}")
             continue
         videos = _corpus_videos(described.descriptive_stats)
         if videos:

@@ -139,14 +139,15 @@ class FirstGpuPlan:
     def _small_chunk(self) -> int:
         return 2 if self.tiny else 32
 
-    def claim(self) -> None:
-        """Reserve the folder for this request, or check that it has the same one.
+    def check_folder(self) -> None:
+        """Check that the folder is new or empty, or has the same request.
 
         Raises:
             SettingsError: If it holds something else.
         """
-        now, file = json.loads(json.dumps(asdict(self), default=str)), self.output / "request.json"
+        file = self.output / "request.json"
         if file.is_file():
+            now = json.loads(json.dumps(asdict(self), default=str))
             differing = differences(read_json(file), now)
             if differing:
                 raise SettingsError(
@@ -156,8 +157,12 @@ class FirstGpuPlan:
             return
         if self.output.is_dir() and any(each.name != "lock" for each in self.output.iterdir()):
             raise SettingsError(f"{self.output} is not empty and holds no such run; choose another --output.")
+
+    def claim(self) -> None:
+        """Reserve the folder for this request."""
         self.output.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(now, indent=2) + "\n")
+        text = json.dumps(asdict(self), default=str, indent=2)
+        write_text(self.output / "request.json", text + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[int]:

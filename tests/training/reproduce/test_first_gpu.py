@@ -98,6 +98,7 @@ class TestChecks:
         assert "sees no GPU. If nvidia-smi shows one, install torch for its CUDA version" in problems
         assert f"missing file under {tmp_path / 'msrvtt'}: MSRVTT_JSFUSION_test.csv" in problems
         assert "docs/datasets.md" in problems
+        assert checks.check_everything(plan).videos == 10_000  # published: what is missing needs disk too
         if load("importlib.util").find_spec("mteb"):
             assert "the Hub cannot be reached. Where there is a network: hf download --repo-type dataset" in problems
 
@@ -240,11 +241,12 @@ class TestSteps:
 
         with plan.locked(), pytest.raises(SettingsError, match="another run is at work"), plan.locked():
             pass
+        plan.check_folder()
         plan.claim()
-        plan.claim()
+        plan.check_folder()
         assert load("first_gpu_plan").load_plan(plan.output) == plan
         with pytest.raises(SettingsError, match=r"holds another run: seeds .* choose another --output"):
-            dataclasses.replace(plan, seeds=(7,)).claim()
+            dataclasses.replace(plan, seeds=(7,)).check_folder()
 
     def test_batches_are_cut_where_whole_ones_do_not_fit(self, load: Any, plan: Any) -> None:
         plan.output.mkdir()
@@ -279,6 +281,18 @@ class TestTables:
         assert "Part search failed: out of memory" in written["timings.md"]
         assert json.loads((plan.tables / "mteb.json").read_text(encoding="utf-8"))[0]["main"] == 0.5
         assert "mean nothing" not in "".join(written.values())
+
+
+def test_a_folder_is_not_taken_before_all_is_there(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = ["--output", str(tmp_path / "run"), "--annotations", str(tmp_path), "--tasks"]
+    assert load("first_gpu").run([*arguments, "none"]) == 2
+    assert load("first_gpu").run([*arguments, "none", "--seeds", "7,"]) == 2  # another request, and no error of that
+    said = capsys.readouterr()
+    assert said.out.count("MISSING: torch") == 2
+    assert said.err == ""
 
 
 def test_options_that_are_missing_or_wrong_are_said(load: Any, capsys: pytest.CaptureFixture[str]) -> None:
