@@ -128,8 +128,9 @@ def add(
 ) -> None:
     """Add VIDEOS to an index, with the model that made it.
 
-    Unchanged files are skipped (same path, size and modification time); a changed file replaces its older version. Videos and windows that failed before are tried again. New and changed subtitles are read, also of unchanged
-    videos. Files missing from the given folders are listed.
+    Unchanged files are skipped (same path, size and modification time); a changed file replaces its older version.
+    Videos and windows that failed before are tried again. New and changed subtitles are read, also of unchanged videos.
+    Files missing from the given folders are listed.
     """
     from colbert_video.indexing.indexer import Indexer
 

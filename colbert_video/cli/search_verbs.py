@@ -81,7 +81,7 @@ def demo(keep: Path | None, clips: int, seed: int, as_json: bool) -> None:
     type=click.Choice(["picture", "speech", "both"]),
     default="picture",
     show_default=True,
-    help="What is searched for the words: the picture, the lines of subtitles, or both, whose ranks are fused.",
+    help="Search the picture, the lines of subtitles, or both, for the words.",
 )
 @click.option(
     "--speech-weight",
@@ -130,7 +130,7 @@ def search(
 
     A word counts twice as "dog^2", several as "(a red dog)^2". How questions of several parts are scored: docs/questions.md.
 
-    With --text both or speech, the lines of subtitles are searched too, or alone, and a hit shows its line.
+    With --text speech, only the lines of subtitles are searched, with --text both also the picture; a hit shows its line.
 
     With --queries and --trec, search for many queries and write a run that evaluation tools read.
     """
