@@ -418,8 +418,8 @@ def test_a_weight_that_is_no_number_is_refused(searcher: Searcher, text: str) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "nothing"),
-        ({"without": "snow"}, "nothing"),
+        ({}, "the question is empty"),
+        ({"without": "snow"}, "the question is empty"),
         ({"text": "a", "without": " "}, "empty text"),
         ({"text": ["a", ""]}, "empty text"),
         ({"text": ("a", -1)}, "without="),
@@ -446,7 +446,7 @@ def test_search_refuses_what_is_no_question(searcher: Searcher) -> None:
     for query in (["a", "b"], 5, {"a": 1}, None, [("a", 1), "b", 3]):
         with pytest.raises(SettingsError, match="search takes one query"):
             inspect.unwrap(Searcher.search)(searcher, query)
-    with pytest.raises(SettingsError, match="beside a Question"):
+    with pytest.raises(SettingsError, match="together with a Question"):
         searcher.search(Question("a"), without="b")
     with pytest.raises(SettingsError, match="occurrences takes one part"):
         searcher.occurrences(Question("a", then="b"), "c")
