@@ -363,6 +363,6 @@ def test_the_command_line_exports_and_imports(index: Path, tmp_path: Path, capsy
     code, _, err = run(["export", source], capsys)
     assert (code, "give INDEX and TARGET" in err) == (2, True)
     code, _, err = run(["import", back, str(tmp_path / "more"), "--nbits", "4"], capsys)
-    assert (code, "SOURCE is none" in err) == (2, True)
+    assert (code, "SOURCE is not one" in err) == (2, True)
     code, _, err = run(["export", str(index), source, "--to", "csv"], capsys)
     assert (code, "'lance'" in err) == (2, True)
