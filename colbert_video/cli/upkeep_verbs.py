@@ -92,10 +92,10 @@ def export(
             raise click.UsageError("--codes, --half and --name are for tables: add --to with their format.")
         _export_index(index, FOLDER.convert(target, None, None), drop_paths, as_json)
         return
-    from colbert_video.ecosystem import export_tokens
-
     if name and to not in NAMED_TABLES:
         raise click.UsageError(f"--name is for {' and '.join(NAMED_TABLES)}: a {to} file has no table of its own name.")
+    from colbert_video.ecosystem import export_tokens
+
     place = target if "://" in target else FOLDER.convert(target, None, None)
     report = export_tokens(
         index, place, to=to, codes=codes, half=half, keep_paths=not drop_paths, **({"name": name} if name else {})

@@ -94,7 +94,7 @@ def write_captions(
     if videos.without and not allow_missing:
         listed = list_some([f"{name} ({reason})" for name, reason in videos.without.items()])
         raise SettingsError(
-            f"{len(videos.without)} videos cannot be trained on: {listed}. Repair them, or pass allow_missing=True "
+            f"{counted(len(videos.without), 'video')} cannot be trained on: {listed}. Repair them, or pass allow_missing=True "
             "(--allow-missing) to write the others."
         )
     if not 0 <= hold_out < max(len(videos.captions), 1):

@@ -131,9 +131,9 @@ def test_videos_held_out_depend_on_their_ids(tmp_path: Path) -> None:
 
 def test_no_captions_at_all_are_refused(tmp_path: Path) -> None:
     videos = captioned_videos([VideoRecord("a", "/a.mp4", {"text": "x"})])
-    with pytest.raises(SettingsError, match=r"1 videos cannot be trained on: a \(no caption in 'caption'\)"):
+    with pytest.raises(SettingsError, match=r"1 video cannot be trained on: a \(no caption in 'caption'\)"):
         write_captions(videos, tmp_path / "m.jsonl")
-    with pytest.raises(SettingsError, match="say which key holds the caption"):
+    with pytest.raises(SettingsError, match="name the key with the captions"):
         write_captions(videos, tmp_path / "m.jsonl", allow_missing=True)
     with pytest.raises(SettingsError, match=r"does not end in .jsonl"):
         write_captions(videos, tmp_path / "m.csv")
