@@ -238,10 +238,10 @@ def test_shards_and_indexes_without_a_model_take_no_videos(tmp_path: Path, tiny_
 
 
 def test_a_folder_to_add_from_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SettingsError, match="is no folder"):
+    with pytest.raises(SettingsError, match="is not a folder"):
         ServeSettings(add_roots=(tmp_path / "none",))
     code, _, err = run(["serve", str(tmp_path), "--allow-add", str(tmp_path / "none")], capsys)
-    assert (code, "is no folder" in err) == (2, True)
+    assert (code, "is not a folder" in err) == (2, True)
 
 
 def test_the_page_adds_dropped_files_and_folders(browser: Any, corpus: Path, tmp_path: Path) -> None:

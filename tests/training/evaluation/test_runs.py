@@ -34,7 +34,7 @@ def test_qrels_keep_grades(tmp_path: Path) -> None:
         (["q Q0 a 1 0.5 x", "q Q0 b 2 0.4"], "line 2: 5 columns instead of 6"),
         (["q Q0 a 1 high x"], "line 1: score 'high' is not a number"),
         (["q Q0 a 1 nan x"], "line 1: score of video 'a' for query 'q' is NaN"),
-        (["q Q0 a 1 0.5 x", "", "q Q0 a 2 0.4 x"], "line 3: query 'q' has video 'a' already"),
+        (["q Q0 a 1 0.5 x", "", "q Q0 a 2 0.4 x"], "line 3: query 'q' already has video 'a'"),
     ],
 )
 def test_wrong_runs_are_refused_with_their_line(tmp_path: Path, lines: list[str], message: str) -> None:
@@ -47,7 +47,7 @@ def test_wrong_runs_are_refused_with_their_line(tmp_path: Path, lines: list[str]
     [
         (["q 0 a"], "line 1: 3 columns instead of 4; a row is: query 0 video relevance"),
         (["q 0 a 1", "q 0 b 0.5"], "line 2: relevance '0.5' is not a whole number"),
-        (["q 0 a 1", "q 0 a 1"], "line 2: query 'q' has video 'a' already"),
+        (["q 0 a 1", "q 0 a 1"], "line 2: query 'q' already has video 'a'"),
     ],
 )
 def test_wrong_qrels_are_refused_with_their_line(tmp_path: Path, lines: list[str], message: str) -> None:
