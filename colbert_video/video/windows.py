@@ -79,8 +79,8 @@ class Cutting:
             raise SettingsError(f"window={shown(self.window)} must be a number of seconds above 0, or 'shots'.")
         if min(self.window, self.window if self.stride is None else self.stride) < 10**-DECIMALS:
             raise SettingsError(
-                f"window={shown(self.window)} and stride={shown(self.stride)} must be more than 0: a millisecond at least, in "
-                "which windows are named."
+                f"window={shown(self.window)} and stride={shown(self.stride)} must be at least 0.001 seconds: times of windows "
+                "are stored in milliseconds."
             )
         if self.stride is not None and not 0 < self.stride <= self.window:
             raise SettingsError(

@@ -89,7 +89,7 @@ def test_ids_of_windows_are_kept_for_windows() -> None:
         (float("inf"), None, "window=inf"),
         (30.0, 31.0, "stride=31.0 must be above 0 and at most window=30.0"),
         (30.0, 0.0, "stride=0.0"),
-        (30.0, 0.0004, "windows are named by milliseconds"),
+        (30.0, 0.0004, "are stored in milliseconds"),
         ("shots", 3.0, "stride=3.0 contradicts window='shots'"),
     ],
 )
