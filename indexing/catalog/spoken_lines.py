@@ -85,9 +85,8 @@ def store_lines(connection: sqlite3.Connection, read: Iterable[VideoLines]) -> N
     for one in read:
         items = connection.execute(ITEMS, [one.video, one.video]).fetchall()
         drop_lines(connection, [item for item, *_ in items], source=one.source)
-        last = connection.execute("SELECT COALESCE(MAX(number), 0) FROM timed_lines").fetchone()[
-            0
-        ]  # dropped ones count no more
+        # Only now: numbers of dropped lines are given again.
+        (last,) = connection.execute("SELECT COALESCE(MAX(number), 0) FROM timed_lines").fetchone()
         rows = [
             (item, one.source, line.start, line.end, line.text, " ".join(words_of(line.text)))
             for item, line in place_lines(one.lines, items)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from colbert_video.base.wording import counted
+
 MAX_LINES = 50_000
 """Lines of one video from one source; a film has about 1,500."""
 MAX_LETTERS = 500
@@ -57,7 +59,7 @@ def usable_lines(found: Iterable[tuple[float, float | None, str]]) -> ReadLines:
             too_many = True
             break
         timed.append((start, end, words))
-    problems = [f"{wrong} line{'' if wrong == 1 else 's'} without usable times"] if wrong else []
+    problems = [f"{counted(wrong, 'line')} without usable times"] if wrong else []
     problems += [f"more than {MAX_LINES} lines, of which the rest is left out"] if too_many else []
     return ReadLines(_joined(sorted(timed, key=lambda line: line[0])), tuple(problems))
 
