@@ -51,6 +51,9 @@ EXTENSIONS = frozenset((
 """Extensions of the files in a folder that are taken for videos; a file named by itself may have any extension."""
 logger = logging.getLogger(__name__)
 
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
+"""Of files that may belong to a video beside them."""
+
 
 @dataclass(frozen=True)
 class VideoRecord:
@@ -109,7 +112,7 @@ class Sources:
 
     records: tuple[VideoRecord, ...]
     ignored: int
-    """Files in folders and archives that are no videos by their extension."""
+    """Files in folders and archives that are neither videos nor subtitles by their extension."""
     refused: tuple[RefusedRecord, ...] = ()
     """Records that cannot be used, if they came from an iterator."""
     unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
@@ -234,7 +237,7 @@ def _in_folder(folder: Path) -> Sources:
             f"the folder {folder} holds no videos ({len(files)} other files); videos are known by extensions such as "
             ".mp4, .mkv or .webm. Name files one by one if they have others, and tar archives by a glob."
         )
-    return Sources(_records(videos, folder), len(files) - len(videos))
+    return Sources(_records(videos, folder), len(files) - len(videos) - _count_subtitles(files))
 
 
 def _matching(pattern: str) -> Sources:
@@ -254,7 +257,12 @@ def _matching(pattern: str) -> Sources:
         raise SettingsError(
             f"no video matches {pattern} ({len(matches)} other files); quote it and check the folder {folder}."
         )
-    return Sources(_records(videos, folder), len(matches) - len(videos))
+    others = set(matches) - set(videos)
+    return Sources(_records(videos, folder), len(others) - _count_subtitles(others))
+
+
+def _count_subtitles(files: Iterable[Path]) -> int:
+    return sum(file.suffix.lower() in SUBTITLE_SUFFIXES for file in files)
 
 
 def _in_archive(path: Path) -> Sources:

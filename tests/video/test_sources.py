@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
         "sub/deep/c.webm",
         "sub/b.mp4",
         "notes.txt",
-        "sub/x.srt",
+        "sub/x.jpg",
         ".hidden.mp4",
         ".git/d.mp4",
     ):
@@ -41,6 +41,11 @@ def test_a_folder_gives_relative_ids_and_counts_other_files(folder: Path) -> Non
     sources = find_videos(folder)
     assert [record.id for record in sources.records] == ["a.MKV", "b.mp4", "sub/b.mp4", "sub/deep/c.webm"]
     assert sources.ignored == 2
+    (folder / "a.en.SRT").write_text("")
+    (folder / "b.vtt").write_text("")
+    assert find_videos(folder).ignored == find_videos(str(folder / "*")).ignored + 1 == 2, (
+        "subtitles are no other files"
+    )
     assert all(Path(record.path) == folder / record.id for record in sources.records)
     assert find_videos(str(folder)) == sources
 
@@ -72,7 +77,7 @@ def test_globs_below_the_working_folder(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_is_called_by_its_name_whatever_its_extension(folder: Path) -> None:
-    assert ids(folder / "sub" / "x.srt") == ["x.srt"]
+    assert ids(folder / "sub" / "x.jpg") == ["x.jpg"]
     assert ids([folder / "sub" / "b.mp4", str(folder / "a.MKV")]) == ["b.mp4", "a.MKV"]
 
 

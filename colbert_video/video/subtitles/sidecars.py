@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from colbert_video.base.access import reason_of
 from colbert_video.video.files import native_name, readable_name, split_member
-from colbert_video.video.sources import is_video
+from colbert_video.video.sources import SUBTITLE_SUFFIXES, is_video
 from colbert_video.video.subtitles.subtitle_text import decode_subtitles, parse_subtitles
 from colbert_video.video.subtitles.timed_line import ReadLines
 
@@ -68,7 +68,7 @@ def _by_stem(folder: str) -> dict[str, list[str]]:
         return stems
     videos = {_stem(name) for name in names if is_video(PurePosixPath(name))}
     for name in names:
-        if name[-4:].lower() in (".srt", ".vtt"):
+        if name.lower().endswith(SUBTITLE_SUFFIXES):
             possible = _stems(name)
             for stem in [stem for stem in possible if stem in videos][:1] or possible:
                 stems.setdefault(stem, []).append(name)
